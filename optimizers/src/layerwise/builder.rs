@@ -1,0 +1,228 @@
+//! From a stack and rules to an optimizer of a module.
+
+use std::sync::Arc;
+
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::module::{Module, ParamGroup};
+use burn::optim::ModuleOptimizer;
+
+use super::module_optimizer::{Factor, ScheduledLr, Uncovered};
+use super::optimizer::{Entry, LayerwiseOptimizer};
+use super::plan::Decision;
+use super::rule::RuleOptimizer;
+use super::{AnyOptimizer, LayerwiseConfig, LayerwiseError, ParameterInfo, Plan, Role, RoleHint, Roles, Rule};
+
+/// Builder of a layerwise optimizer: a stack, changes to it, and a check that every parameter is covered once.
+///
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// use polaron::{Layerwise, Role};
+///
+/// #[derive(Module, Debug)]
+/// struct Mlp { hidden: Linear, output: Linear }
+///
+/// let device = Device::flex();
+/// let model = Mlp {
+///     hidden: LinearConfig::new(8, 16).init(&device),
+///     output: LinearConfig::new(16, 4).init(&device),
+/// };
+/// let optimizer = Layerwise::muon().lr(0.02).assign("output", Role::Head).build(&model)?;
+/// println!("{}", optimizer.plan());
+/// # Ok::<(), polaron::layerwise::LayerwiseError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Layerwise {
+    base: Base,
+    lr: f64,
+    rules: Vec<Rule>,
+    hints: Vec<RoleHint>,
+    assignments: Vec<RoleHint>,
+    clip: Option<f64>,
+}
+
+/// Where the first rules come from.
+#[derive(Clone, Debug)]
+enum Base {
+    Nothing,
+    Stack(Box<LayerwiseConfig>),
+}
+
+impl Layerwise {
+    /// No rules at all: every parameter needs one of your own. No clipping.
+    pub fn new() -> Self {
+        Self { base: Base::Nothing, lr: 1e-3, rules: vec![], hints: vec![], assignments: vec![], clip: None }
+    }
+
+    /// Muon for hidden matrices (lr 0.02), AdamW (lr 1e-3) for the rest; clips the global norm at 1.
+    pub fn muon() -> Self {
+        Self::of_stack("muon")
+    }
+
+    /// AdamW (lr 1e-3, decay 0.1 on matrices) for everything; clips the global norm at 1.
+    pub fn adamw() -> Self {
+        Self::of_stack("adamw")
+    }
+
+    /// Momentum SGD (lr 0.1) for everything; clips the global norm at 1.
+    pub fn sgd() -> Self {
+        Self::of_stack("sgd")
+    }
+
+    fn of_stack(name: &str) -> Self {
+        match LayerwiseConfig::stack(name) {
+            Ok(config) => Self::with_base(config),
+            Err(_) => unreachable!("the names of the built-in stacks are known"),
+        }
+    }
+
+    fn with_base(config: LayerwiseConfig) -> Self {
+        Self { lr: config.lr, clip: config.clip, base: Base::Stack(Box::new(config)), ..Self::new() }
+    }
+
+    /// From a configuration.
+    ///
+    /// # Errors
+    /// If the stack, a rule or a value is not valid.
+    pub fn from_config(config: &LayerwiseConfig) -> Result<Self, LayerwiseError> {
+        config.rules()?;
+        Ok(Self::with_base(config.clone()))
+    }
+
+    /// From the TOML of an `[optimizer]` table, see [`LayerwiseConfig`].
+    ///
+    /// # Errors
+    /// As [`LayerwiseConfig::from_toml`], or if a rule is not valid.
+    pub fn from_toml(text: &str) -> Result<Self, LayerwiseError> {
+        Self::from_config(&LayerwiseConfig::from_toml(text)?)
+    }
+
+    /// Learning rate of the main rule, and of your rules that set none.
+    pub fn lr(self, lr: f64) -> Self {
+        self.change(|config| config.lr = lr).set(|builder| builder.lr = lr)
+    }
+
+    /// Weight decay of the stack's main rule.
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        self.change(|config| config.weight_decay = weight_decay)
+    }
+
+    /// Learning rate of the AdamW part of a matrix stack.
+    pub fn adamw_lr(self, lr: f64) -> Self {
+        self.change(|config| config.adamw.lr = lr)
+    }
+
+    /// Clips the norm over all gradients, before any rule; `None` turns clipping off.
+    pub fn clip(self, threshold: impl Into<Option<f64>>) -> Self {
+        let threshold = threshold.into();
+        self.set(|builder| builder.clip = threshold)
+    }
+
+    /// Gives a role to the parameters that a glob or `/regex/` matches, whatever was inferred.
+    pub fn assign(self, pattern: impl Into<String>, role: Role) -> Self {
+        self.assign_hint(RoleHint::new(pattern, role))
+    }
+
+    /// As [`Layerwise::assign`], with heads or another layout.
+    pub fn assign_hint(self, hint: RoleHint) -> Self {
+        self.set(|builder| builder.assignments.push(hint))
+    }
+
+    /// Takes in what a model says about its parameters.
+    pub fn hints(self, hints: Vec<RoleHint>) -> Self {
+        self.set(|builder| builder.hints.extend(hints))
+    }
+
+    /// Takes in what this model says about its parameters.
+    pub fn roles_of(self, model: &impl Roles) -> Self {
+        self.hints(model.roles())
+    }
+
+    /// Adds a rule; it wins over those before it.
+    pub fn rule(self, rule: Rule) -> Self {
+        self.set(|builder| builder.rules.push(rule))
+    }
+
+    fn change(mut self, f: impl FnOnce(&mut LayerwiseConfig)) -> Self {
+        if let Base::Stack(config) = &mut self.base {
+            f(config);
+        }
+        self
+    }
+
+    fn set(mut self, f: impl FnOnce(&mut Self)) -> Self {
+        f(&mut self);
+        self
+    }
+
+    fn all_rules(&self) -> Result<Vec<Rule>, LayerwiseError> {
+        let mut rules = match &self.base {
+            Base::Nothing => Vec::new(),
+            Base::Stack(config) => config.rules()?,
+        };
+        rules.extend(self.rules.iter().cloned());
+        Ok(rules)
+    }
+
+    fn decide<M: Module>(&self, module: &M) -> Result<(Plan, Vec<AnyOptimizer>), LayerwiseError> {
+        let rules = self.all_rules()?;
+        let decision = Decision { rules: &rules, hints: &self.hints, assignments: &self.assignments, lr: self.lr };
+        let plan = Plan::decide(&ParameterInfo::of_module(module), &decision)?;
+        let optimizers = plan
+            .entries()
+            .iter()
+            .map(|entry| match &rules[entry.rule].optimizer {
+                RuleOptimizer::Custom(optimizer) => Ok(optimizer.clone()),
+                RuleOptimizer::Config(config) => {
+                    Ok(AnyOptimizer::new(config.build(entry.placement)?).with_label(config.kind()))
+                }
+            })
+            .collect::<Result<Vec<_>, LayerwiseError>>()?;
+        Ok((plan, optimizers))
+    }
+
+    /// The optimizer of a module.
+    ///
+    /// # Errors
+    /// If a parameter has no role, two roles or no rule, a rule or an assignment matches nothing or
+    /// wins nowhere, or a matrix rule meets something that is no matrix.
+    pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
+        let (plan, optimizers) = self.decide(module)?;
+        let entries = plan
+            .entries()
+            .iter()
+            .zip(optimizers)
+            .map(|(entry, optimizer)| (entry.path.clone(), Entry::new(optimizer, entry.lr, entry.shape.len())))
+            .collect();
+        Ok(LayerwiseOptimizer::new(plan, entries, self.clip))
+    }
+
+    /// The same plan as plain Burn objects, for Burn's `Learner` or a training loop of your own.
+    ///
+    /// `factor(step)`, from step 0, multiplies every learning rate. Burn clips every tensor on its
+    /// own, so there is no global-norm clipping in this form.
+    ///
+    /// # Errors
+    /// As [`Layerwise::build`].
+    pub fn build_module_optimizer<M: Module>(
+        self,
+        module: &M,
+        factor: impl Fn(u64) -> f64 + Send + Sync + 'static,
+    ) -> Result<(ModuleOptimizer, ModuleLrScheduler), LayerwiseError> {
+        let (plan, optimizers) = self.decide(module)?;
+        let factor: Factor = Arc::new(factor);
+        let mut module_optimizer = ModuleOptimizer::from(Uncovered);
+        let mut scheduler = ModuleLrScheduler::new(ScheduledLr::new(self.lr, factor.clone()));
+        for (entry, optimizer) in plan.entries().iter().zip(optimizers) {
+            let group = ParamGroup::from_path(entry.path.clone());
+            module_optimizer = module_optimizer.with_group(group.clone(), optimizer, None);
+            scheduler = scheduler.with_group(group, ScheduledLr::new(entry.lr, factor.clone()));
+        }
+        Ok((module_optimizer, scheduler))
+    }
+}
+
+impl Default for Layerwise {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,250 @@
+//! The `[optimizer]` table of a configuration file.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{LayerwiseError, Role, Rule};
+use crate::config::{OptimizerConfig, check_keys};
+use crate::direction::{AdamWConfig, MuonConfig, SgdConfig};
+use crate::names::unknown;
+
+/// A ready-made stack, its settings, and rules that change parts of it.
+///
+/// ```
+/// use polaron::layerwise::LayerwiseConfig;
+///
+/// let config = LayerwiseConfig::from_toml(r#"
+///     stack = "muon"
+///     lr = 0.02
+///     matrix = { scale = "match_rms_adamw" }
+///
+///     [[rule]]
+///     match = "blocks.*.mlp.down"
+///     kind = "sgd"
+///     lr = 0.1
+/// "#)?;
+/// assert_eq!(config.clip, Some(1.0)); // a default
+/// # Ok::<(), polaron::layerwise::LayerwiseError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerwiseConfig {
+    /// `muon` (matrices of the blocks by Muon, the rest by AdamW), `adamw` or `sgd` (everything by one kind).
+    pub stack: String,
+    /// Learning rate of the main rule: the matrices under `muon`, everything under the others.
+    pub lr: f64,
+    /// Decoupled weight decay of the main rule. No stack decays gains and biases.
+    pub weight_decay: f64,
+    /// Global-norm clipping before any rule; 0 is off.
+    #[serde(with = "zero_is_none")]
+    pub clip: Option<f64>,
+    /// More keys of the main rule's kind, for example `{ scale = "match_rms_adamw" }`.
+    pub matrix: Map<String, Value>,
+    /// AdamW beside a matrix rule: embeddings, head, router, gains and biases.
+    pub adamw: AdamWPart,
+    /// Rules over those of the stack, later ones win: `{ match = "glob" | role = "name", kind = …, lr = … }`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rule: Vec<Map<String, Value>>,
+}
+
+/// The AdamW part of a stack. Under `adamw` itself only the betas and eps are used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdamWPart {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Weight decay of embeddings, head and router.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWPart {
+    /// lr 1e-3, betas (0.9, 0.99), eps 1e-8, no decay.
+    fn default() -> Self {
+        Self { lr: 1e-3, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl LayerwiseConfig {
+    /// Every ready-made stack.
+    pub const STACKS: &'static [&'static str] = &["muon", "adamw", "sgd"];
+
+    /// The defaults of a stack: lr 0.02 (muon), 1e-3 (adamw), 0.1 (sgd); clipping at 1.
+    ///
+    /// # Errors
+    /// If there is no stack of that name.
+    pub fn stack(name: &str) -> Result<Self, LayerwiseError> {
+        let (lr, weight_decay) = match name {
+            "muon" => (0.02, 0.01),
+            "adamw" => (1e-3, 0.1),
+            "sgd" => (0.1, 0.0),
+            _ => return Err(LayerwiseError::Stack(unknown("stack", name, Self::STACKS))),
+        };
+        Ok(Self {
+            stack: name.to_string(),
+            lr,
+            weight_decay,
+            clip: Some(1.0),
+            matrix: Map::new(),
+            adamw: AdamWPart::default(),
+            rule: Vec::new(),
+        })
+    }
+
+    /// What a stack is, in one line.
+    pub fn describe_stack(name: &str) -> &'static str {
+        match name {
+            "muon" => "Muon for the matrices inside the blocks, AdamW for embeddings, head, gains and biases",
+            "adamw" => "AdamW for everything, no decay on gains and biases",
+            "sgd" => "momentum SGD for everything, no decay on gains and biases",
+            _ => "",
+        }
+    }
+
+    /// Reads a TOML table; keys that are left out take the defaults of the stack.
+    ///
+    /// # Errors
+    /// On a syntax error, an unknown key (naming the nearest valid one) or a wrong type.
+    pub fn from_toml(text: &str) -> Result<Self, LayerwiseError> {
+        let fail = |message: String| LayerwiseError::Stack(message);
+        let given: Map<String, Value> = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
+        let stack = given.get("stack").and_then(Value::as_str).unwrap_or("muon");
+        let mut merged = Self::stack(stack)?.to_map();
+        let valid: Vec<&str> = merged.keys().map(String::as_str).chain(["rule"]).collect();
+        check_keys(&given, &valid, "optimizer")?;
+        for (key, value) in given {
+            match (merged.get_mut(&key), value) {
+                (Some(Value::Object(part)), Value::Object(new)) if key == "adamw" => {
+                    let valid: Vec<&str> = part.keys().map(String::as_str).collect();
+                    check_keys(&new, &valid, "optimizer.adamw")?;
+                    part.extend(new);
+                }
+                (_, value) => {
+                    merged.insert(key, value);
+                }
+            }
+        }
+        serde_json::from_value(Value::Object(merged)).map_err(|error| fail(error.to_string()))
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map,
+            _ => unreachable!("a configuration serialises to an object"),
+        }
+    }
+
+    /// The rules of the stack, then the user's, in order of rising precedence.
+    pub(crate) fn rules(&self) -> Result<Vec<Rule>, LayerwiseError> {
+        self.check_rates()?;
+        let main = self.main_rule()?;
+        let no_decay = Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]);
+        let mut rules = Vec::new();
+        if main.is_matrix_rule() {
+            let adamw = OptimizerConfig::AdamW(self.adamw(self.adamw.weight_decay));
+            let vectors = OptimizerConfig::AdamW(self.adamw(0.0));
+            rules.push(Rule::roles(Role::MATRICES, main));
+            rules.push(Rule::roles(Role::EDGES, adamw).with_lr(self.adamw.lr));
+            rules.push(Rule::roles(Role::VECTORS, vectors).with_lr(self.adamw.lr));
+        } else {
+            let vectors = main.merge(&no_decay)?;
+            rules.push(Rule::roles([Role::MATRICES.as_slice(), Role::EDGES.as_slice()].concat(), main));
+            rules.push(Rule::roles(Role::VECTORS, vectors));
+        }
+        let mut rules: Vec<Rule> = rules.into_iter().map(Rule::optional).collect();
+        for (i, table) in self.rule.iter().enumerate() {
+            rules.push(Rule::from_table(table, i + 1)?);
+        }
+        Ok(rules)
+    }
+
+    /// The configuration of the main rule.
+    fn main_rule(&self) -> Result<OptimizerConfig, LayerwiseError> {
+        let wd = self.weight_decay;
+        let base = match self.stack.as_str() {
+            "muon" => OptimizerConfig::Muon(MuonConfig::new().with_weight_decay(wd)),
+            "adamw" => OptimizerConfig::AdamW(self.adamw(wd)),
+            "sgd" => OptimizerConfig::Sgd(SgdConfig::new().with_weight_decay(wd)),
+            name => return Err(LayerwiseError::Stack(unknown("stack", name, Self::STACKS))),
+        };
+        let merged = base.merge(&self.matrix)?;
+        if merged.kind() != base.kind() {
+            let message = "optimizer.matrix cannot change the kind; choose another stack or add a rule";
+            return Err(LayerwiseError::Stack(message.into()));
+        }
+        Ok(merged)
+    }
+
+    fn adamw(&self, weight_decay: f64) -> AdamWConfig {
+        let AdamWPart { beta1, beta2, eps, .. } = self.adamw;
+        AdamWConfig { beta1, beta2, eps, weight_decay, cautious: false }
+    }
+
+    fn check_rates(&self) -> Result<(), LayerwiseError> {
+        let fail = |key: &str, value: f64| {
+            LayerwiseError::Stack(format!("optimizer.{key} must be a number of at least 0, got {value}"))
+        };
+        let clip = self.clip.unwrap_or(0.0);
+        for (key, value) in [("lr", self.lr), ("adamw.lr", self.adamw.lr), ("clip", clip)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(fail(key, value));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// TOML has no null: an absent threshold is written as 0.
+mod zero_is_none {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(value.unwrap_or(0.0))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        let value = f64::deserialize(deserializer)?;
+        Ok((value != 0.0).then_some(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stack_round_trips_through_toml() {
+        for name in LayerwiseConfig::STACKS {
+            let config = LayerwiseConfig::stack(name).unwrap();
+            assert!(!LayerwiseConfig::describe_stack(name).is_empty());
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(LayerwiseConfig::from_toml(&text).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn slips_name_the_nearest_key() {
+        for (text, near) in
+            [("weight_decai = 1.0", "weight_decay"), ("adamw = { bta1 = 0.5 }", "beta1"), ("stack = \"muom\"", "muon")]
+        {
+            let error = LayerwiseConfig::from_toml(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean \"{near}\"")), "{error}");
+        }
+        let config = LayerwiseConfig::from_toml("matrix = { momentun = 0.9 }").unwrap();
+        let error = config.rules().unwrap_err().to_string();
+        assert!(error.contains("did you mean \"momentum\""), "{error}");
+    }
+
+    #[test]
+    fn rates_that_are_no_rates_are_refused() {
+        let base = LayerwiseConfig::stack("muon").unwrap();
+        for lr in [-1.0, f64::NAN, f64::INFINITY] {
+            assert!(LayerwiseConfig { lr, ..base.clone() }.rules().is_err());
+        }
+    }
+}

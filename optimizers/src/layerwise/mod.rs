@@ -1,0 +1,26 @@
+//! Every parameter its rule: roles, plans, ready-made stacks, and the optimizer that holds them.
+
+mod any;
+mod builder;
+mod config;
+mod error;
+mod gradients;
+mod module_optimizer;
+mod optimizer;
+mod pattern;
+mod plan;
+mod record;
+mod role;
+mod rule;
+
+pub use any::AnyOptimizer;
+pub use builder::Layerwise;
+pub use config::{AdamWPart, LayerwiseConfig};
+pub use error::LayerwiseError;
+pub use gradients::first_non_finite;
+pub use optimizer::LayerwiseOptimizer;
+pub use pattern::Pattern;
+pub use plan::{ParameterInfo, Plan, PlanEntry};
+pub use record::LayerwiseRecord;
+pub use role::{Role, RoleHint, Roles};
+pub use rule::{Rule, RuleOptimizer};

@@ -1,0 +1,191 @@
+//! What users hold: every parameter's optimizer and state, and the global-norm clip.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
+use burn::tensor::{Device, Tensor};
+
+use super::{AnyOptimizer, LayerwiseError, LayerwiseRecord, Plan, gradients};
+
+/// One parameter's optimizer, learning rate and state.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    optimizer: AnyOptimizer,
+    lr: f64,
+    rank: usize,
+    state: Option<DynState>,
+}
+
+impl Entry {
+    pub fn new(optimizer: AnyOptimizer, lr: f64, rank: usize) -> Self {
+        Self { optimizer, lr, rank, state: None }
+    }
+}
+
+/// An optimizer with a rule for every parameter of one module, built by [`Layerwise`](crate::Layerwise).
+///
+/// Parameters are known by their paths, so loading weights (which changes Burn's parameter ids)
+/// does not confuse it.
+#[derive(Clone)]
+pub struct LayerwiseOptimizer {
+    plan: Plan,
+    entries: BTreeMap<String, Entry>,
+    clip: Option<f64>,
+}
+
+impl LayerwiseOptimizer {
+    pub(crate) fn new(plan: Plan, entries: BTreeMap<String, Entry>, clip: Option<f64>) -> Self {
+        Self { plan, entries, clip }
+    }
+
+    /// Which parameter gets which rule; print it.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Clips, then updates: every learning rate is multiplied by `factor`, the schedule's value of this step.
+    ///
+    /// Parameters without a gradient stay as they are.
+    ///
+    /// # Panics
+    /// If the module has a parameter that the plan does not know.
+    pub fn step<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
+        let (grads, _) = self.clip(&module, grads);
+        self.apply(factor, module, grads)
+    }
+
+    /// Scales all gradients so that their common norm is at most the threshold; returns the norm
+    /// before that. Without a threshold it only measures.
+    ///
+    /// The factor is `threshold / (norm + 1e-6)`, as in `torch.nn.utils.clip_grad_norm_`.
+    pub fn clip<M: Module>(&self, module: &M, grads: GradientsParams) -> (GradientsParams, f64) {
+        let norm = gradients::global_norm(module, &grads);
+        match self.clip {
+            Some(threshold) if norm > threshold => (gradients::scale(module, grads, threshold / (norm + 1e-6)), norm),
+            _ => (grads, norm),
+        }
+    }
+
+    /// The update alone, without clipping; see [`LayerwiseOptimizer::step`].
+    pub fn apply<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
+        module.map(&mut Update { entries: &mut self.entries, path: Vec::new(), grads, factor })
+    }
+
+    /// All states, with the names of their parameters.
+    pub fn to_record(&self) -> LayerwiseRecord {
+        let mut sink = StateSink::default();
+        let mut record = LayerwiseRecord::default();
+        for (path, entry) in &self.entries {
+            record.optimizers.insert(path.clone(), entry.optimizer.label().to_string());
+            if let Some(state) = &entry.state {
+                entry.optimizer.state_flatten(path, state, &mut sink);
+                record.with_state.insert(path.clone());
+            }
+        }
+        record.tensors.extend(sink.tensors);
+        record.scalars.extend(sink.scalars);
+        record
+    }
+
+    /// Takes in the states of a record, onto `device`.
+    ///
+    /// # Errors
+    /// If the record was written for other parameters or other optimizers, or a state in it is
+    /// incomplete. Nothing is changed then.
+    pub fn load_record(&mut self, record: LayerwiseRecord, device: &Device) -> Result<(), LayerwiseError> {
+        self.check_coverage(&record)?;
+        let mut source = StateSource::new(record.scalars.into_iter().collect());
+        for (name, data) in record.tensors {
+            source.insert_tensor(name, data);
+        }
+        let mut states = BTreeMap::new();
+        for path in &record.with_state {
+            let entry = &self.entries[path];
+            let state = entry.optimizer.state_unflatten(entry.rank, path, &mut source, device);
+            let state = state.ok_or_else(|| {
+                LayerwiseError::Record(format!("the state of \"{path}\" is incomplete or of another rank"))
+            })?;
+            states.insert(path.clone(), state);
+        }
+        for (path, entry) in &mut self.entries {
+            entry.state = states.remove(path);
+        }
+        Ok(())
+    }
+
+    fn check_coverage(&self, record: &LayerwiseRecord) -> Result<(), LayerwiseError> {
+        let fail = |message: String| Err(LayerwiseError::Record(message));
+        for (path, entry) in &self.entries {
+            match record.optimizers.get(path) {
+                None => return fail(format!("it has no parameter \"{path}\"")),
+                Some(label) if label != entry.optimizer.label() => {
+                    let now = entry.optimizer.label();
+                    return fail(format!("\"{path}\" was updated by {label} and is now by {now}"));
+                }
+                Some(_) => {}
+            }
+        }
+        match record.optimizers.keys().find(|path| !self.entries.contains_key(*path)) {
+            Some(path) => fail(format!("it has the parameter \"{path}\", which the model does not have")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for LayerwiseOptimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LayerwiseOptimizer({} tensors)", self.entries.len())
+    }
+}
+
+/// Walks the module and updates every parameter that has a gradient.
+struct Update<'a> {
+    entries: &'a mut BTreeMap<String, Entry>,
+    path: Vec<String>,
+    grads: GradientsParams,
+    factor: f64,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, mapper) = param.consume();
+        let Some(grad) = self.grads.remove::<D>(id) else {
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
+        let path = self.path.join(".");
+        let Some(entry) = self.entries.get_mut(&path) else {
+            panic!(
+                "parameter \"{path}\" is not in the plan: the model changed after the optimizer was built; build it again"
+            );
+        };
+        // What `Tensor::from_inner` forgets has to be put back.
+        let (require_grad, checkpointing) = (tensor.is_require_grad(), tensor.gradient_checkpointing_strategy());
+        let device = grad.device();
+        let state = entry.state.take().map(|state| entry.optimizer.to_device_dyn(state, &device));
+        let (updated, state) = entry.optimizer.step_dyn(
+            D,
+            self.factor * entry.lr,
+            tensor.inner().into_bridge(),
+            grad.into_bridge(),
+            state,
+        );
+        entry.state = state;
+        let mut updated = Tensor::<D>::from_inner(Tensor::from_bridge(updated));
+        if let Some(strategy) = checkpointing {
+            updated = updated.with_gradient_checkpointing_strategy(strategy);
+        }
+        if require_grad {
+            updated = updated.require_grad();
+        }
+        Param::from_mapped_value(id, updated, mapper)
+    }
+}

@@ -1,0 +1,357 @@
+//! Which parameter gets which rule, checked for coverage, as a table.
+
+use std::fmt;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+use super::rule::{Rule, RuleOptimizer};
+use super::{LayerwiseError, Pattern, Role, RoleHint, role};
+use crate::matrix::{Axis, Blocks, Layout, Placement};
+
+/// A float parameter of a module, as a visit of the module finds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterInfo {
+    /// Field names joined by dots, for example `blocks.3.attn.wq.weight`.
+    pub path: String,
+    /// Type of the module that owns the field, for example `Struct:Linear`.
+    pub owner: String,
+    /// Shape as stored.
+    pub shape: Vec<usize>,
+}
+
+impl ParameterInfo {
+    /// Every float parameter of a module, in the order of its fields.
+    pub fn of_module<M: Module>(module: &M) -> Vec<Self> {
+        let mut visitor = Collector::default();
+        module.visit(&mut visitor);
+        visitor.found
+    }
+
+    fn field(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or(&self.path)
+    }
+}
+
+#[derive(Default)]
+struct Collector {
+    stack: Vec<(String, String)>,
+    found: Vec<ParameterInfo>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.stack.push((name.to_string(), container_type.to_string()));
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let names: Vec<&str> = self.stack.iter().map(|(name, _)| name.as_str()).collect();
+        self.found.push(ParameterInfo {
+            path: names.join("."),
+            owner: self.stack.last().map(|(_, owner)| owner.clone()).unwrap_or_default(),
+            shape: param.lazy_shape().as_slice().to_vec(),
+        });
+    }
+}
+
+/// One parameter of a plan.
+#[derive(Clone, Debug)]
+pub struct PlanEntry {
+    /// Path of the parameter.
+    pub path: String,
+    /// Shape as stored.
+    pub shape: Vec<usize>,
+    /// Its role; `None` for a parameter that only a rule on its path decided.
+    pub role: Option<Role>,
+    /// Number of attention heads, when the role has them.
+    pub heads: Option<usize>,
+    /// How it is stored, and its blocks.
+    pub placement: Placement,
+    /// The optimizer, in one line.
+    pub optimizer: String,
+    /// Learning rate before the schedule.
+    pub lr: f64,
+    /// Decoupled weight decay; `None` for an optimizer that is not ours.
+    pub weight_decay: Option<f64>,
+    /// Shape scale, in words.
+    pub scale: String,
+    /// State, in words.
+    pub state: String,
+    /// Index of the rule that won.
+    pub(crate) rule: usize,
+}
+
+/// Every parameter of a module, each with exactly one rule. `Display` prints the table.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    entries: Vec<PlanEntry>,
+}
+
+/// Everything that decides a plan.
+pub(crate) struct Decision<'a> {
+    pub rules: &'a [Rule],
+    pub hints: &'a [RoleHint],
+    pub assignments: &'a [RoleHint],
+    pub lr: f64,
+}
+
+impl Plan {
+    /// The parameters in the order of the module's fields.
+    pub fn entries(&self) -> &[PlanEntry] {
+        &self.entries
+    }
+
+    /// Number of parameters (weights, not tensors).
+    pub fn parameters(&self) -> usize {
+        self.entries.iter().map(PlanEntry::count).sum()
+    }
+
+    pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> Result<Self, LayerwiseError> {
+        if parameters.is_empty() {
+            return Err(LayerwiseError::NoParameters);
+        }
+        let hints = compile(decision.hints)?;
+        let assignments = compile(decision.assignments)?;
+        check_assignments(&assignments, parameters)?;
+        let entries = parameters
+            .iter()
+            .map(|parameter| decide_one(parameter, decision, &hints, &assignments))
+            .collect::<Result<Vec<_>, _>>()?;
+        check_rules(decision.rules, parameters, &entries)?;
+        Ok(Self { entries })
+    }
+}
+
+impl PlanEntry {
+    fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+type Compiled<'a> = Vec<(Pattern, &'a RoleHint)>;
+
+fn compile(hints: &[RoleHint]) -> Result<Compiled<'_>, LayerwiseError> {
+    hints.iter().map(|hint| Ok((Pattern::new(hint.pattern.as_str())?, hint))).collect()
+}
+
+/// The hint that matches a path; two that disagree are an error.
+fn find_hint<'a>(hints: &Compiled<'a>, path: &str) -> Result<Option<&'a RoleHint>, LayerwiseError> {
+    let mut found: Option<&RoleHint> = None;
+    for (pattern, hint) in hints {
+        if !pattern.matches(path) {
+            continue;
+        }
+        match found {
+            Some(first) if first.role != hint.role => {
+                return Err(LayerwiseError::TwoRoles {
+                    path: path.to_string(),
+                    first: first.pattern.clone(),
+                    first_role: first.role.name(),
+                    second: hint.pattern.clone(),
+                    second_role: hint.role.name(),
+                });
+            }
+            _ => found = Some(hint),
+        }
+    }
+    Ok(found)
+}
+
+fn decide_one(
+    parameter: &ParameterInfo,
+    decision: &Decision<'_>,
+    hints: &Compiled<'_>,
+    assignments: &Compiled<'_>,
+) -> Result<PlanEntry, LayerwiseError> {
+    let path = &parameter.path;
+    let stated = match find_hint(assignments, path)? {
+        Some(hint) => Some(hint),
+        None => find_hint(hints, path)?,
+    };
+    let inferred = role::infer(&parameter.owner, parameter.field(), parameter.shape.len());
+    let role = stated.map(|hint| hint.role).or(inferred.map(|(role, _)| role));
+    let layout = stated.map(|hint| hint.layout).or(inferred.map(|(_, layout)| layout)).unwrap_or_default();
+    let heads = stated.and_then(|hint| hint.heads);
+
+    let winner = decision.rules.iter().enumerate().rev().find(|(_, rule)| rule.matches(path, role));
+    let Some((index, rule)) = winner else {
+        return Err(match role {
+            Some(role) => LayerwiseError::NoRule { path: path.clone(), role: role.name() },
+            None => LayerwiseError::NoRole { path: path.clone(), shape: parameter.shape.clone() },
+        });
+    };
+    let placement = Placement { layout: rule.layout.unwrap_or(layout), blocks: rule.blocks };
+    check_fit(parameter, role, rule, placement)?;
+    let (weight_decay, scale, state) = describe(&rule.optimizer);
+    Ok(PlanEntry {
+        path: path.clone(),
+        shape: parameter.shape.clone(),
+        role,
+        heads,
+        placement,
+        optimizer: rule.optimizer.label(),
+        lr: rule.lr.unwrap_or(decision.lr),
+        weight_decay,
+        scale,
+        state,
+        rule: index,
+    })
+}
+
+fn check_fit(
+    parameter: &ParameterInfo,
+    role: Option<Role>,
+    rule: &Rule,
+    placement: Placement,
+) -> Result<(), LayerwiseError> {
+    let RuleOptimizer::Config(config) = &rule.optimizer else {
+        return Ok(());
+    };
+    let fail = |message: String| LayerwiseError::DoesNotFit {
+        path: parameter.path.clone(),
+        role: role_name(role),
+        optimizer: config.label(),
+        message,
+    };
+    config.validate().map_err(|error| fail(error.to_string()))?;
+    if config.is_matrix_rule() {
+        placement.check(&parameter.shape).map_err(|error| fail(error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -> Result<(), LayerwiseError> {
+    for (pattern, hint) in assignments {
+        if !parameters.iter().any(|parameter| pattern.matches(&parameter.path)) {
+            let what = format!("assign(\"{pattern}\", {})", hint.role);
+            return Err(LayerwiseError::MatchesNothing { what, paths: some_paths(parameters) });
+        }
+    }
+    Ok(())
+}
+
+fn check_rules(rules: &[Rule], parameters: &[ParameterInfo], entries: &[PlanEntry]) -> Result<(), LayerwiseError> {
+    for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.required) {
+        if entries.iter().any(|entry| entry.rule == index) {
+            continue;
+        }
+        let what = rule.name();
+        return Err(match entries.iter().any(|entry| rule.matches(&entry.path, entry.role)) {
+            true => LayerwiseError::Overridden { what },
+            false => LayerwiseError::MatchesNothing { what, paths: some_paths(parameters) },
+        });
+    }
+    Ok(())
+}
+
+fn some_paths(parameters: &[ParameterInfo]) -> String {
+    let shown: Vec<&str> = parameters.iter().take(8).map(|parameter| parameter.path.as_str()).collect();
+    let rest = parameters.len().saturating_sub(shown.len());
+    match rest {
+        0 => shown.join(", "),
+        _ => format!("{} and {rest} more", shown.join(", ")),
+    }
+}
+
+fn describe(optimizer: &RuleOptimizer) -> (Option<f64>, String, String) {
+    match optimizer {
+        RuleOptimizer::Config(config) => {
+            (Some(config.weight_decay()), config.scale(), config.describe().state.to_string())
+        }
+        RuleOptimizer::Custom(_) => (None, "its own".into(), "its own".into()),
+    }
+}
+
+fn role_name(role: Option<Role>) -> &'static str {
+    role.map_or("by path", |role| role.name())
+}
+
+/// `1234567` → `1,234,567`
+pub(crate) fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|chunk| std::str::from_utf8(chunk).unwrap_or_default()).collect();
+    groups.join(",")
+}
+
+fn blocks_suffix(placement: Placement) -> String {
+    let layout = if placement.layout == Layout::OutIn { " [out, in]" } else { "" };
+    match placement.blocks {
+        Some(Blocks { axis: Axis::Output, count }) => format!("{layout}, {count} output blocks"),
+        Some(Blocks { axis: Axis::Input, count }) => format!("{layout}, {count} input blocks"),
+        None => layout.to_string(),
+    }
+}
+
+/// Entries that share role, rule and placement, as one line of the table.
+struct Line<'a> {
+    first: &'a PlanEntry,
+    tensors: usize,
+    parameters: usize,
+}
+
+impl Plan {
+    fn lines(&self) -> Vec<Line<'_>> {
+        let mut lines: Vec<Line<'_>> = Vec::new();
+        for entry in &self.entries {
+            let same = |line: &&mut Line<'_>| {
+                let first = line.first;
+                (first.role, first.rule, first.placement) == (entry.role, entry.rule, entry.placement)
+            };
+            match lines.iter_mut().find(same) {
+                Some(line) => {
+                    line.tensors += 1;
+                    line.parameters += entry.count();
+                }
+                None => lines.push(Line { first: entry, tensors: 1, parameters: entry.count() }),
+            }
+        }
+        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.rule));
+        lines
+    }
+
+    fn cells(&self, line: &Line<'_>) -> [String; 9] {
+        let entry = line.first;
+        let share = 100.0 * line.parameters as f64 / self.parameters() as f64;
+        [
+            role_name(entry.role).to_string(),
+            format!("{}{}", entry.optimizer, blocks_suffix(entry.placement)),
+            thousands(line.tensors),
+            thousands(line.parameters),
+            format!("{share:.1} %"),
+            format!("{}", entry.lr),
+            entry.weight_decay.map_or("its own".into(), |decay| format!("{decay}")),
+            entry.scale.clone(),
+            entry.state.clone(),
+        ]
+    }
+}
+
+const HEADER: [&str; 9] = ["role", "optimizer", "tensors", "params", "share", "lr", "wd", "scale", "state"];
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![HEADER.map(String::from)];
+        rows.extend(self.lines().iter().map(|line| self.cells(line)));
+        let widths: Vec<usize> = (0..HEADER.len())
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        for row in &rows {
+            let mut text = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = widths[column];
+                let number = (2..=4).contains(&column);
+                let padded = if number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+                text.push_str(&padded);
+                text.push_str("  ");
+            }
+            writeln!(f, "{}", text.trim_end())?;
+        }
+        let total = self.entries.len();
+        write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(self.parameters()))
+    }
+}

@@ -1,0 +1,100 @@
+//! Muon and its relatives as optimizers for [Burn](https://burn.dev).
+//!
+//! # A whole model in three lines
+//!
+//! Hidden matrices by Muon, everything else by AdamW, every parameter checked to be covered once:
+//!
+//! ```
+//! # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+//! use burn::optim::GradientsParams;
+//! use polaron::{Layerwise, Role};
+//! # #[derive(Module, Debug)]
+//! # struct Model { hidden: Linear, output: Linear }
+//! # let device = Device::flex().autodiff();
+//! # let mut model = Model {
+//! #     hidden: LinearConfig::new(8, 16).init(&device), output: LinearConfig::new(16, 4).init(&device),
+//! # };
+//! # let inputs = Tensor::<2>::ones([2, 8], &device);
+//!
+//! let mut optim = Layerwise::muon().lr(0.02).assign("output", Role::Head).build(&model)?;
+//! println!("{}", optim.plan()); // which parameter gets which rule
+//!
+//! # let loss = model.output.forward(model.hidden.forward(inputs)).mean();
+//! let grads = GradientsParams::from_grads(loss.backward(), &model);
+//! model = optim.step(1.0, model, grads); // 1.0: factor of the learning-rate schedule
+//! # let _ = model;
+//! # Ok::<(), polaron::layerwise::LayerwiseError>(())
+//! ```
+//!
+//! # One optimizer in a Burn program that exists
+//!
+//! Every kind is a `burn::optim::Optimizer`; put it where Burn's own would stand:
+//!
+//! ```
+//! use burn::{module::ParamGroup, optim::ModuleOptimizer};
+//! use polaron::direction::{AdamWConfig, MuonConfig};
+//!
+//! let hidden = ParamGroup::from_regex(r"^blocks\.\d+\..*\.weight$")?;
+//! let optim: ModuleOptimizer = AdamWConfig::new().init().with_group(hidden, MuonConfig::new().build(), None);
+//! # let _ = optim;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! or let the plan make the groups, for Burn's `Learner`:
+//! `Layerwise::muon().build_module_optimizer(&model, |step| 1.0)?` returns a plain
+//! `ModuleOptimizer` and `ModuleLrScheduler`.
+//!
+//! # From a file
+//!
+//! ```
+//! use polaron::Layerwise;
+//!
+//! let builder = Layerwise::from_toml(r#"
+//!     stack = "muon"
+//!     lr = 0.02
+//!     adamw = { lr = 3e-3 }
+//!
+//!     [[rule]]                       # a later rule overrides an earlier one
+//!     match = "blocks.*.attn.wq"
+//!     kind = "muon"
+//!     blocks = { axis = "output", count = 4 }   # one update per head
+//! "#)?;
+//! # let _ = builder;
+//! # Ok::<(), polaron::layerwise::LayerwiseError>(())
+//! ```
+//!
+//! # A rule of your own
+//!
+//! Implement [`Direction`](direction::Direction): momentum in, direction out. Momentum, scale,
+//! decay, layouts, experts, blocks, records and checkpoints come with it.
+//!
+//! # What to use when
+//!
+//! | parameters | rule |
+//! |---|---|
+//! | hidden matrices, experts | `muon` |
+//! | embeddings, head, router, gains, biases | `adamw` |
+//! | a baseline | `sgd` |
+//!
+//! # Conventions
+//!
+//! Matrices act from *input* to *output* features. Burn's `Linear` stores `[d_in, d_out]`, PyTorch
+//! `[d_out, d_in]`; [`matrix::Layout`] says which, and no rule cares. (Burn's own Muon takes the
+//! stored shape for `out × in` and scales the wrong way round.) A step is
+//! `W ← (1 - lr wd) W - lr U`.
+
+mod config;
+pub mod direction;
+pub mod layerwise;
+pub mod matrix;
+mod names;
+pub mod step;
+pub mod tensor_file;
+pub mod vectors;
+
+pub use config::{ConfigError, Description, OptimizerConfig};
+pub use layerwise::{
+    Layerwise, LayerwiseConfig, LayerwiseError, LayerwiseOptimizer, LayerwiseRecord, Role, RoleHint, Roles,
+    first_non_finite,
+};
+pub use names::nearest;

@@ -1,0 +1,274 @@
+//! How a stored parameter is read as matrices from *input* features to *output* features.
+//!
+//! PyTorch stores `[d_out, d_in]`, Burn's `Linear` stores `[d_in, d_out]`. Every rule of this crate
+//! is defined on the `out × in` matrix and speaks of the output and the input axis. A [`Matrix`]
+//! keeps the stored orientation and only remembers which axis is which, so no layout costs a copy.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How the two axes of a matrix are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// `[d_in, d_out]`: Burn's `Linear`, embeddings `[vocab, d_model]`, experts `[E, d_in, d_out]`.
+    #[default]
+    InOut,
+    /// `[d_out, d_in]`: PyTorch's `Linear`.
+    OutIn,
+}
+
+/// One of the two axes of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// Output features, m of them.
+    Output,
+    /// Input features, n of them.
+    Input,
+}
+
+/// Cuts a matrix into equal contiguous parts that are processed on their own (heads, fused projections).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocks {
+    /// The axis that is cut.
+    pub axis: Axis,
+    /// The number of parts; must divide the size of the axis.
+    pub count: usize,
+}
+
+/// Where the matrices of a parameter are: its layout, and the blocks it is cut into.
+///
+/// Belongs to the parameter, not to the optimizer: the same optimizer serves differently stored
+/// parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// How the axes are stored; default `in_out`.
+    pub layout: Layout,
+    /// Parts that are processed on their own; default none.
+    pub blocks: Option<Blocks>,
+}
+
+/// Why a parameter cannot be read as matrices.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum LayoutError {
+    /// Neither a matrix nor a stack of matrices.
+    #[error(
+        "a matrix rule needs a tensor of rank 2, or a stack of rank 3, but the shape is {0:?}; give it an entrywise rule such as adamw"
+    )]
+    Rank(Vec<usize>),
+    /// An axis without entries.
+    #[error("the shape {0:?} has an empty axis")]
+    Empty(Vec<usize>),
+    /// The blocks do not fit.
+    #[error("{count} blocks do not divide the {size} {axis} features of shape {shape:?}; choose a divisor of {size}")]
+    Blocks {
+        /// Requested number of blocks.
+        count: usize,
+        /// Features along the cut axis.
+        size: usize,
+        /// Name of the cut axis.
+        axis: &'static str,
+        /// Stored shape.
+        shape: Vec<usize>,
+    },
+}
+
+impl Layout {
+    /// Position of an axis among the last two stored dimensions: 0 or 1.
+    fn position(self, axis: Axis) -> usize {
+        usize::from((self == Layout::InOut) == (axis == Axis::Output))
+    }
+}
+
+/// A stack of equally shaped matrices that know which axis is which.
+///
+/// The tensor is `[batch, d_in, d_out]` or `[batch, d_out, d_in]` according to the layout.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    tensor: Tensor<3>,
+    layout: Layout,
+}
+
+impl Matrix {
+    /// Reads `tensor`, stored in `layout` behind a batch dimension, as matrices.
+    pub fn new(tensor: Tensor<3>, layout: Layout) -> Self {
+        Self { tensor, layout }
+    }
+
+    /// The number of output features, m.
+    pub fn outputs(&self) -> usize {
+        self.tensor.dims()[self.dim(Axis::Output)]
+    }
+
+    /// The number of input features, n.
+    pub fn inputs(&self) -> usize {
+        self.tensor.dims()[self.dim(Axis::Input)]
+    }
+
+    /// The dimension of the tensor that holds an axis: 1 or 2.
+    pub fn dim(&self, axis: Axis) -> usize {
+        1 + self.layout.position(axis)
+    }
+
+    /// How the tensor is stored.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The stored tensor, `[batch, ., .]`.
+    pub fn tensor(&self) -> &Tensor<3> {
+        &self.tensor
+    }
+
+    /// The stored tensor, by value.
+    pub fn into_tensor(self) -> Tensor<3> {
+        self.tensor
+    }
+
+    /// Applies a function that keeps the shape and treats both axes alike, or knows [`Matrix::dim`].
+    pub fn map(self, f: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Self {
+        Self { tensor: f(self.tensor), layout: self.layout }
+    }
+}
+
+impl Placement {
+    /// A parameter stored in `layout`, in one piece.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, blocks: None }
+    }
+
+    /// Cuts every matrix into `count` equal parts along `axis`.
+    pub fn with_blocks(mut self, axis: Axis, count: usize) -> Self {
+        self.blocks = Some(Blocks { axis, count });
+        self
+    }
+
+    /// Whether a parameter of this shape can be read as matrices this way.
+    pub fn check(&self, shape: &[usize]) -> Result<(), LayoutError> {
+        let [.., a, b] = *shape else {
+            return Err(LayoutError::Rank(shape.to_vec()));
+        };
+        if shape.len() > 3 {
+            return Err(LayoutError::Rank(shape.to_vec()));
+        }
+        if shape.contains(&0) {
+            return Err(LayoutError::Empty(shape.to_vec()));
+        }
+        let Some(Blocks { axis, count }) = self.blocks else {
+            return Ok(());
+        };
+        let size = [a, b][self.layout.position(axis)];
+        if count == 0 || size % count != 0 {
+            let axis = match axis {
+                Axis::Output => "output",
+                Axis::Input => "input",
+            };
+            return Err(LayoutError::Blocks { count, size, axis, shape: shape.to_vec() });
+        }
+        Ok(())
+    }
+
+    /// Reads a stored parameter `[a, b]` or `[E, a, b]` as a stack of `E * blocks` matrices.
+    ///
+    /// # Panics
+    /// If [`Placement::check`] refuses the shape.
+    pub fn split<const D: usize>(&self, parameter: Tensor<D>) -> Matrix {
+        let shape = parameter.dims();
+        if let Err(error) = self.check(&shape) {
+            panic!("{error}");
+        }
+        let [experts, a, b] = self.stack_shape(&shape);
+        let stack = parameter.reshape([experts, a, b]);
+        let tensor = match self.blocks {
+            None => stack,
+            Some(Blocks { axis, count }) => match self.layout.position(axis) {
+                0 => stack.reshape([experts * count, a / count, b]),
+                _ => stack.reshape([experts, a, count, b / count]).swap_dims(1, 2).reshape([
+                    experts * count,
+                    a,
+                    b / count,
+                ]),
+            },
+        };
+        Matrix::new(tensor, self.layout)
+    }
+
+    /// The inverse of [`Placement::split`]: back to the stored shape.
+    pub fn join<const D: usize>(&self, matrix: Matrix, shape: [usize; D]) -> Tensor<D> {
+        let [experts, a, b] = self.stack_shape(&shape);
+        let tensor = matrix.into_tensor();
+        match self.blocks {
+            Some(Blocks { axis, count }) if self.layout.position(axis) == 1 => {
+                tensor.reshape([experts, count, a, b / count]).swap_dims(1, 2).reshape(shape)
+            }
+            _ => tensor.reshape(shape),
+        }
+    }
+
+    fn stack_shape(&self, shape: &[usize]) -> [usize; 3] {
+        match *shape {
+            [a, b] => [1, a, b],
+            [e, a, b] => [e, a, b],
+            _ => unreachable!("the rank was checked"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    fn counted<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+        let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    #[test]
+    fn join_undoes_split_for_every_layout_axis_and_rank() {
+        for layout in [Layout::InOut, Layout::OutIn] {
+            for axis in [Axis::Output, Axis::Input] {
+                let placement = Placement::new(layout).with_blocks(axis, 2);
+                let flat = counted([4, 6]);
+                let stack = counted([3, 4, 6]);
+                let back = placement.join(placement.split(flat.clone()), flat.dims());
+                assert_eq!(back.into_data(), flat.into_data());
+                let back = placement.join(placement.split(stack.clone()), stack.dims());
+                assert_eq!(back.into_data(), stack.into_data());
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_contiguous_parts_of_the_named_axis() {
+        // [d_in = 2, d_out = 4] cut into 2 along the output axis: columns 0..2 and 2..4 of the stored tensor.
+        let placement = Placement::new(Layout::InOut).with_blocks(Axis::Output, 2);
+        let matrix = placement.split(counted([2, 4]));
+        assert_eq!((matrix.outputs(), matrix.inputs()), (2, 2));
+        let values: Vec<f32> = matrix.into_tensor().into_data().to_vec().unwrap();
+        assert_eq!(values, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
+    }
+
+    #[test]
+    fn outputs_and_inputs_follow_the_layout_not_the_storage_order() {
+        let in_out = Placement::new(Layout::InOut).split(counted([64, 256]));
+        assert_eq!((in_out.outputs(), in_out.inputs()), (256, 64));
+        let out_in = Placement::new(Layout::OutIn).split(counted([64, 256]));
+        assert_eq!((out_in.outputs(), out_in.inputs()), (64, 256));
+    }
+
+    #[test]
+    fn shapes_that_are_no_matrices_are_refused() {
+        let plain = Placement::default();
+        assert!(matches!(plain.check(&[5]), Err(LayoutError::Rank(_))));
+        assert!(matches!(plain.check(&[2, 3, 4, 5]), Err(LayoutError::Rank(_))));
+        assert!(matches!(plain.check(&[2, 0]), Err(LayoutError::Empty(_))));
+        let blocks = plain.with_blocks(Axis::Output, 3);
+        let error = blocks.check(&[6, 8]).unwrap_err();
+        assert!(error.to_string().contains("do not divide the 8 output features"), "{error}");
+        assert!(blocks.check(&[8, 6]).is_ok());
+    }
+}

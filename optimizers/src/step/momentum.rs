@@ -1,0 +1,131 @@
+//! Momentum in the three forms that programs use.
+//!
+//! | form | buffer | direction | with `nesterov` |
+//! |---|---|---|---|
+//! | `ema` | M ← μ M + (1-μ) G | M | (1-μ) G + μ M |
+//! | `heavy_ball` | M ← μ M + G | M | G + μ M |
+//! | `ema_debiased` | M ← μ M + (1-μ) G | M / (1-μᵗ) | (1-μ) G / (1-μᵗ) + μ M / (1-μᵗ⁺¹) |
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::State;
+
+/// How the momentum buffer is formed; see the table of the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentumForm {
+    /// Exponential moving average.
+    #[default]
+    Ema,
+    /// Sum with decay; the buffer is 1/(1-μ) times as large.
+    HeavyBall,
+    /// Average without the bias towards zero of the first steps.
+    EmaDebiased,
+}
+
+/// Momentum: its factor, its form, and whether it looks ahead.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Momentum {
+    /// μ in [0, 1); 0 keeps no buffer.
+    pub factor: f64,
+    /// How the buffer is formed.
+    pub form: MomentumForm,
+    /// Nesterov's look-ahead.
+    pub nesterov: bool,
+}
+
+impl Default for Momentum {
+    /// μ 0.95, exponential moving average, no look-ahead.
+    fn default() -> Self {
+        Self { factor: 0.95, form: MomentumForm::Ema, nesterov: false }
+    }
+}
+
+impl Momentum {
+    /// Takes in a gradient: the direction of this step, and the state after it.
+    pub fn advance<const D: usize>(&self, grad: Tensor<D>, state: Option<State<D>>) -> (Tensor<D>, State<D>) {
+        let state = state.unwrap_or_default();
+        let step = state.step + 1;
+        let mu = self.factor;
+        if mu == 0.0 {
+            return (grad, State { step, form: self.form, ..State::default() });
+        }
+        let fresh = if self.form == MomentumForm::HeavyBall { 1.0 } else { 1.0 - mu };
+        let grad = if fresh == 1.0 { grad } else { grad * fresh };
+        let buffer = match state.momentum {
+            Some(old) => old * (mu * self.conversion(state.form)) + grad.clone(),
+            None => grad.clone(),
+        };
+        let direction = self.look(grad, buffer.clone(), step);
+        (direction, State { step, form: self.form, momentum: Some(buffer), ..State::default() })
+    }
+
+    /// The direction from the weighted gradient and the new buffer.
+    fn look<const D: usize>(&self, grad: Tensor<D>, buffer: Tensor<D>, step: u64) -> Tensor<D> {
+        let mu = self.factor;
+        let debias = |step: u64| match self.form {
+            MomentumForm::EmaDebiased => 1.0 / (1.0 - mu.powf(step as f64)),
+            _ => 1.0,
+        };
+        match self.nesterov {
+            true => grad * debias(step) + buffer * (mu * debias(step + 1)),
+            false if self.form == MomentumForm::EmaDebiased => buffer * debias(step),
+            false => buffer,
+        }
+    }
+
+    /// Factor that turns a buffer recorded in another form into one of this form.
+    fn conversion(&self, recorded: MomentumForm) -> f64 {
+        let heavy = MomentumForm::HeavyBall;
+        match (recorded == heavy, self.form == heavy) {
+            (true, false) => 1.0 - self.factor,
+            (false, true) => 1.0 / (1.0 - self.factor),
+            _ => 1.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn run(form: MomentumForm, grads: &[f64]) -> f64 {
+        let momentum = Momentum { factor: 0.9, form, nesterov: true };
+        let mut state = None;
+        let mut direction = 0.0;
+        for g in grads {
+            let grad = Tensor::<1>::from_floats([*g], &Device::flex());
+            let (d, s) = momentum.advance(grad, state);
+            direction = d.into_scalar::<f64>();
+            state = Some(s);
+        }
+        direction
+    }
+
+    #[test]
+    fn average_and_heavy_ball_differ_only_by_a_factor() {
+        let grads = [1.0, -0.5, 2.0, 0.25];
+        let ratio = run(MomentumForm::Ema, &grads) / run(MomentumForm::HeavyBall, &grads);
+        // 1 - 0.9, to f32 rounding
+        assert!((ratio - 0.1).abs() < 1e-6, "{ratio}");
+    }
+
+    #[test]
+    fn a_buffer_recorded_in_another_form_is_converted() {
+        let grads = [1.0, -0.5, 2.0];
+        let heavy = Momentum { factor: 0.9, form: MomentumForm::HeavyBall, nesterov: false };
+        let ema = Momentum { form: MomentumForm::Ema, ..heavy };
+        let (mut a, mut b) = (None, None);
+        for (i, g) in grads.into_iter().enumerate() {
+            let grad = Tensor::<1>::from_floats([g], &Device::flex());
+            a = Some(ema.advance(grad.clone(), a).1);
+            let switched = if i < 2 { heavy } else { ema };
+            b = Some(switched.advance(grad, b).1);
+        }
+        let value = |s: Option<State<1>>| s.unwrap().momentum.unwrap().into_scalar::<f64>();
+        let (a, b) = (value(a), value(b));
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Reference vectors: what every optimizer must compute, step by step, and a runner for them.
+//!
+//! A file holds cases `{name, optimizer, layout, blocks, lr, parameter, gradients, expected,
+//! tolerance}`. A case passes if every entry after every step differs from `expected` by at most the
+//! tolerance of the dtype it was run in.
+
+use burn::optim::Optimizer;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::config::{ConfigError, OptimizerConfig};
+use crate::matrix::{Blocks, Layout, Placement};
+use crate::step::{ConfiguredOptimizer, State};
+
+/// A file of reference vectors.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VectorFile {
+    format: String,
+    version: u32,
+    /// The kind of optimizer.
+    pub kind: String,
+    /// The cases.
+    pub cases: Vec<VectorCase>,
+}
+
+/// One case: a parameter, its gradients, and the parameter after every step.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VectorCase {
+    /// Unique in the file.
+    pub name: String,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// How the parameter is stored.
+    pub layout: Layout,
+    /// Parts with an update of their own.
+    pub blocks: Option<Blocks>,
+    /// Learning rate of every step.
+    pub lr: f64,
+    /// The parameter before the first step.
+    pub parameter: VectorParameter,
+    /// One flat array per step.
+    pub gradients: Vec<Vec<f64>>,
+    /// The parameter after every step, flat.
+    pub expected: Vec<Vec<f64>>,
+    /// Largest allowed deviations.
+    pub tolerance: VectorTolerance,
+}
+
+/// Shape and row-major values.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VectorParameter {
+    /// Shape as stored, rank 1 to 3.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub data: Vec<f64>,
+}
+
+/// Largest allowed absolute deviations by dtype.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VectorTolerance {
+    /// For f32.
+    pub f32_max_abs: f64,
+    /// For f64.
+    pub f64_max_abs: f64,
+}
+
+/// Why a vector file or a case cannot be run.
+#[derive(Debug, Error)]
+pub enum VectorError {
+    /// Not JSON, or not of the right form.
+    #[error("not a vector file: {0}")]
+    Parse(#[from] serde_json::Error),
+    /// Another format, or a version this program does not know.
+    #[error("format \"{0}\" version {1} is not \"optimizer-vectors\" version 1")]
+    Version(String, u32),
+    /// A case whose optimizer cannot be built.
+    #[error("case \"{0}\": {1}")]
+    Config(String, ConfigError),
+    /// A case that contradicts itself.
+    #[error("case \"{0}\": {1}")]
+    Case(String, String),
+}
+
+/// The largest deviation of a case and where it is.
+#[derive(Clone, Debug)]
+pub struct CaseReport {
+    /// Deviation over tolerance; at most 1 passes, NaN never does.
+    pub worst: f64,
+    /// Step of the largest deviation, from 1.
+    pub step: usize,
+    /// Flat index of the entry.
+    pub entry: usize,
+    /// What was computed there.
+    pub got: f64,
+    /// What was expected there.
+    pub expected: f64,
+}
+
+impl CaseReport {
+    /// Whether every entry was within its tolerance.
+    pub fn passed(&self) -> bool {
+        self.worst <= 1.0
+    }
+}
+
+impl VectorFile {
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// If it is not JSON of this format and version, or configures an optimizer that does not exist.
+    pub fn parse(text: &str) -> Result<Self, VectorError> {
+        let file: Self = serde_json::from_str(text)?;
+        if (file.format.as_str(), file.version) != ("optimizer-vectors", 1) {
+            return Err(VectorError::Version(file.format, file.version));
+        }
+        Ok(file)
+    }
+}
+
+impl VectorCase {
+    /// Runs the case in f32 or f64 on a device.
+    ///
+    /// # Errors
+    /// If the optimizer cannot be built, or shapes and arrays do not fit together.
+    pub fn run(&self, device: &Device, dtype: DType) -> Result<CaseReport, VectorError> {
+        self.check()?;
+        let placement = Placement { layout: self.layout, blocks: self.blocks };
+        let optimizer =
+            self.optimizer.build(placement).map_err(|error| VectorError::Config(self.name.clone(), error))?;
+        Ok(match *self.parameter.shape.as_slice() {
+            [a] => self.run_rank(&optimizer, [a], device, dtype),
+            [a, b] => self.run_rank(&optimizer, [a, b], device, dtype),
+            [e, a, b] => self.run_rank(&optimizer, [e, a, b], device, dtype),
+            _ => return Err(self.fault("the rank must be 1, 2 or 3")),
+        })
+    }
+
+    fn run_rank<const D: usize>(
+        &self,
+        optimizer: &ConfiguredOptimizer,
+        shape: [usize; D],
+        device: &Device,
+        dtype: DType,
+    ) -> CaseReport {
+        let tensor = |values: &[f64]| {
+            let data = TensorData::new(values.to_vec(), shape).convert_dtype(dtype);
+            Tensor::<D>::from_data(data, (device, dtype))
+        };
+        let tolerance = if dtype == DType::F64 { self.tolerance.f64_max_abs } else { self.tolerance.f32_max_abs };
+        let mut parameter = tensor(&self.parameter.data);
+        let mut state: Option<State<D>> = None;
+        let mut report = CaseReport { worst: 0.0, step: 0, entry: 0, got: 0.0, expected: 0.0 };
+        for (step, (gradient, expected)) in self.gradients.iter().zip(&self.expected).enumerate() {
+            (parameter, state) = optimizer.step(self.lr, parameter, tensor(gradient), state);
+            let got = parameter.to_data().convert_dtype(DType::F64);
+            for (entry, (got, expected)) in got.iter::<f64>().zip(expected).enumerate() {
+                let worst = (got - expected).abs() / tolerance;
+                // A NaN compares false with everything: it must win and stay.
+                if worst > report.worst || (worst.is_nan() && !report.worst.is_nan()) {
+                    report = CaseReport { worst, step: step + 1, entry, got, expected: *expected };
+                }
+            }
+        }
+        report
+    }
+
+    fn check(&self) -> Result<(), VectorError> {
+        let count: usize = self.parameter.shape.iter().product();
+        let arrays = self.gradients.iter().chain(&self.expected).chain([&self.parameter.data]);
+        if self.gradients.is_empty() || self.gradients.len() != self.expected.len() {
+            return Err(self.fault("there must be as many expected arrays as gradients, and at least one"));
+        }
+        if arrays.into_iter().any(|array| array.len() != count) {
+            return Err(self.fault("an array does not have as many entries as the shape"));
+        }
+        Ok(())
+    }
+
+    fn fault(&self, message: &str) -> VectorError {
+        VectorError::Case(self.name.clone(), message.to_string())
+    }
+}

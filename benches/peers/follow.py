@@ -9,7 +9,7 @@ Needs torch 2.15.0, numpy and safetensors (see README.md beside this file).  Pri
 loss and gradient norm (before clipping) of polaron and of PyTorch, and the difference of the losses.  Exit code 1 when a
 difference is larger than --tolerance, 2 when the run cannot be repeated by this program.
 
-Knows nanogpt-char and llama-*, the stacks sgd, adamw and muon, one text file, the char and the byte tokenizer.  Everything
+Knows nanogpt-char, llama-* and their mixtures, the stacks sgd, adamw and muon, one text file, the char and the byte tokenizer.  Everything
 else in a configuration (rules, other matrix keys) is refused, never ignored.  Why 1e-4: both programs compute in float32 and
 sum in different orders, which moves the first loss by some 1e-6 and grows slowly with the steps.
 """
@@ -28,6 +28,7 @@ import torch.optim._muon as torch_muon
 from safetensors.torch import load_file
 
 U64 = 2**64 - 1
+MUON_SCALES = {"original": "original", "match_rms_adamw": "match_rms_adamw", "spectral": "spectral_unclamped"}  # ours -> torch's
 
 
 def refuse(message):
@@ -62,9 +63,9 @@ def batch(tokens, step, data_seed, rows, context):
     return tokens[at], tokens[at + 1]
 
 
-# ---------------------------------------------------------------------------------- models
+# ---------------------------------------------------------------------------------- model
 def rope(x):
-    """rotate-half pairing: entry i turns with entry i + half; x is [batch, heads, context, head_dim]"""
+    """rotate-half pairing, base 10,000: entry i turns with entry i + half; x is [batch, heads, context, head_dim]"""
     context, half = x.shape[-2], x.shape[-1] // 2
     frequency = 1.0 / 10_000.0 ** (torch.arange(half, dtype=torch.float64) / half)
     angle = torch.outer(torch.arange(context, dtype=torch.float64), frequency)
@@ -73,40 +74,42 @@ def rope(x):
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
 
 
-def attention(q, k, v, heads, turn=lambda x: x):
+def attention(q, k, v, heads, turn):
+    """causal softmax attention of [batch, context, d_model]; `turn` is applied to queries and keys"""
     rows, context, d_model = q.shape
     q, k, v = (x.view(rows, context, heads, d_model // heads).transpose(1, 2) for x in (q, k, v))
     mixed = F.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True)
     return mixed.transpose(1, 2).reshape(rows, context, d_model)
 
 
-def nanogpt(weights, model, tokens):
-    """logits of the GPT-2 style model: LayerNorm without bias, learned positions, exact GELU, tied head"""
-    norm = lambda name, x: F.layer_norm(x, (x.shape[-1],), weights[name], None, 1e-5)
-    x = weights["token_embedding.weight"][tokens] + weights["position_embedding.weight"][: tokens.shape[1]]
-    for i in range(model["layers"]):
-        at = f"blocks.{i}."
-        qkv = F.linear(norm(at + "attention_norm.gain", x), weights[at + "attention.qkv.weight"])
-        mixed = attention(*qkv.chunk(3, -1), model["heads"])
-        x = x + F.linear(mixed, weights[at + "attention.output.weight"])
-        up = F.gelu(F.linear(norm(at + "mlp_norm.gain", x), weights[at + "mlp.up.weight"]))
-        x = x + F.linear(up, weights[at + "mlp.down.weight"])
-    return F.linear(norm("final_norm.gain", x), weights["token_embedding.weight"])
+def decoder(weights, model, tokens):
+    """logits [batch, context, vocab]; `weights` by exported name, `model` is the [model] table of config.toml"""
+    rotary = model["position"] == "rotary"
+    turn = rope if rotary else lambda x: x
 
+    def norm(name, x):
+        if model["norm"] == "layer_norm":
+            return F.layer_norm(x, x.shape[-1:], weights[name], None, 1e-5)
+        return F.rms_norm(x, x.shape[-1:], weights[name], 1e-5)
 
-def llama(weights, model, tokens):
-    """logits of the Llama style model: RMSNorm, RoPE, SwiGLU, untied head"""
-    norm = lambda name, x: F.rms_norm(x, (x.shape[-1],), weights[name], 1e-5)
-    x = weights["token_embedding.weight"][tokens]
+    x = weights["embed.weight"][tokens]
+    if not rotary:
+        x = x + weights["position.weight"][: tokens.shape[1]]
     for i in range(model["layers"]):
-        at = f"blocks.{i}."
-        y = norm(at + "attention_norm.gain", x)
-        q, k, v = (F.linear(y, weights[f"{at}attention.{part}.weight"]) for part in ("query", "key", "value"))
-        x = x + F.linear(attention(q, k, v, model["heads"], rope), weights[at + "attention.output.weight"])
-        y = norm(at + "mlp_norm.gain", x)
-        gated = F.silu(F.linear(y, weights[at + "mlp.gate.weight"])) * F.linear(y, weights[at + "mlp.up.weight"])
-        x = x + F.linear(gated, weights[at + "mlp.down.weight"])
-    return F.linear(norm("final_norm.gain", x), weights["head.weight"])
+        linear = lambda name, x: F.linear(x, weights[f"blocks.{i}.{name}.weight"])
+        y = norm(f"blocks.{i}.norm1.weight", x)
+        if model["projection"] == "fused":
+            q, k, v = linear("attn.qkv", y).chunk(3, -1)
+        else:
+            q, k, v = linear("attn.wq", y), linear("attn.wk", y), linear("attn.wv", y)
+        x = x + linear("attn.wo", attention(q, k, v, model["heads"], turn))
+        y = norm(f"blocks.{i}.norm2.weight", x)
+        if model["feed_forward"] == "gelu":
+            y = F.gelu(linear("mlp.up", y))
+        else:
+            y = F.silu(linear("mlp.gate", y)) * linear("mlp.up", y)
+        x = x + linear("mlp.down", y)
+    return F.linear(norm("norm.weight", x), weights["embed.weight" if model["tied_head"] else "head.weight"])
 
 
 # ---------------------------------------------------------------------------------- optimizers
@@ -154,7 +157,7 @@ class DecoupledSgd(torch.optim.SGD):
 def make_optimizers(config, weights):
     """the torch optimizers of a stack; refuses settings that it does not know"""
     stack, lr, decay, adamw = config["stack"], config["lr"], config["weight_decay"], config["adamw"]
-    matrix = {k: v for k, v in config.get("matrix", {}).items()}
+    matrix = dict(config.get("matrix", {}))
     vectors = [p for p in weights.values() if p.ndim == 1]
     hidden = [p for name, p in weights.items() if p.ndim == 2 and name.startswith("blocks.")]
     edges = [p for name, p in weights.items() if p.ndim == 2 and not name.startswith("blocks.")]
@@ -169,7 +172,7 @@ def make_optimizers(config, weights):
         made = [DecoupledSgd(groups(hidden + edges, decay), lr=lr, momentum=momentum, nesterov=nesterov)]
     elif stack == "muon":
         muon_in_native_precision()
-        scale = {"spectral": "spectral_unclamped"}.get(matrix.get("scale"), matrix.pop("scale", "original"))
+        scale = MUON_SCALES.get(matrix.pop("scale", "original")) or refuse("torch's Muon knows no scale `none`")
         made = [torch.optim.Muon(hidden, lr=lr, weight_decay=decay, momentum=matrix.pop("momentum", 0.95),
                                  nesterov=matrix.pop("nesterov", True), adjust_lr_fn=scale),
                 torch.optim.AdamW(groups(edges, adamw["weight_decay"]), lr=adamw["lr"], **adam)]
@@ -194,7 +197,6 @@ def initial_weights(path, dtype):
 def follow(config, weights, tokens, logged, steps):
     """trains and yields (step, event of the run, loss, gradient norm, learning rate) for every logged step"""
     model, train = config["model"], config["train"]
-    forward = nanogpt if model["preset"] == "nanogpt-char" else llama
     clip = config["optimizer"].get("clip") or math.inf
     optimizers = make_optimizers(config["optimizer"], weights)
     peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
@@ -203,7 +205,7 @@ def follow(config, weights, tokens, logged, steps):
         for group, peak in peaks:
             group["lr"] = peak * factor
         inputs, targets = batch(tokens, step, train["data_seed"], train["batch"], model["context"])
-        loss = F.cross_entropy(forward(weights, model, inputs).flatten(0, 1), targets.flatten())
+        loss = F.cross_entropy(decoder(weights, model, inputs).flatten(0, 1), targets.flatten())
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -228,8 +230,8 @@ def main():
     config = tomllib.loads((args.run / "config.toml").read_text())
     weights = initial_weights(args.weights, torch.float64 if args.float64 else torch.float32)
     tokens, vocabulary = training_tokens(args.text, config["data"]["tokenizer"], config["data"]["valid_fraction"])
-    if weights["token_embedding.weight"].shape[0] != vocabulary:
-        refuse(f"{args.text} has {vocabulary} tokens, the embedding {weights['token_embedding.weight'].shape[0]}: another text?")
+    if weights["embed.weight"].shape[0] != vocabulary:
+        refuse(f"{args.text} has {vocabulary} tokens, the embedding {weights['embed.weight'].shape[0]}: another text?")
     logged, differences = logged_steps(args.run), []
     print(f"{'step':>5} {'polaron':>12} {'torch':>12} {'difference':>12}   {'norm polaron':>12} {'norm torch':>12}")
     for step, event, loss, norm, lr in follow(config, weights, tokens, logged, args.steps):

@@ -1,0 +1,383 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use polaron_models::ModelConfig;
+use toml::Value;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Config, ConfigError, Layers};
+use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, Error};
+use crate::generate::{Sampling, generate};
+use crate::loaded::{LoadOptions, LoadedRun};
+use crate::progress::{self, print, say};
+use crate::run_folder::{FolderError, RunFolder};
+use crate::train::{Resume, train};
+use crate::{export, inspect, list, panics};
+
+/// Train small language models with Muon and its relatives.
+///
+/// Without a command: train. Without any argument: train on the embedded Shakespeare with the defaults.
+#[derive(Debug, Parser)]
+#[command(name = "polaron", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    train: TrainArgs,
+    /// What the log on stderr shows: off, error, warn, info, debug, or a filter such as `polaron_train=debug`.
+    /// [default: the variable RUST_LOG, or warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model, or go on with a run.
+    Train(Box<TrainArgs>),
+    /// Go on from a prompt with the model of a run.
+    Generate(GenerateArgs),
+    /// Write the weights of a run as safetensors, for other programs.
+    Export(ExportArgs),
+    /// Show parameters, optimizer plan and cost of a run folder, a configuration file or a model preset.
+    Inspect(InspectArgs),
+    /// Show what there is to choose from.
+    List {
+        /// What to list.
+        #[arg(value_enum)]
+        what: Listing,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Listing {
+    Optimizers,
+    Stacks,
+    Models,
+    Datasets,
+    Devices,
+}
+
+#[derive(Debug, Default, Args)]
+struct TrainArgs {
+    /// TOML configuration; every key it leaves out keeps the preset's value.
+    #[arg(value_name = "CONFIG.toml")]
+    config: Option<PathBuf>,
+    /// Set any key of the configuration, e.g. `--set train.batch=24`; wins over everything else.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Model preset; `polaron list models`. [default: nanogpt-char]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Optimizer stack; `polaron list stacks`. [default: muon]
+    #[arg(long, value_name = "STACK")]
+    optimizer: Option<String>,
+    /// Embedded text or path of a UTF-8 text file. [default: shakespeare]
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Optimizer steps. [default: by model]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    steps: Option<i64>,
+    /// Peak learning rate of the stack's main rule. [default: muon 0.02, adamw 0.001, sgd 0.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// Fixes the initial weights. [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<i64>,
+    /// Fixes the batches. [default: seed + 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    data_seed: Option<i64>,
+    /// Device; `polaron list devices`. [default: flex]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// CPU threads; 0 is all. Part of the configuration: sums depend on it. [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<i64>,
+    /// Run folder. [default: runs/<model>-<optimizer>-s<seed>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// `auto` goes on with an existing run of the same configuration, `never` refuses an existing folder, a folder goes on
+    /// with the run in it. [default: auto]
+    #[arg(long, value_name = "auto|never|DIR")]
+    resume: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Run folder that `polaron train` wrote.
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Checkpoint to use. [default: the newest]
+    #[arg(long, value_name = "N")]
+    step: Option<u64>,
+    /// Device; `polaron list devices`. [default: flex]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// CPU threads; 0 is all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Debug, Args)]
+struct GenerateArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Text to go on from; may be empty.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: String,
+    /// Tokens to generate.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    tokens: usize,
+    /// Randomness; 0 always takes the likeliest token.
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Draw from this many likeliest tokens; 0 draws from all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Fixes the text.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// File to write; an existing one is replaced.
+    #[arg(long, value_name = "FILE.safetensors")]
+    out: PathBuf,
+    /// Write the optimizer's buffers too, beside it as FILE.optimizer.safetensors.
+    #[arg(long)]
+    optimizer_state: bool,
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// Run folder, configuration file or model preset.
+    #[arg(value_name = "RUN|CONFIG|MODEL")]
+    target: String,
+    /// Vocabulary to count with. [default: that of the run or the text; 65 for a bare preset, as in the published recipes]
+    #[arg(long, value_name = "N")]
+    vocab: Option<usize>,
+}
+
+/// Runs the program with the arguments of the process. Returns the exit code.
+pub fn main() -> u8 {
+    panics::install();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report_usage(&error),
+    };
+    match panics::catch(|| start_log(cli.log.as_deref()).and_then(|()| dispatch(cli))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            say(&format!("error: {error}"));
+            error.exit_code()
+        }
+        Err(panic) => {
+            say(&format!(
+                "error: internal error: {panic}; please report it at {}/issues",
+                env!("CARGO_PKG_REPOSITORY")
+            ));
+            EXIT_FAILED
+        }
+    }
+}
+
+/// Help and version go to stdout; a wrong argument is one line on stderr.
+fn report_usage(error: &clap::Error) -> u8 {
+    if !error.use_stderr() {
+        print(&error.render().to_string());
+        return EXIT_DONE;
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    say(&format!("{} (see `polaron --help`)", said.join(" ")));
+    EXIT_BAD_INPUT
+}
+
+fn start_log(level: Option<&str>) -> Result<(), Error> {
+    let from_environment = || std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let text = level.map(String::from).or_else(from_environment).unwrap_or_else(|| "warn".into());
+    let filter = EnvFilter::try_new(&text).map_err(|error| {
+        Error::Usage(format!("`{text}` is no log filter ({error}): use off, error, warn, info or debug"))
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| progress::LogWriter).with_ansi(false);
+    if log.try_init().is_err() {
+        tracing::debug!("a log is installed already");
+    }
+    Ok(())
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Error> {
+    match cli.command {
+        None => run_train(&cli.train),
+        Some(Command::Train(args)) => run_train(&args),
+        Some(Command::Generate(args)) => run_generate(&args),
+        Some(Command::Export(args)) => run_export(&args),
+        Some(Command::Inspect(args)) => {
+            print(&inspect::inspect(&args.target, args.vocab)?);
+            Ok(EXIT_DONE)
+        }
+        Some(Command::List { what }) => {
+            print(&match what {
+                Listing::Optimizers => list::optimizers(),
+                Listing::Stacks => list::stacks(),
+                Listing::Models => list::models(),
+                Listing::Datasets => list::datasets(),
+                Listing::Devices => list::devices(),
+            });
+            Ok(EXIT_DONE)
+        }
+    }
+}
+
+fn run_train(args: &TrainArgs) -> Result<u8, Error> {
+    let (resume, folder) = match args.resume.as_deref() {
+        None | Some("auto") => (Resume::Auto, None),
+        Some("never") => (Resume::Never, None),
+        Some(folder) => (Resume::Auto, Some(PathBuf::from(folder))),
+    };
+    let config = resolve(args, folder.as_deref())?;
+    let out = match (&folder, &args.out) {
+        (Some(folder), Some(out)) if folder != out => {
+            let message = format!(
+                "--resume {} and --out {} name two folders: leave out one of them",
+                folder.display(),
+                out.display()
+            );
+            return Err(Error::Usage(message));
+        }
+        (Some(folder), _) => folder.clone(),
+        (None, Some(out)) => out.clone(),
+        (None, None) => config.default_folder(),
+    };
+    train(&config, &out, resume)
+}
+
+/// The configuration that the arguments describe; with `--resume DIR` on top of that run's own.
+fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
+    let path = match (&args.config, resumed) {
+        (Some(_), Some(folder)) => {
+            let folder = folder.display();
+            return Err(Error::Usage(format!(
+                "--resume {folder} brings its own configuration: leave out the other file"
+            )));
+        }
+        (Some(path), None) => Some(path.clone()),
+        (None, Some(folder)) => Some(RunFolder::existing(folder)?.config_file()),
+        (None, None) => None,
+    };
+    let file = match path {
+        Some(path) => Some((path.clone(), config::read_file(&path).map_err(|error| explain_missing(&path, error))?)),
+        None => None,
+    };
+    let sets = args.sets.iter().map(|text| split_set(text)).collect::<Result<_, _>>()?;
+    Layers { file, flags: flags(args), sets }.resolve()
+}
+
+/// A mistyped command arrives here as the name of a configuration file.
+fn explain_missing(path: &Path, error: Error) -> Error {
+    let word = path.to_str().unwrap_or_default();
+    if !path.exists() && path.extension().is_none() {
+        if let Some(near) = polaron::nearest(word, ["train", "generate", "export", "inspect", "list"]) {
+            return Error::Usage(format!(
+                "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
+            ));
+        }
+        if ModelConfig::PRESETS.contains(&word) {
+            return Error::Usage(format!(
+                "`{word}` is a model, not a configuration file: write `polaron train --model {word}`"
+            ));
+        }
+    }
+    if path.is_dir() {
+        let folder = path.display();
+        return Error::Usage(format!(
+            "`{folder}` is a folder, not a configuration file: to go on with a run, write `--resume {folder}`"
+        ));
+    }
+    error
+}
+
+fn flags(args: &TrainArgs) -> Vec<(&'static str, &'static str, Value)> {
+    let text = |value: &Option<String>| value.clone().map(Value::String);
+    let number = |value: Option<i64>| value.map(Value::Integer);
+    let all = [
+        ("--model", "model.preset", text(&args.model)),
+        ("--optimizer", "optimizer.stack", text(&args.optimizer)),
+        ("--data", "data.source", text(&args.data)),
+        ("--steps", "train.steps", number(args.steps)),
+        ("--lr", "optimizer.lr", args.lr.map(Value::Float)),
+        ("--seed", "train.seed", number(args.seed)),
+        ("--data-seed", "train.data_seed", number(args.data_seed)),
+        ("--device", "device.name", text(&args.device)),
+        ("--threads", "device.threads", number(args.threads)),
+    ];
+    all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
+}
+
+fn split_set(text: &str) -> Result<(String, String), ConfigError> {
+    let parts = text.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+    parts.filter(|(key, _)| !key.is_empty()).ok_or_else(|| ConfigError::BadSet { text: text.into() })
+}
+
+fn load(args: &RunArgs) -> Result<LoadedRun, Error> {
+    if !args.run.exists() {
+        return Err(FolderError::NoRun { path: args.run.clone() }.into());
+    }
+    let options = LoadOptions { step: args.step, device: args.device.clone(), threads: args.threads };
+    LoadedRun::open(&args.run, &options)
+}
+
+fn run_generate(args: &GenerateArgs) -> Result<u8, Error> {
+    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
+        let rule = "it must be a finite number and not negative".into();
+        let value = args.temperature.to_string();
+        return Err(ConfigError::BadValue { key: "--temperature".into(), value, rule }.into());
+    }
+    let run = load(&args.run)?;
+    let sampling = Sampling { tokens: args.tokens, temperature: args.temperature, top_k: args.top_k, seed: args.seed };
+    let text = generate(&run.model, &run.tokenizer, &args.prompt, &sampling, &run.device)?;
+    print(&format!("{}{text}\n", args.prompt));
+    Ok(EXIT_DONE)
+}
+
+fn run_export(args: &ExportArgs) -> Result<u8, Error> {
+    let run = load(&args.run)?;
+    for path in export::export(&run, &args.out, args.optimizer_state)? {
+        print(&format!("wrote {} (step {})\n", path.display(), run.step));
+    }
+    Ok(EXIT_DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_train() {
+        let cli = Cli::try_parse_from(["polaron", "--steps", "3", "--log", "info"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.train.steps, Some(3));
+        let cli = Cli::try_parse_from(["polaron", "train", "x.toml", "--lr", "-1"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Train(args)) if args.lr == Some(-1.0)));
+    }
+
+    #[test]
+    fn a_set_without_a_key_or_value_is_refused() {
+        assert_eq!(split_set("a.b = 3").unwrap(), ("a.b".into(), "3".into()));
+        assert_eq!(split_set("a=b=c").unwrap(), ("a".into(), "b=c".into()));
+        assert!(split_set("a.b").is_err());
+        assert!(split_set("=3").is_err());
+    }
+}

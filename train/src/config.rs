@@ -1,0 +1,537 @@
+//! The resolved configuration of a run: preset defaults, then a file, then named flags, then `--set`.
+
+use std::path::{Path, PathBuf};
+
+use polaron::LayerwiseConfig;
+use polaron_datasets::{DATASETS, TokenizerKind};
+use polaron_models::ModelConfig;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::device;
+use crate::error::{Error, FileError, one_line};
+use crate::merge;
+use crate::recipe::{self, Choices};
+use crate::schedule::Schedule;
+
+/// Tokens of one micro-batch beyond which a run is refused: a slip of the keyboard, not a batch.
+const MAX_MICRO_BATCH_TOKENS: usize = 1 << 24;
+
+/// Everything a run depends on; `config.toml` of a run folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Architecture.
+    pub model: ModelConfig,
+    /// Text and tokens.
+    pub data: DataConfig,
+    /// Length, batches, seeds, and what is written when.
+    pub train: TrainConfig,
+    /// Learning-rate factor of every step.
+    pub schedule: Schedule,
+    /// Rules, learning rates, clipping.
+    pub optimizer: LayerwiseConfig,
+    /// Where it runs.
+    pub device: DeviceConfig,
+}
+
+/// `[data]`: text and tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Name of an embedded text, or the path of a UTF-8 file (made absolute in a resolved configuration).
+    pub source: String,
+    /// `char` or `byte`.
+    pub tokenizer: TokenizerKind,
+    /// Share of the tokens, at the end of the text, kept for validation; strictly between 0 and 1.
+    pub valid_fraction: f64,
+}
+
+/// `[train]`: length, batches, seeds, and what is written when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Windows per step, over all micro-batches.
+    pub batch: usize,
+    /// Micro-batches per step; must divide `batch`.
+    pub accumulation: usize,
+    /// Fixes the initial weights.
+    pub seed: u64,
+    /// Fixes the batches; `seed + 1` unless given.
+    pub data_seed: u64,
+    /// Steps between validations; 0 validates at the end only.
+    pub valid_every: u64,
+    /// Whether to validate before the first step too. Off by default: it delays the first step by one whole validation.
+    pub valid_at_start: bool,
+    /// Steps between checkpoints; 0 keeps the first and the last only.
+    pub checkpoint_every: u64,
+    /// How many of the newest good checkpoints are kept, beside the one of step 0.
+    pub keep: usize,
+    /// Steps between two lines of progress when stderr is no terminal.
+    pub log_every: u64,
+    /// Tokens of sample text at the end; 0 is none.
+    pub sample_tokens: usize,
+    /// What the sample text goes on from; may be empty.
+    pub sample_prompt: String,
+    /// Randomness of the sample text; 0 always takes the likeliest token.
+    pub sample_temperature: f64,
+    /// The sample text draws from this many likeliest tokens; 0 draws from all.
+    pub sample_top_k: usize,
+    /// Fixes the sample text.
+    pub sample_seed: u64,
+}
+
+/// `[device]`: where it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// One of `polaron list devices`.
+    pub name: String,
+    /// CPU threads; 0 means all and is replaced by their number in a resolved configuration.
+    pub threads: usize,
+}
+
+/// Keys in which a resumed command may differ from its run: they change what is said, never what is computed or kept.
+pub const REPORTING_KEYS: &[&str] = &[
+    "train.log_every",
+    "train.sample_tokens",
+    "train.sample_prompt",
+    "train.sample_temperature",
+    "train.sample_top_k",
+    "train.sample_seed",
+];
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A key that does not exist.
+    #[error("unknown key `{key}` {place}{hint}")]
+    UnknownKey {
+        /// The full dotted key.
+        key: String,
+        /// Where it was given.
+        place: String,
+        /// Empty, or the nearest key as a question.
+        hint: String,
+    },
+    /// A value of another type.
+    #[error("`{key}` must be {expected}, but it is the {found} {place}")]
+    WrongType {
+        /// The full dotted key.
+        key: String,
+        /// The type it must have.
+        expected: &'static str,
+        /// Type and value found.
+        found: String,
+        /// Where it was given.
+        place: String,
+    },
+    /// A value outside its range.
+    #[error("`{key}` is {value}, but {rule}")]
+    BadValue {
+        /// The full dotted key.
+        key: String,
+        /// The value.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A name that is not among the choices.
+    #[error("`{key}` is `{value}`, but it must be one of {choices}{hint}")]
+    BadChoice {
+        /// The full dotted key.
+        key: String,
+        /// The name given.
+        value: String,
+        /// All names, comma separated.
+        choices: String,
+        /// Empty, or the nearest name as a question.
+        hint: String,
+    },
+    /// The file is not TOML.
+    #[error("`{}` is not valid TOML at line {line}, column {column}: {message}", path.display())]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// A `--set` without an equals sign.
+    #[error("`--set {text}` has no `=`: write it as `--set key=value`, for example `--set train.batch=24`")]
+    BadSet {
+        /// What was given.
+        text: String,
+    },
+    /// Anything else the TOML library objects to.
+    #[error("the configuration does not fit: {message}")]
+    Misfit {
+        /// What it said, in one line.
+        message: String,
+    },
+}
+
+impl ConfigError {
+    pub(crate) fn misfit(error: impl std::fmt::Display) -> Self {
+        Self::Misfit { message: one_line(&error.to_string()) }
+    }
+
+    /// Checks that `value` is one of `choices`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::BadChoice`] with the nearest of them.
+    pub fn check_choice(key: &str, value: &str, choices: &[&str]) -> Result<(), Self> {
+        if choices.contains(&value) {
+            return Ok(());
+        }
+        let hint = polaron::nearest(value, choices.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+        Err(Self::BadChoice {
+            key: key.into(),
+            value: value.into(),
+            choices: choices.join(", "),
+            hint: hint.unwrap_or_default(),
+        })
+    }
+}
+
+/// Where a configuration comes from, in rising priority; the preset defaults lie below.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layers {
+    /// A TOML file, read with [`read_file`].
+    pub file: Option<(PathBuf, Table)>,
+    /// Named flags: the flag, the key it stands for, the value.
+    pub flags: Vec<(&'static str, &'static str, Value)>,
+    /// `--set` arguments: key and raw value.
+    pub sets: Vec<(String, String)>,
+}
+
+impl Layers {
+    /// Resolves the layers into one checked configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first key or value that is wrong, or the model's own objection.
+    pub fn resolve(&self) -> Result<Config, Error> {
+        let defaults = recipe::defaults(&self.choices()?)?;
+        let mut table = defaults.to_table()?;
+        if let Some((path, file)) = &self.file {
+            merge::merge(&mut table, file, &format!("in `{}`", path.display()))?;
+        }
+        for (flag, key, value) in &self.flags {
+            let layer = single(key, value.clone(), flag)?;
+            merge::merge(&mut table, &layer, &format!("from {flag}"))?;
+        }
+        for (key, raw) in &self.sets {
+            let value = merge::parse_set(raw, merge::lookup(&table, key));
+            merge_set(&mut table, key, value)?;
+        }
+        let mut config = Config::from_table(table)?;
+        config.settle()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn choices(&self) -> Result<Choices, ConfigError> {
+        Ok(Choices {
+            preset: self.text("model.preset")?,
+            d_model: self.number("model.d_model").filter(|number| *number >= 0),
+            feed_forward: self.text("model.feed_forward")?,
+            stack: self.text("optimizer.stack")?,
+            steps: self.number("train.steps").and_then(|number| u64::try_from(number).ok()),
+            seed: self.number("train.seed").and_then(|number| u64::try_from(number).ok()),
+        })
+    }
+
+    /// The highest-priority value of a key, before any check.
+    fn pick(&self, key: &str) -> Option<Value> {
+        let set = self.sets.iter().rev().find(|(k, _)| k == key).map(|(_, raw)| merge::parse_set(raw, None));
+        let flag = || self.flags.iter().rev().find(|(_, k, _)| *k == key).map(|(_, _, value)| value.clone());
+        let file = || self.file.as_ref().and_then(|(_, table)| merge::lookup(table, key)).cloned();
+        set.or_else(flag).or_else(file)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.pick(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(ConfigError::WrongType {
+                key: key.into(),
+                expected: "a string",
+                found: one_line(&format!("{} {other}", other.type_str())),
+                place: "given".into(),
+            }),
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<i64> {
+        self.pick(key).and_then(|value| value.as_integer())
+    }
+}
+
+fn single(key: &str, value: Value, place: &str) -> Result<Table, ConfigError> {
+    let mut layer = Table::new();
+    merge::assign(&mut layer, key, value, place)?;
+    Ok(layer)
+}
+
+/// `--set` reaches into the free-form tables too, where a plain merge would replace the whole table.
+fn merge_set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
+    if key.starts_with("optimizer.matrix.") {
+        return merge::assign(table, key, value, "from --set");
+    }
+    merge::merge(table, &single(key, value, "--set")?, "from --set")
+}
+
+/// Reads a TOML file.
+///
+/// # Errors
+///
+/// [`Error::File`] when it cannot be read, [`ConfigError::NotToml`] with line and column.
+pub fn read_file(path: &Path) -> Result<Table, Error> {
+    let text = std::fs::read_to_string(path).map_err(FileError::at("read the configuration", path))?;
+    toml::from_str::<Table>(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        ConfigError::NotToml { path: path.into(), line, column, message: one_line(error.message()) }.into()
+    })
+}
+
+impl Config {
+    /// The configuration as TOML text, complete.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Misfit`] for a value that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(&self.to_table()?).map_err(ConfigError::misfit)
+    }
+
+    /// The configuration as a table that holds every key.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Misfit`] for a value that TOML cannot hold.
+    pub fn to_table(&self) -> Result<Table, ConfigError> {
+        let mut table = Table::try_from(self).map_err(ConfigError::misfit)?;
+        // What is off may be left out of the text form, but its key must stay known.
+        if let Some(Value::Table(optimizer)) = table.get_mut("optimizer") {
+            optimizer.entry("clip").or_insert(Value::Float(0.0));
+            optimizer.entry("matrix").or_insert_with(|| Value::Table(Table::new()));
+            optimizer.entry("rule").or_insert_with(|| Value::Array(Vec::new()));
+        }
+        Ok(table)
+    }
+
+    fn from_table(table: Table) -> Result<Self, ConfigError> {
+        check_choices(&table)?;
+        table.try_into().map_err(ConfigError::misfit)
+    }
+
+    /// Replaces what depends on the place the command runs in.
+    fn settle(&mut self) -> Result<(), Error> {
+        self.device.name = device::find(&self.device.name)?.name.into();
+        if self.device.threads == 0 {
+            self.device.threads = device::all_threads();
+        }
+        let embedded = DATASETS.iter().any(|info| info.name == self.data.source);
+        if !embedded && Path::new(&self.data.source).exists() {
+            let absolute = std::path::absolute(&self.data.source).ok().and_then(|path| path.to_str().map(String::from));
+            self.data.source = absolute.unwrap_or_else(|| self.data.source.clone());
+        }
+        Ok(())
+    }
+
+    /// Checks every value that has a range.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::BadValue`] for the first that is outside, or the model's own objection.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.validate_train()?;
+        let (schedule, optimizer) = (&self.schedule, &self.optimizer);
+        within(
+            "data.valid_fraction",
+            self.data.valid_fraction,
+            |x| x > 0.0 && x < 1.0,
+            "lie strictly between 0 and 1",
+        )?;
+        within("schedule.min_factor", schedule.min_factor, |x| (0.0..=1.0).contains(&x), "lie between 0 and 1")?;
+        within(
+            "schedule.decay_fraction",
+            schedule.decay_fraction,
+            |x| (0.0..=1.0).contains(&x),
+            "lie between 0 and 1",
+        )?;
+        let sizes = [
+            ("optimizer.lr", optimizer.lr),
+            ("optimizer.weight_decay", optimizer.weight_decay),
+            ("optimizer.clip", optimizer.clip.unwrap_or(0.0)),
+            ("optimizer.adamw.lr", optimizer.adamw.lr),
+            ("optimizer.adamw.weight_decay", optimizer.adamw.weight_decay),
+            ("train.sample_temperature", self.train.sample_temperature),
+        ];
+        for (key, value) in sizes {
+            within(key, value, |x| x.is_finite() && x >= 0.0, "be a finite number and not negative")?;
+        }
+        self.model.validate()?;
+        let tokens = (self.train.batch / self.train.accumulation).saturating_mul(self.model.context);
+        let rule = format!(
+            "batch / accumulation * context is {tokens} tokens and must not exceed {MAX_MICRO_BATCH_TOKENS}: \
+             raise train.accumulation or lower the batch"
+        );
+        ensure(tokens <= MAX_MICRO_BATCH_TOKENS, "train.batch", self.train.batch, &rule)?;
+        Ok(())
+    }
+
+    fn validate_train(&self) -> Result<(), ConfigError> {
+        let train = &self.train;
+        ensure(train.steps >= 1, "train.steps", train.steps, "it must be at least 1")?;
+        ensure(train.batch >= 1, "train.batch", train.batch, "it must be at least 1")?;
+        ensure(train.accumulation >= 1, "train.accumulation", train.accumulation, "it must be at least 1")?;
+        let rule = format!("it must divide train.batch, which is {}", train.batch);
+        ensure(train.batch.is_multiple_of(train.accumulation), "train.accumulation", train.accumulation, &rule)?;
+        ensure(train.keep >= 1, "train.keep", train.keep, "it must be at least 1")?;
+        ensure(train.log_every >= 1, "train.log_every", train.log_every, "it must be at least 1")
+    }
+
+    /// Tokens of one step.
+    pub fn tokens_per_step(&self) -> u64 {
+        (self.train.batch as u64).saturating_mul(self.model.context as u64)
+    }
+
+    /// The run folder of a command that names none: `runs/<model>-<optimizer>-s<seed>`.
+    pub fn default_folder(&self) -> PathBuf {
+        PathBuf::from(format!("runs/{}-{}-s{}", self.model.preset, self.optimizer.stack, self.train.seed))
+    }
+}
+
+/// Names the nearest choice, which the TOML library would not.
+fn check_choices(table: &Table) -> Result<(), ConfigError> {
+    let choices: [(&str, &[&str]); 7] = [
+        ("model.norm", &["layer_norm", "rms_norm"]),
+        ("model.position", &["learned", "rotary"]),
+        ("model.projection", &["fused", "separate"]),
+        ("model.feed_forward", recipe::FEED_FORWARD_KINDS),
+        ("data.tokenizer", &["char", "byte"]),
+        ("schedule.kind", &["constant", "cosine", "wsd"]),
+        ("schedule.warmup_rule", &["nanogpt", "llama"]),
+    ];
+    for (key, choices) in choices {
+        if let Some(Value::String(value)) = merge::lookup(table, key) {
+            ConfigError::check_choice(key, value, choices)?;
+        }
+    }
+    Ok(())
+}
+
+fn ensure(holds: bool, key: &str, value: impl std::fmt::Display, rule: &str) -> Result<(), ConfigError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError::BadValue { key: key.into(), value: value.to_string(), rule: rule.into() })
+    }
+}
+
+fn within(key: &str, value: f64, holds: impl Fn(f64) -> bool, rule: &str) -> Result<(), ConfigError> {
+    ensure(holds(value), key, value, &format!("it must {rule}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_sets(sets: &[(&str, &str)]) -> Result<Config, Error> {
+        let sets = sets.iter().map(|(key, raw)| ((*key).into(), (*raw).into())).collect();
+        Layers { sets, ..Layers::default() }.resolve()
+    }
+
+    fn refusal(key: &str, raw: &str) -> String {
+        with_sets(&[(key, raw)]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn set_beats_flag_beats_file_beats_preset() {
+        let file: Table = toml::from_str("[train]\nsteps = 11\nbatch = 5\nseed = 7").unwrap();
+        let layers = Layers {
+            file: Some(("x.toml".into(), file)),
+            flags: vec![("--steps", "train.steps", Value::Integer(12)), ("--lr", "optimizer.lr", Value::Float(0.5))],
+            sets: vec![("optimizer.lr".into(), "0.25".into())],
+        };
+        let config = layers.resolve().unwrap();
+        assert_eq!((config.train.steps, config.train.batch, config.optimizer.lr), (12, 5, 0.25));
+        assert_eq!((config.train.seed, config.train.data_seed), (7, 8));
+        assert_eq!(config.model.preset, "nanogpt-char");
+    }
+
+    #[test]
+    fn a_resolved_configuration_resolves_to_itself() {
+        for stack in LayerwiseConfig::STACKS {
+            let sets = [("optimizer.stack", *stack), ("optimizer.clip", "0"), ("model.preset", "llama-d64")];
+            let config = with_sets(&sets).unwrap();
+            let file = toml::from_str::<Table>(&config.to_toml().unwrap()).unwrap();
+            let again = Layers { file: Some(("config.toml".into(), file)), ..Layers::default() }.resolve().unwrap();
+            assert_eq!(again, config, "{stack}");
+            assert_eq!(again.to_toml().unwrap(), config.to_toml().unwrap(), "{stack}");
+        }
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_by_name() {
+        let cases = [
+            ("train.steps", "0"),
+            ("train.batch", "0"),
+            ("train.accumulation", "5"),
+            ("train.keep", "0"),
+            ("data.valid_fraction", "1.5"),
+            ("data.valid_fraction", "nan"),
+            ("schedule.min_factor", "-0.1"),
+            ("schedule.decay_fraction", "2"),
+            ("optimizer.lr", "-1"),
+            ("optimizer.lr", "NaN"),
+            ("optimizer.weight_decay", "inf"),
+            ("train.sample_temperature", "-1.0"),
+            ("train.batch", "12000000"),
+        ];
+        for (key, raw) in cases {
+            let said = refusal(key, raw);
+            assert!(said.contains(&format!("`{key}` is ")), "{key} = {raw}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_names_the_nearest() {
+        for (key, raw, near) in [
+            ("schedule.kind", "cosin", "cosine"),
+            ("data.tokenizer", "bytes", "byte"),
+            ("model.preset", "llama-d65", "llama-d64"),
+            ("optimizer.stack", "moun", "muon"),
+            ("train.stepz", "3", "train.steps"),
+        ] {
+            let said = refusal(key, raw);
+            assert!(said.contains(&format!("did you mean `{near}`?")), "{key} = {raw}: {said}");
+        }
+    }
+
+    #[test]
+    fn free_form_keys_can_be_set_one_by_one() {
+        let config = with_sets(&[("optimizer.matrix.scale", "match_rms_adamw")]).unwrap();
+        assert_eq!(config.optimizer.matrix.get("scale").and_then(|v| v.as_str()), Some("match_rms_adamw"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_names_line_and_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, "[train]\nsteps = = 3\n").unwrap();
+        let said = read_file(&path).unwrap_err().to_string();
+        assert!(said.contains("line 2, column 9"), "{said}");
+    }
+}

@@ -1,0 +1,193 @@
+//! Devices by name. The only file of the project that names a backend.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::panics;
+
+/// A device that this program can be built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceInfo {
+    /// The name that `--device` takes.
+    pub name: &'static str,
+    /// Other names for the same device.
+    pub aliases: &'static [&'static str],
+    /// What it is, in one line.
+    pub description: &'static str,
+    /// Whether it is compiled into this program.
+    pub compiled: bool,
+}
+
+impl DeviceInfo {
+    /// The command that builds a program with this device.
+    pub fn build_command(&self) -> String {
+        format!("cargo build --release -p polaron-train --features {}", self.name)
+    }
+}
+
+/// Every device, the preferred one first.
+pub const DEVICES: &[DeviceInfo] = &[
+    DeviceInfo {
+        name: "flex",
+        aliases: &["cpu"],
+        description: "CPU, pure Rust, SIMD and all cores",
+        compiled: cfg!(feature = "flex"),
+    },
+    DeviceInfo {
+        name: "ndarray",
+        aliases: &[],
+        description: "CPU, Burn's older backend, slower; for cross-checks",
+        compiled: cfg!(feature = "ndarray"),
+    },
+    DeviceInfo {
+        name: "wgpu",
+        aliases: &["vulkan"],
+        description: "GPU through wgpu (Vulkan, Metal, DirectX 12)",
+        compiled: cfg!(feature = "wgpu"),
+    },
+    DeviceInfo {
+        name: "cuda",
+        aliases: &[],
+        description: "NVIDIA GPU; needs the CUDA libraries at run time",
+        compiled: cfg!(feature = "cuda"),
+    },
+];
+
+/// Why a device cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// No device has this name.
+    #[error(
+        "unknown device `{name}`{hint}: the devices are {known}; `polaron list devices` shows which are compiled in"
+    )]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Empty, or the nearest name as a question.
+        hint: String,
+        /// All names, comma separated.
+        known: String,
+    },
+    /// The device exists but this program was built without it.
+    #[error("the device `{name}` is not compiled into this program: build one that has it with `{command}`")]
+    NotCompiled {
+        /// The device.
+        name: &'static str,
+        /// How to build it in.
+        command: String,
+    },
+    /// The hardware or its driver is missing.
+    #[error("the device `{name}` cannot be opened ({message}): check its driver, or use `--device {fallback}`")]
+    CannotOpen {
+        /// The device.
+        name: &'static str,
+        /// What the backend said.
+        message: String,
+        /// A device that always works.
+        fallback: &'static str,
+    },
+}
+
+/// Name of the device used when none is asked for: the first one compiled in.
+pub fn default_name() -> &'static str {
+    DEVICES.iter().find(|device| device.compiled).map_or("flex", |device| device.name)
+}
+
+/// Finds a compiled-in device by name or alias.
+///
+/// # Errors
+///
+/// [`DeviceError::Unknown`] with the nearest name, [`DeviceError::NotCompiled`] with the command that builds it in.
+pub fn find(name: &str) -> Result<&'static DeviceInfo, DeviceError> {
+    let info = DEVICES.iter().find(|info| info.name == name || info.aliases.contains(&name));
+    match info {
+        Some(info) if info.compiled => Ok(info),
+        Some(info) => Err(DeviceError::NotCompiled { name: info.name, command: info.build_command() }),
+        None => {
+            let names = DEVICES.iter().flat_map(|info| std::iter::once(info.name).chain(info.aliases.iter().copied()));
+            let hint = polaron::nearest(name, names).map(|near| format!(" (did you mean `{near}`?)"));
+            let known = DEVICES.iter().map(|info| info.name).collect::<Vec<_>>().join(", ");
+            Err(DeviceError::Unknown { name: name.into(), hint: hint.unwrap_or_default(), known })
+        }
+    }
+}
+
+/// Opens a device by name or alias and runs one small operation on it, so that a missing driver shows here and not in the
+/// middle of the work. The device is a plain one, without automatic differentiation.
+///
+/// # Errors
+///
+/// Those of [`find`], and [`DeviceError::CannotOpen`].
+pub fn open(name: &str) -> Result<Device, DeviceError> {
+    let info = find(name)?;
+    let probe = || {
+        let device = construct(info.name)?;
+        let one = Tensor::<1>::from_floats([1.0], &device);
+        (one.clone() + one).try_into_data().ok().map(|_| device)
+    };
+    let message = match panics::catch(probe) {
+        Ok(Some(device)) => return Ok(device),
+        Ok(None) => "its first operation failed".into(),
+        Err(message) => message,
+    };
+    Err(DeviceError::CannotOpen { name: info.name, message, fallback: default_name() })
+}
+
+fn construct(name: &str) -> Option<Device> {
+    match name {
+        #[cfg(feature = "flex")]
+        "flex" => Some(Device::flex()),
+        #[cfg(feature = "ndarray")]
+        #[expect(deprecated, reason = "kept for cross-checks as long as Burn has it")]
+        "ndarray" => Some(Device::ndarray()),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "cuda")]
+        "cuda" => Some(Device::cuda(0)),
+        _ => None,
+    }
+}
+
+/// Sets how many threads the CPU devices use, for the whole process and once: 0 means all. Returns the number in use.
+///
+/// The sums of a CPU device may depend on this number, so it belongs to a run like its seed.
+pub fn set_threads(threads: usize) -> usize {
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    if let Err(error) = built {
+        tracing::debug!("the thread pool exists already: {error}");
+    }
+    rayon::current_num_threads()
+}
+
+/// How many threads 0 stands for on this machine.
+pub fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_device_names_the_nearest() {
+        let said = find("flx").unwrap_err().to_string();
+        assert!(said.contains("unknown device `flx` (did you mean `flex`?)"), "{said}");
+        assert!(said.contains("flex, ndarray, wgpu, cuda"), "{said}");
+    }
+
+    #[test]
+    fn a_device_that_is_not_compiled_in_says_how_to_build_it() {
+        for info in DEVICES.iter().filter(|info| !info.compiled) {
+            let said = find(info.name).unwrap_err().to_string();
+            assert!(said.contains(&format!("--features {}", info.name)), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_alias_finds_the_same_device() {
+        let by_alias = find("vulkan").map(|info| info.name);
+        let by_name = find("wgpu").map(|info| info.name);
+        assert_eq!(by_alias, by_name);
+    }
+}

@@ -1,0 +1,121 @@
+//! `polaron inspect`: parameters, plan and cost of a run, a configuration or a preset.
+
+use std::path::Path;
+
+use polaron::Role;
+use polaron::layerwise::Plan;
+use polaron_datasets::TextData;
+use polaron_models::ModelConfig;
+use toml::Value;
+
+use crate::checkpoint::Store;
+use crate::config::{Config, Layers, read_file};
+use crate::device;
+use crate::error::{Error, FileError};
+use crate::list::table;
+use crate::metrics::{self, Event};
+use crate::progress::thousands;
+use crate::run_folder::RunFolder;
+use crate::train::build_optimizer;
+
+/// Vocabulary assumed for a bare preset: the 65 characters of the text that the published recipes train on.
+const RECIPE_VOCABULARY: usize = 65;
+
+/// Describes the run folder, the configuration file or the preset called `target`. `vocabulary` overrides the number of
+/// tokens that the run, the configuration's text or the recipe has.
+///
+/// # Errors
+///
+/// A target that is none of the three, and whatever is wrong with it.
+pub fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
+    let path = Path::new(target);
+    if ModelConfig::PRESETS.contains(&target) {
+        let preset = ("inspect", "model.preset", Value::String(target.into()));
+        let config = Layers { flags: vec![preset], ..Layers::default() }.resolve()?;
+        return describe(&config, vocabulary.unwrap_or(RECIPE_VOCABULARY));
+    }
+    if path.is_dir() {
+        let folder = RunFolder::existing(path)?;
+        let config = folder.config()?;
+        let vocabulary = vocabulary.unwrap_or(folder.tokenizer()?.vocab_size());
+        return Ok(format!("{}\n{}", describe(&config, vocabulary)?, describe_run(&folder, &config)?));
+    }
+    if path.is_file() {
+        let file = Some((path.to_path_buf(), read_file(path)?));
+        let config = Layers { file, ..Layers::default() }.resolve()?;
+        let vocabulary = match vocabulary {
+            Some(vocabulary) => vocabulary,
+            None => vocabulary_of(&config)?,
+        };
+        return describe(&config, vocabulary);
+    }
+    let hint =
+        polaron::nearest(target, ModelConfig::PRESETS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+    Err(Error::Usage(format!(
+        "`{target}` is neither a run folder, nor a configuration file, nor a model preset ({}){}",
+        ModelConfig::PRESETS.join(", "),
+        hint.unwrap_or_default()
+    )))
+}
+
+fn vocabulary_of(config: &Config) -> Result<usize, Error> {
+    let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
+    Ok(data.tokenizer.vocab_size())
+}
+
+fn describe(config: &Config, vocabulary: usize) -> Result<String, Error> {
+    let device = device::open(device::default_name())?;
+    let model = config.model.init(vocabulary, config.train.seed, &device)?;
+    let optimizer = build_optimizer(config, &model)?;
+    let plan = optimizer.plan();
+    let flops = config.model.flops_per_step(vocabulary, config.train.batch);
+    let sizes = format!("{} x {} = {} tokens", config.train.batch, config.model.context, config.tokens_per_step());
+    let facts = table([
+        ["model".into(), format!("{} (vocabulary {vocabulary})", config.model.preset)],
+        ["parameters".into(), thousands(plan.parameters() as u64)],
+        ["in hidden matrices".into(), thousands(hidden_parameters(plan) as u64)],
+        ["step".into(), format!("{sizes}, {:.2} GFLOP forward and backward", flops / 1e9)],
+        [
+            "run".into(),
+            format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
+        ],
+    ]);
+    Ok(format!("{facts}\n{}\n{plan}\n", parameters(plan)))
+}
+
+/// Parameters in the matrices inside the blocks, which the matrix rules are for.
+fn hidden_parameters(plan: &Plan) -> usize {
+    let outside = [Role::Embedding, Role::TiedEmbedding, Role::Head, Role::Router, Role::Gain, Role::Bias];
+    let hidden = plan.entries().iter().filter(|entry| entry.role.is_none_or(|role| !outside.contains(&role)));
+    hidden.map(|entry| entry.shape.iter().product::<usize>()).sum()
+}
+
+fn parameters(plan: &Plan) -> String {
+    table(plan.entries().iter().map(|entry| {
+        let role = entry.role.map_or("by path", |role| role.name());
+        let count = entry.shape.iter().product::<usize>();
+        [entry.path.clone(), format!("{:?}  {}  {role}", entry.shape, thousands(count as u64))]
+    }))
+}
+
+/// Where a run stands.
+fn describe_run(folder: &RunFolder, config: &Config) -> Result<String, FileError> {
+    let events = metrics::read(&folder.metrics_file())?;
+    let steps = Store::new(folder.checkpoints()).steps();
+    let reached = events.iter().map(Event::step).max().unwrap_or_default();
+    let status = match events.last() {
+        Some(Event::End(end)) => end.status.clone(),
+        _ => "not ended".into(),
+    };
+    let losses = events.iter().filter_map(|event| match event {
+        Event::Valid { step, loss, .. } => Some(["validation".into(), format!("step {step}: {loss:.4}")]),
+        _ => None,
+    });
+    let checkpoints = steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let mut rows = vec![
+        ["status".into(), format!("{status}, step {} of {}", thousands(reached), thousands(config.train.steps))],
+        ["checkpoints".into(), format!("steps {checkpoints}")],
+    ];
+    rows.extend(losses);
+    Ok(table(rows))
+}

@@ -1,0 +1,33 @@
+//! The training program `polaron`: run folders, checkpoints, resuming, generating, exporting.
+//!
+//! The binary is a thin shell around [`main`]. The parts are public so that other tools can read what it writes: a run's
+//! configuration ([`config`]), its events ([`metrics`]), its checkpoints ([`checkpoint`]) or the whole run ([`loaded`]).
+
+mod cli;
+mod error;
+mod evaluate;
+mod export;
+mod inspect;
+mod interrupt;
+mod list;
+mod memory;
+mod merge;
+mod panics;
+mod progress;
+mod summary;
+mod tensors;
+
+pub mod checkpoint;
+pub mod config;
+pub mod device;
+pub mod generate;
+pub mod loaded;
+pub mod metrics;
+pub mod recipe;
+pub mod run_folder;
+pub mod schedule;
+pub mod train;
+pub mod trainer;
+
+pub use cli::main;
+pub use error::{Diverged, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FileError};

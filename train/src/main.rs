@@ -1,0 +1,7 @@
+//! The program `polaron`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(polaron_train::main())
+}

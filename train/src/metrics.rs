@@ -1,0 +1,244 @@
+//! `metrics.jsonl`: one event a line, and what a resumed run keeps of it.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::FileError;
+use crate::run_folder::write_atomically;
+
+/// One line of `metrics.jsonl`.
+///
+/// `step` counts finished optimizer steps: the train event of step 1 holds the loss of the first batch, seen by the
+/// initial weights; a valid event of step s belongs to the weights after s steps. `tokens` and both `seconds` are totals
+/// since the run began, over all resumptions; `seconds` is training time only (batches, forward, backward, optimizer), so
+/// without validation and checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A finished optimizer step.
+    Train {
+        /// Finished steps.
+        step: u64,
+        /// Mean cross-entropy of the batch before the update, in nats per token.
+        loss: f64,
+        /// Learning rate of the main rule at this step.
+        lr: f64,
+        /// Training tokens so far.
+        tokens: u64,
+        /// Global norm of the gradient before clipping.
+        grad_norm: f64,
+        /// Training seconds so far.
+        seconds: f64,
+        /// The part of `seconds` spent clipping and updating.
+        optimizer_seconds: f64,
+    },
+    /// A validation over the whole split.
+    Valid {
+        /// Finished steps.
+        step: u64,
+        /// Mean cross-entropy over all non-overlapping windows, in nats per token.
+        loss: f64,
+        /// Training tokens so far.
+        tokens: u64,
+        /// Training seconds so far.
+        seconds: f64,
+    },
+    /// The last line.
+    End(End),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// "finished", "interrupted" or "diverged".
+    pub status: String,
+    /// Finished steps.
+    pub step: u64,
+    /// Last validation loss, if there was one.
+    pub valid_loss: Option<f64>,
+    /// Lowest validation loss, if there was one.
+    pub best_valid_loss: Option<f64>,
+    /// The step it belongs to.
+    pub best_step: Option<u64>,
+    /// Training tokens.
+    pub tokens: u64,
+    /// Training seconds.
+    pub seconds: f64,
+    /// The part spent clipping and updating.
+    pub optimizer_seconds: f64,
+    /// Largest memory of the process in bytes, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    /// Why a run diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Event {
+    /// Finished steps at this event.
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Train { step, .. } | Self::Valid { step, .. } | Self::End(End { step, .. }) => *step,
+        }
+    }
+}
+
+/// `metrics.jsonl`, open for more lines.
+#[derive(Debug)]
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+}
+
+impl Metrics {
+    /// Opens the file for a run that stands at `step`: train and valid events up to there stay, byte for byte; what comes
+    /// later, end events and torn lines go. Returns the events that stay.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn resume(path: &Path, step: u64) -> Result<(Self, Vec<Event>), FileError> {
+        let bytes = read_or_empty(path)?;
+        let (kept, events) = keep_until(&bytes, step);
+        if kept != bytes {
+            write_atomically(path, &kept)?;
+        }
+        let file = File::options().create(true).append(true).open(path).map_err(FileError::at("write", path))?;
+        Ok((Self { file, path: path.into() }, events))
+    }
+
+    /// Adds one line. It is handed to the operating system at once, so that it outlives this process.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn write(&mut self, event: &Event) -> Result<(), FileError> {
+        let mut line = serde_json::to_vec(event).map_err(|error| FileError::at("write", &self.path)(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(FileError::at("write", &self.path))
+    }
+
+    /// Waits until every line is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn sync(&self) -> Result<(), FileError> {
+        self.file.sync_all().map_err(FileError::at("write", &self.path))
+    }
+}
+
+/// All events of a file; lines that are torn are left out.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file; a file that does not exist holds no events.
+pub fn read(path: &Path) -> Result<Vec<Event>, FileError> {
+    Ok(lines(&read_or_empty(path)?).filter_map(parse).collect())
+}
+
+fn read_or_empty(path: &Path) -> Result<Vec<u8>, FileError> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(FileError::at("read", path)),
+    }
+}
+
+/// Complete lines, without their line end: what a kill cut off is no line.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"))
+}
+
+fn parse(line: &[u8]) -> Option<Event> {
+    serde_json::from_slice(line).ok()
+}
+
+fn keep_until(bytes: &[u8], step: u64) -> (Vec<u8>, Vec<Event>) {
+    let (mut kept, mut events) = (Vec::with_capacity(bytes.len()), Vec::new());
+    for line in lines(bytes) {
+        let Some(event) = parse(line) else { continue };
+        if event.step() <= step && !matches!(event, Event::End(_)) {
+            kept.extend_from_slice(line);
+            kept.push(b'\n');
+            events.push(event);
+        }
+    }
+    (kept, events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(step: u64) -> Event {
+        Event::Train {
+            step,
+            loss: 2.5,
+            lr: 0.02,
+            tokens: step * 8,
+            grad_norm: 1.0,
+            seconds: 0.5,
+            optimizer_seconds: 0.1,
+        }
+    }
+
+    fn valid(step: u64) -> Event {
+        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5 }
+    }
+
+    fn end(step: u64) -> Event {
+        Event::End(End {
+            status: "interrupted".into(),
+            step,
+            valid_loss: None,
+            best_valid_loss: None,
+            best_step: None,
+            tokens: 0,
+            seconds: 0.0,
+            optimizer_seconds: 0.0,
+            peak_memory_bytes: None,
+            reason: None,
+        })
+    }
+
+    fn text(events: &[Event]) -> Vec<u8> {
+        events.iter().flat_map(|event| [serde_json::to_vec(event).unwrap(), vec![b'\n']].concat()).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_promised_fields() {
+        let line = serde_json::to_string(&train(3)).unwrap();
+        assert_eq!(
+            line,
+            r#"{"event":"train","step":3,"loss":2.5,"lr":0.02,"tokens":24,"grad_norm":1.0,"seconds":0.5,"optimizer_seconds":0.1}"#
+        );
+        let line = serde_json::to_string(&valid(3)).unwrap();
+        assert_eq!(line, r#"{"event":"valid","step":3,"loss":2.25,"tokens":24,"seconds":0.5}"#);
+        assert!(serde_json::to_string(&end(3)).unwrap().starts_with(r#"{"event":"end","status":"interrupted""#));
+    }
+
+    #[test]
+    fn resuming_keeps_what_the_checkpoint_knows_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut bytes = text(&[train(1), train(2), valid(2), train(3), end(3)]);
+        bytes.extend_from_slice(br#"{"event":"train","st"#);
+        std::fs::write(&path, bytes).unwrap();
+        let (mut metrics, events) = Metrics::resume(&path, 2).unwrap();
+        assert_eq!(events, [train(1), train(2), valid(2)]);
+        metrics.write(&train(3)).unwrap();
+        metrics.sync().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), text(&[train(1), train(2), valid(2), train(3)]));
+    }
+
+    #[test]
+    fn a_missing_file_and_a_torn_last_line_are_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        assert!(read(&path).unwrap().is_empty());
+        std::fs::write(&path, [text(&[train(1)]), b"{\"event".to_vec()].concat()).unwrap();
+        assert_eq!(read(&path).unwrap(), [train(1)]);
+    }
+}

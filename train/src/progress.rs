@@ -1,0 +1,153 @@
+//! What the user sees while waiting: a progress bar on a terminal, plain lines elsewhere; all of it on stderr.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The bar on the screen, if any: every other line on stderr has to make room for it.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn bar() -> MutexGuard<'static, Option<ProgressBar>> {
+    BAR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes one line to stderr, above the progress bar if there is one. A closed stderr is no reason to stop.
+pub fn say(line: &str) {
+    let _ = LogWriter.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Writes a result to stdout. A closed pipe (`| head`) is no reason to fail.
+pub fn print(text: &str) {
+    let mut out = stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Stderr for the log, above the progress bar.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match bar().as_ref() {
+            Some(bar) => bar.suspend(|| stderr().lock().write_all(bytes)),
+            None => stderr().lock().write_all(bytes),
+        }
+        .map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        stderr().lock().flush()
+    }
+}
+
+/// Progress of one training session.
+#[derive(Debug)]
+pub struct Progress {
+    first: u64,
+    steps: u64,
+    every: u64,
+    tokens_per_step: u64,
+    on_terminal: bool,
+}
+
+/// What one step reports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Finished steps.
+    pub step: u64,
+    /// Loss of the step's batch.
+    pub loss: f64,
+    /// Learning rate of the main rule.
+    pub lr: f64,
+    /// Training seconds of this session.
+    pub session_seconds: f64,
+}
+
+impl Progress {
+    /// Progress from step `first` (already done) to `steps`, with a plain line every `every` steps.
+    pub fn start(first: u64, steps: u64, every: u64, tokens_per_step: u64) -> Self {
+        let on_terminal = stderr().is_terminal();
+        if on_terminal {
+            let new = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
+            // The template is a constant; should the library ever refuse it, its own default serves.
+            let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
+            new.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            new.set_position(first);
+            *bar() = Some(new);
+        }
+        Self { first, steps, every, tokens_per_step, on_terminal }
+    }
+
+    /// Shows a finished step.
+    pub fn step(&self, report: StepReport) {
+        if !self.on_terminal {
+            if report.step.is_multiple_of(self.every) || report.step == self.first + 1 || report.step == self.steps {
+                say(&format!("step {}/{}  {}", report.step, self.steps, self.describe(report)));
+            }
+        } else if let Some(bar) = bar().as_ref() {
+            bar.set_position(report.step);
+            bar.set_message(self.describe(report));
+        }
+    }
+
+    fn describe(&self, report: StepReport) -> String {
+        let done = report.step.saturating_sub(self.first).max(1) as f64;
+        let seconds = report.session_seconds.max(1e-9);
+        let left = self.steps.saturating_sub(report.step) as f64 * seconds / done;
+        format!(
+            "loss {:.4}  lr {:.3e}  {} tokens/s  {} left",
+            report.loss,
+            report.lr,
+            thousands((done * self.tokens_per_step as f64 / seconds) as u64),
+            duration(left)
+        )
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// 1234567 as "1,234,567".
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Seconds as "1h02m", "3m05s" or "7s".
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    match whole {
+        0..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        _ => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        let shown = [0, 12, 999, 1000, 12_345, 1_234_567].map(thousands);
+        assert_eq!(shown, ["0", "12", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!([0.4, 59.6, 185.0, 3720.0].map(duration), ["0s", "1m00s", "3m05s", "1h02m"]);
+    }
+}

@@ -1,0 +1,328 @@
+//! The run folder: layout, lock, and whether an existing one belongs to the same configuration.
+//!
+//! ```text
+//! config.toml       fully resolved; `polaron train config.toml` repeats the run
+//! tokenizer.json    so that text can be generated without the data
+//! plan.txt          which optimizer updates which parameter
+//! metrics.jsonl     one event a line
+//! checkpoints/step-000500/
+//! run.lock          held while a process trains into the folder
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use polaron_datasets::Tokenizer;
+use toml::Table;
+
+use crate::config::{self, Config, ConfigError, REPORTING_KEYS};
+use crate::error::{Error, FileError, one_line};
+use crate::merge;
+
+const CONFIG: &str = "config.toml";
+const TOKENIZER: &str = "tokenizer.json";
+const PLAN: &str = "plan.txt";
+/// What a run begins with.
+const STARTERS: &[&str] = &[TOKENIZER, PLAN, CONFIG];
+const LOCK: &str = "run.lock";
+
+/// Why a run folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// The folder holds a run of another configuration.
+    #[error("`{}` holds a run of another configuration: {}; choose another --out, or repeat that run's values to resume it", path.display(), differences.join(", "))]
+    OtherConfig {
+        /// The folder.
+        path: PathBuf,
+        /// One entry per differing key, with both values.
+        differences: Vec<String>,
+    },
+    /// The folder exists, and `--resume never` was given.
+    #[error("`{}` exists and --resume never was given: choose another --out, or leave --resume out to go on with that run", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds something else.
+    #[error("`{}` is not empty and holds no run (no {CONFIG} in it): choose another --out", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run was asked for, and there is none.
+    #[error("`{}` is no run folder (there is no {CONFIG} in it): give the folder that `polaron train` wrote", path.display())]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process trains into the folder.
+    #[error("another process is training into `{}`: wait for it, stop it, or choose another --out", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of the run is damaged.
+    #[error("`{}` is damaged ({message}): restore it, or choose another --out", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The text of the run is not what it was.
+    #[error("the text `{source_name}` has changed since `{}` was begun: restore it, or choose another --out", path.display())]
+    OtherText {
+        /// The run folder.
+        path: PathBuf,
+        /// Name or path of the text.
+        source_name: String,
+    },
+}
+
+/// A folder that holds, or will hold, one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// Held by the one process that trains into a folder; let go when dropped, or when the process ends in any way.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl RunFolder {
+    /// The folder at `path`; nothing is read or made.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder at `path`, which must hold a run.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::NoRun`].
+    pub fn existing(path: &Path) -> Result<Self, FolderError> {
+        let folder = Self::new(path);
+        if folder.config_file().is_file() { Ok(folder) } else { Err(FolderError::NoRun { path: path.into() }) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `config.toml`.
+    pub fn config_file(&self) -> PathBuf {
+        self.path.join(CONFIG)
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics_file(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `plan.txt`.
+    pub fn plan_file(&self) -> PathBuf {
+        self.path.join(PLAN)
+    }
+
+    /// `checkpoints`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    fn tokenizer_file(&self) -> PathBuf {
+        self.path.join(TOKENIZER)
+    }
+
+    /// Whether the folder holds a run (`true`) or is still free (`false`).
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::NotARun`] when something else is there, [`FileError`] when it cannot be looked at.
+    pub fn holds_run(&self) -> Result<bool, Error> {
+        if self.config_file().is_file() {
+            return Ok(true);
+        }
+        let entries = match std::fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(FileError::at("use the run folder", &self.path)(error).into()),
+        };
+        // A start that was killed may have left anything that is written before the configuration.
+        let ours =
+            |name: &str| name == LOCK || STARTERS.iter().any(|file| name == *file || name == temporary_name(file));
+        let foreign = entries.filter_map(Result::ok).any(|entry| !entry.file_name().to_str().is_some_and(ours));
+        if foreign { Err(FolderError::NotARun { path: self.path.clone() }.into()) } else { Ok(false) }
+    }
+
+    /// Checks that `config` is the configuration of the run in the folder, reporting keys aside.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::OtherConfig`] with every key that differs and both values.
+    pub fn check_config(&self, config: &Config) -> Result<(), Error> {
+        let there = self.config_table()?;
+        let differences = merge::differences(&there, &config.to_table()?, REPORTING_KEYS);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(FolderError::OtherConfig { path: self.path.clone(), differences }.into())
+    }
+
+    fn config_table(&self) -> Result<Table, Error> {
+        config::read_file(&self.config_file())
+    }
+
+    /// The configuration of the run in the folder.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and checking a configuration file.
+    pub fn config(&self) -> Result<Config, Error> {
+        let file = Some((self.config_file(), self.config_table()?));
+        config::Layers { file, ..config::Layers::default() }.resolve()
+    }
+
+    /// Makes the folder if needed and takes its lock.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Locked`] when another process holds it, [`FileError`] when the folder cannot be made or written.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        std::fs::create_dir_all(&self.path).map_err(FileError::at("create the run folder", &self.path))?;
+        let path = self.path.join(LOCK);
+        let file = File::options().create(true).append(true).open(&path).map_err(FileError::at("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(FolderError::Locked { path: self.path.clone() }.into()),
+            Err(TryLockError::Error(error)) => Err(FileError::at("lock", &path)(error).into()),
+        }
+    }
+
+    /// Writes what a new run begins with: tokenizer, plan and, last, the configuration that makes the folder a run.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn begin(&self, config: &Config, tokenizer: &Tokenizer, plan: &str) -> Result<(), Error> {
+        let json = serde_json::to_string(tokenizer).map_err(|error| self.unstorable(&error))?;
+        write_atomically(&self.tokenizer_file(), json.as_bytes())?;
+        write_atomically(&self.plan_file(), plan.as_bytes())?;
+        write_atomically(&self.config_file(), config.to_toml()?.as_bytes())?;
+        Ok(())
+    }
+
+    fn unstorable(&self, error: &serde_json::Error) -> ConfigError {
+        ConfigError::Misfit { message: one_line(&error.to_string()) }
+    }
+
+    /// The tokenizer of the run in the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when it cannot be read, [`FolderError::Damaged`] when it is not one.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        let path = self.tokenizer_file();
+        let text = std::fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
+        serde_json::from_str(&text)
+            .map_err(|error| FolderError::Damaged { path, message: one_line(&error.to_string()) }.into())
+    }
+}
+
+fn temporary_name(name: &str) -> String {
+    format!(".{name}.tmp")
+}
+
+/// Writes a file so that it is either the old or the complete new one, whatever happens.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file; nothing temporary stays behind.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(temporary_name(&name));
+    let written = write_synced(&temporary, bytes)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(FileError::at("write", path)))
+        .and_then(|()| sync_folder(path.parent().unwrap_or(Path::new("."))));
+    written.map_err(|error| {
+        // Best effort: the error to report is the one above.
+        let _ = std::fs::remove_file(&temporary);
+        FileError { path: path.into(), ..error }
+    })
+}
+
+/// Writes a file and waits until it is on the disk.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file.
+pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(FileError::at("write", path))
+}
+
+/// Waits until the entries of a folder (a rename, a new file) are on the disk.
+///
+/// # Errors
+///
+/// [`FileError`] naming the folder.
+pub fn sync_folder(path: &Path) -> Result<(), FileError> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    // Windows cannot open a folder as a file; its renames are written through.
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(FileError::at("write", path))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_folder_a_run_and_a_foreign_folder_are_told_apart() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(base.path().join("a"));
+        assert!(!folder.holds_run().unwrap());
+        let lock = folder.lock().unwrap();
+        assert!(!folder.holds_run().unwrap());
+        drop(lock);
+        std::fs::write(folder.path().join("notes.txt"), "x").unwrap();
+        assert!(folder.holds_run().unwrap_err().to_string().contains("holds no run"));
+        std::fs::write(folder.config_file(), "").unwrap();
+        assert!(folder.holds_run().unwrap());
+    }
+
+    #[test]
+    fn a_folder_is_locked_once() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(base.path());
+        let lock = folder.lock().unwrap();
+        let said = folder.lock().unwrap_err().to_string();
+        assert!(said.contains("another process is training"), "{said}");
+        drop(lock);
+        folder.lock().unwrap();
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_temporary() {
+        let base = tempfile::tempdir().unwrap();
+        let target = base.path().join("x");
+        std::fs::create_dir(&target).unwrap();
+        std::fs::write(target.join("inside"), "old").unwrap();
+        let said = write_atomically(&target, b"new").unwrap_err().to_string();
+        assert!(said.contains("cannot write") && said.contains(&target.display().to_string()), "{said}");
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 1);
+        write_atomically(&base.path().join("y"), b"new").unwrap();
+        assert_eq!(std::fs::read(base.path().join("y")).unwrap(), b"new");
+    }
+}

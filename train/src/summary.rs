@@ -1,0 +1,96 @@
+//! What a run says about itself before and after the work.
+
+use std::path::Path;
+
+use polaron::layerwise::Plan;
+use polaron_datasets::TextData;
+
+use crate::checkpoint::TrainerState;
+use crate::config::Config;
+use crate::progress::{duration, thousands};
+use crate::schedule::{Schedule, ScheduleKind};
+use crate::trainer::Validations;
+
+/// The lines before the first step.
+pub fn start(config: &Config, data: &TextData, plan: &Plan, threads: usize, out: &Path, step: u64) -> String {
+    let Config { model, train, optimizer, .. } = config;
+    let tokens = config.tokens_per_step();
+    let remaining = train.steps.saturating_sub(step);
+    let mut lines = vec![
+        format!(
+            "model      {}: {} parameters ({} layers, dimension {}, {} heads, context {})",
+            model.preset,
+            thousands(plan.parameters() as u64),
+            model.layers,
+            model.d_model,
+            model.heads,
+            model.context
+        ),
+        format!(
+            "data       {}: {} training and {} validation tokens, vocabulary {}",
+            data.name,
+            thousands(data.train.len() as u64),
+            thousands(data.valid.len() as u64),
+            data.tokenizer.vocab_size()
+        ),
+        format!("optimizer  {}, learning rate {}, {}", optimizer.stack, optimizer.lr, describe(&config.schedule)),
+        format!(
+            "work       {} steps of {} x {} = {} tokens: {} tokens",
+            thousands(remaining),
+            train.batch,
+            model.context,
+            thousands(tokens),
+            thousands(remaining.saturating_mul(tokens))
+        ),
+        format!("device     {}, {threads} threads", config.device.name),
+        format!("run folder {} (plan.txt there says which optimizer updates which parameter)", out.display()),
+    ];
+    if config.schedule.warmup >= train.steps {
+        let warmup = config.schedule.warmup;
+        lines.push(format!(
+            "warning: the warm-up takes {warmup} steps, so all {} steps stay below the full learning rate; \
+             set schedule.warmup to change that",
+            train.steps
+        ));
+    }
+    lines.join("\n")
+}
+
+fn describe(schedule: &Schedule) -> String {
+    let shape = match schedule.kind {
+        ScheduleKind::Constant => "constant".to_owned(),
+        ScheduleKind::Cosine => format!("cosine to {} of it", schedule.min_factor),
+        ScheduleKind::Wsd => {
+            format!(
+                "constant, then to {} of it over the last {} of the steps",
+                schedule.min_factor, schedule.decay_fraction
+            )
+        }
+    };
+    format!("{shape} after {} warm-up steps", schedule.warmup)
+}
+
+/// The lines after the last step. `peak_memory` is in bytes.
+pub fn end(state: &TrainerState, validations: &Validations, peak_memory: Option<u64>, out: &Path) -> String {
+    let mut lines = Vec::new();
+    if let (Some((_, last)), Some((step, best))) = (validations.last, validations.best) {
+        lines.push(format!("validation loss  {last:.4} nats per token (best {best:.4} at step {})", thousands(step)));
+    }
+    let seconds = state.seconds.max(1e-9);
+    lines.push(format!(
+        "trained          {} steps, {} tokens in {} ({} tokens/s), optimizer {:.0} % of it",
+        thousands(state.step),
+        thousands(state.tokens),
+        duration(state.seconds),
+        thousands((state.tokens as f64 / seconds) as u64),
+        100.0 * state.optimizer_seconds / seconds
+    ));
+    if let Some(bytes) = peak_memory {
+        lines.push(format!("peak memory      {} MB", thousands(bytes / 1_000_000)));
+    }
+    let out = out.display();
+    lines.push(format!("run folder       {out}"));
+    lines.push(format!("generate text    polaron generate {out} --prompt \"KING\""));
+    lines.push(format!("export weights   polaron export {out} --out model.safetensors"));
+    format!("{}\n", lines.join("\n"))
+}

@@ -1,0 +1,283 @@
+//! The training loop: what happens in a step, and when a run validates, saves and ends.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Device;
+use polaron::LayerwiseOptimizer;
+use polaron_datasets::{Batch, TextData, Windows};
+use polaron_models::{LanguageModel, to_named};
+
+use crate::checkpoint::{Checkpoint, Store, TrainerState};
+use crate::config::Config;
+use crate::error::{Diverged, Error};
+use crate::evaluate;
+use crate::interrupt;
+use crate::memory;
+use crate::metrics::{End, Event, Metrics};
+use crate::progress::{Progress, StepReport};
+use crate::tensors;
+
+/// Everything a run needs but its model: the optimizer step takes the model by value, so that nobody else holds its
+/// tensors and they can be updated in place.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The resolved configuration.
+    pub config: &'a Config,
+    /// The text.
+    pub data: &'a TextData,
+    /// The plain device; training uses its autodiff form.
+    pub device: Device,
+    /// Rules and states.
+    pub optimizer: LayerwiseOptimizer,
+    /// Where training stands.
+    pub state: TrainerState,
+    /// Checkpoints of the run.
+    pub store: Store,
+    /// `metrics.jsonl`.
+    pub metrics: Metrics,
+    /// Validation losses so far.
+    pub validations: Validations,
+}
+
+/// Validation losses of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Validations {
+    /// The last one: step and loss.
+    pub last: Option<(u64, f64)>,
+    /// The lowest one: step and loss.
+    pub best: Option<(u64, f64)>,
+}
+
+impl Validations {
+    /// Those among the events of a resumed run.
+    pub fn of(events: &[Event]) -> Self {
+        let mut validations = Self::default();
+        for event in events {
+            if let Event::Valid { step, loss, .. } = event {
+                validations.add(*step, *loss);
+            }
+        }
+        validations
+    }
+
+    fn add(&mut self, step: u64, loss: f64) {
+        self.last = Some((step, loss));
+        if self.best.is_none_or(|(_, best)| loss < best) {
+            self.best = Some((step, loss));
+        }
+    }
+}
+
+/// How a session ended, if not with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are done.
+    Finished,
+    /// A signal asked for an end; everything is saved.
+    Interrupted,
+}
+
+impl Session<'_> {
+    /// Trains to the end, or until a signal asks for an end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`] when something is not finite, a failing device, a file that cannot be written. The checkpoints
+    /// written so far stay as they are.
+    pub fn run(&mut self, model: LanguageModel) -> Result<(LanguageModel, Ending), Error> {
+        match self.train(model) {
+            Ok((model, ending)) => {
+                let status = if ending == Ending::Finished { "finished" } else { "interrupted" };
+                self.end(status, None)?;
+                Ok((model, ending))
+            }
+            Err(Error::Diverged(diverged)) => {
+                self.end("diverged", Some(diverged.to_string()))?;
+                Err(diverged.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn train(&mut self, mut model: LanguageModel) -> Result<(LanguageModel, Ending), Error> {
+        if self.state.step == 0 {
+            self.save(&model)?;
+        }
+        let steps = self.config.train.steps;
+        let (first, before) = (self.state.step, self.state.seconds);
+        let progress = Progress::start(first, steps, self.config.train.log_every, self.config.tokens_per_step());
+        loop {
+            self.validate_if_due(&model)?;
+            let interrupted = interrupt::requested();
+            if self.state.step > first && (interrupted || self.save_is_due()) {
+                self.save(&model)?;
+            }
+            let validated = !self.validation_is_due();
+            if self.state.step == steps && validated {
+                return Ok((model, Ending::Finished));
+            }
+            if interrupted {
+                return Ok((model, Ending::Interrupted));
+            }
+            let loss;
+            (model, loss) = self.step(model)?;
+            let (step, lr) = (self.state.step, self.lr_of(self.state.step - 1));
+            progress.step(StepReport { step, loss, lr, session_seconds: self.state.seconds - before });
+        }
+    }
+
+    /// One optimizer step. Returns the updated model and the loss before the update.
+    fn step(&mut self, model: LanguageModel) -> Result<(LanguageModel, f64), Error> {
+        let start = Instant::now();
+        let step = self.state.step;
+        let train = &self.config.train;
+        let batch =
+            Windows::new(&self.data.train, train.data_seed, train.batch, self.config.model.context)?.batch(step);
+        let training_device = self.device.clone().autodiff();
+        let (grads, loss) = gradients(&model, &batch, train.accumulation, &training_device)?;
+        if !loss.is_finite() {
+            return Err(self.diverged(&format!("the loss is {loss}"), &model, &grads));
+        }
+        let optimizing = Instant::now();
+        let (grads, grad_norm) = self.optimizer.clip(&model, grads);
+        if !grad_norm.is_finite() {
+            return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
+        }
+        let factor = self.config.schedule.factor(step, train.steps);
+        let model = self.optimizer.apply(factor, model, grads);
+        self.device.sync().map_err(|error| Error::DeviceFailed {
+            doing: "updating the weights",
+            message: crate::error::one_line(&error.to_string()),
+        })?;
+        self.state.step += 1;
+        self.state.tokens += self.config.tokens_per_step();
+        self.state.optimizer_seconds += optimizing.elapsed().as_secs_f64();
+        self.state.seconds += start.elapsed().as_secs_f64();
+        let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
+        let lr = factor * self.config.optimizer.lr;
+        self.metrics.write(&Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds })?;
+        Ok((model, loss))
+    }
+
+    /// Learning rate of the main rule in the step with index `step` (from 0).
+    fn lr_of(&self, step: u64) -> f64 {
+        self.config.schedule.factor(step, self.config.train.steps) * self.config.optimizer.lr
+    }
+
+    fn diverged(&self, what: &str, model: &LanguageModel, grads: &GradientsParams) -> Error {
+        let place = match polaron::first_non_finite(model, grads) {
+            Some(path) => format!("{what}, and the first gradient that is not finite is that of `{path}`"),
+            None => format!("{what}, while every single gradient is finite"),
+        };
+        self.divergence(place)
+    }
+
+    fn divergence(&self, what: String) -> Error {
+        let checkpoint = self.store.steps().last().copied().unwrap_or_default();
+        Diverged { step: self.state.step + 1, what, checkpoint, lr: self.lr_of(self.state.step) }.into()
+    }
+
+    fn validation_is_due(&self) -> bool {
+        let (step, train) = (self.state.step, &self.config.train);
+        let planned = match step {
+            0 => train.valid_at_start,
+            _ => step == train.steps || is_multiple(step, train.valid_every),
+        };
+        // A run that was interrupted between step and validation resumes with the validation.
+        planned && self.validations.last.is_none_or(|(last, _)| last != step)
+    }
+
+    fn validate_if_due(&mut self, model: &LanguageModel) -> Result<(), Error> {
+        if !self.validation_is_due() {
+            return Ok(());
+        }
+        let plain = model.valid();
+        let Some(loss) = evaluate::validation_loss(&plain, &self.data.valid, &self.device, interrupt::requested)?
+        else {
+            return Ok(());
+        };
+        if !loss.is_finite() {
+            return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
+        }
+        let TrainerState { step, tokens, seconds, .. } = self.state;
+        self.metrics.write(&Event::Valid { step, loss, tokens, seconds })?;
+        self.validations.add(step, loss);
+        crate::progress::say(&format!("step {step}/{}  validation loss {loss:.4}", self.config.train.steps));
+        Ok(())
+    }
+
+    fn save_is_due(&self) -> bool {
+        self.state.step == self.config.train.steps || is_multiple(self.state.step, self.config.train.checkpoint_every)
+    }
+
+    /// Writes a checkpoint of the present step. Weights that are not finite are not written: the last good checkpoint is
+    /// worth more.
+    fn save(&self, model: &LanguageModel) -> Result<(), Error> {
+        let named = to_named(model);
+        if let Some(name) = tensors::first_non_finite(&named) {
+            return Err(self.divergence(format!("after step {} the weights `{name}` are not finite", self.state.step)));
+        }
+        self.metrics.sync()?;
+        let optimizer = self.optimizer.to_record().to_safetensors()?;
+        let checkpoint = Checkpoint { model: named, optimizer, trainer: self.state.clone() };
+        Ok(self.store.write(&checkpoint, self.config.train.keep)?)
+    }
+
+    /// The last line of `metrics.jsonl`.
+    fn end(&mut self, status: &str, reason: Option<String>) -> Result<(), Error> {
+        let Validations { last, best } = self.validations;
+        let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
+        let end = End {
+            status: status.into(),
+            step,
+            valid_loss: last.map(|(_, loss)| loss),
+            best_valid_loss: best.map(|(_, loss)| loss),
+            best_step: best.map(|(step, _)| step),
+            tokens,
+            seconds,
+            optimizer_seconds,
+            peak_memory_bytes: memory::peak_bytes(),
+            reason,
+        };
+        self.metrics.write(&Event::End(end))?;
+        Ok(self.metrics.sync()?)
+    }
+}
+
+fn is_multiple(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+/// Gradient and mean loss of a batch, cut into `parts` equal micro-batches of consecutive rows whose gradients are summed;
+/// every micro-loss is divided by their number, so that the result is that of the whole batch.
+///
+/// # Errors
+///
+/// [`Error::DeviceFailed`].
+pub fn gradients(
+    model: &LanguageModel,
+    batch: &Batch,
+    parts: usize,
+    device: &Device,
+) -> Result<(GradientsParams, f64), Error> {
+    let rows = batch.rows / parts.max(1);
+    let backward = |part: usize| {
+        let (inputs, targets) = evaluate::tensors(batch, part * rows, rows, device);
+        let loss = model.loss(inputs, targets);
+        let loss = if parts > 1 { loss.div_scalar(parts as f64) } else { loss };
+        let grads = GradientsParams::from_grads(loss.backward(), model);
+        evaluate::to_host(loss.inner(), "training").map(|loss| (grads, loss))
+    };
+    if parts <= 1 {
+        return backward(0);
+    }
+    let (mut accumulator, mut total) = (GradientsAccumulator::new(), 0.0);
+    for part in 0..parts {
+        let (grads, loss) = backward(part)?;
+        accumulator.accumulate(model, grads);
+        total += loss;
+    }
+    Ok((accumulator.grads(), total))
+}

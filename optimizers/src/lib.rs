@@ -34,10 +34,9 @@
 //! use burn::{module::ParamGroup, optim::ModuleOptimizer};
 //! use polaron::direction::{AdamWConfig, MuonConfig};
 //!
-//! let hidden = ParamGroup::from_regex(r"^blocks\.\d+\..*\.weight$")?;
+//! let hidden = ParamGroup::from_predicates(vec!["blocks", "weight"]); // paths that contain both
 //! let optim: ModuleOptimizer = AdamWConfig::new().init().with_group(hidden, MuonConfig::new().build(), None);
 //! # let _ = optim;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! or let the plan make the groups, for Burn's `Learner`:

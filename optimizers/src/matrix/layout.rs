@@ -248,7 +248,7 @@ mod tests {
         let placement = Placement::new(Layout::InOut).with_blocks(Axis::Output, 2);
         let matrix = placement.split(counted([2, 4]));
         assert_eq!((matrix.outputs(), matrix.inputs()), (2, 2));
-        let values: Vec<f32> = matrix.into_tensor().into_data().to_vec().unwrap();
+        let values: Vec<f32> = matrix.into_tensor().into_data().try_to_vec().unwrap();
         assert_eq!(values, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
     }
 

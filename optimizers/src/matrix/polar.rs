@@ -299,34 +299,25 @@ mod tests {
         tensor.into_data().convert::<f64>().iter::<f64>().collect()
     }
 
-    /// Diagonal entries of a schedule applied to diag(INPUTS) without normalisation.
+    /// What the iteration makes of diag(INPUTS), with a norm factor that undoes the normalisation.
     fn mapped(schedule: &[[f64; 3]], dtype: DType) -> Vec<f64> {
-        let norm: f64 = INPUTS.iter().map(|s| s * s).sum::<f64>().sqrt();
-        let scaled: Vec<f64> = INPUTS.iter().map(|s| s * norm).collect();
-        // the normalisation divides by norm(INPUTS * norm) = norm², which leaves INPUTS / norm: undo it
-        let scaled: Vec<f64> = scaled.iter().map(|s| s / norm).collect();
-        let stack = diagonal(&scaled, dtype);
-        let out = {
-            let mut x = stack;
-            for &[a, b, c] in schedule {
-                let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
-                x = x.clone() * a + polynomial_of_gram(gram, b, c).matmul(x);
-            }
-            x
-        };
-        let n = INPUTS.len();
-        let out = values(out);
-        (0..n).map(|i| out[i * n + i]).collect()
+        let norm = INPUTS.iter().map(|s| s * s).sum::<f64>().sqrt();
+        let out = values(polar_polynomial(diagonal(&INPUTS, dtype), schedule, 1.0 / norm, 0.0));
+        (0..INPUTS.len()).map(|i| out[i * INPUTS.len() + i]).collect()
     }
 
     #[test]
     fn schedules_map_singular_values_as_published() {
         let express = Polar::PolarExpress { steps: 5, eps: 0.0 }.schedule();
-        for (schedule, expected) in [(vec![NEWTON_SCHULZ; 5], NEWTON_SCHULZ_5), (express, POLAR_EXPRESS_5)] {
+        // The published digits end at 1e-10. In f32 Polar Express cancels terms of 8, 22 and 16 in
+        // its first step, which costs more digits than Newton–Schulz loses.
+        for (schedule, expected, f32_tolerance) in
+            [(vec![NEWTON_SCHULZ; 5], NEWTON_SCHULZ_5, 2e-6), (express, POLAR_EXPRESS_5, 1e-5)]
+        {
             for (s, want) in INPUTS.into_iter().zip(expected) {
                 assert!((scalar_map(&schedule, s) - want).abs() < 1e-9, "{s}");
             }
-            for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, 2e-6)] {
+            for (dtype, tolerance) in [(DType::F64, 1e-9), (DType::F32, f32_tolerance)] {
                 for (got, want) in mapped(&schedule, dtype).into_iter().zip(expected) {
                     assert!((got - want).abs() < tolerance, "{dtype:?}: {got} instead of {want}");
                 }

@@ -1,0 +1,201 @@
+//! Properties of the rules on random matrices.
+
+use burn::optim::Optimizer;
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
+use polaron::matrix::{Axis, Layout, Placement, Polar};
+use polaron::step::{ConfiguredOptimizer, Decay, Scale, State};
+use polaron::{OptimizerConfig, direction::MuonConfig};
+
+fn random(shape: [usize; 2], seed: u64) -> Tensor<2> {
+    // Own generator: the device's is shared by all threads of the test binary.
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 11) as f64 / (1u64 << 53) as f64 * 2.0 - 1.0
+    };
+    let values: Vec<f64> = (0..shape[0] * shape[1]).map(|_| next()).collect();
+    Tensor::from_data(TensorData::new(values, shape), (&Device::flex(), DType::F64))
+}
+
+fn muon(polar: Polar) -> ConfiguredOptimizer {
+    OptimizerConfig::Muon(MuonConfig::new().with_polar(polar)).build(Placement::default()).unwrap()
+}
+
+fn largest<const D: usize>(tensor: Tensor<D>) -> f64 {
+    tensor.abs().max().into_scalar::<f64>()
+}
+
+/// An orthogonal matrix: the exact polar factor of a random one.
+fn orthogonal(n: usize, seed: u64) -> Tensor<2> {
+    polaron::matrix::polar_svd(random([n, n], seed).unsqueeze(), 0.0).squeeze_dim(0)
+}
+
+/// The weights after three steps from zero with gradients `g(step)`.
+fn walk(optimizer: &ConfiguredOptimizer, shape: [usize; 2], g: impl Fn(u64) -> Tensor<2>) -> Tensor<2> {
+    let mut weights = Tensor::<2>::zeros(shape, (&Device::flex(), DType::F64));
+    let mut state: Option<State<2>> = None;
+    for step in 1..=3 {
+        (weights, state) = optimizer.step(0.1, weights, g(step), state);
+    }
+    weights
+}
+
+const POLARS: [Polar; 3] = [
+    Polar::NewtonSchulz { steps: 5, eps: 1e-7 },
+    Polar::PolarExpress { steps: 5, eps: 1e-6 },
+    Polar::Svd { rcond: 1e-5 },
+];
+
+#[test]
+fn muon_commutes_with_rotations_of_outputs_and_of_inputs() {
+    for polar in POLARS {
+        let optimizer = muon(polar);
+        for [n, m] in [[6, 20], [24, 10]] {
+            let (inputs, outputs) = (orthogonal(n, 1), orthogonal(m, 2));
+            let plain = walk(&optimizer, [n, m], |step| random([n, m], 10 + step));
+            let rotated = walk(&optimizer, [n, m], |step| {
+                inputs.clone().matmul(random([n, m], 10 + step)).matmul(outputs.clone())
+            });
+            let difference = largest(inputs.matmul(plain).matmul(outputs) - rotated);
+            assert!(difference < 1e-9, "{difference}"); // f64 rounding through five products per step
+        }
+    }
+}
+
+#[test]
+fn adamw_does_not_commute_with_rotations() {
+    // The counterpart: a test of equivariance that cannot fail would pass here too.
+    let optimizer = OptimizerConfig::of_kind("adamw").unwrap().build(Placement::default()).unwrap();
+    let (n, m) = (6, 20);
+    let inputs = orthogonal(n, 1);
+    let plain = walk(&optimizer, [n, m], |step| random([n, m], 10 + step));
+    let rotated = walk(&optimizer, [n, m], |step| inputs.clone().matmul(random([n, m], 10 + step)));
+    assert!(largest(inputs.matmul(plain) - rotated) > 1e-2);
+}
+
+#[test]
+fn muon_does_not_depend_on_the_size_of_the_gradient() {
+    let optimizer = muon(Polar::NewtonSchulz { steps: 5, eps: 0.0 });
+    let shape = [7, 5];
+    let plain = walk(&optimizer, shape, |step| random(shape, step));
+    for factor in [1e-12, 1e12] {
+        let scaled = walk(&optimizer, shape, |step| random(shape, step) * factor);
+        assert!(largest(plain.clone() - scaled) < 1e-12);
+    }
+}
+
+#[test]
+fn the_layouts_give_each_others_transpose() {
+    for kind in OptimizerConfig::KINDS {
+        for blocks in [None, Some((Axis::Output, 2)), Some((Axis::Input, 3))] {
+            let place = |layout| match blocks {
+                Some((axis, count)) => Placement::new(layout).with_blocks(axis, count),
+                None => Placement::new(layout),
+            };
+            let build = |layout| OptimizerConfig::of_kind(kind).unwrap().build(place(layout)).unwrap();
+            let in_out = walk(&build(Layout::InOut), [6, 8], |step| random([6, 8], step));
+            let out_in = walk(&build(Layout::OutIn), [8, 6], |step| random([6, 8], step).transpose());
+            // f64 rounding: the products run in another order.
+            assert!(largest(in_out.transpose() - out_in) < 1e-13, "{kind} {blocks:?}");
+        }
+    }
+}
+
+#[test]
+fn a_zero_gradient_moves_nothing_but_the_decay() {
+    for kind in OptimizerConfig::KINDS {
+        let decayed = OptimizerConfig::of_kind(kind)
+            .unwrap()
+            .merge(&serde_json::Map::from_iter([("weight_decay".to_string(), 0.5.into())]))
+            .unwrap()
+            .build(Placement::default())
+            .unwrap();
+        let weights = random([4, 6], 3);
+        let zero = weights.zeros_like();
+        let (after, _) = decayed.step(0.1, weights.clone(), zero, None);
+        assert_eq!((weights * (1.0 - 0.1 * 0.5)).into_data(), after.into_data(), "{kind}");
+    }
+}
+
+#[test]
+fn the_orthogonaliser_leaves_gradient_and_momentum_alone() {
+    let optimizer = muon(Polar::default());
+    let gradient = random([5, 8], 4);
+    let kept = gradient.to_data();
+    let (_, state) = optimizer.step(0.1, random([5, 8], 5), gradient.clone(), None);
+    assert_eq!(gradient.into_data(), kept);
+    // M = (1 - 0.95) G after the first step
+    let momentum = state.unwrap().momentum.unwrap();
+    let expected = Tensor::<2>::from_data(kept, (&Device::flex(), DType::F64)) * (1.0 - 0.95);
+    assert!(largest(momentum - expected) < 1e-16);
+}
+
+#[test]
+fn extreme_gradients_stay_finite_in_f32() {
+    let device = Device::flex();
+    for kind in OptimizerConfig::KINDS {
+        let optimizer = OptimizerConfig::of_kind(kind).unwrap().build(Placement::default()).unwrap();
+        for size in [1e-12, 1e12] {
+            let gradient = Tensor::<2>::random([6, 9], Distribution::Default, &device) * size;
+            let rank_one = gradient.clone().narrow(0, 0, 1).repeat_dim(0, 6);
+            for gradient in [gradient, rank_one] {
+                let weights = Tensor::<2>::ones([6, 9], &device);
+                let (after, _) = optimizer.step(1e-3, weights, gradient, None);
+                assert!(after.is_finite().all().into_scalar::<bool>(), "{kind} {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_update_of_a_linear_layer_is_scaled_by_its_outputs_over_its_inputs() {
+    // Burn stores [d_in, d_out]: 64 -> 256 features is the one with the factor 2.
+    for ([d_in, d_out], factor) in [([64, 256], 2.0), ([256, 64], 1.0)] {
+        let gradient = random([d_in, d_out], 9);
+        let update = |scale| {
+            let config = MuonConfig::new().with_scale(scale);
+            let zero = gradient.zeros_like();
+            config.build().step(1.0, zero, gradient.clone(), None).0
+        };
+        let ratio = largest(update(Scale::Original)) / largest(update(Scale::None));
+        assert!((ratio - factor).abs() < 1e-12, "{d_in} -> {d_out}: {ratio}");
+    }
+}
+
+#[test]
+fn every_expert_and_every_block_is_a_matrix_of_its_own() {
+    let optimizer = muon(Polar::default());
+    let stack = Tensor::cat(vec![random([4, 6], 1).unsqueeze::<3>(), random([4, 6], 2).unsqueeze()], 0);
+    let (together, _) = optimizer.step(0.1, stack.zeros_like(), stack, None);
+    for i in 0..2 {
+        let alone = random([4, 6], 1 + i);
+        let (alone, _) = optimizer.step(0.1, alone.zeros_like(), alone, None);
+        let part = together.clone().narrow(0, i as usize, 1).squeeze_dim::<2>(0);
+        assert_eq!(part.into_data(), alone.into_data());
+    }
+}
+
+#[test]
+fn cautious_decay_spares_entries_that_the_update_moves_away_from_zero() {
+    let device = Device::flex();
+    let weights = Tensor::<1>::from_floats([1.0, 1.0, -1.0, -1.0], &device);
+    let update = Tensor::<1>::from_floats([1.0, -1.0, 1.0, 0.0], &device);
+    let decay = Decay { rate: 0.5, cautious: true };
+    let after: Vec<f32> = decay.update(weights, update, 0.1).into_data().try_to_vec().unwrap();
+    // decayed where signs agree or the update is 0: entries 0 and 3
+    for (got, want) in after.into_iter().zip([0.85_f32, 1.1, -1.1, -0.95]) {
+        assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+}
+
+#[test]
+fn half_precision_parameters_keep_their_dtype_and_an_f32_state() {
+    let device = Device::flex();
+    for dtype in [FloatDType::F16, FloatDType::BF16] {
+        let weights = Tensor::<2>::ones([4, 4], &device).cast(dtype);
+        let gradient = Tensor::<2>::random([4, 4], Distribution::Default, &device).cast(dtype);
+        let (after, state) = muon(Polar::default()).step(0.1, weights.clone(), gradient, None);
+        assert_eq!(after.dtype(), weights.dtype());
+        assert_eq!(state.unwrap().momentum.unwrap().dtype(), DType::F32);
+    }
+}

@@ -1,1 +1,1 @@
-//! Placeholder.
+//! Benches of polaron (`cargo bench -p polaron-benches`), and in `peers/` the same work in other programs.

@@ -13,6 +13,16 @@ use crate::config::{ConfigError, OptimizerConfig};
 use crate::matrix::{Blocks, Layout, Placement};
 use crate::step::{ConfiguredOptimizer, State};
 
+/// The built-in files, by name: an independent float64 program's, and PyTorch's own.
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("sgd", include_str!("../vectors/sgd.json")),
+    ("adamw", include_str!("../vectors/adamw.json")),
+    ("muon", include_str!("../vectors/muon.json")),
+    ("torch/sgd", include_str!("../vectors/torch/sgd.json")),
+    ("torch/adamw", include_str!("../vectors/torch/adamw.json")),
+    ("torch/muon", include_str!("../vectors/torch/muon.json")),
+];
+
 /// A file of reference vectors.
 #[derive(Clone, Debug, Deserialize)]
 pub struct VectorFile {

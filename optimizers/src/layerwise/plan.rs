@@ -138,17 +138,21 @@ fn compile(hints: &[RoleHint]) -> Result<Compiled<'_>, LayerwiseError> {
     hints.iter().map(|hint| Ok((Pattern::new(hint.pattern.as_str())?, hint))).collect()
 }
 
-/// The hint that matches a path; two that disagree are an error.
-fn find_hint<'a>(hints: &Compiled<'a>, path: &str) -> Result<Option<&'a RoleHint>, LayerwiseError> {
+/// The hint that matches a parameter; two that disagree are an error.
+///
+/// A hint for a matrix role leaves vectors alone: the bias of the head is still a bias.
+fn find_hint<'a>(hints: &Compiled<'a>, parameter: &ParameterInfo) -> Result<Option<&'a RoleHint>, LayerwiseError> {
+    let path = &parameter.path;
     let mut found: Option<&RoleHint> = None;
     for (pattern, hint) in hints {
-        if !pattern.matches(path) {
+        let fits = parameter.shape.len() > 1 || Role::VECTORS.contains(&hint.role);
+        if !fits || !pattern.matches(path) {
             continue;
         }
         match found {
             Some(first) if first.role != hint.role => {
                 return Err(LayerwiseError::TwoRoles {
-                    path: path.to_string(),
+                    path: path.clone(),
                     first: first.pattern.clone(),
                     first_role: first.role.name(),
                     second: hint.pattern.clone(),
@@ -168,9 +172,9 @@ fn decide_one(
     assignments: &Compiled<'_>,
 ) -> Result<PlanEntry, LayerwiseError> {
     let path = &parameter.path;
-    let stated = match find_hint(assignments, path)? {
+    let stated = match find_hint(assignments, parameter)? {
         Some(hint) => Some(hint),
-        None => find_hint(hints, path)?,
+        None => find_hint(hints, parameter)?,
     };
     let inferred = role::infer(&parameter.owner, parameter.field(), parameter.shape.len());
     let role = stated.map(|hint| hint.role).or(inferred.map(|(role, _)| role));

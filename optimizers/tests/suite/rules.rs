@@ -145,3 +145,11 @@ fn rules_in_toml_say_what_is_wrong_with_them() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+#[test]
+fn the_bias_of_a_head_is_still_a_bias() {
+    let optimizer = Layerwise::muon().assign("hidden.0", Role::Head).build(&model()).unwrap();
+    let role = |path: &str| optimizer.plan().entries().iter().find(|entry| entry.path == path).unwrap().role;
+    assert_eq!(role("hidden.0.weight"), Some(Role::Head));
+    assert_eq!(role("hidden.0.bias"), Some(Role::Bias));
+}

@@ -1,9 +1,11 @@
 //! Reference vectors, and those made by PyTorch itself.
 
 use burn::tensor::{DType, Device};
-use polaron::vectors::VectorFile;
+use polaron::vectors::{BUILT_IN, VectorFile};
 
-fn run_file(text: &str) {
+/// Every case of a built-in file, in both dtypes.
+fn run_file(name: &str) {
+    let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a built-in file");
     let file = VectorFile::parse(text).expect("a vector file");
     assert!(!file.cases.is_empty());
     let mut misses = Vec::new();
@@ -19,11 +21,17 @@ fn run_file(text: &str) {
 }
 
 macro_rules! passes {
-    ($($name:ident: $file:literal;)*) => {
+    ($($test:ident: $file:literal;)*) => {
         $(#[test]
-        fn $name() {
-            run_file(include_str!(concat!("../../vectors/", $file, ".json")));
+        fn $test() {
+            run_file($file);
         })*
+
+        #[test]
+        fn no_built_in_file_is_left_out() {
+            let tested = [$($file),*];
+            assert!(BUILT_IN.iter().all(|(name, _)| tested.contains(name)));
+        }
     };
 }
 
@@ -36,9 +44,13 @@ passes! {
     muon_equals_torch_on_the_transposed_problem: "torch/muon";
 }
 
+fn sgd_file() -> VectorFile {
+    VectorFile::parse(BUILT_IN[0].1).expect("a vector file")
+}
+
 #[test]
 fn a_wrong_expectation_is_found() {
-    let mut file = VectorFile::parse(include_str!("../../vectors/sgd.json")).unwrap();
+    let mut file = sgd_file();
     let case = &mut file.cases[0];
     case.expected[2][3] += 1e-3;
     let report = case.run(&Device::flex(), DType::F64).unwrap();
@@ -48,7 +60,7 @@ fn a_wrong_expectation_is_found() {
 
 #[test]
 fn a_nan_never_passes() {
-    let mut file = VectorFile::parse(include_str!("../../vectors/sgd.json")).unwrap();
+    let mut file = sgd_file();
     let case = &mut file.cases[0];
     case.gradients[0][0] = f64::NAN;
     assert!(!case.run(&Device::flex(), DType::F32).unwrap().passed());

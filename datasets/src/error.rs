@@ -113,9 +113,7 @@ pub enum DataError {
         problem: String,
     },
     /// A size that must be at least one is zero.
-    #[error(
-        "`{what}` is 0, but a batch of windows needs at least 1: set it to a positive whole number"
-    )]
+    #[error("`{what}` is 0, but a batch of windows needs at least 1: set it to a positive whole number")]
     Zero {
         /// Name of the size.
         what: &'static str,

@@ -62,11 +62,7 @@ impl TextData {
     /// One [`DataError`] each for: no such text, a folder, an unreadable file, an empty one, bytes
     /// that are not UTF-8, a `valid_fraction` that is not strictly between 0 and 1. Whether the
     /// text is long enough for a model is [`check_windows`](Self::check_windows)' question.
-    pub fn load(
-        source: &str,
-        tokenizer: TokenizerKind,
-        valid_fraction: f64,
-    ) -> Result<Self, DataError> {
+    pub fn load(source: &str, tokenizer: TokenizerKind, valid_fraction: f64) -> Result<Self, DataError> {
         // Before the reading, which may take long.
         check_fraction(valid_fraction)?;
         let text = match source {
@@ -81,12 +77,7 @@ impl TextData {
     /// # Errors
     ///
     /// [`DataError::Empty`] and [`DataError::BadFraction`].
-    pub fn from_text(
-        name: &str,
-        text: &str,
-        tokenizer: TokenizerKind,
-        valid_fraction: f64,
-    ) -> Result<Self, DataError> {
+    pub fn from_text(name: &str, text: &str, tokenizer: TokenizerKind, valid_fraction: f64) -> Result<Self, DataError> {
         check_fraction(valid_fraction)?;
         if text.is_empty() {
             return Err(DataError::Empty { name: name.into() });
@@ -96,13 +87,7 @@ impl TextData {
         let border = (train.len() as f64 * (1.0 - valid_fraction)) as usize;
         let valid = train.split_off(border.min(train.len()));
         train.shrink_to_fit();
-        Ok(Self {
-            name: name.into(),
-            tokenizer,
-            train,
-            valid,
-            characters: text.chars().count(),
-        })
+        Ok(Self { name: name.into(), tokenizer, train, valid, characters: text.chars().count() })
     }
 
     /// Checks that both splits hold at least one window of `context` tokens, which is `context + 1`
@@ -116,19 +101,10 @@ impl TextData {
         if context == 0 {
             return Err(DataError::Zero { what: "context" });
         }
-        for (split, tokens) in [
-            ("training split", &self.train),
-            ("validation split", &self.valid),
-        ] {
+        for (split, tokens) in [("training split", &self.train), ("validation split", &self.valid)] {
             let (tokens, needed) = (tokens.len(), context.saturating_add(1));
             if tokens < needed {
-                return Err(DataError::TooShort {
-                    name: self.name.clone(),
-                    split,
-                    tokens,
-                    context,
-                    needed,
-                });
+                return Err(DataError::TooShort { name: self.name.clone(), split, tokens, context, needed });
             }
         }
         Ok(())
@@ -137,41 +113,29 @@ impl TextData {
 
 fn check_fraction(value: f64) -> Result<(), DataError> {
     // Written so that NaN fails too.
-    if value > 0.0 && value < 1.0 {
-        Ok(())
-    } else {
-        Err(DataError::BadFraction { value })
-    }
+    if value > 0.0 && value < 1.0 { Ok(()) } else { Err(DataError::BadFraction { value }) }
 }
 
 fn unpack(name: &'static str, packed: &[u8], bytes: usize) -> Result<String, DataError> {
     let mut text = String::with_capacity(bytes);
     let result = GzDecoder::new(packed).read_to_string(&mut text);
-    result
-        .map(|_| text)
-        .map_err(|source| DataError::Embedded { name, source })
+    result.map(|_| text).map_err(|source| DataError::Embedded { name, source })
 }
 
 fn read_file(source: &str) -> Result<String, DataError> {
     let path = Path::new(source);
     let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound
-        | ErrorKind::NotADirectory
-        | ErrorKind::InvalidInput
-        | ErrorKind::InvalidFilename => unknown(source),
-        _ => DataError::Unreadable {
-            path: path.into(),
-            source: error,
-        },
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
+            unknown(source)
+        }
+        _ => DataError::Unreadable { path: path.into(), source: error },
     };
     if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Err(DataError::Folder { path: path.into() });
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    String::from_utf8(bytes).map_err(|error| DataError::NotUtf8 {
-        path: path.into(),
-        offset: error.utf8_error().valid_up_to(),
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| DataError::NotUtf8 { path: path.into(), offset: error.utf8_error().valid_up_to() })
 }
 
 fn unknown(source: &str) -> DataError {
@@ -181,19 +145,12 @@ fn unknown(source: &str) -> DataError {
         Some(name) => format!("; did you mean `{name}`?"),
         None => "; check the spelling of the path".into(),
     };
-    DataError::Unknown {
-        source_name: source.into(),
-        embedded: embedded.join(", "),
-        hint,
-    }
+    DataError::Unknown { source_name: source.into(), embedded: embedded.join(", "), hint }
 }
 
 /// A slip of the keyboard, another case, or an added ending: about a third of the letters may
 /// differ.
 fn resembles(source: &str, name: &str) -> bool {
-    let stem = Path::new(source)
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or(source);
+    let stem = Path::new(source).file_stem().and_then(|stem| stem.to_str()).unwrap_or(source);
     strsim::normalized_damerau_levenshtein(&stem.to_lowercase(), name) >= 0.65
 }

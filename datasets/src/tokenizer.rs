@@ -52,15 +52,9 @@ impl Tokenizer {
     /// A character tokenizer whose alphabet is every distinct character of `text`, sorted by code
     /// point.
     pub fn char_from(text: &str) -> Self {
-        let mut alphabet: Vec<char> = text
-            .chars()
-            .collect::<std::collections::HashSet<_>>()
-            .into_iter()
-            .collect();
+        let mut alphabet: Vec<char> = text.chars().collect::<std::collections::HashSet<_>>().into_iter().collect();
         alphabet.sort_unstable();
-        Self {
-            inner: Inner::Char(alphabet),
-        }
+        Self { inner: Inner::Char(alphabet) }
     }
 
     /// The byte tokenizer.
@@ -112,27 +106,19 @@ impl Tokenizer {
     ///
     /// [`DataError::UnknownToken`] names the first token outside the vocabulary and its position.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
-        let unknown = |position: usize, token: u32| DataError::UnknownToken {
-            token,
-            position,
-            vocab_size: self.vocab_size(),
-        };
+        let unknown =
+            |position: usize, token: u32| DataError::UnknownToken { token, position, vocab_size: self.vocab_size() };
         let tokens = tokens.iter().copied().enumerate();
         match &self.inner {
             Inner::Char(alphabet) => tokens
                 .map(|(position, token)| {
-                    let character = usize::try_from(token)
-                        .ok()
-                        .and_then(|index| alphabet.get(index));
+                    let character = usize::try_from(token).ok().and_then(|index| alphabet.get(index));
                     character.copied().ok_or_else(|| unknown(position, token))
                 })
                 .collect(),
             Inner::Byte => {
-                let bytes: Result<Vec<u8>, DataError> = tokens
-                    .map(|(position, token)| {
-                        u8::try_from(token).map_err(|_| unknown(position, token))
-                    })
-                    .collect();
+                let bytes: Result<Vec<u8>, DataError> =
+                    tokens.map(|(position, token)| u8::try_from(token).map_err(|_| unknown(position, token))).collect();
                 Ok(String::from_utf8_lossy(&bytes?).into_owned())
             }
         }
@@ -147,11 +133,7 @@ fn encode_chars(alphabet: &[char], text: &str) -> Result<Vec<u32>, DataError> {
             Some(entry) => *entry,
             None => alphabet.binary_search(&character).ok().map(token_number),
         };
-        tokens.push(token.ok_or(DataError::UnknownCharacter {
-            character,
-            offset,
-            known: alphabet.len(),
-        })?);
+        tokens.push(token.ok_or(DataError::UnknownCharacter { character, offset, known: alphabet.len() })?);
     }
     Ok(tokens)
 }
@@ -180,30 +162,21 @@ impl TryFrom<Stored> for Tokenizer {
         };
         let alphabet: Vec<char> = alphabet.chars().collect();
         if alphabet.is_empty() {
-            return Err(DataError::BadAlphabet {
-                problem: "it is empty".into(),
-            });
+            return Err(DataError::BadAlphabet { problem: "it is empty".into() });
         }
-        let disorder = alphabet
-            .iter()
-            .zip(alphabet.iter().skip(1))
-            .find(|(left, right)| left >= right);
+        let disorder = alphabet.iter().zip(alphabet.iter().skip(1)).find(|(left, right)| left >= right);
         if let Some((left, right)) = disorder {
             let problem = format!("{left:?} is followed by {right:?}");
             return Err(DataError::BadAlphabet { problem });
         }
-        Ok(Self {
-            inner: Inner::Char(alphabet),
-        })
+        Ok(Self { inner: Inner::Char(alphabet) })
     }
 }
 
 impl From<Tokenizer> for Stored {
     fn from(tokenizer: Tokenizer) -> Self {
         match tokenizer.inner {
-            Inner::Char(alphabet) => Self::Char {
-                alphabet: alphabet.into_iter().collect(),
-            },
+            Inner::Char(alphabet) => Self::Char { alphabet: alphabet.into_iter().collect() },
             Inner::Byte => Self::Byte {},
         }
     }
@@ -217,10 +190,7 @@ mod tests {
     fn characters_are_numbered_by_code_point() {
         let tokenizer = Tokenizer::char_from("b\u{e9}a\n\u{1F600}a");
         assert_eq!(tokenizer.vocab_size(), 5);
-        assert_eq!(
-            tokenizer.encode("\nab\u{e9}\u{1F600}").unwrap(),
-            [0, 1, 2, 3, 4]
-        );
+        assert_eq!(tokenizer.encode("\nab\u{e9}\u{1F600}").unwrap(), [0, 1, 2, 3, 4]);
     }
 
     #[test]
@@ -228,11 +198,7 @@ mod tests {
         let text = "To be, or not to be: \u{e9}\u{1F600}\n";
         for tokenizer in [Tokenizer::char_from(text), Tokenizer::byte()] {
             let tokens = tokenizer.encode(text).unwrap();
-            assert!(
-                tokens
-                    .iter()
-                    .all(|token| (*token as usize) < tokenizer.vocab_size())
-            );
+            assert!(tokens.iter().all(|token| (*token as usize) < tokenizer.vocab_size()));
             assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
         }
     }
@@ -240,74 +206,30 @@ mod tests {
     #[test]
     fn an_unknown_character_is_named_with_its_offset() {
         let error = Tokenizer::char_from("abc").encode("ab\u{e9}").unwrap_err();
-        assert!(matches!(
-            error,
-            DataError::UnknownCharacter {
-                character: '\u{e9}',
-                offset: 2,
-                known: 3
-            }
-        ));
-        assert!(
-            error.to_string().contains("'\u{e9}' at character offset 2"),
-            "{error}"
-        );
+        assert!(matches!(error, DataError::UnknownCharacter { character: '\u{e9}', offset: 2, known: 3 }));
+        assert!(error.to_string().contains("'\u{e9}' at character offset 2"), "{error}");
         let error = Tokenizer::char_from("\u{e9}").encode("x").unwrap_err();
-        assert!(matches!(
-            error,
-            DataError::UnknownCharacter {
-                character: 'x',
-                offset: 0,
-                known: 1
-            }
-        ));
+        assert!(matches!(error, DataError::UnknownCharacter { character: 'x', offset: 0, known: 1 }));
     }
 
     #[test]
     fn an_unknown_token_is_named_with_its_position() {
         let error = Tokenizer::char_from("abc").decode(&[0, 1, 3]).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DataError::UnknownToken {
-                    token: 3,
-                    position: 2,
-                    vocab_size: 3
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, DataError::UnknownToken { token: 3, position: 2, vocab_size: 3 }), "{error}");
         let error = Tokenizer::byte().decode(&[256]).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DataError::UnknownToken {
-                    token: 256,
-                    position: 0,
-                    vocab_size: 256
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, DataError::UnknownToken { token: 256, position: 0, vocab_size: 256 }), "{error}");
     }
 
     #[test]
     fn bytes_that_are_no_text_become_replacement_characters() {
-        assert_eq!(
-            Tokenizer::byte().decode(&[0x41, 0xff, 0x42]).unwrap(),
-            "A\u{fffd}B"
-        );
+        assert_eq!(Tokenizer::byte().decode(&[0x41, 0xff, 0x42]).unwrap(), "A\u{fffd}B");
     }
 
     #[test]
     fn a_stored_tokenizer_comes_back_equal() {
         for tokenizer in [Tokenizer::char_from("hello \u{e9}\n\""), Tokenizer::byte()] {
             let json = serde_json::to_string(&tokenizer).unwrap();
-            assert_eq!(
-                serde_json::from_str::<Tokenizer>(&json).unwrap(),
-                tokenizer,
-                "{json}"
-            );
+            assert_eq!(serde_json::from_str::<Tokenizer>(&json).unwrap(), tokenizer, "{json}");
         }
         let json = serde_json::to_string(&Tokenizer::char_from("ba")).unwrap();
         assert_eq!(json, r#"{"kind":"char","alphabet":"ab"}"#);
@@ -315,15 +237,11 @@ mod tests {
 
     #[test]
     fn a_stored_alphabet_that_is_unsorted_or_empty_is_refused() {
-        for (alphabet, problem) in [
-            ("ba", "'b' is followed by 'a'"),
-            ("aa", "'a' is followed by 'a'"),
-            ("", "it is empty"),
-        ] {
+        for (alphabet, problem) in
+            [("ba", "'b' is followed by 'a'"), ("aa", "'a' is followed by 'a'"), ("", "it is empty")]
+        {
             let json = format!(r#"{{"kind":"char","alphabet":"{alphabet}"}}"#);
-            let error = serde_json::from_str::<Tokenizer>(&json)
-                .unwrap_err()
-                .to_string();
+            let error = serde_json::from_str::<Tokenizer>(&json).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
     }

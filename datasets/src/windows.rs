@@ -34,12 +34,7 @@ impl<'a> Windows<'a> {
     ///
     /// [`DataError::Zero`] when `batch` or `context` is 0, [`DataError::TooShort`] with fewer than
     /// `context + 1` tokens.
-    pub fn new(
-        tokens: &'a [u32],
-        data_seed: u64,
-        batch: usize,
-        context: usize,
-    ) -> Result<Self, DataError> {
+    pub fn new(tokens: &'a [u32], data_seed: u64, batch: usize, context: usize) -> Result<Self, DataError> {
         for (what, size) in [("batch", batch), ("context", context)] {
             if size == 0 {
                 return Err(DataError::Zero { what });
@@ -54,12 +49,7 @@ impl<'a> Windows<'a> {
                 needed: context.saturating_add(1),
             });
         }
-        Ok(Self {
-            tokens,
-            data_seed,
-            batch,
-            context,
-        })
+        Ok(Self { tokens, data_seed, batch, context })
     }
 
     /// Where the windows of step `step` (from 0) start, one per row.
@@ -91,23 +81,12 @@ impl<'a> Windows<'a> {
 impl Batch {
     fn with_capacity(rows: usize, context: usize) -> Self {
         let tokens = rows.saturating_mul(context);
-        Self {
-            inputs: Vec::with_capacity(tokens),
-            targets: Vec::with_capacity(tokens),
-            rows: 0,
-            context,
-        }
+        Self { inputs: Vec::with_capacity(tokens), targets: Vec::with_capacity(tokens), rows: 0, context }
     }
 
     /// Adds the window at `start`; the caller keeps `start + context` inside `tokens`.
     fn push(&mut self, tokens: &[u32], start: usize) {
-        let window = |from: usize| {
-            tokens
-                .iter()
-                .skip(from)
-                .take(self.context)
-                .map(|token| *token as i32)
-        };
+        let window = |from: usize| tokens.iter().skip(from).take(self.context).map(|token| *token as i32);
         self.inputs.extend(window(start));
         self.targets.extend(window(start + 1));
         self.rows += 1;
@@ -126,11 +105,7 @@ pub fn validation_windows(tokens: usize, context: usize) -> usize {
 /// Window i covers the tokens `[i * context, (i + 1) * context)`. Fewer tokens than `context + 1`,
 /// or a context of 0, give no batch at all:
 /// [`TextData::check_windows`](crate::TextData::check_windows) refuses such a text beforehand.
-pub fn validation_batches(
-    tokens: &[u32],
-    context: usize,
-    rows: usize,
-) -> impl Iterator<Item = Batch> {
+pub fn validation_batches(tokens: &[u32], context: usize, rows: usize) -> impl Iterator<Item = Batch> {
     let (windows, rows) = (validation_windows(tokens.len(), context), rows.max(1));
     (0..windows).step_by(rows).map(move |first| {
         let last = first.saturating_add(rows).min(windows);
@@ -179,31 +154,10 @@ mod tests {
     fn starts_are_those_another_program_draws() {
         type Case = (u64, u64, usize, usize, usize, &'static [usize]);
         let cases: [Case; 5] = [
-            (
-                1337,
-                0,
-                4,
-                1_003_854,
-                64,
-                &[194_049, 795_444, 826_150, 425_122],
-            ),
-            (
-                1337,
-                1999,
-                4,
-                1_003_854,
-                64,
-                &[338_132, 370_476, 940_363, 435_298],
-            ),
+            (1337, 0, 4, 1_003_854, 64, &[194_049, 795_444, 826_150, 425_122]),
+            (1337, 1999, 4, 1_003_854, 64, &[338_132, 370_476, 940_363, 435_298]),
             (0, 3, 3, 1000, 16, &[961, 577, 537]),
-            (
-                u64::MAX,
-                u64::MAX,
-                5,
-                4_488_613,
-                128,
-                &[4_200_458, 1_718_431, 1_087_440, 4_002_664, 1_426_067],
-            ),
+            (u64::MAX, u64::MAX, 5, 4_488_613, 128, &[4_200_458, 1_718_431, 1_087_440, 4_002_664, 1_426_067]),
             (7, 0, 3, 65, 64, &[0, 0, 0]),
         ];
         for (seed, step, batch, tokens, context, expected) in cases {
@@ -218,15 +172,9 @@ mod tests {
         let tokens = count_up(1000);
         let batch = Windows::new(&tokens, 0, 3, 16).unwrap().batch(3);
         assert_eq!((batch.rows, batch.context), (3, 16));
-        let expected: Vec<i32> = [961, 577, 537]
-            .into_iter()
-            .flat_map(|start| start..start + 16)
-            .collect();
+        let expected: Vec<i32> = [961, 577, 537].into_iter().flat_map(|start| start..start + 16).collect();
         assert_eq!(batch.inputs, expected);
-        assert_eq!(
-            batch.targets,
-            expected.iter().map(|token| token + 1).collect::<Vec<i32>>()
-        );
+        assert_eq!(batch.targets, expected.iter().map(|token| token + 1).collect::<Vec<i32>>());
     }
 
     #[test]
@@ -242,44 +190,21 @@ mod tests {
     fn training_windows_need_tokens_rows_and_a_context() {
         let tokens = count_up(8);
         let error = Windows::new(&tokens, 0, 1, 8).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DataError::TooShort {
-                    tokens: 8,
-                    context: 8,
-                    needed: 9,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        assert!(matches!(
-            Windows::new(&tokens, 0, 0, 4),
-            Err(DataError::Zero { what: "batch" })
-        ));
-        assert!(matches!(
-            Windows::new(&tokens, 0, 1, 0),
-            Err(DataError::Zero { what: "context" })
-        ));
+        assert!(matches!(error, DataError::TooShort { tokens: 8, context: 8, needed: 9, .. }), "{error}");
+        assert!(matches!(Windows::new(&tokens, 0, 0, 4), Err(DataError::Zero { what: "batch" })));
+        assert!(matches!(Windows::new(&tokens, 0, 1, 0), Err(DataError::Zero { what: "context" })));
     }
 
     #[test]
     fn validation_visits_every_window_once_and_in_order() {
         let tokens = count_up(103);
         for rows in [0, 1, 2, 3, 10, 11, 1000] {
-            let inputs: Vec<i32> = validation_batches(&tokens, 10, rows)
-                .flat_map(|batch| batch.inputs)
-                .collect();
+            let inputs: Vec<i32> = validation_batches(&tokens, 10, rows).flat_map(|batch| batch.inputs).collect();
             assert_eq!(inputs, (0..100).collect::<Vec<i32>>(), "{rows} rows");
-            let targets: Vec<i32> = validation_batches(&tokens, 10, rows)
-                .flat_map(|batch| batch.targets)
-                .collect();
+            let targets: Vec<i32> = validation_batches(&tokens, 10, rows).flat_map(|batch| batch.targets).collect();
             assert_eq!(targets, (1..101).collect::<Vec<i32>>(), "{rows} rows");
         }
-        let rows: Vec<usize> = validation_batches(&tokens, 10, 4)
-            .map(|batch| batch.rows)
-            .collect();
+        let rows: Vec<usize> = validation_batches(&tokens, 10, 4).map(|batch| batch.rows).collect();
         assert_eq!(rows, [4, 4, 2]);
     }
 
@@ -292,9 +217,6 @@ mod tests {
         assert_eq!(validation_batches(&count_up(10), 10, 4).count(), 0);
         // The counts other programs report for the last 111,540 tokens of the public
         // tinyshakespeare text.
-        assert_eq!(
-            [64, 128, 256].map(|context| validation_windows(111_540, context)),
-            [1742, 871, 435]
-        );
+        assert_eq!([64, 128, 256].map(|context| validation_windows(111_540, context)), [1742, 871, 435]);
     }
 }

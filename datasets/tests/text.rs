@@ -23,16 +23,10 @@ fn the_embedded_text_is_the_documented_one() {
     assert_eq!(data.characters, 4_987_348);
     assert_eq!(data.tokenizer.vocab_size(), 80);
     assert_eq!((data.train.len(), data.valid.len()), (4_488_613, 498_735));
-    let text = data
-        .tokenizer
-        .decode(&[data.train, data.valid].concat())
-        .unwrap();
+    let text = data.tokenizer.decode(&[data.train, data.valid].concat()).unwrap();
     let digest = Sha256::digest(text.as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(
-        hex,
-        "7b069592ab1d4580288961a79e0f421efd1ebd92cb81521f62d7ca6cb1814aa3"
-    );
+    assert_eq!(hex, "7b069592ab1d4580288961a79e0f421efd1ebd92cb81521f62d7ca6cb1814aa3");
 }
 
 #[test]
@@ -60,49 +54,26 @@ fn a_file_is_read_by_its_path_and_counted_in_characters() {
     let data = load(&path).unwrap();
     assert_eq!(data.characters, 11);
     assert_eq!((data.train.len(), data.valid.len()), (9, 2));
-    assert_eq!(
-        data.tokenizer,
-        Tokenizer::char_from("h\u{e9}llo w\u{f6}rld")
-    );
+    assert_eq!(data.tokenizer, Tokenizer::char_from("h\u{e9}llo w\u{f6}rld"));
     let bytes = TextData::load(path.to_str().unwrap(), TokenizerKind::Byte, 0.5).unwrap();
-    assert_eq!(
-        (bytes.characters, bytes.train.len() + bytes.valid.len()),
-        (11, 13)
-    );
+    assert_eq!((bytes.characters, bytes.train.len() + bytes.valid.len()), (11, 13));
 }
 
 #[test]
 fn a_source_that_is_neither_embedded_nor_a_file_names_both_possibilities() {
-    let error = TextData::load("no/such/file.txt", TokenizerKind::Char, 0.1)
-        .unwrap_err()
-        .to_string();
-    for part in [
-        "`no/such/file.txt`",
-        "embedded text (shakespeare)",
-        "existing file",
-        "spelling of the path",
-    ] {
+    let error = TextData::load("no/such/file.txt", TokenizerKind::Char, 0.1).unwrap_err().to_string();
+    for part in ["`no/such/file.txt`", "embedded text (shakespeare)", "existing file", "spelling of the path"] {
         assert!(error.contains(part), "{error}");
     }
 }
 
 #[test]
 fn a_misspelt_embedded_name_is_suggested() {
-    for name in [
-        "shakespere",
-        "Shakespeare",
-        "shakespeare.txt",
-        "shakspeare",
-        "tinyshakespeare",
-    ] {
-        let error = TextData::load(name, TokenizerKind::Char, 0.1)
-            .unwrap_err()
-            .to_string();
+    for name in ["shakespere", "Shakespeare", "shakespeare.txt", "shakspeare", "tinyshakespeare"] {
+        let error = TextData::load(name, TokenizerKind::Char, 0.1).unwrap_err().to_string();
         assert!(error.contains("did you mean `shakespeare`?"), "{error}");
     }
-    let error = TextData::load("wikipedia", TokenizerKind::Char, 0.1)
-        .unwrap_err()
-        .to_string();
+    let error = TextData::load("wikipedia", TokenizerKind::Char, 0.1).unwrap_err().to_string();
     assert!(!error.contains("did you mean"), "{error}");
 }
 
@@ -111,10 +82,7 @@ fn a_folder_is_refused_as_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let error = load(folder.path()).unwrap_err();
     assert!(matches!(error, DataError::Folder { .. }), "{error}");
-    assert!(
-        error.to_string().contains(folder.path().to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
 }
 
 #[test]
@@ -122,30 +90,21 @@ fn an_empty_file_is_refused() {
     let (_folder, path) = file_with(b"");
     let error = load(&path).unwrap_err();
     assert!(matches!(error, DataError::Empty { .. }), "{error}");
-    assert!(
-        error.to_string().contains(path.to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
 }
 
 #[test]
 fn invalid_utf8_is_refused_with_its_byte_offset() {
     let (_folder, path) = file_with(b"h\xc3\xa9llo\xff world");
     let error = load(&path).unwrap_err();
-    assert!(
-        matches!(error, DataError::NotUtf8 { offset: 6, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, DataError::NotUtf8 { offset: 6, .. }), "{error}");
     assert!(error.to_string().contains("byte offset 6"), "{error}");
 }
 
 #[test]
 fn a_text_cut_inside_a_character_is_refused_with_its_byte_offset() {
     let (_folder, path) = file_with(b"abc\xe2\x82");
-    assert!(matches!(
-        load(&path),
-        Err(DataError::NotUtf8 { offset: 3, .. })
-    ));
+    assert!(matches!(load(&path), Err(DataError::NotUtf8 { offset: 3, .. })));
 }
 
 #[cfg(unix)]
@@ -183,26 +142,14 @@ fn a_validation_share_outside_zero_to_one_is_refused() {
 
 #[test]
 fn a_text_shorter_than_one_window_is_refused() {
-    let data =
-        TextData::from_text("short.txt", &"ab".repeat(50), TokenizerKind::Char, 0.1).unwrap();
+    let data = TextData::from_text("short.txt", &"ab".repeat(50), TokenizerKind::Char, 0.1).unwrap();
     data.check_windows(9).unwrap();
     let error = data.check_windows(10).unwrap_err().to_string();
-    for part in [
-        "validation split",
-        "`short.txt`",
-        "holds 10 tokens",
-        "context 10 needs 11",
-    ] {
+    for part in ["validation split", "`short.txt`", "holds 10 tokens", "context 10 needs 11"] {
         assert!(error.contains(part), "{error}");
     }
     let error = data.check_windows(90).unwrap_err().to_string();
-    assert!(
-        error.contains("training split") && error.contains("needs 91"),
-        "{error}"
-    );
-    assert!(matches!(
-        data.check_windows(0),
-        Err(DataError::Zero { what: "context" })
-    ));
+    assert!(error.contains("training split") && error.contains("needs 91"), "{error}");
+    assert!(matches!(data.check_windows(0), Err(DataError::Zero { what: "context" })));
     data.check_windows(usize::MAX).unwrap_err();
 }

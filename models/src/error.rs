@@ -1,0 +1,125 @@
+//! What can be wrong with a model's configuration, its input or its stored weights.
+
+use burn::tensor::DType;
+
+/// Why a model could not be made, fed or loaded.
+///
+/// Every message is one sentence that says what is wrong, where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// No preset has that name.
+    #[error("unknown model preset `{name}`: {hint}")]
+    UnknownPreset {
+        /// The name given.
+        name: String,
+        /// The nearest valid name, or all of them.
+        hint: String,
+    },
+    /// A size is zero.
+    #[error("`{key}` is 0, but a model needs at least 1: set it to a positive whole number")]
+    Zero {
+        /// Name of the size.
+        key: &'static str,
+    },
+    /// The model dimension cannot be shared out among the attention heads.
+    #[error(
+        "`d_model` = {d_model} is not divisible by `heads` = {heads}: choose a multiple, for \
+         example `d_model` = {suggestion}"
+    )]
+    HeadsDoNotDivide {
+        /// Width of the residual stream.
+        d_model: usize,
+        /// Number of attention heads.
+        heads: usize,
+        /// The nearest larger width that works.
+        suggestion: usize,
+    },
+    /// Rotary positions rotate pairs of features, so a head needs an even number of them.
+    #[error(
+        "rotary positions need an even head dimension, but `d_model` = {d_model} with `heads` = \
+         {heads} gives {head_dim}: change one of them, for example `d_model` = {suggestion}"
+    )]
+    OddHeadDimension {
+        /// Width of the residual stream.
+        d_model: usize,
+        /// Number of attention heads.
+        heads: usize,
+        /// Features of one head.
+        head_dim: usize,
+        /// The nearest larger width that works.
+        suggestion: usize,
+    },
+    /// A token is negative or not below the vocabulary size.
+    #[error(
+        "the token {token} at position {position} (counted from 0) is outside the model's \
+         vocabulary of {vocab_size}: use the tokenizer that the model was trained with"
+    )]
+    TokenOutOfRange {
+        /// The first such token.
+        token: i64,
+        /// Its position, from 0.
+        position: usize,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// A parameter of the model is not among the stored tensors.
+    #[error(
+        "the stored weights hold no tensor `{name}` (expected shape {expected:?}){hint}: load them \
+         into the model that wrote them"
+    )]
+    MissingTensor {
+        /// Path of the parameter.
+        name: String,
+        /// Its shape in the model.
+        expected: Vec<usize>,
+        /// Empty, or the nearest stored name that the model does not know.
+        hint: String,
+    },
+    /// A stored tensor belongs to no parameter.
+    #[error(
+        "the stored weights hold a tensor `{name}` (shape {found:?}) that the model has not: load \
+         them into the model that wrote them"
+    )]
+    ExtraTensor {
+        /// Stored name.
+        name: String,
+        /// Stored shape.
+        found: Vec<usize>,
+    },
+    /// A stored name occurs twice.
+    #[error(
+        "the stored weights hold the tensor `{name}` more than once: keep one of them, a file with \
+         two is damaged"
+    )]
+    DuplicateTensor {
+        /// Stored name.
+        name: String,
+    },
+    /// A stored tensor has another shape than the parameter.
+    #[error(
+        "the stored tensor `{name}` has shape {found:?}, but the model expects {expected:?}: load \
+         it into a model of the same sizes"
+    )]
+    WrongShape {
+        /// Path of the parameter.
+        name: String,
+        /// Shape in the model.
+        expected: Vec<usize>,
+        /// Stored shape.
+        found: Vec<usize>,
+    },
+    /// A stored tensor has another element type than the parameter.
+    #[error(
+        "the stored tensor `{name}` has elements of type {found:?}, but the model expects \
+         {expected:?}: convert it, or run the model in the stored type"
+    )]
+    WrongDtype {
+        /// Path of the parameter.
+        name: String,
+        /// Element type in the model.
+        expected: DType,
+        /// Stored element type.
+        found: DType,
+    },
+}

@@ -1,0 +1,47 @@
+//! The layer between two attentions.
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, sigmoid};
+
+use crate::init::Initializer;
+use crate::{FeedForwardKind, ModelConfig};
+
+/// Two or three projections with a nonlinearity: SwiGLU where there is a gate, else GELU.
+#[derive(Module, Debug)]
+pub struct FeedForward {
+    /// Gate projection, `[d_model, hidden]`; only with SwiGLU.
+    pub gate: Option<Linear>,
+    /// Up projection, `[d_model, hidden]`.
+    pub up: Linear,
+    /// Down projection, `[hidden, d_model]`.
+    pub down: Linear,
+}
+
+impl FeedForward {
+    pub(crate) fn new(config: &ModelConfig, std: f64, residual_std: f64, init: &Initializer) -> Self {
+        let (d_model, hidden) = (config.d_model, config.hidden);
+        let gate = match config.feed_forward {
+            FeedForwardKind::Gelu => None,
+            FeedForwardKind::SwiGlu => Some(init.linear("gate", d_model, hidden, std)),
+        };
+        Self {
+            gate,
+            up: init.linear("up", d_model, hidden, std),
+            down: init.linear("down", hidden, d_model, residual_std),
+        }
+    }
+
+    /// Maps `x`, `[tokens, d_model]`, to the same shape.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let hidden = match &self.gate {
+            None => gelu(self.up.forward(x)),
+            Some(gate) => {
+                let gate = gate.forward(x.clone());
+                gate.clone() * sigmoid(gate) * self.up.forward(x)
+            }
+        };
+        self.down.forward(hidden)
+    }
+}

@@ -1,0 +1,140 @@
+//! First weights that other programs can draw too, equal on every backend.
+//!
+//! The rule stands on the crate's front page; the numbers come from the host, never from a
+//! device's generator.
+
+use std::f64::consts::TAU;
+
+use burn::module::Param;
+use burn::nn::{Embedding, Linear};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::NormKind;
+use crate::norm::Norm;
+
+/// 2^-53: the spacing of the uniform numbers.
+const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
+
+/// Makes parameters at a path below one seed, on one device.
+#[derive(Clone, Debug)]
+pub(crate) struct Initializer<'a> {
+    seed: u64,
+    path: String,
+    device: &'a Device,
+}
+
+impl<'a> Initializer<'a> {
+    pub(crate) fn new(seed: u64, device: &'a Device) -> Self {
+        Self { seed, path: String::new(), device }
+    }
+
+    /// The same for what lies below `name`.
+    pub(crate) fn enter(&self, name: impl std::fmt::Display) -> Self {
+        let path = match self.path.as_str() {
+            "" => name.to_string(),
+            path => format!("{path}.{name}"),
+        };
+        Self { path, ..self.clone() }
+    }
+
+    /// A projection without bias, `[d_in, d_out]`.
+    pub(crate) fn linear(&self, name: &str, d_in: usize, d_out: usize, std: f64) -> Linear {
+        Linear { weight: self.enter(name).normal([d_in, d_out], std), bias: None }
+    }
+
+    /// An embedding table, `[entries, d_model]`.
+    pub(crate) fn embedding(&self, name: &str, entries: usize, d_model: usize, std: f64) -> Embedding {
+        Embedding { weight: self.enter(name).normal([entries, d_model], std) }
+    }
+
+    /// A norm whose gains are all one.
+    pub(crate) fn norm(&self, kind: NormKind, d_model: usize) -> Norm {
+        let gain = TensorData::new(vec![1f32; d_model], [d_model]);
+        Norm::new(kind, Param::from_tensor(Tensor::from_data(gain, self.device)))
+    }
+
+    fn normal(&self, shape: [usize; 2], std: f64) -> Param<Tensor<2>> {
+        let path = format!("{}.weight", self.path);
+        let values = normal_values(self.seed, &path, shape[0] * shape[1], std);
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+}
+
+/// `count` normal numbers of standard deviation `std` for the parameter at `path`.
+fn normal_values(seed: u64, path: &str, count: usize, std: f64) -> Vec<f32> {
+    let key = path.bytes().fold(splitmix64(seed), |key, byte| splitmix64(key ^ u64::from(byte)));
+    let pairs = (0..count.div_ceil(2) as u64).flat_map(|pair| {
+        let at = |offset: u64| splitmix64(key.wrapping_add(2 * pair + offset)) >> 11;
+        let (u, v) = ((at(0) + 1) as f64 * STEP, at(1) as f64 * STEP);
+        let radius = std * (-2.0 * u.ln()).sqrt();
+        let (sin, cos) = (TAU * v).sin_cos();
+        [(radius * cos) as f32, (radius * sin) as f32]
+    });
+    pairs.take(count).collect()
+}
+
+fn splitmix64(state: u64) -> u64 {
+    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splitmix64_gives_the_published_outputs() {
+        assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
+        assert_eq!(splitmix64(1_234_567), 6_457_827_717_110_365_317);
+    }
+
+    // The numbers come from this Python (`sm` is SplitMix64 on integers cut to 64 bits, M the
+    // mask):
+    //   def normal(seed, path, n, std):
+    //       k = sm(seed)
+    //       for b in path.encode(): k = sm(k ^ b)
+    //       out = []
+    //       for p in range((n + 1) // 2):
+    //           u = ((sm((k + 2 * p) & M) >> 11) + 1) / 2**53
+    //           v = (sm((k + 2 * p + 1) & M) >> 11) / 2**53
+    //           r = std * math.sqrt(-2 * math.log(u))
+    //           out += [r * math.cos(2 * math.pi * v), r * math.sin(2 * math.pi * v)]
+    //       return out[:n]
+    #[test]
+    fn another_program_draws_the_same_numbers() {
+        let expected: [f64; 4] =
+            [-0.0028720325648294892, 0.015927486571566275, -0.00164484733821143, 0.04637867926016085];
+        let values = normal_values(1337, "blocks.0.attn.wq.weight", 4, 0.02);
+        for (value, expected) in values.iter().zip(expected) {
+            // One rounding to 32 bits: half a unit in the last place, 2^-24 of the value.
+            let tolerance = expected.abs() * 2f64.powi(-23);
+            assert!((f64::from(*value) - expected).abs() <= tolerance, "{value} {expected}");
+        }
+    }
+
+    #[test]
+    fn the_numbers_have_the_promised_mean_and_deviation() {
+        let count = 100_000;
+        let values = normal_values(1, "w.weight", count, 0.02);
+        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / count as f64;
+        let variance = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count as f64;
+        // Four standard errors: 0.02 / sqrt(count) for the mean, std / sqrt(2 count) for the std.
+        assert!(mean.abs() < 4.0 * 0.02 / (count as f64).sqrt(), "{mean}");
+        assert!((variance.sqrt() / 0.02 - 1.0).abs() < 4.0 / (2.0 * count as f64).sqrt(), "{variance}");
+    }
+
+    #[test]
+    fn another_path_or_seed_gives_other_numbers() {
+        let values = |seed, path| normal_values(seed, path, 4, 1.0);
+        assert_eq!(values(1, "a"), values(1, "a"));
+        assert_ne!(values(1, "a"), values(1, "b"));
+        assert_ne!(values(1, "a"), values(2, "a"));
+    }
+
+    #[test]
+    fn an_odd_count_is_a_prefix_of_the_next_even_one() {
+        assert_eq!(normal_values(3, "x", 5, 1.0), normal_values(3, "x", 6, 1.0)[..5]);
+    }
+}

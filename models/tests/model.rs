@@ -1,0 +1,314 @@
+//! Promises of [`polaron_models::LanguageModel`].
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use polaron::{Role, Roles};
+use polaron_models::{LanguageModel, ModelConfig, ModelError, NamedTensor, load_named, parameter_table, to_named};
+
+mod common;
+
+const VOCAB: usize = 11;
+
+fn tiny(preset: &str) -> ModelConfig {
+    let mut config = ModelConfig::preset(preset).unwrap();
+    (config.d_model, config.layers, config.heads) = (16, 2, 2);
+    (config.context, config.hidden) = (8, 24);
+    config
+}
+
+fn model(preset: &str, device: &Device) -> LanguageModel {
+    tiny(preset).init(VOCAB, 7, device).unwrap()
+}
+
+fn tokens(rows: usize, length: usize, device: &Device) -> Tensor<2, Int> {
+    let values: Vec<i32> = (0..rows * length).map(|i| (i * 7 % VOCAB) as i32).collect();
+    Tensor::from_data(TensorData::new(values, [rows, length]), device)
+}
+
+fn logits(model: &LanguageModel, tokens: Tensor<2, Int>) -> Vec<f32> {
+    model.forward(tokens).into_data().try_to_vec().unwrap()
+}
+
+fn bytes(model: &LanguageModel) -> Vec<(String, Vec<u8>)> {
+    let tensors = to_named(model).into_iter();
+    tensors.map(|tensor| (tensor.name, tensor.data.as_bytes().to_vec())).collect()
+}
+
+const KINDS: [&str; 2] = ["nanogpt-char", "llama-d64"];
+
+#[test]
+fn presets_hold_the_published_number_of_parameters() {
+    for (name, expected) in
+        [("nanogpt-char", 804_096), ("llama-d64", 221_888), ("llama-d128", 869_760), ("llama-d256", 4_853_504)]
+    {
+        let config = ModelConfig::preset(name).unwrap();
+        let model = config.init(65, 1, &Device::flex()).unwrap();
+        assert_eq!(model.num_params(), expected, "{name}");
+        let table = parameter_table(&model);
+        assert_eq!(table.iter().map(|info| info.count).sum::<usize>(), expected, "{name}");
+        assert_eq!(config.parameters(65), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_first_loss_is_near_that_of_guessing() {
+    let device = Device::flex();
+    for name in ["nanogpt-char", "llama-d64"] {
+        let model = ModelConfig::preset(name).unwrap().init(65, 1, &device).unwrap();
+        let values: Vec<i32> = (0..4 * 64).map(|i| i * 31 % 65).collect();
+        let inputs = Tensor::from_data(TensorData::new(values.clone(), [4, 64]), &device);
+        let values: Vec<i32> = values.iter().map(|token| (token * 17 + 5) % 65).collect();
+        let targets = Tensor::from_data(TensorData::new(values, [4, 64]), &device);
+        let loss = model.loss(inputs, targets).into_scalar::<f32>();
+        // ln 65 = 4.174; small random logits move it by about half their variance, 0.02² · d / 2.
+        assert!((4.05..4.35).contains(&loss), "{name}: {loss}");
+    }
+}
+
+#[test]
+fn a_later_token_changes_no_earlier_logit() {
+    let device = Device::flex();
+    for kind in KINDS {
+        let model = model(kind, &device);
+        let before = logits(&model, tokens(1, 8, &device));
+        for changed in 1..8 {
+            let mut values: Vec<i32> = (0..8).map(|i| (i * 7 % VOCAB) as i32).collect();
+            values[changed] = (values[changed] + 1) % VOCAB as i32;
+            let after = Tensor::from_data(TensorData::new(values, [1, 8]), &device);
+            let after = logits(&model, after);
+            let border = changed * VOCAB;
+            assert_eq!(before[..border], after[..border], "{kind}, token {changed}");
+            assert_ne!(before[border..], after[border..], "{kind}, token {changed}");
+        }
+    }
+}
+
+#[test]
+fn a_shorter_window_gives_the_first_logits_of_the_longer_one() {
+    let device = Device::flex();
+    for kind in KINDS {
+        let model = model(kind, &device);
+        let long = logits(&model, tokens(1, 8, &device));
+        let short = logits(&model, tokens(1, 5, &device));
+        for (short, long) in short.iter().zip(&long) {
+            // Other sizes may sum in another order: a few units in the last place of numbers
+            // below one.
+            assert!((short - long).abs() < 1e-6, "{kind}: {short} {long}");
+        }
+    }
+}
+
+#[test]
+fn windows_of_a_batch_do_not_touch_each_other() {
+    let device = Device::flex();
+    for kind in KINDS {
+        let model = model(kind, &device);
+        let all = tokens(3, 8, &device);
+        let together = logits(&model, all.clone());
+        let second = logits(&model, all.narrow(0, 1, 1));
+        for (together, alone) in together[8 * VOCAB..].iter().zip(&second) {
+            // As above: another order of summation.
+            assert!((together - alone).abs() < 1e-6, "{kind}: {together} {alone}");
+        }
+    }
+}
+
+#[test]
+fn large_scores_stay_finite() {
+    let device = Device::flex().autodiff();
+    for kind in KINDS {
+        let model = model(kind, &device);
+        let scaled = to_named(&model).into_iter().map(|mut tensor| {
+            let values: Vec<f32> = tensor.data.try_to_vec().unwrap();
+            let values: Vec<f32> = values.iter().map(|x| x * 100.0).collect();
+            tensor.data = TensorData::new(values, tensor.data.shape().clone());
+            tensor
+        });
+        let model = load_named(model, scaled.collect(), &device).unwrap();
+        let inputs = tokens(2, 8, &device);
+        let loss = model.loss(inputs.clone(), inputs);
+        let mut gradients = GradientsParams::from_grads(loss.clone().backward(), &model);
+        assert!(loss.into_scalar::<f32>().is_finite(), "{kind}");
+        for (path, gradient) in common::named_gradients(&model, &mut gradients) {
+            assert!(gradient.iter().all(|x| x.is_finite()), "{kind}: {path}");
+        }
+    }
+}
+
+#[test]
+fn a_tied_embedding_is_one_parameter_with_the_gradients_of_both_uses() {
+    let device = Device::flex().autodiff();
+    let model = model("nanogpt-char", &device);
+    let table = parameter_table(&model);
+    let vocab_wide = table.iter().filter(|info| info.shape.contains(&VOCAB));
+    assert_eq!(vocab_wide.count(), 1);
+    // Token 3 only: as an input it reaches row 3 alone, as the head it reaches every row.
+    let inputs = Tensor::<2, Int>::from_ints([[3, 3, 3, 3]], &device);
+    let loss = model.loss(inputs.clone(), inputs);
+    let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+    let gradients = common::named_gradients(&model, &mut gradients);
+    let embed = &gradients["embed.weight"];
+    assert!(embed.chunks(16).all(|row| row.iter().any(|x| *x != 0.0)), "the head's use is missing");
+    let head_alone = {
+        let hidden_gradient = gradients["norm.gain"].iter().any(|x| *x != 0.0);
+        assert!(hidden_gradient);
+        let mut untied = tiny("nanogpt-char");
+        untied.tied_head = false;
+        let other = untied.init(VOCAB, 7, &device).unwrap();
+        let mut tensors = to_named(&model);
+        let embed = tensors.iter().find(|tensor| tensor.name == "embed.weight").unwrap();
+        let table: Vec<f32> = embed.data.try_to_vec().unwrap();
+        let transposed: Vec<f32> = (0..VOCAB * 16).map(|i| table[i % VOCAB * 16 + i / VOCAB]).collect();
+        tensors.push(NamedTensor { name: "head.weight".into(), data: TensorData::new(transposed, [16, VOCAB]) });
+        let other = load_named(other, tensors, &device).unwrap();
+        let inputs = Tensor::<2, Int>::from_ints([[3, 3, 3, 3]], &device);
+        let loss = other.loss(inputs.clone(), inputs);
+        let mut gradients = GradientsParams::from_grads(loss.backward(), &other);
+        common::named_gradients(&other, &mut gradients)
+    };
+    for (index, found) in embed.iter().enumerate() {
+        let (token, feature) = (index / 16, index % 16);
+        let both = head_alone["embed.weight"][index] + head_alone["head.weight"][feature * VOCAB + token];
+        // The same sums in another order.
+        assert!((found - both).abs() < 1e-6, "{index}: {found} {both}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
+    for kind in KINDS {
+        let make = |seed| bytes(&tiny(kind).init(VOCAB, seed, &Device::flex()).unwrap());
+        assert_eq!(make(1), make(1));
+        assert_ne!(make(1), make(2));
+    }
+    let plain = bytes(&model("llama-d64", &Device::flex()));
+    assert_eq!(plain, bytes(&model("llama-d64", &Device::flex().autodiff())));
+}
+
+#[test]
+fn first_weights_have_the_documented_deviations() {
+    let config = ModelConfig::preset("llama-d64").unwrap();
+    for tensor in to_named(&config.init(65, 5, &Device::flex()).unwrap()) {
+        let values: Vec<f32> = tensor.data.try_to_vec().unwrap();
+        let residual = tensor.name.ends_with("wo.weight") || tensor.name.ends_with("down.weight");
+        let expected = match residual {
+            _ if tensor.name.ends_with("gain") => {
+                assert!(values.iter().all(|x| *x == 1.0), "{}", tensor.name);
+                continue;
+            }
+            true => 0.02 / 8f64.sqrt(),
+            false => 0.02,
+        };
+        let square = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        let deviation = (square / values.len() as f64).sqrt();
+        // Four standard errors of a deviation estimated from that many numbers.
+        let allowed = 4.0 / (2.0 * values.len() as f64).sqrt();
+        assert!((deviation / expected - 1.0).abs() < allowed, "{}: {deviation}", tensor.name);
+    }
+}
+
+#[test]
+fn a_vocabulary_of_zero_is_refused() {
+    let error = tiny("llama-d64").init(0, 1, &Device::flex()).unwrap_err();
+    assert_eq!(error, ModelError::Zero { key: "vocab_size" });
+}
+
+#[test]
+fn tokens_outside_the_vocabulary_are_named_with_their_position() {
+    let model = model("llama-d64", &Device::flex());
+    model.check_tokens(&[0, 10, 5]).unwrap();
+    for (tokens, token, position) in [(&[0, 11][..], 11, 1), (&[-1][..], -1, 0)] {
+        let error = model.check_tokens(tokens).unwrap_err();
+        assert_eq!(error, ModelError::TokenOutOfRange { token, position, vocab_size: VOCAB });
+    }
+}
+
+#[test]
+fn stored_weights_come_back_bit_for_bit_with_the_same_identities() {
+    let device = Device::flex().autodiff();
+    for kind in KINDS {
+        let source = model(kind, &device);
+        let target = tiny(kind).init(VOCAB, 99, &device).unwrap();
+        let ids = burn::module::list_param_ids(&target);
+        let loaded = load_named(target, to_named(&source), &device).unwrap();
+        assert_eq!(bytes(&loaded), bytes(&source), "{kind}");
+        assert_eq!(burn::module::list_param_ids(&loaded), ids, "{kind}");
+        let inputs = tokens(1, 4, &device);
+        let loss = loaded.loss(inputs.clone(), inputs);
+        let gradients = GradientsParams::from_grads(loss.backward(), &loaded);
+        assert_eq!(gradients.len(), parameter_table(&loaded).len(), "{kind}");
+    }
+}
+
+#[test]
+fn weights_loaded_without_autodiff_still_need_a_gradient_when_trained() {
+    let source = model("llama-d64", &Device::flex());
+    let loaded = load_named(source.clone(), to_named(&source), &Device::flex()).unwrap();
+    let device = Device::flex().autodiff();
+    let loaded = loaded.train();
+    let inputs = tokens(1, 4, &device);
+    let gradients = loaded.loss(inputs.clone(), inputs).backward();
+    let gradients = GradientsParams::from_grads(gradients, &loaded);
+    assert_eq!(gradients.len(), parameter_table(&loaded).len());
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_by_name() {
+    let device = Device::flex();
+    let load = |change: fn(&mut Vec<NamedTensor>)| {
+        let model = model("llama-d64", &device);
+        let mut tensors = to_named(&model);
+        change(&mut tensors);
+        load_named(model, tensors, &device).unwrap_err()
+    };
+    let missing = load(|tensors| tensors.retain(|tensor| tensor.name != "norm.gain"));
+    assert!(matches!(&missing, ModelError::MissingTensor { name, .. } if name == "norm.gain"));
+    let renamed = load(|tensors| tensors[0].name = "embedd.weight".into());
+    let ModelError::MissingTensor { name, expected, hint } = renamed else { panic!("{renamed}") };
+    assert_eq!((name.as_str(), expected), ("embed.weight", vec![VOCAB, 16]));
+    assert!(hint.contains("`embedd.weight`"), "{hint}");
+    let extra = load(|tensors| {
+        let data = TensorData::zeros::<f32, _>([2, 3]);
+        tensors.push(NamedTensor { name: "stray".into(), data });
+    });
+    assert_eq!(extra, ModelError::ExtraTensor { name: "stray".into(), found: vec![2, 3] });
+    let twice = load(|tensors| tensors.push(tensors[0].clone()));
+    assert_eq!(twice, ModelError::DuplicateTensor { name: "embed.weight".into() });
+    let shape = load(|tensors| tensors[0].data = TensorData::zeros::<f32, _>([16, VOCAB]));
+    let (expected, found) = (vec![VOCAB, 16], vec![16, VOCAB]);
+    assert_eq!(shape, ModelError::WrongShape { name: "embed.weight".into(), expected, found });
+    let dtype = load(|tensors| tensors[0].data = TensorData::zeros::<f64, _>([VOCAB, 16]));
+    let (expected, found) = (DType::F32, DType::F64);
+    assert_eq!(dtype, ModelError::WrongDtype { name: "embed.weight".into(), expected, found });
+}
+
+#[test]
+fn every_parameter_has_one_role_and_every_hint_a_parameter() {
+    for (kind, tied) in [("nanogpt-char", true), ("nanogpt-char", false), ("llama-d64", false)] {
+        let mut config = tiny(kind);
+        config.tied_head = tied;
+        let model = config.init(VOCAB, 1, &Device::flex()).unwrap();
+        let hints = model.roles();
+        let hits = |pattern: &str, path: &str| {
+            let (pattern, path) = (pattern.split('.'), path.split('.'));
+            pattern.clone().count() == path.clone().count()
+                && pattern.zip(path).all(|(pattern, name)| pattern == "*" || pattern == name)
+        };
+        let table = parameter_table(&model);
+        for info in &table {
+            let roles: Vec<Role> =
+                hints.iter().filter(|hint| hits(&hint.pattern, &info.path)).map(|hint| hint.role).collect();
+            assert_eq!(roles.len(), 1, "{}: {roles:?}", info.path);
+            let vector = roles == [Role::Gain];
+            assert_eq!(vector, info.shape.len() == 1, "{}", info.path);
+        }
+        for hint in &hints {
+            assert!(table.iter().any(|info| hits(&hint.pattern, &info.path)), "{hint:?}");
+            let attention = [Role::AttentionQuery, Role::AttentionKey, Role::AttentionValue, Role::AttentionOutput];
+            assert_eq!(hint.heads, attention.contains(&hint.role).then_some(2), "{hint:?}");
+        }
+        let embed = hints.iter().find(|hint| hint.pattern == "embed.weight").unwrap();
+        assert_eq!(embed.role == Role::TiedEmbedding, tied);
+    }
+}

@@ -1,0 +1,149 @@
+//! The forward pass against `reference/forward.py`, written independently in float64.
+
+use std::collections::BTreeMap;
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use polaron_models::{LanguageModel, ModelConfig, NamedTensor, load_named, parameter_table, to_exported};
+use serde::Deserialize;
+
+mod common;
+
+#[derive(Deserialize)]
+struct Fixture {
+    d_model: usize,
+    layers: usize,
+    heads: usize,
+    context: usize,
+    hidden: usize,
+    vocab_size: usize,
+    tensors: BTreeMap<String, Stored>,
+    tokens: Vec<Vec<i32>>,
+    targets: Vec<Vec<i32>>,
+    logits: Vec<Vec<Vec<f64>>>,
+    loss: f64,
+    slopes: BTreeMap<String, f64>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Fixture {
+    fn model(&self, preset: &str, device: &Device) -> LanguageModel {
+        let mut config = ModelConfig::preset(preset).unwrap();
+        (config.d_model, config.layers, config.heads) = (self.d_model, self.layers, self.heads);
+        (config.context, config.hidden) = (self.context, self.hidden);
+        let model = config.init(self.vocab_size, 0, device).unwrap();
+        let paths = parameter_table(&model).into_iter().map(|info| info.path);
+        let tensors: Vec<NamedTensor> = paths.map(|path| self.stored(path)).collect();
+        assert_eq!(tensors.len(), self.tensors.len());
+        load_named(model, tensors, device).unwrap()
+    }
+
+    /// The tensor of a model's path, in the layout in which the model stores it.
+    fn stored(&self, path: String) -> NamedTensor {
+        let exported = &self.tensors[&path.replace(".gain", ".weight")];
+        let data = match exported.shape[..] {
+            [outputs, inputs] if !is_table(&path) => {
+                let at = |i: usize| exported.data[i % outputs * inputs + i / outputs];
+                let values: Vec<f32> = (0..outputs * inputs).map(at).collect();
+                TensorData::new(values, [inputs, outputs])
+            }
+            _ => TensorData::new(exported.data.clone(), exported.shape.clone()),
+        };
+        NamedTensor { name: path, data }
+    }
+}
+
+/// Embeddings are stored as they are exported; other matrices are stored `[input, output]`.
+fn is_table(path: &str) -> bool {
+    path == "embed.weight" || path == "position.weight"
+}
+
+fn fixtures() -> [(&'static str, Fixture); 2] {
+    let parse = |text| serde_json::from_str::<Fixture>(text).unwrap();
+    [
+        ("nanogpt-char", parse(include_str!("reference/nanogpt.json"))),
+        ("llama-d64", parse(include_str!("reference/llama.json"))),
+    ]
+}
+
+fn tokens(rows: &[Vec<i32>], device: &Device) -> Tensor<2, Int> {
+    let shape = [rows.len(), rows[0].len()];
+    Tensor::from_data(TensorData::new(rows.concat(), shape), device)
+}
+
+/// Logits are up to about 5 and each is the end of some hundred 32-bit operations on numbers of that
+/// size; 24 bits of mantissa resolve 5 to 3e-7, and errors of random sign add up to about ten times
+/// that. A wrong axis, scale, gain or rotation shows in the first digit.
+const TOLERANCE: f64 = 5e-6;
+
+#[test]
+fn logits_and_loss_are_those_of_the_float64_reference() {
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        for (preset, fixture) in fixtures() {
+            let model = fixture.model(preset, &device);
+            let inputs = tokens(&fixture.tokens, &device);
+            let logits = model.forward(inputs.clone());
+            let logits: Vec<f32> = logits.into_data().try_to_vec().unwrap();
+            let expected = fixture.logits.concat().concat();
+            assert_eq!(logits.len(), expected.len());
+            for (found, expected) in logits.iter().zip(expected) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error <= TOLERANCE, "{preset}: {found} {expected} {error:.2e}");
+            }
+            let loss = model.loss(inputs, tokens(&fixture.targets, &device)).into_scalar::<f32>();
+            assert!((f64::from(loss) - fixture.loss).abs() <= TOLERANCE, "{preset}: {loss}");
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_float64_reference() {
+    for (preset, fixture) in fixtures() {
+        let device = Device::flex().autodiff();
+        let model = fixture.model(preset, &device);
+        let inputs = tokens(&fixture.tokens, &device);
+        let loss = model.loss(inputs, tokens(&fixture.targets, &device));
+        let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = common::named_gradients(&model, &mut gradients);
+        assert_eq!(gradients.len(), fixture.slopes.len(), "every parameter has a gradient");
+        for (path, gradient) in gradients {
+            let name = path.replace(".gain", ".weight");
+            let shape = &fixture.tensors[&name].shape;
+            let slope = slope_along_sines(&gradient, shape, is_table(&path));
+            // As the loss, and the error of the reference's own difference.
+            let error = (slope - fixture.slopes[&name]).abs();
+            assert!(error <= TOLERANCE, "{preset} {path}: {slope} {error:.2e}");
+        }
+    }
+}
+
+/// Product of a gradient and the unit vector along sin(1), sin(2), … in the exported layout.
+fn slope_along_sines(gradient: &[f32], shape: &[usize], is_table: bool) -> f64 {
+    let sine = |i: usize| ((i + 1) as f64).sin();
+    let exported_index = |i: usize| match *shape {
+        [outputs, inputs] if !is_table => i % outputs * inputs + i / outputs,
+        _ => i,
+    };
+    let length = (0..gradient.len()).map(|i| sine(i).powi(2)).sum::<f64>().sqrt();
+    let product = |(i, g): (usize, &f32)| f64::from(*g) * sine(exported_index(i));
+    gradient.iter().enumerate().map(product).sum::<f64>() / length
+}
+
+#[test]
+fn exported_names_shapes_and_values_are_the_documented_ones() {
+    for (preset, fixture) in fixtures() {
+        let model = fixture.model(preset, &Device::flex());
+        let exported = to_exported(&model);
+        assert_eq!(exported.len(), fixture.tensors.len());
+        for NamedTensor { name, data } in exported {
+            let expected = &fixture.tensors[&name];
+            assert_eq!(data.shape().to_vec(), expected.shape, "{name}");
+            assert_eq!(data.try_to_vec::<f32>().unwrap(), expected.data, "{name}");
+        }
+    }
+}

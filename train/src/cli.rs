@@ -20,7 +20,13 @@ use crate::{export, inspect, list, panics};
 ///
 /// Without a command: train. Without any argument: train on the embedded Shakespeare with the defaults.
 #[derive(Debug, Parser)]
-#[command(name = "polaron", version, args_conflicts_with_subcommands = true, args_override_self = true, max_term_width = 100)]
+#[command(
+    name = "polaron",
+    version,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

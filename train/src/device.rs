@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::config::DeviceConfig;
 use crate::panics;
 
 /// A device that this program can be built for.
@@ -14,6 +15,8 @@ pub struct DeviceInfo {
     pub aliases: &'static [&'static str],
     /// What it is, in one line.
     pub description: &'static str,
+    /// Whether it computes on the CPU's threads.
+    pub on_host: bool,
     /// Whether it is compiled into this program.
     pub compiled: bool,
 }
@@ -31,24 +34,28 @@ pub const DEVICES: &[DeviceInfo] = &[
         name: "flex",
         aliases: &["cpu"],
         description: "CPU, pure Rust, SIMD and all cores",
+        on_host: true,
         compiled: cfg!(feature = "flex"),
     },
     DeviceInfo {
         name: "ndarray",
         aliases: &[],
         description: "CPU, Burn's older backend, slower; for cross-checks",
+        on_host: true,
         compiled: cfg!(feature = "ndarray"),
     },
     DeviceInfo {
         name: "wgpu",
         aliases: &["vulkan"],
         description: "GPU through wgpu (Vulkan, Metal, DirectX 12)",
+        on_host: false,
         compiled: cfg!(feature = "wgpu"),
     },
     DeviceInfo {
         name: "cuda",
         aliases: &[],
         description: "NVIDIA GPU; needs the CUDA libraries at run time",
+        on_host: false,
         compiled: cfg!(feature = "cuda"),
     },
 ];
@@ -158,6 +165,15 @@ pub fn set_threads(threads: usize) -> usize {
         tracing::debug!("the thread pool exists already: {error}");
     }
     rayon::current_num_threads()
+}
+
+/// How many workers share the rows of a batch: one per thread on the CPU, a single one elsewhere.
+///
+/// # Errors
+///
+/// Those of [`find`].
+pub fn workers(config: &DeviceConfig) -> Result<usize, DeviceError> {
+    Ok(if find(&config.name)?.on_host { config.threads } else { 1 })
 }
 
 /// How many threads 0 stands for on this machine.

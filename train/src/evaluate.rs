@@ -1,16 +1,19 @@
-//! Batches on the device, and the validation loss.
+//! What a model computes from batches: gradients, and the validation loss.
 
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use polaron_datasets::{Batch, validation_batches};
+use polaron_datasets::{Batch, validation_batches, validation_windows};
 use polaron_models::LanguageModel;
 
-use crate::error::Error;
+use crate::error::{Error, one_line};
+use crate::workers::{Workers, shares};
 
-/// Tokens of one validation batch: large enough to keep all cores busy, small enough for the caches and for memory.
-const TOKENS_PER_BATCH: usize = 2048;
+/// Tokens of one validation batch: large enough to be worth an operation, small enough for the caches and for memory.
+const TOKENS_PER_BATCH: usize = 1024;
 
-/// The rows `first..first + rows` of a batch as input and target tensors `[rows, context]`.
-pub fn tensors(batch: &Batch, first: usize, rows: usize, device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
+/// Some rows of a batch as input and target tensors `[rows, context]`.
+fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
     let tensor = |tokens: &[i32]| {
         let part = tokens.iter().skip(first * batch.context).take(rows * batch.context).copied().collect::<Vec<i32>>();
         Tensor::from_data(TensorData::new(part, [rows, batch.context]), device)
@@ -19,17 +22,63 @@ pub fn tensors(batch: &Batch, first: usize, rows: usize, device: &Device) -> (Te
 }
 
 /// A loss tensor as a number on the host.
+fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
+    let failed = |message: String| Error::DeviceFailed { doing, message: one_line(&message) };
+    loss.try_into_scalar::<f32>().map(f64::from).map_err(|error| failed(error.to_string()))
+}
+
+/// Gradient and mean loss of a batch, cut into `parts` micro-batches of consecutive rows, each of them shared out among
+/// the workers. Every loss counts with its share of the rows, so that the sum is that of the whole batch; it is always
+/// formed in the same order.
+///
+/// `device` is the model's device with automatic differentiation.
 ///
 /// # Errors
 ///
 /// [`Error::DeviceFailed`].
-pub fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
-    let failed = |message: String| Error::DeviceFailed { doing, message };
-    loss.try_into_scalar::<f32>().map(f64::from).map_err(|error| failed(crate::error::one_line(&error.to_string())))
+pub fn gradients(
+    model: &LanguageModel,
+    batch: &Batch,
+    parts: usize,
+    device: &Device,
+    workers: &Workers,
+) -> Result<(GradientsParams, f64), Error> {
+    let (mut accumulator, mut total) = (GradientsAccumulator::new(), 0.0);
+    for (first, rows) in shares(batch.rows, parts) {
+        let shares = shares(rows, workers.count());
+        let alone = shares.len() == 1;
+        let tasks = shares.into_iter().map(|(offset, rows)| {
+            // A graph of its own for every worker: graphs that share parameters would wait for each other.
+            let model = if alone { model.clone() } else { model.clone().fork(device) };
+            move || backward(&model, batch, (first + offset, rows), device)
+        });
+        for result in workers.run(tasks.collect()) {
+            let (grads, loss) = result?;
+            accumulator.accumulate(model, grads);
+            total += loss;
+        }
+    }
+    Ok((accumulator.grads(), total))
 }
 
-/// Mean cross-entropy in nats per token over all non-overlapping windows of `tokens`. `model` must be free of automatic
-/// differentiation (`model.valid()`) and live on `device`. None when `stop` asked to leave off, or without any window.
+/// Gradient and loss of some rows, both times their share of the batch.
+fn backward(
+    model: &LanguageModel,
+    batch: &Batch,
+    rows: (usize, usize),
+    device: &Device,
+) -> Result<(GradientsParams, f64), Error> {
+    let (inputs, targets) = tensors(batch, rows, device);
+    let loss = model.loss(inputs, targets);
+    let share = rows.1 as f64 / batch.rows as f64;
+    let loss = if rows.1 < batch.rows { loss.mul_scalar(share) } else { loss };
+    let grads = GradientsParams::from_grads(loss.backward(), model);
+    Ok((grads, to_host(loss.inner(), "training")?))
+}
+
+/// Mean cross-entropy in nats per token over all non-overlapping windows of `tokens`; it does not depend on the number of
+/// workers. `model` must be free of automatic differentiation (`model.valid()`) and live on `device`. None when `stop`
+/// asked to leave off, or without any window.
 ///
 /// # Errors
 ///
@@ -38,19 +87,30 @@ pub fn validation_loss(
     model: &LanguageModel,
     tokens: &[u32],
     device: &Device,
-    stop: impl Fn() -> bool,
+    workers: &Workers,
+    stop: impl Fn() -> bool + Sync,
 ) -> Result<Option<f64>, Error> {
     let context = model.context();
     let rows = (TOKENS_PER_BATCH / context.max(1)).max(1);
-    let (mut sum, mut count) = (0.0_f64, 0_usize);
-    for batch in validation_batches(tokens, context, rows) {
-        if stop() {
-            return Ok(None);
+    let tasks = (0..workers.count()).map(|worker| {
+        let (model, stop) = (model.clone(), &stop);
+        // Every so manieth batch; its sum of losses, to be added up in the order of the batches.
+        move || {
+            let mine = validation_batches(tokens, context, rows).skip(worker).step_by(workers.count());
+            let loss = |batch: Batch| {
+                if stop() {
+                    return Ok(None);
+                }
+                let (inputs, targets) = tensors(&batch, (0, batch.rows), device);
+                Ok(Some(to_host(model.loss(inputs, targets), "validating")? * (batch.rows * context) as f64))
+            };
+            mine.map(loss).take_while(|loss| !matches!(loss, Ok(None))).collect::<Result<Vec<_>, Error>>()
         }
-        let (inputs, targets) = tensors(&batch, 0, batch.rows, device);
-        let size = batch.rows * batch.context;
-        sum += to_host(model.loss(inputs, targets), "validating")? * size as f64;
-        count += size;
-    }
-    Ok((count > 0).then(|| sum / count as f64))
+    });
+    let sums = workers.run(tasks.collect()).into_iter().collect::<Result<Vec<Vec<Option<f64>>>, Error>>()?;
+    let windows = validation_windows(tokens.len(), context);
+    let batches = windows.div_ceil(rows);
+    let in_order = (0..batches).map(|index| sums.get(index % sums.len())?.get(index / sums.len()).copied().flatten());
+    let Some(sum) = in_order.sum::<Option<f64>>() else { return Ok(None) };
+    Ok((windows > 0).then(|| sum / (windows * context) as f64))
 }

@@ -16,6 +16,7 @@ mod panics;
 mod progress;
 mod summary;
 mod tensors;
+mod workers;
 
 pub mod checkpoint;
 pub mod config;

@@ -16,6 +16,7 @@ use crate::metrics::{self, Event, Metrics};
 use crate::progress::{print, say};
 use crate::run_folder::{FolderError, Lock, RunFolder};
 use crate::trainer::{Ending, Session, Validations};
+use crate::workers::Workers;
 use crate::{device, interrupt, memory, summary};
 
 /// Whether an existing run is gone on with.
@@ -156,7 +157,8 @@ fn restore<'a>(
     let (metrics, events) = Metrics::resume(&folder.metrics_file(), state.step)?;
     let validations = Validations::of(&events);
     let device = device.clone();
-    Ok((model, Session { config, data, device, optimizer, state, store, metrics, validations }))
+    let workers = Workers::new(device::workers(&config.device)?)?;
+    Ok((model, Session { config, data, device, workers, optimizer, state, store, metrics, validations }))
 }
 
 /// SHA-256 over tokenizer and tokens: a resumed run must see the text it began with.

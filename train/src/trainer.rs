@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
-use polaron_datasets::{Batch, TextData, Windows};
+use polaron_datasets::{TextData, Windows};
 use polaron_models::{LanguageModel, to_named};
 
 use crate::checkpoint::{Checkpoint, Store, TrainerState};
@@ -18,6 +18,7 @@ use crate::memory;
 use crate::metrics::{End, Event, Metrics};
 use crate::progress::{Progress, StepReport};
 use crate::tensors;
+use crate::workers::Workers;
 
 /// Everything a run needs but its model: the optimizer step takes the model by value, so that nobody else holds its
 /// tensors and they can be updated in place.
@@ -29,6 +30,8 @@ pub struct Session<'a> {
     pub data: &'a TextData,
     /// The plain device; training uses its autodiff form.
     pub device: Device,
+    /// Who computes the parts of a batch.
+    pub workers: Workers,
     /// Rules and states.
     pub optimizer: LayerwiseOptimizer,
     /// Where training stands.
@@ -136,7 +139,7 @@ impl Session<'_> {
         let batch =
             Windows::new(&self.data.train, train.data_seed, train.batch, self.config.model.context)?.batch(step);
         let training_device = self.device.clone().autodiff();
-        let (grads, loss) = gradients(&model, &batch, train.accumulation, &training_device)?;
+        let (grads, loss) = evaluate::gradients(&model, &batch, train.accumulation, &training_device, &self.workers)?;
         if !loss.is_finite() {
             return Err(self.diverged(&format!("the loss is {loss}"), &model, &grads));
         }
@@ -194,7 +197,8 @@ impl Session<'_> {
             return Ok(());
         }
         let plain = model.valid();
-        let Some(loss) = evaluate::validation_loss(&plain, &self.data.valid, &self.device, interrupt::requested)?
+        let Some(loss) =
+            evaluate::validation_loss(&plain, &self.data.valid, &self.device, &self.workers, interrupt::requested)?
         else {
             return Ok(());
         };
@@ -248,36 +252,4 @@ impl Session<'_> {
 
 fn is_multiple(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
-}
-
-/// Gradient and mean loss of a batch, cut into `parts` equal micro-batches of consecutive rows whose gradients are summed;
-/// every micro-loss is divided by their number, so that the result is that of the whole batch.
-///
-/// # Errors
-///
-/// [`Error::DeviceFailed`].
-pub fn gradients(
-    model: &LanguageModel,
-    batch: &Batch,
-    parts: usize,
-    device: &Device,
-) -> Result<(GradientsParams, f64), Error> {
-    let rows = batch.rows / parts.max(1);
-    let backward = |part: usize| {
-        let (inputs, targets) = evaluate::tensors(batch, part * rows, rows, device);
-        let loss = model.loss(inputs, targets);
-        let loss = if parts > 1 { loss.div_scalar(parts as f64) } else { loss };
-        let grads = GradientsParams::from_grads(loss.backward(), model);
-        evaluate::to_host(loss.inner(), "training").map(|loss| (grads, loss))
-    };
-    if parts <= 1 {
-        return backward(0);
-    }
-    let (mut accumulator, mut total) = (GradientsAccumulator::new(), 0.0);
-    for part in 0..parts {
-        let (grads, loss) = backward(part)?;
-        accumulator.accumulate(model, grads);
-        total += loss;
-    }
-    Ok((accumulator.grads(), total))
 }

@@ -1,0 +1,98 @@
+//! Host threads that each work on a part of a batch.
+//!
+//! On a CPU the operations of a small model are too short to be shared out one by one; sharing out the rows of a batch
+//! keeps every core busy. Each worker has a thread pool of a single thread, so that operations inside it run one after
+//! the other and their results cannot depend on what the other workers do.
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::Error;
+
+/// A fixed number of workers.
+#[derive(Debug)]
+pub struct Workers {
+    /// Empty for a single worker, which is the calling thread itself.
+    pools: Vec<ThreadPool>,
+}
+
+impl Workers {
+    /// `count` workers; 0 and 1 both mean the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceFailed`] when the system gives no more threads.
+    pub fn new(count: usize) -> Result<Self, Error> {
+        let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
+        let pools = (0..if count > 1 { count } else { 0 }).map(pool).collect::<Result<Vec<_>, _>>();
+        let failed = |message: String| Error::DeviceFailed { doing: "starting its worker threads", message };
+        Ok(Self { pools: pools.map_err(|error| failed(error.to_string()))? })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.pools.len().max(1)
+    }
+
+    /// Runs one task per worker at the same time; results come in the order of the tasks. Tasks beyond the number of
+    /// workers wait for the worker at their position, counted around.
+    pub fn run<T: Send, F: FnOnce() -> T + Send>(&self, tasks: Vec<F>) -> Vec<T> {
+        if self.pools.is_empty() || tasks.len() <= 1 {
+            return tasks.into_iter().map(|task| task()).collect();
+        }
+        std::thread::scope(|scope| {
+            let workers = self.pools.iter().cycle();
+            let start = |(pool, task): (_, F)| {
+                let pool: &ThreadPool = pool;
+                scope.spawn(move || pool.install(task))
+            };
+            let running: Vec<_> = workers.zip(tasks).map(start).collect();
+            let finish = |thread: std::thread::ScopedJoinHandle<'_, T>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            running.into_iter().map(finish).collect()
+        })
+    }
+}
+
+/// Cuts `rows` into at most `parts` runs of consecutive rows whose lengths differ by one at most: pairs of first row and
+/// number of rows.
+pub fn shares(rows: usize, parts: usize) -> Vec<(usize, usize)> {
+    let parts = parts.clamp(1, rows.max(1));
+    let start = |part: usize| part * (rows / parts) + part.min(rows % parts);
+    (0..parts).map(|part| (start(part), start(part + 1) - start(part))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_tasks() {
+        for count in [0, 1, 2, 3] {
+            let workers = Workers::new(count).unwrap();
+            let tasks: Vec<_> = (0..7).map(|i| move || i * i).collect();
+            assert_eq!(workers.run(tasks), [0, 1, 4, 9, 16, 25, 36], "{count} workers");
+        }
+    }
+
+    #[test]
+    fn inside_a_worker_there_is_one_thread() {
+        let workers = Workers::new(2).unwrap();
+        assert_eq!(workers.run(vec![rayon::current_num_threads, rayon::current_num_threads]), [1, 1]);
+    }
+
+    #[test]
+    fn a_panic_in_a_worker_is_a_panic_of_the_caller() {
+        let workers = Workers::new(2).unwrap();
+        let result = crate::panics::catch(|| workers.run(vec![|| 1, || panic!("broken")]));
+        assert!(result.is_err());
+    }
+
+    #[test]
+    fn every_row_belongs_to_one_share() {
+        assert_eq!(shares(12, 2), [(0, 6), (6, 6)]);
+        assert_eq!(shares(5, 3), [(0, 2), (2, 2), (4, 1)]);
+        assert_eq!(shares(2, 8), [(0, 1), (1, 1)]);
+        assert_eq!(shares(3, 0), [(0, 3)]);
+    }
+}

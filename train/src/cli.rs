@@ -14,7 +14,8 @@ use crate::loaded::{LoadOptions, LoadedRun};
 use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::{Resume, train};
-use crate::{export, inspect, list, panics};
+use crate::verify::verify;
+use crate::{device, export, inspect, list, panics};
 
 /// Train small language models with Muon and its relatives.
 ///
@@ -48,6 +49,8 @@ enum Command {
     Export(ExportArgs),
     /// Show parameters, optimizer plan and cost of a run folder, a configuration file or a model preset.
     Inspect(InspectArgs),
+    /// Check that the optimizers compute on a device what they must: reference vectors, exit code 1 on a miss.
+    Verify(VerifyArgs),
     /// Show what there is to choose from.
     List {
         /// What to list.
@@ -168,6 +171,16 @@ struct InspectArgs {
     vocab: Option<usize>,
 }
 
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// Files of reference vectors. [default: the built-in ones]
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Device; `polaron list devices`. [default: flex]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+}
+
 /// Runs the program with the arguments of the process. Returns the exit code.
 pub fn main() -> u8 {
     panics::install();
@@ -227,6 +240,12 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Some(Command::Inspect(args)) => {
             print(&inspect::inspect(&args.target, args.vocab)?);
             Ok(EXIT_DONE)
+        }
+        Some(Command::Verify(args)) => {
+            let device = device::open(args.device.as_deref().unwrap_or(device::default_name()))?;
+            let (table, passed) = verify(&args.files, &device)?;
+            print(&table);
+            Ok(if passed { EXIT_DONE } else { EXIT_FAILED })
         }
         Some(Command::List { what }) => {
             print(&match what {
@@ -289,7 +308,7 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
 fn explain_missing(path: &Path, error: Error) -> Error {
     let word = path.to_str().unwrap_or_default();
     if !path.exists() && path.extension().is_none() {
-        if let Some(near) = polaron::nearest(word, ["train", "generate", "export", "inspect", "list"]) {
+        if let Some(near) = polaron::nearest(word, ["train", "generate", "export", "inspect", "verify", "list"]) {
             return Error::Usage(format!(
                 "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
             ));

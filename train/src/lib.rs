@@ -29,6 +29,7 @@ pub mod run_folder;
 pub mod schedule;
 pub mod train;
 pub mod trainer;
+pub mod verify;
 
 pub use cli::main;
 pub use error::{Diverged, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FileError};

@@ -1,0 +1,96 @@
+//! `polaron verify`: do the optimizers compute on this device what they must?
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{DType, Device};
+use polaron::vectors::{BUILT_IN, CaseReport, VectorFile};
+
+use crate::error::{Error, FileError};
+
+/// What a kind's cases came to on one device, in one dtype.
+struct Row {
+    kind: String,
+    dtype: &'static str,
+    cases: usize,
+    worst: f64,
+    time: Duration,
+    misses: Vec<String>,
+}
+
+/// Runs the files, or the built-in vectors when there are none, in f32 and, where the device has it, f64.
+///
+/// Returns the table, and whether every case passed.
+///
+/// # Errors
+///
+/// A file that cannot be read, or is no vector file.
+pub fn verify(paths: &[PathBuf], device: &Device) -> Result<(String, bool), Error> {
+    let files = read(paths)?;
+    let mut rows = Vec::new();
+    for (dtype, name) in [(DType::F32, "f32"), (DType::F64, "f64")] {
+        if !device.supports_dtype(dtype) {
+            continue;
+        }
+        for (path, file) in &files {
+            rows.push(run(path, file, device, dtype, name)?);
+        }
+    }
+    let passed = rows.iter().all(|row| row.misses.is_empty());
+    Ok((table(&rows), passed))
+}
+
+fn read(paths: &[PathBuf]) -> Result<Vec<(String, VectorFile)>, Error> {
+    let parse = |name: String, text: &str| match VectorFile::parse(text) {
+        Ok(file) => Ok((name, file)),
+        Err(error) => Err(Error::Usage(format!("{name}: {error}"))),
+    };
+    if paths.is_empty() {
+        return BUILT_IN.iter().map(|(name, text)| parse((*name).to_owned(), text)).collect();
+    }
+    paths
+        .iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(path).map_err(FileError::at("read", path))?;
+            parse(path.display().to_string(), &text)
+        })
+        .collect()
+}
+
+fn run(path: &str, file: &VectorFile, device: &Device, dtype: DType, name: &'static str) -> Result<Row, Error> {
+    let started = Instant::now();
+    let (mut worst, mut misses) = (0.0_f64, Vec::new());
+    for case in &file.cases {
+        let report = case.run(device, dtype).map_err(|error| Error::Usage(format!("{path}: {error}")))?;
+        worst = if report.worst > worst || report.worst.is_nan() { report.worst } else { worst };
+        if !report.passed() {
+            misses.push(describe(&case.name, &report));
+        }
+    }
+    let kind = path.to_owned();
+    Ok(Row { kind, dtype: name, cases: file.cases.len(), worst, time: started.elapsed(), misses })
+}
+
+fn describe(case: &str, report: &CaseReport) -> String {
+    let CaseReport { worst, step, entry, got, expected } = report;
+    format!(
+        "case {case}, step {step}, entry {entry}: got {got:e}, expected {expected:e}, {worst:.2} times the tolerance"
+    )
+}
+
+fn table(rows: &[Row]) -> String {
+    let width = rows.iter().map(|row| row.kind.len()).max().unwrap_or(0).max("vectors".len());
+    let mut text = format!("{:width$}  dtype  cases  worst error / tolerance     time\n", "vectors");
+    for row in rows {
+        let verdict = if row.misses.is_empty() { "ok" } else { "MISS" };
+        let Row { kind, dtype, cases, worst, time, .. } = row;
+        let seconds = time.as_secs_f64();
+        text.push_str(&format!("{kind:width$}  {dtype:5}  {cases:5}  {worst:23.3}  {seconds:5.2} s  {verdict}\n"));
+    }
+    for row in rows {
+        for miss in &row.misses {
+            text.push_str(&format!("{} {}: {miss}\n", row.kind, row.dtype));
+        }
+    }
+    text
+}

@@ -10,8 +10,9 @@ loss and gradient norm (before clipping) of polaron and of PyTorch, and the diff
 difference is larger than --tolerance, 2 when the run cannot be repeated by this program.
 
 Knows nanogpt-char, llama-* and their mixtures, the stacks sgd, adamw and muon, one text file, the char and the byte tokenizer.  Everything
-else in a configuration (rules, other matrix keys) is refused, never ignored.  Why 1e-4: both programs compute in float32 and
-sum in different orders, which moves the first loss by some 1e-6 and grows slowly with the steps.
+else in a configuration (rules, other matrix keys) is refused, never ignored.  Micro-batches are not repeated: their mean is
+the mean over the batch.  Why 1e-4: both programs compute in float32 and sum in different orders, which moves the first loss
+by less than 1e-6; a recipe whose loss jumps (learning rate too high, warm-up too short) multiplies that by a hundred.
 """
 import argparse
 import inspect
@@ -248,4 +249,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        refuse(error)
+    except KeyError as error:
+        refuse(f"the run or its weights lack {error}; made by another version?")

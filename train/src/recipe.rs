@@ -39,7 +39,9 @@ pub struct Choices {
 struct Recipe {
     steps: u64,
     batch: usize,
-    every: u64,
+    /// Steps between validations, each of which takes as long as a few hundred steps on the embedded text.
+    valid_every: u64,
+    checkpoint_every: u64,
     warmup: u64,
     warmup_rule: WarmupRule,
     /// Decoupled decay of Muon's matrices.
@@ -55,13 +57,24 @@ impl Recipe {
             let steps = steps.unwrap_or(default_steps);
             let warmup = (steps / 10).clamp(10, 100);
             let warmup_rule = WarmupRule::Llama;
-            Self { steps, batch, every, warmup, warmup_rule, muon_decay: 0.1, part_lr, part_decay: 0.1 }
+            Self {
+                steps,
+                batch,
+                valid_every: every,
+                checkpoint_every: every,
+                warmup,
+                warmup_rule,
+                muon_decay: 0.1,
+                part_lr,
+                part_decay: 0.1,
+            }
         };
         match preset {
             "nanogpt-char" => Self {
                 steps: steps.unwrap_or(2000),
                 batch: 12,
-                every: 500,
+                valid_every: 1000,
+                checkpoint_every: 500,
                 warmup: 100,
                 warmup_rule: WarmupRule::Nanogpt,
                 muon_decay: 0.01,
@@ -98,9 +111,9 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             accumulation: 1,
             seed,
             data_seed: seed.saturating_add(1),
-            valid_every: recipe.every,
+            valid_every: recipe.valid_every,
             valid_at_start: false,
-            checkpoint_every: recipe.every,
+            checkpoint_every: recipe.checkpoint_every,
             keep: 2,
             log_every: (recipe.steps / 40).clamp(1, 50),
             sample_tokens: 300,

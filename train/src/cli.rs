@@ -7,9 +7,10 @@ use polaron_models::ModelConfig;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config, ConfigError, Layers};
+use crate::config::{Config, ConfigError};
 use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, Error};
 use crate::generate::{Sampling, generate};
+use crate::layers::{self, Layers};
 use crate::loaded::{LoadOptions, LoadedRun};
 use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
@@ -297,7 +298,7 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
         (None, None) => None,
     };
     let file = match path {
-        Some(path) => Some((path.clone(), config::read_file(&path).map_err(|error| explain_missing(&path, error))?)),
+        Some(path) => Some((path.clone(), layers::read_file(&path).map_err(|error| explain_missing(&path, error))?)),
         None => None,
     };
     let sets = args.sets.iter().map(|text| split_set(text)).collect::<Result<_, _>>()?;

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::device;
-use crate::error::{Error, FileError, one_line};
+use crate::error::{Error, one_line};
 use crate::merge;
-use crate::recipe::{self, Choices};
+use crate::recipe;
 use crate::schedule::Schedule;
 
 /// Tokens of one micro-batch beyond which a run is refused: a slip of the keyboard, not a batch.
@@ -201,109 +201,6 @@ impl ConfigError {
     }
 }
 
-/// Where a configuration comes from, in rising priority; the preset defaults lie below.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Layers {
-    /// A TOML file, read with [`read_file`].
-    pub file: Option<(PathBuf, Table)>,
-    /// Named flags: the flag, the key it stands for, the value.
-    pub flags: Vec<(&'static str, &'static str, Value)>,
-    /// `--set` arguments: key and raw value.
-    pub sets: Vec<(String, String)>,
-}
-
-impl Layers {
-    /// Resolves the layers into one checked configuration.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] for the first key or value that is wrong, or the model's own objection.
-    pub fn resolve(&self) -> Result<Config, Error> {
-        let defaults = recipe::defaults(&self.choices()?)?;
-        let mut table = defaults.to_table()?;
-        if let Some((path, file)) = &self.file {
-            merge::merge(&mut table, file, &format!("in `{}`", path.display()))?;
-        }
-        for (flag, key, value) in &self.flags {
-            let layer = single(key, value.clone(), flag)?;
-            merge::merge(&mut table, &layer, &format!("from {flag}"))?;
-        }
-        for (key, raw) in &self.sets {
-            let value = merge::parse_set(raw, merge::lookup(&table, key));
-            merge_set(&mut table, key, value)?;
-        }
-        let mut config = Config::from_table(table)?;
-        config.settle()?;
-        config.validate()?;
-        Ok(config)
-    }
-
-    fn choices(&self) -> Result<Choices, ConfigError> {
-        Ok(Choices {
-            preset: self.text("model.preset")?,
-            d_model: self.number("model.d_model").filter(|number| *number >= 0),
-            feed_forward: self.text("model.feed_forward")?,
-            stack: self.text("optimizer.stack")?,
-            steps: self.number("train.steps").and_then(|number| u64::try_from(number).ok()),
-            seed: self.number("train.seed").and_then(|number| u64::try_from(number).ok()),
-        })
-    }
-
-    /// The highest-priority value of a key, before any check.
-    fn pick(&self, key: &str) -> Option<Value> {
-        let set = self.sets.iter().rev().find(|(k, _)| k == key).map(|(_, raw)| merge::parse_set(raw, None));
-        let flag = || self.flags.iter().rev().find(|(_, k, _)| *k == key).map(|(_, _, value)| value.clone());
-        let file = || self.file.as_ref().and_then(|(_, table)| merge::lookup(table, key)).cloned();
-        set.or_else(flag).or_else(file)
-    }
-
-    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
-        match self.pick(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(ConfigError::WrongType {
-                key: key.into(),
-                expected: "a string",
-                found: one_line(&format!("{} {other}", other.type_str())),
-                place: "given".into(),
-            }),
-        }
-    }
-
-    fn number(&self, key: &str) -> Option<i64> {
-        self.pick(key).and_then(|value| value.as_integer())
-    }
-}
-
-fn single(key: &str, value: Value, place: &str) -> Result<Table, ConfigError> {
-    let mut layer = Table::new();
-    merge::assign(&mut layer, key, value, place)?;
-    Ok(layer)
-}
-
-/// `--set` reaches into the free-form tables too, where a plain merge would replace the whole table.
-fn merge_set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
-    if key.starts_with("optimizer.matrix.") {
-        return merge::assign(table, key, value, "from --set");
-    }
-    merge::merge(table, &single(key, value, "--set")?, "from --set")
-}
-
-/// Reads a TOML file.
-///
-/// # Errors
-///
-/// [`Error::File`] when it cannot be read, [`ConfigError::NotToml`] with line and column.
-pub fn read_file(path: &Path) -> Result<Table, Error> {
-    let text = std::fs::read_to_string(path).map_err(FileError::at("read the configuration", path))?;
-    toml::from_str::<Table>(&text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        ConfigError::NotToml { path: path.into(), line, column, message: one_line(error.message()) }.into()
-    })
-}
-
 impl Config {
     /// The configuration as TOML text, complete.
     ///
@@ -330,13 +227,13 @@ impl Config {
         Ok(table)
     }
 
-    fn from_table(table: Table) -> Result<Self, ConfigError> {
+    pub(crate) fn from_table(table: Table) -> Result<Self, ConfigError> {
         check_choices(&table)?;
         table.try_into().map_err(ConfigError::misfit)
     }
 
     /// Replaces what depends on the place the command runs in.
-    fn settle(&mut self) -> Result<(), Error> {
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
         self.device.name = device::find(&self.device.name)?.name.into();
         if self.device.threads == 0 {
             self.device.threads = device::all_threads();
@@ -442,96 +339,4 @@ fn ensure(holds: bool, key: &str, value: impl std::fmt::Display, rule: &str) -> 
 
 fn within(key: &str, value: f64, holds: impl Fn(f64) -> bool, rule: &str) -> Result<(), ConfigError> {
     ensure(holds(value), key, value, &format!("it must {rule}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with_sets(sets: &[(&str, &str)]) -> Result<Config, Error> {
-        let sets = sets.iter().map(|(key, raw)| ((*key).into(), (*raw).into())).collect();
-        Layers { sets, ..Layers::default() }.resolve()
-    }
-
-    fn refusal(key: &str, raw: &str) -> String {
-        with_sets(&[(key, raw)]).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn set_beats_flag_beats_file_beats_preset() {
-        let file: Table = toml::from_str("[train]\nsteps = 11\nbatch = 5\nseed = 7").unwrap();
-        let layers = Layers {
-            file: Some(("x.toml".into(), file)),
-            flags: vec![("--steps", "train.steps", Value::Integer(12)), ("--lr", "optimizer.lr", Value::Float(0.5))],
-            sets: vec![("optimizer.lr".into(), "0.25".into())],
-        };
-        let config = layers.resolve().unwrap();
-        assert_eq!((config.train.steps, config.train.batch, config.optimizer.lr), (12, 5, 0.25));
-        assert_eq!((config.train.seed, config.train.data_seed), (7, 8));
-        assert_eq!(config.model.preset, "nanogpt-char");
-    }
-
-    #[test]
-    fn a_resolved_configuration_resolves_to_itself() {
-        for stack in LayerwiseConfig::STACKS {
-            let sets = [("optimizer.stack", *stack), ("optimizer.clip", "0"), ("model.preset", "llama-d64")];
-            let config = with_sets(&sets).unwrap();
-            let file = toml::from_str::<Table>(&config.to_toml().unwrap()).unwrap();
-            let again = Layers { file: Some(("config.toml".into(), file)), ..Layers::default() }.resolve().unwrap();
-            assert_eq!(again, config, "{stack}");
-            assert_eq!(again.to_toml().unwrap(), config.to_toml().unwrap(), "{stack}");
-        }
-    }
-
-    #[test]
-    fn values_outside_their_range_are_refused_by_name() {
-        let cases = [
-            ("train.steps", "0"),
-            ("train.batch", "0"),
-            ("train.accumulation", "5"),
-            ("train.keep", "0"),
-            ("data.valid_fraction", "1.5"),
-            ("data.valid_fraction", "nan"),
-            ("schedule.min_factor", "-0.1"),
-            ("schedule.decay_fraction", "2"),
-            ("optimizer.lr", "-1"),
-            ("optimizer.lr", "NaN"),
-            ("optimizer.weight_decay", "inf"),
-            ("train.sample_temperature", "-1.0"),
-            ("train.batch", "12000000"),
-        ];
-        for (key, raw) in cases {
-            let said = refusal(key, raw);
-            assert!(said.contains(&format!("`{key}` is ")), "{key} = {raw}: {said}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_name_names_the_nearest() {
-        for (key, raw, near) in [
-            ("schedule.kind", "cosin", "cosine"),
-            ("data.tokenizer", "bytes", "byte"),
-            ("model.preset", "llama-d65", "llama-d64"),
-            ("optimizer.stack", "moun", "muon"),
-            ("train.stepz", "3", "train.steps"),
-        ] {
-            let said = refusal(key, raw);
-            assert!(said.contains(&format!("did you mean `{near}`?")), "{key} = {raw}: {said}");
-        }
-    }
-
-    #[test]
-    fn free_form_keys_can_be_set_one_by_one() {
-        let config = with_sets(&[("optimizer.matrix.scale", "match_rms_adamw")]).unwrap();
-        assert_eq!(config.optimizer.matrix.get("scale").and_then(|v| v.as_str()), Some("match_rms_adamw"));
-    }
-
-    #[test]
-    fn a_file_that_is_no_toml_names_line_and_column() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.toml");
-        std::fs::write(&path, "[train]\nsteps = = 3\n").unwrap();
-        let said = read_file(&path).unwrap_err().to_string();
-        assert!(said.contains("line 2, column 9"), "{said}");
-    }
 }

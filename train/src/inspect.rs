@@ -9,9 +9,10 @@ use polaron_models::ModelConfig;
 use toml::Value;
 
 use crate::checkpoint::Store;
-use crate::config::{Config, Layers, read_file};
+use crate::config::Config;
 use crate::device;
 use crate::error::{Error, FileError};
+use crate::layers::{Layers, read_file};
 use crate::list::table;
 use crate::metrics::{self, Event};
 use crate::progress::thousands;

@@ -22,6 +22,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod generate;
+pub mod layers;
 pub mod loaded;
 pub mod metrics;
 pub mod recipe;

@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use polaron_datasets::Tokenizer;
 use toml::Table;
 
-use crate::config::{self, Config, ConfigError, REPORTING_KEYS};
+use crate::config::{Config, ConfigError, REPORTING_KEYS};
 use crate::error::{Error, FileError, one_line};
+use crate::layers::{Layers, read_file};
 use crate::merge;
 
 const CONFIG: &str = "config.toml";
@@ -174,7 +175,7 @@ impl RunFolder {
     }
 
     fn config_table(&self) -> Result<Table, Error> {
-        config::read_file(&self.config_file())
+        read_file(&self.config_file())
     }
 
     /// The configuration of the run in the folder.
@@ -184,7 +185,7 @@ impl RunFolder {
     /// Those of reading and checking a configuration file.
     pub fn config(&self) -> Result<Config, Error> {
         let file = Some((self.config_file(), self.config_table()?));
-        config::Layers { file, ..config::Layers::default() }.resolve()
+        Layers { file, ..Layers::default() }.resolve()
     }
 
     /// Makes the folder if needed and takes its lock.

@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::nn::Linear;
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::init::Initializer;
 use crate::rotary::Rotary;
-use crate::{ModelConfig, ProjectionKind};
+use crate::{ModelConfig, ProjectionKind, fused};
 
 /// What a score of a later token becomes. Finite, because not every GPU promises to compute with
 /// infinities; its exponential is exactly zero in 16, 32 and 64 bits.
@@ -29,31 +30,13 @@ pub struct Attention {
     heads: usize,
 }
 
-/// What all attentions of one forward pass share.
-pub(crate) struct Shared {
+/// Sizes of one forward pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Windows {
     /// Windows in the batch.
     pub batch: usize,
     /// Tokens in a window.
     pub context: usize,
-    /// Added to the scores, `[context, context]`.
-    pub mask: Tensor<2>,
-    /// Rotation of queries and keys.
-    pub rotary: Option<Rotary>,
-}
-
-impl Shared {
-    /// For `batch` windows of `context` tokens; tensors like `like`.
-    pub(crate) fn new(batch: usize, context: usize, rotary: Option<Rotary>, like: &Tensor<2>) -> Self {
-        let mask = causal_mask(context, &like.device()).cast(like.dtype());
-        Self { batch, context, mask, rotary }
-    }
-}
-
-/// 0 where a token may look, `MASKED` where it may not: `[query, key]`.
-fn causal_mask(context: usize, device: &Device) -> Tensor<2> {
-    let row = |query: usize| (0..context).map(move |key| if key > query { MASKED } else { 0.0 });
-    let values: Vec<f32> = (0..context).flat_map(row).collect();
-    Tensor::from_data(TensorData::new(values, [context, context]), device)
 }
 
 impl Attention {
@@ -69,14 +52,20 @@ impl Attention {
     }
 
     /// Maps `x`, `[batch · context, d_model]`, to the same shape.
-    pub(crate) fn forward(&self, x: Tensor<2>, shared: &Shared) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, windows: Windows, rotary: Option<&Rotary>) -> Tensor<2> {
+        let Windows { batch, context } = windows;
+        let (heads, head_dim) = (self.heads, self.wo.weight.dims()[0] / self.heads);
         let [query, key, value] = self.project(x);
-        let scale = 1.0 / (self.head_dim() as f64).sqrt();
-        let (query, key) = match &shared.rotary {
-            Some(rotary) => (rotary.query(query), rotary.key(key)),
-            None => (query * scale, key),
+        let turn = |x| match rotary {
+            Some(rotary) => rotary.turn(x, context),
+            None => x,
         };
-        self.wo.forward(self.attend(query, key, value, shared))
+        let split = |x: Tensor<2>| x.reshape([batch, context, heads, head_dim]).swap_dims(1, 2);
+        let scores = split(turn(query)).matmul(split(turn(key)).transpose());
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let weights = fused::causal_softmax(scores, scale).unwrap_or_else(|scores| causal_softmax(scores, scale));
+        let mixed = weights.matmul(split(value));
+        self.wo.forward(mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim]))
     }
 
     /// Queries, keys and values, `[tokens, d_model]` each.
@@ -97,29 +86,18 @@ impl Attention {
         };
         [part(0), part(1), part(2)]
     }
+}
 
-    /// Softmax attention of scaled queries.
-    ///
-    /// The rows of `exp(scores)` are not normalised before they meet the values: a column of ones
-    /// beside the values gives each row's sum in the same product, and only the small result is
-    /// divided. That saves the passes of a softmax over the largest tensor of the model, forwards
-    /// and backwards.
-    fn attend(&self, query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, shared: &Shared) -> Tensor<2> {
-        let (batch, context, heads, head_dim) = (shared.batch, shared.context, self.heads, self.head_dim());
-        let split = |x: Tensor<2>| x.reshape([batch, context, heads, head_dim]).swap_dims(1, 2);
-        let scores = split(query).matmul(split(key).transpose()) + shared.mask.clone().unsqueeze();
-        // Keeps the exponential in range; it cancels out, so it needs no gradient.
-        let largest = scores.clone().detach().max_dim(3);
-        let weights = (scores - largest).exp();
-        let value = split(value);
-        let ones = Tensor::ones([batch, heads, context, 1], (&value.device(), value.dtype()));
-        let sums = weights.matmul(Tensor::cat(vec![value, ones], 3));
-        let normaliser = sums.clone().narrow(3, head_dim, 1).recip();
-        let mixed = sums.narrow(3, 0, head_dim) * normaliser;
-        mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim])
-    }
+/// Softmax of `scores · scale`, `[batch, heads, query, key]`, where query i sees the keys up to i; in Burn's operations.
+pub(crate) fn causal_softmax(scores: Tensor<4>, scale: f64) -> Tensor<4> {
+    let [.., context] = scores.dims();
+    let mask = causal_mask(context, &scores.device()).cast(scores.dtype());
+    softmax(scores * scale + mask.unsqueeze(), 3)
+}
 
-    fn head_dim(&self) -> usize {
-        self.wo.weight.dims()[0] / self.heads
-    }
+/// 0 where a token may look, `MASKED` where it may not: `[query, key]`.
+fn causal_mask(context: usize, device: &Device) -> Tensor<2> {
+    let row = |query: usize| (0..context).map(move |key| if key > query { MASKED } else { 0.0 });
+    let values: Vec<f32> = (0..context).flat_map(row).collect();
+    Tensor::from_data(TensorData::new(values, [context, context]), device)
 }

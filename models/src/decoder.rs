@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use polaron::{Role, RoleHint, Roles};
 
-use crate::attention::{Attention, Shared};
+use crate::attention::{Attention, Windows};
 use crate::feed_forward::FeedForward;
 use crate::init::Initializer;
 use crate::norm::Norm;
-use crate::rotary::RotaryTables;
-use crate::{FeedForwardKind, ModelConfig, ModelError, PositionKind, ProjectionKind};
+use crate::rotary::Rotary;
+use crate::{FeedForwardKind, ModelConfig, ModelError, PositionKind, ProjectionKind, fused};
 
 /// Standard deviation of the first weights.
 const STD: f64 = 0.02;
@@ -55,7 +56,7 @@ pub struct Block {
 struct Fixed {
     config: ModelConfig,
     vocab_size: usize,
-    rotary: Option<RotaryTables>,
+    rotary: Option<Rotary>,
 }
 
 impl Block {
@@ -70,8 +71,8 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: Tensor<2>, shared: &Shared) -> Tensor<2> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward(x), shared);
+    fn forward(&self, x: Tensor<2>, windows: Windows, rotary: Option<&Rotary>) -> Tensor<2> {
+        let x = x.clone() + self.attn.forward(self.norm1.forward(x), windows, rotary);
         x.clone() + self.mlp.forward(self.norm2.forward(x))
     }
 }
@@ -92,7 +93,7 @@ impl LanguageModel {
             blocks: (0..config.layers).map(block).collect(),
             norm: init.norm(config.norm, d_model),
             head,
-            fixed: Arc::new(Fixed { config: config.clone(), vocab_size, rotary: RotaryTables::new(config) }),
+            fixed: Arc::new(Fixed { config: config.clone(), vocab_size, rotary: Rotary::new(config) }),
         }
     }
 
@@ -116,13 +117,8 @@ impl LanguageModel {
     /// As [`forward`](Self::forward), and when the two shapes differ.
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
         let logits = self.logits(tokens);
-        let [rows, _] = logits.dims();
-        // The largest logit keeps the exponential in range and cancels out: no gradient needed.
-        let largest = logits.clone().detach().max_dim(1);
-        let logits = logits - largest;
-        let chosen = logits.clone().gather(1, targets.reshape([rows, 1]));
-        let normaliser = logits.exp().sum_dim(1).log();
-        (normaliser - chosen).mean()
+        let targets = targets.flatten(0, 1);
+        fused::cross_entropy(logits, &targets).unwrap_or_else(|logits| cross_entropy(logits, targets))
     }
 
     /// `[batch · context, vocab]`. Activations stay two-dimensional throughout, so that every
@@ -134,22 +130,19 @@ impl LanguageModel {
             "a window of {context} tokens is longer than the model's context of {}",
             self.context()
         );
-        let table = self.embed.weight.val();
-        let rotary = self.fixed.rotary.as_ref();
-        let rotary = rotary.map(|tables| tables.on(context, &table.device(), table.dtype()));
-        let shared = Shared::new(batch, context, rotary, &table);
         let mut x = self.embed.forward(tokens);
         if let Some(position) = &self.position {
             x = x + position.weight.val().narrow(0, 0, context).unsqueeze();
         }
         let mut x = x.reshape([batch * context, self.fixed.config.d_model]);
+        let (windows, rotary) = (Windows { batch, context }, self.fixed.rotary.as_ref());
         for block in &self.blocks {
-            x = block.forward(x, &shared);
+            x = block.forward(x, windows, rotary);
         }
         let x = self.norm.forward(x);
         match &self.head {
             Some(head) => head.forward(x),
-            None => x.matmul(table.transpose()),
+            None => x.matmul(self.embed.weight.val().transpose()),
         }
     }
 
@@ -186,6 +179,12 @@ impl LanguageModel {
     pub fn vocab_size(&self) -> usize {
         self.fixed.vocab_size
     }
+}
+
+/// Mean cross-entropy of `logits`, `[tokens, vocab]`, against `targets`, `[tokens]`, in Burn's operations.
+pub(crate) fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    let chosen = log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1));
+    chosen.mean().neg()
 }
 
 impl Roles for LanguageModel {

@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, sigmoid};
+use burn::tensor::activation::{gelu, silu};
 
 use crate::init::Initializer;
-use crate::{FeedForwardKind, ModelConfig};
+use crate::{FeedForwardKind, ModelConfig, fused};
 
 /// Two or three projections with a nonlinearity: SwiGLU where there is a gate, else GELU.
 #[derive(Module, Debug)]
@@ -36,10 +36,10 @@ impl FeedForward {
     /// Maps `x`, `[tokens, d_model]`, to the same shape.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = match &self.gate {
-            None => gelu(self.up.forward(x)),
+            None => fused::gelu(self.up.forward(x)).unwrap_or_else(gelu),
             Some(gate) => {
-                let gate = gate.forward(x.clone());
-                gate.clone() * sigmoid(gate) * self.up.forward(x)
+                let (gate, up) = (gate.forward(x.clone()), self.up.forward(x));
+                fused::swiglu(gate, up).unwrap_or_else(|(gate, up)| silu(gate) * up)
             }
         };
         self.down.forward(hidden)

@@ -3,15 +3,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::NormKind;
+use crate::{NormKind, fused};
 
 /// Added to the variance or mean square before the root.
-const EPSILON: f64 = 1e-5;
+pub(crate) const EPSILON: f64 = 1e-5;
 
 /// A norm over the features of each token, with a gain and no bias.
-///
-/// Unlike Burn's own norms it is written for a cheap backward pass: few passes over the
-/// activations, and one of the two products in `x · x` needs no gradient.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// Factor of each feature, `[d_model]`; ones at first.
@@ -27,24 +24,19 @@ impl Norm {
 
     /// Normalises every token of `x`, `[tokens, d_model]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let x = match self.kind {
-            NormKind::LayerNorm => {
-                let mean = x.clone().mean_dim(1);
-                x - mean
-            }
-            NormKind::RmsNorm => x,
-        };
-        let scale = inverse_root_mean_square(&x);
-        x * scale * self.gain.val().unsqueeze()
+        fused::norm(self.kind, x, self.gain.val()).unwrap_or_else(|(x, gain)| norm(self.kind, x, gain))
     }
 }
 
-/// `1 / sqrt(mean(x²) + ε)` over the last axis, `[tokens, 1]`.
-///
-/// `mean(x · x.detach())` has the value of the mean square and half its gradient; twice that, less
-/// the value once without a gradient, has both right and saves two passes over `x` backwards.
-fn inverse_root_mean_square(x: &Tensor<2>) -> Tensor<2> {
-    let half = (x.clone() * x.clone().detach()).mean_dim(1);
-    let mean_square = half.clone() * 2.0 - half.detach();
-    (mean_square + EPSILON).sqrt().recip()
+/// The same in Burn's operations.
+pub(crate) fn norm(kind: NormKind, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+    let x = match kind {
+        NormKind::LayerNorm => {
+            let mean = x.clone().mean_dim(1);
+            x - mean
+        }
+        NormKind::RmsNorm => x,
+    };
+    let mean_square = x.clone().square().mean_dim(1);
+    x / (mean_square + EPSILON).sqrt() * gain.unsqueeze()
 }

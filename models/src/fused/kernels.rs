@@ -1,0 +1,367 @@
+//! The fused layers: each forward and each backward is one pass over its tensors.
+
+use rayon::prelude::*;
+
+use super::math::{erf, exp, max, sigmoid, sum};
+use super::tape::{Buffer, Kernel};
+use crate::NormKind;
+use crate::norm::EPSILON;
+
+/// Elements that one task works on: small enough for the innermost caches. Fixed, so that sums over tasks do not depend
+/// on the number of threads.
+const TASK: usize = 8192;
+
+/// Runs `task` on every item, in parallel when there are several, compiled for the widest vectors of this processor.
+#[inline(always)]
+fn run<T: Send, R: Send>(items: Vec<T>, task: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let arch = pulp::Arch::new();
+    let one = |item| {
+        arch.dispatch(
+            #[inline(always)]
+            || task(item),
+        )
+    };
+    match items.len() {
+        0 | 1 => items.into_iter().map(one).collect(),
+        _ => items.into_par_iter().map(one).collect(),
+    }
+}
+
+/// Elements of a task over whole lines of `width` elements.
+fn lines(width: usize) -> usize {
+    width * (TASK / width.max(1)).max(1)
+}
+
+/// Layer norm without bias or RMS norm, times a gain: inputs x `[tokens, width]` and gain `[width]`.
+#[derive(Debug)]
+pub(super) struct NormKernel {
+    pub kind: NormKind,
+}
+
+impl Kernel<2> for NormKernel {
+    fn forward(&self, [x, gain]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
+        let width = gain.values().len();
+        let centred = self.kind == NormKind::LayerNorm;
+        let mut value = vec![0f32; x.values().len()];
+        // Mean and inverse deviation of every token.
+        let mut moments = vec![0f32; 2 * x.values().len() / width];
+        let task = lines(width);
+        let items = value.chunks_mut(task).zip(x.values().chunks(task)).zip(moments.chunks_mut(2 * task / width));
+        run(
+            items.collect(),
+            #[inline(always)]
+            |((value, x), moments)| norm_lines(value, x, gain.values(), moments, centred),
+        );
+        let moments = Buffer::new(moments, &[x.values().len() / width, 2]);
+        (Buffer::new(value, &x.shape()), vec![x, gain, moments])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 2] {
+        let [x, gain, moments] = &kept[..] else { unreachable!("forward keeps three") };
+        let width = gain.values().len();
+        let centred = self.kind == NormKind::LayerNorm;
+        let task = lines(width);
+        let items = gradient.values_mut().chunks_mut(task).zip(x.values().chunks(task));
+        let items = items.zip(moments.values().chunks(2 * task / width));
+        let parts = run(
+            items.collect(),
+            #[inline(always)]
+            |((gradient, x), moments)| norm_lines_backward(gradient, x, gain.values(), moments, centred),
+        );
+        let mut gain_gradient = vec![0f32; width];
+        for part in parts {
+            gain_gradient.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        [gradient, Buffer::new(gain_gradient, &[width])]
+    }
+}
+
+#[inline(always)]
+fn norm_lines(value: &mut [f32], x: &[f32], gain: &[f32], moments: &mut [f32], centred: bool) {
+    let width = gain.len();
+    let share = 1.0 / width as f32;
+    let lines = value.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks_exact_mut(2));
+    for ((value, x), moments) in lines {
+        let mean = if centred { sum(x, |_, x| x) * share } else { 0.0 };
+        let variance = sum(x, |_, x| (x - mean) * (x - mean)) * share;
+        let inverse = 1.0 / (variance + EPSILON as f32).sqrt();
+        moments.copy_from_slice(&[mean, inverse]);
+        for ((value, x), gain) in value.iter_mut().zip(x).zip(gain) {
+            *value = (x - mean) * inverse * gain;
+        }
+    }
+}
+
+/// Overwrites `gradient` by the gradient of x and gives that of the gain.
+#[inline(always)]
+fn norm_lines_backward(gradient: &mut [f32], x: &[f32], gain: &[f32], moments: &[f32], centred: bool) -> Vec<f32> {
+    let width = gain.len();
+    let share = 1.0 / width as f32;
+    let mut gain_gradient = vec![0f32; width];
+    let lines = gradient.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks_exact(2));
+    for ((gradient, x), moments) in lines {
+        let (mean, inverse) = (moments[0], moments[1]);
+        // To the normalised x; then its mean and its part along the normalised x are taken out.
+        let columns = gradient.iter_mut().zip(x).zip(gain).zip(gain_gradient.iter_mut());
+        for (((gradient, x), gain), gain_gradient) in columns {
+            *gain_gradient += *gradient * ((x - mean) * inverse);
+            *gradient *= gain;
+        }
+        let x = &x[..width];
+        let along = sum(gradient, |at, g| g * (x[at] - mean)) * inverse * share;
+        let level = if centred { sum(gradient, |_, g| g) * share } else { 0.0 };
+        for (gradient, x) in gradient.iter_mut().zip(x) {
+            *gradient = inverse * (*gradient - level - (x - mean) * inverse * along);
+        }
+    }
+    gain_gradient
+}
+
+/// `silu(gate) · up`: inputs gate and up, of one shape.
+#[derive(Debug)]
+pub(super) struct SwiGluKernel;
+
+impl Kernel<2> for SwiGluKernel {
+    fn forward(&self, [gate, up]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
+        let mut value = vec![0f32; gate.values().len()];
+        let items = value.chunks_mut(TASK).zip(gate.values().chunks(TASK)).zip(up.values().chunks(TASK));
+        run(
+            items.collect(),
+            #[inline(always)]
+            |((value, gate), up)| {
+                for ((value, gate), up) in value.iter_mut().zip(gate).zip(up) {
+                    *value = gate * sigmoid(*gate) * up;
+                }
+            },
+        );
+        (Buffer::new(value, &gate.shape()), vec![gate, up])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 2] {
+        let Ok([gate, mut up]) = <[Buffer; 2]>::try_from(kept) else { unreachable!("forward keeps two") };
+        // The gradient of `up` takes the place of `up`, that of the gate the place of the value's.
+        let items = gradient.values_mut().chunks_mut(TASK).zip(up.values_mut().chunks_mut(TASK));
+        run(
+            items.zip(gate.values().chunks(TASK)).collect(),
+            #[inline(always)]
+            |((gradient, up), gate)| {
+                for ((gradient, up), gate) in gradient.iter_mut().zip(up).zip(gate) {
+                    let sigmoid = sigmoid(*gate);
+                    let silu = gate * sigmoid;
+                    let to_gate = *gradient * *up * (sigmoid + silu * (1.0 - sigmoid));
+                    *up = *gradient * silu;
+                    *gradient = to_gate;
+                }
+            },
+        );
+        [gradient, up]
+    }
+}
+
+/// Exact GELU, `x · Φ(x)` with the normal distribution function Φ.
+#[derive(Debug)]
+pub(super) struct GeluKernel;
+
+#[inline(always)]
+fn normal_distribution(x: f32) -> f32 {
+    0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
+}
+
+#[inline(always)]
+fn normal_density(x: f32) -> f32 {
+    /// 1 / sqrt(2π)
+    const FACTOR: f32 = 0.398_942_3;
+    FACTOR * exp(-0.5 * x * x)
+}
+
+impl Kernel<1> for GeluKernel {
+    fn forward(&self, [x]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
+        let mut value = vec![0f32; x.values().len()];
+        run(
+            value.chunks_mut(TASK).zip(x.values().chunks(TASK)).collect(),
+            #[inline(always)]
+            |(value, x)| value.iter_mut().zip(x).for_each(|(value, x)| *value = x * normal_distribution(*x)),
+        );
+        (Buffer::new(value, &x.shape()), vec![x])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 1] {
+        let [x] = &kept[..] else { unreachable!("forward keeps one") };
+        run(
+            gradient.values_mut().chunks_mut(TASK).zip(x.values().chunks(TASK)).collect(),
+            #[inline(always)]
+            |(gradient, x)| {
+                for (gradient, x) in gradient.iter_mut().zip(x) {
+                    *gradient *= normal_distribution(*x) + x * normal_density(*x);
+                }
+            },
+        );
+        [gradient]
+    }
+}
+
+/// Causal softmax of scaled scores `[.., query, key]`, as many queries as keys: query i sees the keys up to i.
+#[derive(Debug)]
+pub(super) struct CausalSoftmaxKernel {
+    pub scale: f32,
+}
+
+impl Kernel<1> for CausalSoftmaxKernel {
+    fn forward(&self, [mut scores]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
+        let context = scores.shape().last().copied().unwrap_or(1);
+        let scale = self.scale;
+        run(
+            scores.values_mut().chunks_mut(context * context).collect(),
+            #[inline(always)]
+            |scores| {
+                for (query, row) in scores.chunks_exact_mut(context).enumerate() {
+                    let (seen, later) = row.split_at_mut(query + 1);
+                    later.fill(0.0);
+                    softmax(seen, scale);
+                }
+            },
+        );
+        (scores.clone(), vec![scores])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 1] {
+        let [weights] = &kept[..] else { unreachable!("forward keeps one") };
+        let context = gradient.shape().last().copied().unwrap_or(1);
+        let scale = self.scale;
+        let window = context * context;
+        run(
+            gradient.values_mut().chunks_mut(window).zip(weights.values().chunks(window)).collect(),
+            #[inline(always)]
+            |(gradient, weights)| {
+                let rows = gradient.chunks_exact_mut(context).zip(weights.chunks_exact(context));
+                for (query, (gradient, weights)) in rows.enumerate() {
+                    let (gradient, later) = gradient.split_at_mut(query + 1);
+                    later.fill(0.0);
+                    let weights = &weights[..gradient.len()];
+                    let mean = sum(gradient, |at, g| g * weights[at]);
+                    for (gradient, weight) in gradient.iter_mut().zip(weights) {
+                        *gradient = weight * (*gradient - mean) * scale;
+                    }
+                }
+            },
+        );
+        [gradient]
+    }
+}
+
+#[inline(always)]
+fn softmax(row: &mut [f32], scale: f32) {
+    let largest = max(row);
+    for value in row.iter_mut() {
+        *value = exp((*value - largest) * scale);
+    }
+    let factor = 1.0 / sum(row, |_, value| value);
+    for value in row.iter_mut() {
+        *value *= factor;
+    }
+}
+
+/// Mean cross-entropy of logits `[tokens, vocab]` against one target per token; the value has shape `[1]`.
+#[derive(Debug)]
+pub(super) struct CrossEntropyKernel {
+    pub targets: Vec<i64>,
+}
+
+impl Kernel<1> for CrossEntropyKernel {
+    fn forward(&self, [mut logits]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
+        let vocab = logits.shape().last().copied().unwrap_or(1);
+        let task = lines(vocab);
+        let share = 1.0 / self.targets.len() as f32;
+        let items = logits.values_mut().chunks_mut(task).zip(self.targets.chunks(task / vocab));
+        let sums = run(
+            items.collect(),
+            #[inline(always)]
+            |(logits, targets)| cross_entropy_lines(logits, targets, share),
+        );
+        // In 64 bits: a sum of thousands of losses must not lose digits.
+        let mean = sums.into_iter().sum::<f64>() * f64::from(share);
+        (Buffer::new(vec![mean as f32], &[1]), vec![logits])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
+        let Ok([mut logits_gradient]) = <[Buffer; 1]>::try_from(kept) else { unreachable!("forward keeps one") };
+        let factor = gradient.values().first().copied().unwrap_or(1.0);
+        if factor != 1.0 {
+            logits_gradient.values_mut().iter_mut().for_each(|value| *value *= factor);
+        }
+        [logits_gradient]
+    }
+}
+
+/// Overwrites logits by the gradient of the mean loss and gives the sum of the losses. A target outside the vocabulary
+/// makes it NaN.
+#[inline(always)]
+fn cross_entropy_lines(logits: &mut [f32], targets: &[i64], share: f32) -> f64 {
+    let mut losses = 0f64;
+    let vocab = logits.len() / targets.len();
+    for (row, target) in logits.chunks_exact_mut(vocab).zip(targets) {
+        let target = usize::try_from(*target).unwrap_or(usize::MAX);
+        let largest = max(row);
+        let chosen = row.get(target).copied().unwrap_or(f32::NAN) - largest;
+        for value in row.iter_mut() {
+            *value = exp(*value - largest);
+        }
+        let total = sum(row, |_, value| value);
+        losses += f64::from(total.ln() - chosen);
+        let factor = share / total;
+        for value in row.iter_mut() {
+            *value *= factor;
+        }
+        if let Some(value) = row.get_mut(target) {
+            *value -= share;
+        }
+    }
+    losses
+}
+
+/// Rotary positions on x, `[tokens, heads · head]`: feature i of a head's first half pairs with feature i of the second.
+#[derive(Debug)]
+pub(super) struct RotaryKernel {
+    /// `[context, head / 2]` each.
+    pub cos: std::sync::Arc<[f32]>,
+    pub sin: std::sync::Arc<[f32]>,
+    /// Tokens in a window of the batch.
+    pub context: usize,
+    pub head_dim: usize,
+}
+
+impl RotaryKernel {
+    fn turn(&self, mut x: Buffer, direction: f32) -> Buffer {
+        let width = x.shape().last().copied().unwrap_or(1);
+        let window = width * self.context;
+        run(
+            x.values_mut().chunks_mut(window).collect(),
+            #[inline(always)]
+            |x| {
+                let half = self.head_dim / 2;
+                let angles = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
+                for (token, (cos, sin)) in x.chunks_exact_mut(width).zip(angles) {
+                    for head in token.chunks_exact_mut(2 * half) {
+                        let (first, second) = head.split_at_mut(half);
+                        let pairs = first.iter_mut().zip(second).zip(cos.iter().zip(sin));
+                        for ((a, b), (cos, sin)) in pairs {
+                            let sin = sin * direction;
+                            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                        }
+                    }
+                }
+            },
+        );
+        x
+    }
+}
+
+impl Kernel<1> for RotaryKernel {
+    fn forward(&self, [x]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
+        (self.turn(x, 1.0), Vec::new())
+    }
+
+    fn backward(&self, _kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
+        [self.turn(gradient, -1.0)]
+    }
+}

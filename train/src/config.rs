@@ -17,6 +17,9 @@ use crate::schedule::Schedule;
 /// Tokens of one micro-batch beyond which a run is refused: a slip of the keyboard, not a batch.
 const MAX_MICRO_BATCH_TOKENS: usize = 1 << 24;
 
+/// More threads than any machine has.
+const MAX_THREADS: usize = 1024;
+
 /// Everything a run depends on; `config.toml` of a run folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -278,6 +281,8 @@ impl Config {
         for (key, value) in sizes {
             within(key, value, |x| x.is_finite() && x >= 0.0, "be a finite number and not negative")?;
         }
+        let threads = self.device.threads;
+        ensure(threads <= MAX_THREADS, "device.threads", threads, &format!("it must not exceed {MAX_THREADS}"))?;
         self.model.validate()?;
         let tokens = (self.train.batch / self.train.accumulation).saturating_mul(self.model.context);
         let rule = format!(

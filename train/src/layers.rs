@@ -168,6 +168,7 @@ mod tests {
             ("optimizer.weight_decay", "inf"),
             ("train.sample_temperature", "-1.0"),
             ("train.batch", "12000000"),
+            ("device.threads", "100000"),
         ];
         for (key, raw) in cases {
             let said = refusal(key, raw);

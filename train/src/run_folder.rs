@@ -14,9 +14,10 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use polaron_datasets::Tokenizer;
-use toml::Table;
+use toml::{Table, Value};
 
 use crate::config::{Config, ConfigError, REPORTING_KEYS};
+use crate::device;
 use crate::error::{Error, FileError, one_line};
 use crate::layers::{Layers, read_file};
 use crate::merge;
@@ -178,14 +179,16 @@ impl RunFolder {
         read_file(&self.config_file())
     }
 
-    /// The configuration of the run in the folder.
+    /// The configuration of the run in the folder, for reading the run: its device is replaced by the default one, since
+    /// this program may have been built without it.
     ///
     /// # Errors
     ///
     /// Those of reading and checking a configuration file.
     pub fn config(&self) -> Result<Config, Error> {
         let file = Some((self.config_file(), self.config_table()?));
-        Layers { file, ..Layers::default() }.resolve()
+        let device = ("the default", "device.name", Value::String(device::default_name().into()));
+        Layers { file, flags: vec![device], ..Layers::default() }.resolve()
     }
 
     /// Makes the folder if needed and takes its lock.

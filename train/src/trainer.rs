@@ -105,7 +105,7 @@ impl Session<'_> {
     }
 
     fn train(&mut self, mut model: LanguageModel) -> Result<(LanguageModel, Ending), Error> {
-        if self.state.step == 0 {
+        if self.state.step == 0 && !self.store.steps().contains(&0) {
             self.save(&model)?;
         }
         let steps = self.config.train.steps;

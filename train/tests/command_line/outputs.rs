@@ -117,3 +117,12 @@ fn help_and_version_are_results() {
     assert!(place.run(&["--help"]).succeeds().out.contains("generate"));
     assert!(place.run(&["--version"]).succeeds().out.starts_with("polaron "));
 }
+
+#[test]
+fn a_run_of_a_device_that_is_not_compiled_in_can_be_read() {
+    let place = trained("2");
+    let config = String::from_utf8(place.read("run/config.toml")).unwrap();
+    place.write("run/config.toml", config.replace("name = \"flex\"", "name = \"cuda\"").as_bytes());
+    place.run(&["generate", "run", "--prompt", "The", "--tokens", "3"]).succeeds();
+    place.run(&["export", "run", "--out", "x.safetensors"]).succeeds();
+}

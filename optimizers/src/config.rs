@@ -13,14 +13,16 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+use burn::optim::Optimizer;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::direction::{AdamWConfig, MuonConfig, SgdConfig};
+use crate::direction::{AdamW, AdamWConfig, Muon, MuonConfig, Sgd, SgdConfig};
 use crate::matrix::{LayoutError, Placement};
 use crate::names::unknown;
-use crate::step::ConfiguredOptimizer;
+use crate::step::{MatrixOptimizer, Scale, State};
 
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -81,19 +83,111 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
-/// Configuration of any optimizer of this crate, tagged by `kind`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Map<String, Value>", tag = "kind")]
-pub enum OptimizerConfig {
+/// What every kind's settings can say about themselves.
+pub(crate) trait Settings {
+    /// Formula, source, state and cost.
+    fn describe(&self) -> Description;
+    /// Refuses values out of range.
+    fn validate(&self) -> Result<(), ConfigError>;
+    /// The decoupled weight decay.
+    fn weight_decay(&self) -> f64;
+    /// One line for plans: the kind and what distinguishes these settings of it.
+    fn label(&self) -> String {
+        self.describe().kind.to_string()
+    }
+    /// The shape scale in words.
+    fn scale(&self) -> &'static str {
+        Scale::None.formula()
+    }
+    /// Whether the kind works on matrices only.
+    fn is_matrix_rule(&self) -> bool {
+        false
+    }
+}
+
+/// The list of kinds: one line each. Makes the configuration, and the optimizer that it builds, as
+/// enums with a variant per kind.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal, $settings:ty => $optimizer:ty, $place:expr;)*) => {
+        /// Configuration of any optimizer of this crate, tagged by `kind`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(try_from = "Map<String, Value>", tag = "kind")]
+        pub enum OptimizerConfig {
+            $($(#[$doc])* #[serde(rename = $name)] $variant($settings),)*
+        }
+
+        /// What [`OptimizerConfig::build`] returns: the optimizer of any kind behind one type.
+        #[derive(Clone, Debug)]
+        pub enum ConfiguredOptimizer {
+            $($(#[$doc])* $variant($optimizer),)*
+        }
+
+        impl OptimizerConfig {
+            /// Every kind.
+            pub const KINDS: &'static [&'static str] = &[$($name),*];
+
+            fn settings(&self) -> &dyn Settings {
+                match self {
+                    $(Self::$variant(settings) => settings,)*
+                }
+            }
+
+            /// The Burn optimizer for parameters stored as `placement` says.
+            ///
+            /// # Errors
+            /// If a value is out of range.
+            pub fn build(&self, placement: Placement) -> Result<ConfiguredOptimizer, ConfigError> {
+                self.validate()?;
+                Ok(match self {
+                    $(Self::$variant(settings) => {
+                        let place: fn($optimizer, Placement) -> $optimizer = $place;
+                        ConfiguredOptimizer::$variant(place(settings.build(), placement))
+                    })*
+                })
+            }
+        }
+
+        impl TryFrom<Map<String, Value>> for OptimizerConfig {
+            type Error = ConfigError;
+
+            fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
+                let kind = take_tag(&mut map, "kind", "optimizer kind", Self::KINDS)?;
+                match kind.as_str() {
+                    $($name => Ok(Self::$variant(fields(&kind, map)?)),)*
+                    _ => unreachable!("the kind was checked"),
+                }
+            }
+        }
+
+        impl Optimizer for ConfiguredOptimizer {
+            type State<const D: usize> = State<D>;
+
+            fn step<const D: usize>(
+                &self,
+                lr: f64,
+                tensor: Tensor<D>,
+                grad: Tensor<D>,
+                state: Option<State<D>>,
+            ) -> (Tensor<D>, Option<State<D>>) {
+                match self {
+                    $(Self::$variant(optimizer) => optimizer.step(lr, tensor, grad, state),)*
+                }
+            }
+
+            fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
+                state.to_device(device)
+            }
+        }
+    };
+}
+
+kinds! {
     /// Momentum SGD; any rank.
-    #[serde(rename = "sgd")]
-    Sgd(SgdConfig),
+    Sgd, "sgd", SgdConfig => Sgd, |optimizer, _| optimizer;
     /// AdamW (arXiv 1711.05101); any rank.
-    #[serde(rename = "adamw")]
-    AdamW(AdamWConfig),
+    AdamW, "adamw", AdamWConfig => AdamW, |optimizer, _| optimizer;
     /// Muon (Keller Jordan 2024, arXiv 2502.16982); matrices and stacks of them.
-    #[serde(rename = "muon")]
-    Muon(MuonConfig),
+    Muon, "muon", MuonConfig => MatrixOptimizer<Muon>, MatrixOptimizer::with_placement;
 }
 
 /// What an optimizer does, in words: shown by listings, plans and reports.
@@ -112,9 +206,6 @@ pub struct Description {
 }
 
 impl OptimizerConfig {
-    /// Every kind.
-    pub const KINDS: &'static [&'static str] = &["sgd", "adamw", "muon"];
-
     /// The defaults of a kind.
     pub fn of_kind(kind: &str) -> Result<Self, ConfigError> {
         Self::try_from(Map::from_iter([("kind".to_string(), Value::from(kind))]))
@@ -127,63 +218,32 @@ impl OptimizerConfig {
 
     /// Formula, source, state and cost.
     pub fn describe(&self) -> Description {
-        match self {
-            OptimizerConfig::Sgd(_) => crate::direction::sgd::DESCRIPTION,
-            OptimizerConfig::AdamW(_) => crate::direction::adamw::DESCRIPTION,
-            OptimizerConfig::Muon(_) => crate::direction::muon::DESCRIPTION,
-        }
+        self.settings().describe()
     }
 
     /// One line for plans: the kind and what distinguishes this configuration of it.
     pub fn label(&self) -> String {
-        match self {
-            OptimizerConfig::Muon(config) => format!("muon ({})", config.polar.label()),
-            other => other.kind().to_string(),
-        }
+        self.settings().label()
     }
 
-    /// The name of the shape scale, `none` for kinds without one.
-    pub fn scale(&self) -> String {
-        match self {
-            OptimizerConfig::Muon(config) => config.scale.formula().to_string(),
-            _ => "none".into(),
-        }
+    /// The shape scale in words, `none` for kinds without one.
+    pub fn scale(&self) -> &'static str {
+        self.settings().scale()
     }
 
     /// Whether the kind works on matrices only.
     pub fn is_matrix_rule(&self) -> bool {
-        matches!(self, OptimizerConfig::Muon(_))
+        self.settings().is_matrix_rule()
     }
 
     /// The decoupled weight decay.
     pub fn weight_decay(&self) -> f64 {
-        match self {
-            OptimizerConfig::Sgd(config) => config.weight_decay,
-            OptimizerConfig::AdamW(config) => config.weight_decay,
-            OptimizerConfig::Muon(config) => config.weight_decay,
-        }
+        self.settings().weight_decay()
     }
 
     /// Refuses values out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        match self {
-            OptimizerConfig::Sgd(config) => config.validate(),
-            OptimizerConfig::AdamW(config) => config.validate(),
-            OptimizerConfig::Muon(config) => config.validate(),
-        }
-    }
-
-    /// The Burn optimizer for parameters stored as `placement` says.
-    ///
-    /// # Errors
-    /// If a value is out of range.
-    pub fn build(&self, placement: Placement) -> Result<ConfiguredOptimizer, ConfigError> {
-        self.validate()?;
-        Ok(match self {
-            OptimizerConfig::Sgd(config) => ConfiguredOptimizer::Sgd(config.build()),
-            OptimizerConfig::AdamW(config) => ConfiguredOptimizer::AdamW(config.build()),
-            OptimizerConfig::Muon(config) => ConfiguredOptimizer::Muon(config.build().with_placement(placement)),
-        })
+        self.settings().validate()
     }
 
     /// This configuration with the keys of `overrides` replaced.
@@ -201,19 +261,6 @@ impl OptimizerConfig {
         let merged = Self::try_from(map)?;
         merged.validate()?;
         Ok(merged)
-    }
-}
-
-impl TryFrom<Map<String, Value>> for OptimizerConfig {
-    type Error = ConfigError;
-
-    fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
-        let kind = take_tag(&mut map, "kind", "optimizer kind", Self::KINDS)?;
-        Ok(match kind.as_str() {
-            "sgd" => Self::Sgd(fields(&kind, map)?),
-            "adamw" => Self::AdamW(fields(&kind, map)?),
-            _ => Self::Muon(fields(&kind, map)?),
-        })
     }
 }
 

@@ -91,7 +91,7 @@ pub mod step;
 pub mod tensor_file;
 pub mod vectors;
 
-pub use config::{ConfigError, Description, OptimizerConfig};
+pub use config::{ConfigError, ConfiguredOptimizer, Description, OptimizerConfig};
 pub use layerwise::{
     Layerwise, LayerwiseConfig, LayerwiseError, LayerwiseOptimizer, LayerwiseRecord, Role, RoleHint, Roles,
     first_non_finite,

@@ -9,9 +9,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::config::{ConfigError, OptimizerConfig};
+use crate::config::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
 use crate::matrix::{Blocks, Layout, Placement};
-use crate::step::{ConfiguredOptimizer, State};
+use crate::step::State;
 
 /// The built-in files, by name: an independent float64 program's, and PyTorch's own.
 pub const BUILT_IN: &[(&str, &str)] = &[

@@ -11,16 +11,8 @@
 use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{ConfigError, Description, in_range, is_factor, settings};
+use crate::config::{ConfigError, Description, Settings, in_range, is_factor, settings};
 use crate::step::{Decay, State, in_working_precision};
-
-pub(crate) const DESCRIPTION: Description = Description {
-    kind: "adamw",
-    formula: "m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², U = m̂ / (√v̂ + ε)",
-    source: "arXiv 1711.05101",
-    state: "2 buffers",
-    cost: "13 mn",
-};
 
 settings! {
     /// Settings of [`AdamW`].
@@ -48,13 +40,28 @@ impl AdamWConfig {
     pub fn init(&self) -> ModuleOptimizer {
         self.build().into()
     }
+}
 
-    /// Refuses values out of range.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+impl Settings for AdamWConfig {
+    fn describe(&self) -> Description {
+        Description {
+            kind: "adamw",
+            formula: "m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², U = m̂ / (√v̂ + ε)",
+            source: "arXiv 1711.05101",
+            state: "2 buffers",
+            cost: "13 mn",
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
         is_factor("adamw.beta1", self.beta1)?;
         is_factor("adamw.beta2", self.beta2)?;
         in_range("adamw.eps", self.eps, 0.0..=f64::MAX)?;
         in_range("adamw.weight_decay", self.weight_decay, 0.0..=f64::MAX)
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
     }
 }
 

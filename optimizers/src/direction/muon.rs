@@ -22,17 +22,9 @@
 use burn::optim::ModuleOptimizer;
 
 use super::Direction;
-use crate::config::{ConfigError, Description, in_range, is_factor, settings};
+use crate::config::{ConfigError, Description, Settings, in_range, is_factor, settings};
 use crate::matrix::{Matrix, Polar};
 use crate::step::{Decay, MatrixOptimizer, Momentum, MomentumForm, Scale};
-
-pub(crate) const DESCRIPTION: Description = Description {
-    kind: "muon",
-    formula: "M ← μ M + (1-μ) G, U = scale · polar((1-μ) G + μ M)",
-    source: "Keller Jordan 2024, arXiv 2502.16982",
-    state: "1 buffer",
-    cost: "20 r²R + 10 r³, r = min(m, n), R = max(m, n), at 5 steps",
-};
 
 settings! {
     /// Settings of [`Muon`].
@@ -72,12 +64,39 @@ impl MuonConfig {
     pub fn init(&self) -> ModuleOptimizer {
         self.build().into()
     }
+}
 
-    /// Refuses values out of range.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+impl Settings for MuonConfig {
+    fn describe(&self) -> Description {
+        Description {
+            kind: "muon",
+            formula: "M ← μ M + (1-μ) G, U = scale · polar((1-μ) G + μ M)",
+            source: "Keller Jordan 2024, arXiv 2502.16982",
+            state: "1 buffer",
+            cost: "20 r²R + 10 r³, r = min(m, n), R = max(m, n), at 5 steps",
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
         is_factor("muon.momentum", self.momentum)?;
         in_range("muon.weight_decay", self.weight_decay, 0.0..=f64::MAX)?;
         self.polar.validate()
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
+    }
+
+    fn label(&self) -> String {
+        format!("muon ({})", self.polar.label())
+    }
+
+    fn scale(&self) -> &'static str {
+        self.scale.formula()
+    }
+
+    fn is_matrix_rule(&self) -> bool {
+        true
     }
 }
 

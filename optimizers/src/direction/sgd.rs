@@ -8,16 +8,8 @@
 use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{ConfigError, Description, in_range, is_factor, settings};
+use crate::config::{ConfigError, Description, Settings, in_range, is_factor, settings};
 use crate::step::{Decay, Momentum, MomentumForm, State, in_working_precision};
-
-pub(crate) const DESCRIPTION: Description = Description {
-    kind: "sgd",
-    formula: "M ← μ M + G, U = M",
-    source: "Polyak 1964; decoupled weight decay arXiv 1711.05101",
-    state: "1 buffer",
-    cost: "3 mn",
-};
 
 settings! {
     /// Settings of [`Sgd`].
@@ -48,11 +40,26 @@ impl SgdConfig {
     pub fn init(&self) -> ModuleOptimizer {
         self.build().into()
     }
+}
 
-    /// Refuses values out of range.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+impl Settings for SgdConfig {
+    fn describe(&self) -> Description {
+        Description {
+            kind: "sgd",
+            formula: "M ← μ M + G, U = M",
+            source: "Polyak 1964; decoupled weight decay arXiv 1711.05101",
+            state: "1 buffer",
+            cost: "3 mn",
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
         is_factor("sgd.momentum", self.momentum)?;
         in_range("sgd.weight_decay", self.weight_decay, 0.0..=f64::MAX)
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
     }
 }
 

@@ -264,7 +264,7 @@ fn some_paths(parameters: &[ParameterInfo]) -> String {
 fn describe(optimizer: &RuleOptimizer) -> (Option<f64>, String, String) {
     match optimizer {
         RuleOptimizer::Config(config) => {
-            (Some(config.weight_decay()), config.scale(), config.describe().state.to_string())
+            (Some(config.weight_decay()), config.scale().to_string(), config.describe().state.to_string())
         }
         RuleOptimizer::Custom(_) => (None, "its own".into(), "its own".into()),
     }

@@ -1,13 +1,11 @@
 //! What every rule shares: momentum, shape scale, weight decay, state and its record, the Burn `Optimizer`.
 
-mod configured;
 mod decay;
 mod matrix_optimizer;
 mod momentum;
 mod scale;
 mod state;
 
-pub use configured::ConfiguredOptimizer;
 pub use decay::Decay;
 pub use matrix_optimizer::MatrixOptimizer;
 pub use momentum::{Momentum, MomentumForm};

@@ -3,8 +3,8 @@
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
 use polaron::matrix::{Axis, Layout, Placement, Polar};
-use polaron::step::{ConfiguredOptimizer, Decay, Scale, State};
-use polaron::{OptimizerConfig, direction::MuonConfig};
+use polaron::step::{Decay, Scale, State};
+use polaron::{ConfiguredOptimizer, OptimizerConfig, direction::MuonConfig};
 
 fn random(shape: [usize; 2], seed: u64) -> Tensor<2> {
     // Own generator: the device's is shared by all threads of the test binary.

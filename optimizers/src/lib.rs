@@ -7,7 +7,7 @@
 //! ```
 //! # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
 //! use burn::optim::GradientsParams;
-//! use polaron::{Layerwise, Role};
+//! use polaron::{Layerwise, Role, Schedule};
 //! # #[derive(Module, Debug)]
 //! # struct Model { hidden: Linear, output: Linear }
 //! # let device = Device::flex().autodiff();
@@ -21,7 +21,8 @@
 //!
 //! # let loss = model.output.forward(model.hidden.forward(inputs)).mean();
 //! let grads = GradientsParams::from_grads(loss.backward(), &model);
-//! model = optim.step(1.0, model, grads); // 1.0: factor of the learning-rate schedule
+//! let factor = Schedule::cosine(100).factor(0, 2000); // step 0 of 2000, 100 of them warm-up
+//! model = optim.step(factor, model, grads);
 //! # let _ = model;
 //! # Ok::<(), polaron::layerwise::LayerwiseError>(())
 //! ```
@@ -87,6 +88,7 @@ pub mod direction;
 pub mod layerwise;
 pub mod matrix;
 mod names;
+pub mod schedule;
 pub mod step;
 pub mod tensor_file;
 pub mod vectors;
@@ -97,3 +99,4 @@ pub use layerwise::{
     first_non_finite,
 };
 pub use names::nearest;
+pub use schedule::Schedule;

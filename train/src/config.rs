@@ -12,7 +12,7 @@ use crate::device;
 use crate::error::{Error, one_line};
 use crate::merge;
 use crate::recipe;
-use crate::schedule::Schedule;
+use polaron::schedule::Schedule;
 
 /// Tokens of one micro-batch beyond which a run is refused: a slip of the keyboard, not a batch.
 const MAX_MICRO_BATCH_TOKENS: usize = 1 << 24;

@@ -27,7 +27,6 @@ pub mod loaded;
 pub mod metrics;
 pub mod recipe;
 pub mod run_folder;
-pub mod schedule;
 pub mod train;
 pub mod trainer;
 pub mod verify;

@@ -8,7 +8,7 @@ use polaron_models::ModelConfig;
 use crate::config::{Config, ConfigError, DataConfig, DeviceConfig, TrainConfig};
 use crate::device;
 use crate::error::Error;
-use crate::schedule::{Schedule, ScheduleKind, WarmupRule};
+use polaron::schedule::{Schedule, ScheduleKind, WarmupRule};
 
 /// The preset of a run that names none.
 pub const DEFAULT_PRESET: &str = "nanogpt-char";

@@ -8,8 +8,8 @@ use polaron_datasets::TextData;
 use crate::checkpoint::TrainerState;
 use crate::config::Config;
 use crate::progress::{duration, thousands};
-use crate::schedule::{Schedule, ScheduleKind};
 use crate::trainer::Validations;
+use polaron::schedule::{Schedule, ScheduleKind};
 
 /// The lines before the first step.
 pub fn start(config: &Config, data: &TextData, plan: &Plan, threads: usize, out: &Path, step: u64) -> String {

@@ -1,4 +1,12 @@
 //! Learning-rate schedules: a factor between 0 and 1 that multiplies every learning rate of a step.
+//!
+//! ```
+//! use polaron::Schedule;
+//!
+//! let schedule = Schedule::cosine(100); // 100 warm-up steps, then down to a tenth
+//! assert_eq!(schedule.factor(100, 2000), 1.0); // step 100 of 2000, counted from 0
+//! assert!((schedule.factor(2000, 2000) - 0.1).abs() < 1e-15);
+//! ```
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +49,27 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// 1 after `warmup` steps.
+    pub fn constant(warmup: u64) -> Self {
+        Self {
+            kind: ScheduleKind::Constant,
+            warmup,
+            warmup_rule: WarmupRule::Llama,
+            min_factor: 0.1,
+            decay_fraction: 0.2,
+        }
+    }
+
+    /// Half a cosine to 0.1 after `warmup` steps.
+    pub fn cosine(warmup: u64) -> Self {
+        Self { kind: ScheduleKind::Cosine, ..Self::constant(warmup) }
+    }
+
+    /// 1 after `warmup` steps, then a straight line to 0.1 over the last fifth of all steps.
+    pub fn wsd(warmup: u64) -> Self {
+        Self { kind: ScheduleKind::Wsd, ..Self::constant(warmup) }
+    }
+
     /// The factor of step `step` (counted from 0) of `steps`.
     ///
     /// With w warm-up steps, S steps and m = `min_factor`, after the warm-up:

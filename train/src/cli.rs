@@ -89,7 +89,7 @@ struct TrainArgs {
     /// Optimizer steps. [default: by model]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<i64>,
-    /// Peak learning rate of the stack's main rule. [default: muon 0.02, adamw 0.001, sgd 0.1]
+    /// Peak learning rate of the stack's main rule. [default: muon 0.02, adamw 0.001, sgd 0.03]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Fixes the initial weights. [default: 1]

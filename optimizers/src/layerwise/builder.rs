@@ -63,7 +63,7 @@ impl Layerwise {
         Self::of_stack("adamw")
     }
 
-    /// Momentum SGD (lr 0.1) for everything; clips the global norm at 1.
+    /// Momentum SGD (lr 0.03) for everything; clips the global norm at 1.
     pub fn sgd() -> Self {
         Self::of_stack("sgd")
     }

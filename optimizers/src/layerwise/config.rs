@@ -74,7 +74,7 @@ impl LayerwiseConfig {
     /// Every ready-made stack.
     pub const STACKS: &'static [&'static str] = &["muon", "adamw", "sgd"];
 
-    /// The defaults of a stack: lr 0.02 (muon), 1e-3 (adamw), 0.1 (sgd); clipping at 1.
+    /// The defaults of a stack: lr 0.02 (muon), 1e-3 (adamw), 0.03 (sgd); clipping at 1.
     ///
     /// # Errors
     /// If there is no stack of that name.
@@ -82,7 +82,7 @@ impl LayerwiseConfig {
         let (lr, weight_decay) = match name {
             "muon" => (0.02, 0.01),
             "adamw" => (1e-3, 0.1),
-            "sgd" => (0.1, 0.0),
+            "sgd" => (0.03, 0.0),
             _ => return Err(LayerwiseError::Stack(unknown("stack", name, Self::STACKS))),
         };
         Ok(Self {

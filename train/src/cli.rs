@@ -77,7 +77,7 @@ struct TrainArgs {
     /// Set any key of the configuration, e.g. `--set train.batch=24`; wins over everything else.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Model preset; `polaron list models`. [default: nanogpt-char]
+    /// Model preset; `polaron list models`. [default: llama-d64]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Optimizer stack; `polaron list stacks`. [default: muon]

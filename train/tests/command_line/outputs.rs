@@ -50,8 +50,7 @@ fn exported_weights_can_be_read_and_say_what_they_are() {
     let (zero, last) = (place.read("zero.safetensors"), place.read("last.safetensors"));
     let (_, header) = SafeTensors::read_metadata(&last).unwrap();
     let metadata = header.metadata().clone().unwrap();
-    for (key, value) in
-        [("format", "polaron-weights-1"), ("preset", "nanogpt-char"), ("step", "4"), ("layout", "out_in")]
+    for (key, value) in [("format", "polaron-weights-1"), ("preset", "llama-d64"), ("step", "4"), ("layout", "out_in")]
     {
         assert_eq!(metadata.get(key).map(String::as_str), Some(value), "{key}");
     }

@@ -126,8 +126,8 @@ fn a_folder_with_another_configuration_is_refused_with_both_values() {
 fn a_default_folder_is_named_after_model_optimizer_and_seed() {
     let place = Place::new();
     let said = place.train(&["--steps", "2", "--seed", "9", "--optimizer", "sgd"]).succeeds();
-    assert!(place.path("runs/nanogpt-char-sgd-s9/config.toml").is_file());
-    assert!(said.err.contains("runs/nanogpt-char-sgd-s9"), "{said:?}");
+    assert!(place.path("runs/llama-d64-sgd-s9/config.toml").is_file());
+    assert!(said.err.contains("runs/llama-d64-sgd-s9"), "{said:?}");
 }
 
 #[test]

@@ -197,8 +197,7 @@ pub fn main() -> u8 {
         }
         Err(panic) => {
             say(&format!(
-                "error: internal error: {panic}; please report it at {}/issues",
-                env!("CARGO_PKG_REPOSITORY")
+                "error: internal error: {panic}; this is a bug in polaron, please report it with the command"
             ));
             EXIT_FAILED
         }

@@ -9,6 +9,8 @@ use burn::module::Param;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use polaron::splitmix64;
+
 use crate::NormKind;
 use crate::norm::Norm;
 
@@ -73,22 +75,9 @@ fn normal_values(seed: u64, path: &str, count: usize, std: f64) -> Vec<f32> {
     pairs.take(count).collect()
 }
 
-fn splitmix64(state: u64) -> u64 {
-    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn splitmix64_gives_the_published_outputs() {
-        assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
-        assert_eq!(splitmix64(1_234_567), 6_457_827_717_110_365_317);
-    }
 
     // The numbers come from this Python (`sm` is SplitMix64 on integers cut to 64 bits, M the
     // mask):

@@ -82,6 +82,7 @@ fn loader(seeds: std::ops::Range<usize>, device: &Device) -> Arc<dyn DataLoader<
 fn main() -> Result<(), polaron::LayerwiseError> {
     let device = Device::flex().autodiff();
     device.seed(0);
+    let plain = device.clone().inner();
     let model = Classifier { mlp: Mlp::new(&device) };
 
     let steps = 300.0;
@@ -92,14 +93,14 @@ fn main() -> Result<(), polaron::LayerwiseError> {
 
     let folder = std::env::temp_dir().join("polaron-learner-example");
     let result =
-        SupervisedTraining::new(&folder, loader(0..6400, &device), loader(1_000_000..1_001_000, &device.inner()))
+        SupervisedTraining::new(&folder, loader(0..6400, &device), loader(1_000_000..1_001_000, &plain))
             .metrics((AccuracyMetric::new(), LossMetric::new()))
             .num_epochs(3)
             .with_application_logger(None)
             .summary()
             .launch(Learner::new(model, optim, scheduler));
 
-    let test = Draw.batch((2_000_000..2_001_000).collect(), &device.inner());
+    let test = Draw.batch((2_000_000..2_001_000).collect(), &plain);
     let labels = test.labels.clone();
     let guesses = result.model.mlp.forward(test.images).argmax(1).squeeze_dim::<1>(1);
     let right = guesses.equal(labels).int().sum().into_scalar::<i64>();

@@ -19,10 +19,16 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::direction::{AdamW, AdamWConfig, Muon, MuonConfig, Sgd, SgdConfig};
+use crate::direction::{
+    AdaMuon, AdaMuonConfig, AdamW, AdamWConfig, ErrorFeedbackMuon, ErrorFeedbackMuonConfig, Freon, FreonConfig, Hybrid,
+    HybridConfig, Kaon, KaonConfig, Muon, MuonConfig, MuonEq, MuonEqConfig, NorMuon, NorMuonConfig, PolarGrad,
+    PolarGradConfig, RandomSpectrum, RandomSpectrumConfig, RegularizedMuon, RegularizedMuonConfig, RowNorm,
+    RowNormConfig, Scion, ScionConfig, Sgd, SgdConfig, Spectral, SpectralConfig, Ssd, SsdConfig, StatefulDirection,
+};
+use crate::layerwise::RuleOptimizer;
 use crate::matrix::{LayoutError, Placement};
 use crate::names::unknown;
-use crate::step::{MatrixOptimizer, Scale, State};
+use crate::step::{MatrixOptimizer, Momentum, Scale, State};
 
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -83,6 +89,112 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
+/// Declares the settings of a rule on matrices: the keys that all of them share, with this kind's
+/// defaults, then its own. The type implements [`MatrixSettings`].
+macro_rules! matrix_settings {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident => $rule:ty { momentum: $mu:expr, $form:ident, nesterov: $nesterov:expr $(, scale: $scale:ident)?; $($own:tt)* }
+    ) => {
+        settings! {
+            $(#[$meta])*
+            pub struct $name {
+                /// Decoupled weight decay, at least 0; multiplied by the learning rate, never by the scale.
+                weight_decay, with_weight_decay: f64 = 0.0;
+                /// Decay only entries where update and weight do not have opposite signs.
+                cautious, with_cautious: bool = false;
+                /// Momentum μ in [0, 1).
+                momentum, with_momentum: f64 = $mu;
+                /// How the momentum buffer is formed.
+                momentum_form, with_momentum_form: $crate::step::MomentumForm = $crate::step::MomentumForm::$form;
+                /// Look ahead by one step.
+                nesterov, with_nesterov: bool = $nesterov;
+                $(
+                    /// Factor of the update by the shape of the matrix.
+                    scale, with_scale: $crate::step::Scale = $crate::step::Scale::$scale;
+                )?
+                $($own)*
+            }
+        }
+
+        impl $name {
+            /// The bare optimizer, for one parameter group stored `[d_in, d_out]`.
+            ///
+            /// For another layout or for blocks follow with
+            /// [`with_placement`]($crate::step::MatrixOptimizer::with_placement). Values out of range
+            /// are not looked for here; [`OptimizerConfig::validate`]($crate::OptimizerConfig::validate) does.
+            pub fn build(&self) -> $crate::step::MatrixOptimizer<$rule> {
+                use $crate::config::MatrixSettings;
+                $crate::step::MatrixOptimizer::new(self.rule())
+                    .with_momentum(self.outer_momentum())
+                    .with_scale(self.shape_scale())
+                    .with_decay($crate::step::Decay { rate: self.decay_rate(), cautious: self.cautious })
+            }
+
+            /// The optimizer of a module that has only matrices and stacks of them.
+            ///
+            /// A module with vectors as well wants [`Layerwise`]($crate::Layerwise).
+            pub fn init(&self) -> burn::optim::ModuleOptimizer {
+                self.build().into()
+            }
+        }
+
+        impl $crate::config::Shared for $name {
+            fn momentum(&self) -> $crate::step::Momentum {
+                $crate::step::Momentum { factor: self.momentum, form: self.momentum_form, nesterov: self.nesterov }
+            }
+
+            fn weight_decay(&self) -> f64 {
+                self.weight_decay
+            }
+        }
+    };
+}
+pub(crate) use matrix_settings;
+
+/// The keys that every rule on matrices has; written by [`matrix_settings`].
+#[doc(hidden)]
+pub trait Shared {
+    fn momentum(&self) -> Momentum;
+    fn weight_decay(&self) -> f64;
+}
+
+/// What the settings of a rule on matrices say beyond the shared keys.
+#[doc(hidden)]
+pub trait MatrixSettings: Shared {
+    /// The rule they set up.
+    type Rule: StatefulDirection;
+    /// Formula, source, state and cost.
+    const ABOUT: Description;
+
+    fn rule(&self) -> Self::Rule;
+
+    /// Refuses values of the own keys that are out of range.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    /// What distinguishes these settings, for plans; may be empty.
+    fn detail(&self) -> String {
+        String::new()
+    }
+
+    /// The factor by the shape that is applied.
+    fn shape_scale(&self) -> Scale {
+        Scale::None
+    }
+
+    /// The decay that is applied.
+    fn decay_rate(&self) -> f64 {
+        self.weight_decay()
+    }
+
+    /// The momentum applied before the rule.
+    fn outer_momentum(&self) -> Momentum {
+        self.momentum()
+    }
+}
+
 /// What every kind's settings can say about themselves.
 pub(crate) trait Settings {
     /// Formula, source, state and cost.
@@ -102,6 +214,36 @@ pub(crate) trait Settings {
     /// Whether the kind works on matrices only.
     fn is_matrix_rule(&self) -> bool {
         false
+    }
+}
+
+impl<T: MatrixSettings> Settings for T {
+    fn describe(&self) -> Description {
+        Self::ABOUT
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let kind = Self::ABOUT.kind;
+        is_factor(&format!("{kind}.momentum"), self.momentum().factor)?;
+        in_range(&format!("{kind}.weight_decay"), Shared::weight_decay(self), 0.0..=f64::MAX)?;
+        self.check()
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.decay_rate()
+    }
+
+    fn label(&self) -> String {
+        let (kind, detail) = (Self::ABOUT.kind, self.detail());
+        if detail.is_empty() { kind.to_string() } else { format!("{kind} ({detail})") }
+    }
+
+    fn scale(&self) -> &'static str {
+        self.shape_scale().formula()
+    }
+
+    fn is_matrix_rule(&self) -> bool {
+        true
     }
 }
 
@@ -147,6 +289,20 @@ macro_rules! kinds {
             }
         }
 
+        $(
+            impl From<$settings> for OptimizerConfig {
+                fn from(settings: $settings) -> Self {
+                    Self::$variant(settings)
+                }
+            }
+
+            impl From<$settings> for RuleOptimizer {
+                fn from(settings: $settings) -> Self {
+                    Self::Config(settings.into())
+                }
+            }
+        )*
+
         impl TryFrom<Map<String, Value>> for OptimizerConfig {
             type Error = ConfigError;
 
@@ -186,8 +342,36 @@ kinds! {
     Sgd, "sgd", SgdConfig => Sgd, |optimizer, _| optimizer;
     /// AdamW (arXiv 1711.05101); any rank.
     AdamW, "adamw", AdamWConfig => AdamW, |optimizer, _| optimizer;
-    /// Muon (Keller Jordan 2024, arXiv 2502.16982); matrices and stacks of them.
+    /// Muon (Keller Jordan 2024, arXiv 2502.16982): the polar factor of the momentum.
     Muon, "muon", MuonConfig => MatrixOptimizer<Muon>, MatrixOptimizer::with_placement;
+    /// MuonEq (arXiv 2603.28254): units brought to one size before the polar factor.
+    MuonEq, "muon_eq", MuonEqConfig => MatrixOptimizer<MuonEq>, MatrixOptimizer::with_placement;
+    /// NorMuon (arXiv 2510.05491): units of the polar factor by their own second moment.
+    NorMuon, "normuon", NorMuonConfig => MatrixOptimizer<NorMuon>, MatrixOptimizer::with_placement;
+    /// AdaMuon (arXiv 2507.11005): entries of the polar factor by their own second moment.
+    AdaMuon, "adamuon", AdaMuonConfig => MatrixOptimizer<AdaMuon>, MatrixOptimizer::with_placement;
+    /// Smoothed Muon (arXiv 2605.23871): small singular values stay small.
+    RegularizedMuon, "regularized_muon", RegularizedMuonConfig => MatrixOptimizer<RegularizedMuon>, MatrixOptimizer::with_placement;
+    /// Error-feedback Muon (arXiv 2605.08980): what the polar factor loses comes back.
+    ErrorFeedbackMuon, "error_feedback_muon", ErrorFeedbackMuonConfig => MatrixOptimizer<ErrorFeedbackMuon>, MatrixOptimizer::with_placement;
+    /// Freon (arXiv 2605.11181): a power of the singular values, `s^(1-2c)`.
+    Freon, "freon", FreonConfig => MatrixOptimizer<Freon>, MatrixOptimizer::with_placement;
+    /// Kaon (arXiv 2605.11181): chaotic singular values.
+    Kaon, "kaon", KaonConfig => MatrixOptimizer<Kaon>, MatrixOptimizer::with_placement;
+    /// Random singular values (theory variant of arXiv 2605.11181).
+    RandomSpectrum, "random_spectrum", RandomSpectrumConfig => MatrixOptimizer<RandomSpectrum>, MatrixOptimizer::with_placement;
+    /// Unit normalisation (arXiv 2605.18106).
+    RowNorm, "row_norm", RowNormConfig => MatrixOptimizer<RowNorm>, MatrixOptimizer::with_placement;
+    /// One-sided spectral rule (arXiv 2605.18106).
+    Spectral, "spectral", SpectralConfig => MatrixOptimizer<Spectral>, MatrixOptimizer::with_placement;
+    /// Unit normalisation and polar factor (arXiv 2605.18106).
+    Hybrid, "hybrid", HybridConfig => MatrixOptimizer<Hybrid>, MatrixOptimizer::with_placement;
+    /// Stochastic spectral descent (Carlson et al. 2015).
+    Ssd, "ssd", SsdConfig => MatrixOptimizer<Ssd>, MatrixOptimizer::with_placement;
+    /// PolarGrad (arXiv 2505.21799): polar factor times nuclear norm.
+    PolarGrad, "polar_grad", PolarGradConfig => MatrixOptimizer<PolarGrad>, MatrixOptimizer::with_placement;
+    /// Scion (arXiv 2502.07529): linear minimisation over norm balls.
+    Scion, "scion", ScionConfig => MatrixOptimizer<Scion>, MatrixOptimizer::with_placement;
 }
 
 /// What an optimizer does, in words: shown by listings, plans and reports.
@@ -366,6 +550,16 @@ mod tests {
             r#"{"kind": "muon", "weight_decay": -0.1}"#,
             r#"{"kind": "adamw", "beta2": 1.5}"#,
             r#"{"kind": "muon", "polar": {"method": "newton_schulz", "steps": 0}}"#,
+            r#"{"kind": "muon_eq", "clip": 0.5}"#,
+            r#"{"kind": "freon", "c": 1.5}"#,
+            r#"{"kind": "freon", "c": [3, 2]}"#,
+            r#"{"kind": "freon", "c": 0.123456789, "method": "rational"}"#,
+            r#"{"kind": "kaon", "steps": 0}"#,
+            r#"{"kind": "random_spectrum", "low": 2.0}"#,
+            r#"{"kind": "scion", "weight_decay": 0.1}"#,
+            r#"{"kind": "scion", "radius": -1.0}"#,
+            r#"{"kind": "normuon", "beta2": 1.0}"#,
+            r#"{"kind": "regularized_muon", "eps": -0.1}"#,
         ] {
             let config: OptimizerConfig = serde_json::from_str(text).unwrap();
             assert!(config.validate().is_err(), "{text}");

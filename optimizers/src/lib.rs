@@ -84,10 +84,13 @@
 //! `W ← (1 - lr wd) W - lr U`.
 
 mod config;
+pub mod contract;
 pub mod direction;
+pub mod inspect;
 pub mod layerwise;
 pub mod matrix;
 mod names;
+mod random;
 pub mod schedule;
 pub mod step;
 pub mod tensor_file;
@@ -99,4 +102,5 @@ pub use layerwise::{
     first_non_finite,
 };
 pub use names::nearest;
+pub use random::splitmix64;
 pub use schedule::Schedule;

@@ -38,6 +38,7 @@ pub struct Layerwise {
     hints: Vec<RoleHint>,
     assignments: Vec<RoleHint>,
     clip: Option<f64>,
+    qk_clip: Option<f64>,
 }
 
 /// Where the first rules come from.
@@ -50,7 +51,7 @@ enum Base {
 impl Layerwise {
     /// No rules at all: every parameter needs one of your own. No clipping.
     pub fn new() -> Self {
-        Self { base: Base::Nothing, lr: 1e-3, rules: vec![], hints: vec![], assignments: vec![], clip: None }
+        Self { base: Base::Nothing, lr: 1e-3, rules: vec![], hints: vec![], assignments: vec![], clip: None, qk_clip: None }
     }
 
     /// Muon for hidden matrices (lr 0.02), AdamW (lr 1e-3) for the rest; clips the global norm at 1.
@@ -66,6 +67,41 @@ impl Layerwise {
     /// Momentum SGD (lr 0.03) for everything; clips the global norm at 1.
     pub fn sgd() -> Self {
         Self::of_stack("sgd")
+    }
+
+    /// MuonEq for hidden matrices (lr 0.01), AdamW (lr 1e-3) for the rest; clips the global norm at 1.
+    pub fn muon_eq() -> Self {
+        Self::of_stack("muon_eq")
+    }
+
+    /// Freon for hidden matrices (lr 0.02), AdamW (lr 1e-3) for the rest; clips the global norm at 1.
+    pub fn freon() -> Self {
+        Self::of_stack("freon")
+    }
+
+    /// Kaon for hidden matrices (lr 0.03), AdamW (lr 1e-3) for the rest; clips the global norm at 1.
+    pub fn kaon() -> Self {
+        Self::of_stack("kaon")
+    }
+
+    /// Every role by a rule that has its symmetry (arXiv 2605.18106); see
+    /// [`LayerwiseConfig::STACKS`]. Attention heads, gate, up, down, head and router have to be known:
+    /// by a model's [`Roles`], or by assignments.
+    pub fn symmetric() -> Self {
+        Self::of_stack("symmetric")
+    }
+
+    /// Scion's norm balls for every matrix, AdamW for gains and biases; clips the global norm at 1.
+    pub fn scion() -> Self {
+        Self::of_stack("scion")
+    }
+
+    /// A ready-made stack by its name.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn stack(name: &str) -> Result<Self, LayerwiseError> {
+        Ok(Self::with_base(LayerwiseConfig::stack(name)?))
     }
 
     fn of_stack(name: &str) -> Self {
@@ -115,6 +151,13 @@ impl Layerwise {
     pub fn clip(self, threshold: impl Into<Option<f64>>) -> Self {
         let threshold = threshold.into();
         self.set(|builder| builder.clip = threshold)
+    }
+
+    /// Threshold of [`LayerwiseOptimizer::clip_heads`]; off (`None`) by default, and with reason: see
+    /// [`clip_heads`](super::clip_heads).
+    pub fn qk_clip(self, threshold: impl Into<Option<f64>>) -> Self {
+        let threshold = threshold.into();
+        self.set(|builder| builder.qk_clip = threshold)
     }
 
     /// Gives a role to the parameters that a glob or `/regex/` matches, whatever was inferred.
@@ -193,7 +236,7 @@ impl Layerwise {
             .zip(optimizers)
             .map(|(entry, optimizer)| (entry.path.clone(), Entry::new(optimizer, entry.lr, entry.shape.len())))
             .collect();
-        Ok(LayerwiseOptimizer::new(plan, entries, self.clip))
+        Ok(LayerwiseOptimizer::new(plan, entries, self.clip, self.qk_clip))
     }
 
     /// The same plan as plain Burn objects, for Burn's `Learner` or a training loop of your own.

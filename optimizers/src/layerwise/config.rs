@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{LayerwiseError, Role, Rule};
+use super::{LayerwiseError, Rule, stack};
 use crate::config::{OptimizerConfig, check_keys};
-use crate::direction::{AdamWConfig, MuonConfig, SgdConfig};
-use crate::names::unknown;
+use crate::direction::AdamWConfig;
 
 /// A ready-made stack, its settings, and rules that change parts of it.
 ///
@@ -29,9 +28,9 @@ use crate::names::unknown;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerwiseConfig {
-    /// `muon` (matrices of the blocks by Muon, the rest by AdamW), `adamw` or `sgd` (everything by one kind).
+    /// One of [`LayerwiseConfig::STACKS`]; any optimizer kind is one.
     pub stack: String,
-    /// Learning rate of the main rule: the matrices under `muon`, everything under the others.
+    /// Learning rate of the main rule: the matrices of the blocks; everything under `adamw` and `sgd`.
     pub lr: f64,
     /// Decoupled weight decay of the main rule. No stack decays gains and biases.
     pub weight_decay: f64,
@@ -42,6 +41,9 @@ pub struct LayerwiseConfig {
     pub matrix: Map<String, Value>,
     /// AdamW beside a matrix rule: embeddings, head, router, gains and biases.
     pub adamw: AdamWPart,
+    /// Learning rates of the unit-norm rules at the edges; only `symmetric` has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgesPart>,
     /// Rules over those of the stack, later ones win: `{ match = "glob" | role = "name", kind = …, lr = … }`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rule: Vec<Map<String, Value>>,
@@ -70,40 +72,50 @@ impl Default for AdamWPart {
     }
 }
 
+/// Learning rates of the unit-norm rules of `symmetric`: the distance that every unit moves in a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgesPart {
+    /// Embeddings, tied ones too.
+    pub embedding_lr: f64,
+    /// Untied head.
+    pub head_lr: f64,
+    /// Router.
+    pub router_lr: f64,
+}
+
+impl Default for EdgesPart {
+    /// 0.05, 0.01, 7.5e-4
+    fn default() -> Self {
+        Self { embedding_lr: 0.05, head_lr: 0.01, router_lr: 7.5e-4 }
+    }
+}
+
 impl LayerwiseConfig {
     /// Every ready-made stack.
-    pub const STACKS: &'static [&'static str] = &["muon", "adamw", "sgd"];
+    pub const STACKS: &'static [&'static str] = &stack::NAMES;
 
-    /// The defaults of a stack: lr 0.02 (muon), 1e-3 (adamw), 0.03 (sgd); clipping at 1.
+    /// The defaults of a stack; all clip the global norm at 1.
     ///
     /// # Errors
     /// If there is no stack of that name.
     pub fn stack(name: &str) -> Result<Self, LayerwiseError> {
-        let (lr, weight_decay) = match name {
-            "muon" => (0.02, 0.01),
-            "adamw" => (1e-3, 0.1),
-            "sgd" => (0.03, 0.0),
-            _ => return Err(LayerwiseError::Stack(unknown("stack", name, Self::STACKS))),
-        };
+        let stack = stack::find(name)?;
         Ok(Self {
-            stack: name.to_string(),
-            lr,
-            weight_decay,
+            stack: stack.name.to_string(),
+            lr: stack.lr,
+            weight_decay: stack.weight_decay,
             clip: Some(1.0),
             matrix: Map::new(),
             adamw: AdamWPart::default(),
+            edges: (stack.name == "symmetric").then(EdgesPart::default),
             rule: Vec::new(),
         })
     }
 
-    /// What a stack is, in one line.
+    /// What a stack is, in one line; empty for a name that is none.
     pub fn describe_stack(name: &str) -> &'static str {
-        match name {
-            "muon" => "Muon for the matrices inside the blocks, AdamW for embeddings, head, gains and biases",
-            "adamw" => "AdamW for everything, no decay on gains and biases",
-            "sgd" => "momentum SGD for everything, no decay on gains and biases",
-            _ => "",
-        }
+        stack::find(name).map_or("", |stack| stack.about)
     }
 
     /// Reads a TOML table; keys that are left out take the defaults of the stack.
@@ -119,9 +131,9 @@ impl LayerwiseConfig {
         check_keys(&given, &valid, "optimizer")?;
         for (key, value) in given {
             match (merged.get_mut(&key), value) {
-                (Some(Value::Object(part)), Value::Object(new)) if key == "adamw" => {
+                (Some(Value::Object(part)), Value::Object(new)) if key == "adamw" || key == "edges" => {
                     let valid: Vec<&str> = part.keys().map(String::as_str).collect();
-                    check_keys(&new, &valid, "optimizer.adamw")?;
+                    check_keys(&new, &valid, &format!("optimizer.{key}"))?;
                     part.extend(new);
                 }
                 (_, value) => {
@@ -142,55 +154,33 @@ impl LayerwiseConfig {
     /// The rules of the stack, then the user's, in order of rising precedence.
     pub(crate) fn rules(&self) -> Result<Vec<Rule>, LayerwiseError> {
         self.check_rates()?;
-        let main = self.main_rule()?;
-        let no_decay = Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]);
-        let mut rules = Vec::new();
-        if main.is_matrix_rule() {
-            let adamw = OptimizerConfig::AdamW(self.adamw(self.adamw.weight_decay));
-            let vectors = OptimizerConfig::AdamW(self.adamw(0.0));
-            rules.push(Rule::roles(Role::MATRICES, main));
-            rules.push(Rule::roles(Role::EDGES, adamw).with_lr(self.adamw.lr));
-            rules.push(Rule::roles(Role::VECTORS, vectors).with_lr(self.adamw.lr));
-        } else {
-            let vectors = main.merge(&no_decay)?;
-            rules.push(Rule::roles([Role::MATRICES.as_slice(), Role::EDGES.as_slice()].concat(), main));
-            rules.push(Rule::roles(Role::VECTORS, vectors));
-        }
-        let mut rules: Vec<Rule> = rules.into_iter().map(Rule::optional).collect();
+        let mut rules = stack::rules(self)?;
         for (i, table) in self.rule.iter().enumerate() {
             rules.push(Rule::from_table(table, i + 1)?);
         }
         Ok(rules)
     }
 
-    /// The configuration of the main rule.
-    fn main_rule(&self) -> Result<OptimizerConfig, LayerwiseError> {
-        let wd = self.weight_decay;
-        let base = match self.stack.as_str() {
-            "muon" => OptimizerConfig::Muon(MuonConfig::new().with_weight_decay(wd)),
-            "adamw" => OptimizerConfig::AdamW(self.adamw(wd)),
-            "sgd" => OptimizerConfig::Sgd(SgdConfig::new().with_weight_decay(wd)),
-            name => return Err(LayerwiseError::Stack(unknown("stack", name, Self::STACKS))),
-        };
-        let merged = base.merge(&self.matrix)?;
-        if merged.kind() != base.kind() {
-            let message = "optimizer.matrix cannot change the kind; choose another stack or add a rule";
-            return Err(LayerwiseError::Stack(message.into()));
-        }
-        Ok(merged)
-    }
-
-    fn adamw(&self, weight_decay: f64) -> AdamWConfig {
+    /// AdamW with the betas and the eps of the `adamw` part.
+    pub(super) fn adamw_rule(&self, weight_decay: f64) -> OptimizerConfig {
         let AdamWPart { beta1, beta2, eps, .. } = self.adamw;
-        AdamWConfig { beta1, beta2, eps, weight_decay, cautious: false }
+        AdamWConfig { beta1, beta2, eps, weight_decay, cautious: false }.into()
     }
 
     fn check_rates(&self) -> Result<(), LayerwiseError> {
         let fail = |key: &str, value: f64| {
             LayerwiseError::Stack(format!("optimizer.{key} must be a number of at least 0, got {value}"))
         };
-        let clip = self.clip.unwrap_or(0.0);
-        for (key, value) in [("lr", self.lr), ("adamw.lr", self.adamw.lr), ("clip", clip)] {
+        let edges = self.edges.clone().unwrap_or_default();
+        let rates = [
+            ("lr", self.lr),
+            ("adamw.lr", self.adamw.lr),
+            ("clip", self.clip.unwrap_or(0.0)),
+            ("edges.embedding_lr", edges.embedding_lr),
+            ("edges.head_lr", edges.head_lr),
+            ("edges.router_lr", edges.router_lr),
+        ];
+        for (key, value) in rates {
             if !(value >= 0.0 && value.is_finite()) {
                 return Err(fail(key, value));
             }

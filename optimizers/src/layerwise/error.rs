@@ -94,6 +94,9 @@ pub enum LayerwiseError {
     /// A model without parameters.
     #[error("the model has no float parameters")]
     NoParameters,
+    /// Logits that do not fit the model.
+    #[error("QK-clip: {0}")]
+    QkClip(String),
     /// A record of other parameters or other optimizers.
     #[error("the optimizer record does not fit this plan: {0}")]
     Record(String),

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
 
-use super::{AnyOptimizer, LayerwiseError, LayerwiseRecord, Plan, gradients};
+use super::{AnyOptimizer, HeadLogits, LayerwiseError, LayerwiseRecord, Plan, gradients};
 
 /// One parameter's optimizer, learning rate and state.
 #[derive(Clone)]
@@ -32,11 +32,17 @@ pub struct LayerwiseOptimizer {
     plan: Plan,
     entries: BTreeMap<String, Entry>,
     clip: Option<f64>,
+    qk_clip: Option<f64>,
 }
 
 impl LayerwiseOptimizer {
-    pub(crate) fn new(plan: Plan, entries: BTreeMap<String, Entry>, clip: Option<f64>) -> Self {
-        Self { plan, entries, clip }
+    pub(crate) fn new(
+        plan: Plan,
+        entries: BTreeMap<String, Entry>,
+        clip: Option<f64>,
+        qk_clip: Option<f64>,
+    ) -> Self {
+        Self { plan, entries, clip, qk_clip }
     }
 
     /// Which parameter gets which rule; print it.
@@ -70,6 +76,18 @@ impl LayerwiseOptimizer {
     /// The update alone, without clipping; see [`LayerwiseOptimizer::step`].
     pub fn apply<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
         module.map(&mut Update { entries: &mut self.entries, path: Vec::new(), grads, factor })
+    }
+
+    /// After a step: cuts back the attention heads whose logits were above the threshold of
+    /// [`Layerwise::qk_clip`](crate::Layerwise::qk_clip), and says how many. Without a threshold nothing changes.
+    ///
+    /// # Errors
+    /// As [`clip_heads`](super::clip_heads).
+    pub fn clip_heads<M: Module>(&self, module: M, logits: &[HeadLogits]) -> Result<(M, usize), LayerwiseError> {
+        match self.qk_clip {
+            Some(threshold) => super::clip_heads(module, logits, threshold),
+            None => Ok((module, 0)),
+        }
     }
 
     /// All states, with the names of their parameters.
@@ -167,25 +185,28 @@ impl ModuleMapper for Update<'_> {
                 "parameter \"{path}\" is not in the plan: the model changed after the optimizer was built; build it again"
             );
         };
-        // What `Tensor::from_inner` forgets has to be put back.
-        let (require_grad, checkpointing) = (tensor.is_require_grad(), tensor.gradient_checkpointing_strategy());
         let device = grad.device();
         let state = entry.state.take().map(|state| entry.optimizer.to_device_dyn(state, &device));
-        let (updated, state) = entry.optimizer.step_dyn(
-            D,
-            self.factor * entry.lr,
-            tensor.inner().into_bridge(),
-            grad.into_bridge(),
-            state,
-        );
-        entry.state = state;
-        let mut updated = Tensor::<D>::from_inner(Tensor::from_bridge(updated));
-        if let Some(strategy) = checkpointing {
-            updated = updated.with_gradient_checkpointing_strategy(strategy);
-        }
-        if require_grad {
-            updated = updated.require_grad();
-        }
+        let (lr, grad) = (self.factor * entry.lr, grad.into_bridge());
+        let updated = map_outside_graph(tensor, |tensor| {
+            let (updated, state) = entry.optimizer.step_dyn(D, lr, tensor.into_bridge(), grad, state);
+            entry.state = state;
+            Tensor::from_bridge(updated)
+        });
         Param::from_mapped_value(id, updated, mapper)
     }
+}
+
+/// Changes a parameter's values outside the autodiff graph; it stays a parameter.
+pub(crate) fn map_outside_graph<const D: usize>(
+    tensor: Tensor<D>,
+    f: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    // What `Tensor::from_inner` forgets has to be put back.
+    let (require_grad, checkpointing) = (tensor.is_require_grad(), tensor.gradient_checkpointing_strategy());
+    let mut updated = Tensor::<D>::from_inner(f(tensor.inner()));
+    if let Some(strategy) = checkpointing {
+        updated = updated.with_gradient_checkpointing_strategy(strategy);
+    }
+    if require_grad { updated.require_grad() } else { updated }
 }

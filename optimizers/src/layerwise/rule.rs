@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::{AnyOptimizer, LayerwiseError, Pattern, Role};
 use crate::config::OptimizerConfig;
-use crate::direction::{AdamWConfig, Direction, MuonConfig, SgdConfig};
-use crate::matrix::{Blocks, Layout};
+use crate::direction::StatefulDirection;
+use crate::matrix::{Axis, Blocks, Layout};
 use crate::names::unknown;
 use crate::step::MatrixOptimizer;
 
@@ -34,31 +34,13 @@ impl From<OptimizerConfig> for RuleOptimizer {
     }
 }
 
-impl From<MuonConfig> for RuleOptimizer {
-    fn from(config: MuonConfig) -> Self {
-        Self::Config(OptimizerConfig::Muon(config))
-    }
-}
-
-impl From<AdamWConfig> for RuleOptimizer {
-    fn from(config: AdamWConfig) -> Self {
-        Self::Config(OptimizerConfig::AdamW(config))
-    }
-}
-
-impl From<SgdConfig> for RuleOptimizer {
-    fn from(config: SgdConfig) -> Self {
-        Self::Config(OptimizerConfig::Sgd(config))
-    }
-}
-
 impl From<AnyOptimizer> for RuleOptimizer {
     fn from(optimizer: AnyOptimizer) -> Self {
         Self::Custom(optimizer)
     }
 }
 
-impl<R: Direction> From<MatrixOptimizer<R>> for RuleOptimizer {
+impl<R: StatefulDirection> From<MatrixOptimizer<R>> for RuleOptimizer {
     fn from(optimizer: MatrixOptimizer<R>) -> Self {
         Self::Custom(AnyOptimizer::new(optimizer))
     }
@@ -71,6 +53,29 @@ pub(crate) enum Select {
     Path(Pattern),
 }
 
+/// How a rule cuts matrices into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockChoice {
+    /// The same blocks for every parameter.
+    Fixed(Blocks),
+    /// One block per attention head, where the role has heads: along the output axis of query, key and
+    /// value, along the input axis of the output projection. Matrices without heads stay whole.
+    Heads,
+}
+
+impl BlockChoice {
+    /// The blocks of a parameter with this role and number of heads.
+    pub(crate) fn blocks(self, role: Option<Role>, heads: Option<usize>) -> Option<Blocks> {
+        match self {
+            BlockChoice::Fixed(blocks) => Some(blocks),
+            BlockChoice::Heads => {
+                let axis = if role == Some(Role::AttentionOutput) { Axis::Input } else { Axis::Output };
+                heads.map(|count| Blocks { axis, count })
+            }
+        }
+    }
+}
+
 /// One rule of a plan. Of all rules that match a parameter the last one wins.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -78,7 +83,7 @@ pub struct Rule {
     pub(crate) optimizer: RuleOptimizer,
     pub(crate) lr: Option<f64>,
     pub(crate) layout: Option<Layout>,
-    pub(crate) blocks: Option<Blocks>,
+    pub(crate) blocks: Option<BlockChoice>,
     /// A rule somebody wrote must win somewhere; one that a stack brings along need not.
     pub(crate) required: bool,
 }
@@ -115,7 +120,13 @@ impl Rule {
 
     /// Cuts every matrix into parts with an update of their own.
     pub fn with_blocks(mut self, blocks: Blocks) -> Self {
-        self.blocks = Some(blocks);
+        self.blocks = Some(BlockChoice::Fixed(blocks));
+        self
+    }
+
+    /// Gives every attention head an update of its own, see [`BlockChoice::Heads`].
+    pub fn per_head(mut self) -> Self {
+        self.blocks = Some(BlockChoice::Heads);
         self
     }
 
@@ -155,7 +166,15 @@ impl Rule {
         };
         let lr = take(&mut table, "lr").map_err(fail)?;
         let layout = take(&mut table, "layout").map_err(fail)?;
-        let blocks = take(&mut table, "blocks").map_err(fail)?;
+        let blocks = match table.remove("blocks") {
+            Some(Value::String(word)) if word == "heads" => Some(BlockChoice::Heads),
+            Some(value) => {
+                let blocks = serde_json::from_value(value);
+                let advice = "must be \"heads\" or { axis = \"output\" | \"input\", count = … }";
+                Some(BlockChoice::Fixed(blocks.map_err(|error| fail(format!("blocks {advice}: {error}")))?))
+            }
+            None => None,
+        };
         let config = OptimizerConfig::try_from(table).map_err(|error| fail(error.to_string()))?;
         Ok(Self { lr, layout, blocks, ..Self::new(select, config.into()) })
     }

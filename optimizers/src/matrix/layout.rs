@@ -29,6 +29,24 @@ pub enum Axis {
     Input,
 }
 
+impl Axis {
+    /// The axis that this one is not.
+    pub fn other(self) -> Self {
+        match self {
+            Axis::Output => Axis::Input,
+            Axis::Input => Axis::Output,
+        }
+    }
+
+    /// `output` or `input`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Axis::Output => "output",
+            Axis::Input => "input",
+        }
+    }
+}
+
 /// Cuts a matrix into equal contiguous parts that are processed on their own (heads, fused projections).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -162,11 +180,7 @@ impl Placement {
         };
         let size = [a, b][self.layout.position(axis)];
         if count == 0 || size % count != 0 {
-            let axis = match axis {
-                Axis::Output => "output",
-                Axis::Input => "input",
-            };
-            return Err(LayoutError::Blocks { count, size, axis, shape: shape.to_vec() });
+            return Err(LayoutError::Blocks { count, size, axis: axis.name(), shape: shape.to_vec() });
         }
         Ok(())
     }

@@ -1,9 +1,18 @@
 //! Functions of one matrix or a stack of them. Nothing here knows what an optimizer is.
 
+mod exact;
 mod layout;
 mod norms;
+mod one_sided;
 mod polar;
+mod rational;
 
+pub use exact::map_singular_values;
 pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};
-pub use norms::frobenius_norm;
+pub(crate) use norms::divide_or_zero;
+pub use norms::{EpsMode, center, frobenius_norm, inner_product, normalize_units, unit_sums};
+pub use one_sided::OneSided;
+pub(crate) use one_sided::identity_like;
 pub use polar::{NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT, Polar, polar_polynomial, polar_svd, scalar_map};
+pub(crate) use rational::rational_power;
+pub use rational::{RationalStep, rational_schedule};

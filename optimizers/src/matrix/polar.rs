@@ -16,11 +16,11 @@
 //! | `polynomial` | as given | |
 //! | `svd` | exactly 1 | |
 
-use burn::linalg::svd;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::exact::map_singular_values;
 use super::norms::frobenius_norm;
 use crate::config::{ConfigError, check_keys, take_tag};
 
@@ -86,8 +86,7 @@ impl TryFrom<Map<String, Value>> for Polar {
     type Error = ConfigError;
 
     fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
-        let methods = ["newton_schulz", "polar_express", "polynomial", "svd"];
-        let method = take_tag(&mut map, "method", "polar method", &methods)?;
+        let method = take_tag(&mut map, "method", "polar method", &Self::METHODS)?;
         let polar = match method.as_str() {
             "newton_schulz" => {
                 check_keys(&map, &["steps", "eps"], &method)?;
@@ -115,7 +114,7 @@ impl TryFrom<Map<String, Value>> for Polar {
 }
 
 /// The value of a key, or its default; a required key has none.
-fn key<T: serde::de::DeserializeOwned>(
+pub(super) fn key<T: serde::de::DeserializeOwned>(
     map: &Map<String, Value>,
     name: &str,
     default: Option<T>,
@@ -129,6 +128,9 @@ fn key<T: serde::de::DeserializeOwned>(
 }
 
 impl Polar {
+    /// The names of the methods.
+    pub const METHODS: [&'static str; 4] = ["newton_schulz", "polar_express", "polynomial", "svd"];
+
     /// Polar factor of every matrix of a stack `[batch, a, b]`, in either orientation.
     ///
     /// A zero matrix gives zero, also with `eps` 0. The input is not modified.
@@ -259,21 +261,15 @@ fn polynomial_of_gram(gram: Tensor<3>, b: f64, c: f64) -> Tensor<3> {
     gram.clone().matmul(gram.clone()) * c + gram * b
 }
 
-/// Upper bound of the QR sweeps per singular value; typical matrices need two or three.
-const SVD_SWEEPS: usize = 100;
-
 /// Exact polar factor `Σ u_i v_iᵀ` over the singular values above `rcond` times the largest; the others give 0.
 ///
-/// The decomposition is a host round trip in the precision of the tensor. A stack with a NaN or an
+/// The decomposition is a host round trip in the precision of the tensor. A matrix with a NaN or an
 /// infinity has no decomposition and gives NaN.
 pub fn polar_svd(stack: Tensor<3>, rcond: f64) -> Tensor<3> {
-    if !stack.clone().is_finite().all().into_scalar::<bool>() {
-        return stack.full_like(f64::NAN);
-    }
-    let (u, s, vt) = svd::<3, 2>(stack, SVD_SWEEPS);
-    let cut_off = s.clone().max_dim(1) * rcond;
-    let kept = s.clone().greater(cut_off).float().cast(s.dtype());
-    (u * kept.unsqueeze_dim(1)).matmul(vt)
+    map_singular_values(stack, |_, s| {
+        let cut_off = rcond * s.first().copied().unwrap_or(0.0);
+        s.iter().map(|s| f64::from(u8::from(*s > cut_off))).collect()
+    })
 }
 
 #[cfg(test)]

@@ -4,17 +4,17 @@ use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
 use super::{Decay, Momentum, Scale, State, in_working_precision};
-use crate::direction::Direction;
+use crate::direction::{StatefulDirection, StepInfo};
 use crate::matrix::Placement;
 
-/// A [`Direction`] with momentum, shape scale, weight decay and placement: a `burn::optim::Optimizer`
+/// A [`Direction`](crate::direction::Direction) with momentum, shape scale, weight decay and placement: a `burn::optim::Optimizer`
 /// on matrices `[d_in, d_out]` and stacks `[E, d_in, d_out]`.
 ///
 /// # Panics
 /// The step panics on a parameter that is no matrix; [`Layerwise`](crate::Layerwise) finds that out
 /// before training and says which parameter it is.
 #[derive(Clone, Debug)]
-pub struct MatrixOptimizer<R: Direction> {
+pub struct MatrixOptimizer<R: StatefulDirection> {
     rule: R,
     momentum: Momentum,
     scale: Scale,
@@ -22,7 +22,7 @@ pub struct MatrixOptimizer<R: Direction> {
     placement: Placement,
 }
 
-impl<R: Direction> MatrixOptimizer<R> {
+impl<R: StatefulDirection> MatrixOptimizer<R> {
     /// Momentum 0.95 (average), no scale, no decay, stored `[d_in, d_out]` in one piece.
     pub fn new(rule: R) -> Self {
         Self {
@@ -63,17 +63,23 @@ impl<R: Direction> MatrixOptimizer<R> {
         self.clone().into()
     }
 
-    /// `scale · direction` in the parameter's own shape.
-    fn scaled_direction<const D: usize>(&self, momentum: Tensor<D>) -> Tensor<D> {
+    /// `scale · direction` in the parameter's own shape, and the rule's memory.
+    fn scaled_direction<const D: usize>(
+        &self,
+        momentum: Tensor<D>,
+        at: StepInfo,
+        memory: Option<Tensor<3>>,
+    ) -> (Tensor<D>, Option<Tensor<3>>) {
         let shape = momentum.dims();
         let matrix = self.placement.split(momentum);
         let factor = self.scale.factor(matrix.outputs(), matrix.inputs());
-        let direction = self.placement.join(self.rule.direction(matrix), shape);
-        if factor == 1.0 { direction } else { direction * factor }
+        let (direction, memory) = self.rule.advance(matrix, at, memory);
+        let direction = self.placement.join(direction, shape);
+        (if factor == 1.0 { direction } else { direction * factor }, memory)
     }
 }
 
-impl<R: Direction> Optimizer for MatrixOptimizer<R> {
+impl<R: StatefulDirection> Optimizer for MatrixOptimizer<R> {
     type State<const D: usize> = State<D>;
 
     fn step<const D: usize>(
@@ -84,9 +90,11 @@ impl<R: Direction> Optimizer for MatrixOptimizer<R> {
         state: Option<State<D>>,
     ) -> (Tensor<D>, Option<State<D>>) {
         in_working_precision(tensor, grad, |tensor, grad| {
+            let memory = state.as_ref().and_then(|state| state.memory.clone());
             let (momentum, state) = self.momentum.advance(grad, state);
-            let update = self.scaled_direction(momentum);
-            (self.decay.update(tensor, update, lr), Some(state))
+            let at = StepInfo { number: state.step, lr };
+            let (update, memory) = self.scaled_direction(momentum, at, memory);
+            (self.decay.update(tensor, update, lr), Some(State { memory, ..state }))
         })
     }
 

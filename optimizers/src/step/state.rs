@@ -4,7 +4,7 @@
 //! dtype, so f64 and half-precision runs could not resume.
 
 use burn::optim::{RecordState, StateSink, StateSource};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use super::MomentumForm;
 
@@ -19,18 +19,25 @@ pub struct State<const D: usize> {
     pub momentum: Option<Tensor<D>>,
     /// Second moment, shaped and stored like the parameter.
     pub second_moment: Option<Tensor<D>>,
+    /// What a [`StatefulDirection`](crate::direction::StatefulDirection) remembers, as a stack of matrices.
+    pub memory: Option<Tensor<3>>,
 }
 
 const STEP: &str = "step";
 const FORM: &str = "form";
 const MOMENTUM: &str = "momentum";
 const SECOND_MOMENT: &str = "second_moment";
+const MEMORY: &str = "memory";
 
 impl<const D: usize> State<D> {
     /// The same state on another device.
     pub fn to_device(self, device: &Device) -> Self {
-        let moved = |tensor: Option<Tensor<D>>| tensor.map(|tensor| tensor.to_device(device));
-        Self { momentum: moved(self.momentum), second_moment: moved(self.second_moment), ..self }
+        Self {
+            momentum: self.momentum.map(|tensor| tensor.to_device(device)),
+            second_moment: self.second_moment.map(|tensor| tensor.to_device(device)),
+            memory: self.memory.map(|tensor| tensor.to_device(device)),
+            ..self
+        }
     }
 }
 
@@ -38,9 +45,14 @@ impl<const D: usize> RecordState for State<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
         out.push_scalar(prefix, STEP, self.step.into());
         out.push_scalar(prefix, FORM, (self.form as u64).into());
-        for (name, tensor) in [(MOMENTUM, &self.momentum), (SECOND_MOMENT, &self.second_moment)] {
-            if let Some(tensor) = tensor {
-                out.push_tensor(prefix, name, tensor.to_data());
+        let tensors = [
+            (MOMENTUM, self.momentum.as_ref().map(Tensor::to_data)),
+            (SECOND_MOMENT, self.second_moment.as_ref().map(Tensor::to_data)),
+            (MEMORY, self.memory.as_ref().map(Tensor::to_data)),
+        ];
+        for (name, data) in tensors {
+            if let Some(data) = data {
+                out.push_tensor(prefix, name, data);
             }
         }
     }
@@ -53,23 +65,29 @@ impl<const D: usize> RecordState for State<D> {
             2 => MomentumForm::EmaDebiased,
             _ => return None,
         };
-        let load = |data: TensorData| {
-            let dtype = data.dtype();
-            (data.rank() == D).then(|| Tensor::from_data(data, (device, dtype)))
-        };
-        let momentum = src.take_tensor(prefix, MOMENTUM);
-        let second_moment = src.take_tensor(prefix, SECOND_MOMENT);
         Some(Self {
             step,
             form,
-            momentum: match momentum {
-                Some(data) => Some(load(data)?),
-                None => None,
-            },
-            second_moment: match second_moment {
-                Some(data) => Some(load(data)?),
-                None => None,
-            },
+            momentum: take(prefix, MOMENTUM, src, device).ok()?,
+            second_moment: take(prefix, SECOND_MOMENT, src, device).ok()?,
+            memory: take(prefix, MEMORY, src, device).ok()?,
         })
     }
+}
+
+/// A tensor of the record does not have the rank it must have.
+struct WrongRank;
+
+/// The tensor of a name in its own dtype, if the record has it.
+fn take<const D: usize>(
+    prefix: &str,
+    name: &str,
+    src: &mut StateSource,
+    device: &Device,
+) -> Result<Option<Tensor<D>>, WrongRank> {
+    let Some(data) = src.take_tensor(prefix, name) else {
+        return Ok(None);
+    };
+    let dtype = data.dtype();
+    if data.rank() == D { Ok(Some(Tensor::from_data(data, (device, dtype)))) } else { Err(WrongRank) }
 }

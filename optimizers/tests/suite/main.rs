@@ -1,7 +1,9 @@
 //! What the crate promises, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
 
+mod contract;
 mod model;
 mod properties;
 mod resume;
 mod rules;
+mod symmetry;
 mod vector_files;

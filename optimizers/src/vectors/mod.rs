@@ -2,7 +2,11 @@
 //!
 //! A file holds cases `{name, optimizer, layout, blocks, lr, parameter, gradients, expected,
 //! tolerance}`. A case passes if every entry after every step differs from `expected` by at most the
-//! tolerance of the dtype it was run in.
+//! tolerance of the dtype it was run in. A case without `expected` has `properties` instead.
+
+mod spectrum;
+
+pub use spectrum::SpectrumProperties;
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -15,12 +19,26 @@ use crate::step::State;
 
 /// The built-in files, by name: an independent float64 program's, and PyTorch's own.
 pub const BUILT_IN: &[(&str, &str)] = &[
-    ("sgd", include_str!("../vectors/sgd.json")),
-    ("adamw", include_str!("../vectors/adamw.json")),
-    ("muon", include_str!("../vectors/muon.json")),
-    ("torch/sgd", include_str!("../vectors/torch/sgd.json")),
-    ("torch/adamw", include_str!("../vectors/torch/adamw.json")),
-    ("torch/muon", include_str!("../vectors/torch/muon.json")),
+    ("sgd", include_str!("../../vectors/sgd.json")),
+    ("adamw", include_str!("../../vectors/adamw.json")),
+    ("muon", include_str!("../../vectors/muon.json")),
+    ("muon_eq", include_str!("../../vectors/muon_eq.json")),
+    ("normuon", include_str!("../../vectors/normuon.json")),
+    ("adamuon", include_str!("../../vectors/adamuon.json")),
+    ("regularized_muon", include_str!("../../vectors/regularized_muon.json")),
+    ("error_feedback_muon", include_str!("../../vectors/error_feedback_muon.json")),
+    ("freon", include_str!("../../vectors/freon.json")),
+    ("kaon", include_str!("../../vectors/kaon.json")),
+    ("random_spectrum", include_str!("../../vectors/random_spectrum.json")),
+    ("row_norm", include_str!("../../vectors/row_norm.json")),
+    ("spectral", include_str!("../../vectors/spectral.json")),
+    ("hybrid", include_str!("../../vectors/hybrid.json")),
+    ("ssd", include_str!("../../vectors/ssd.json")),
+    ("polar_grad", include_str!("../../vectors/polar_grad.json")),
+    ("scion", include_str!("../../vectors/scion.json")),
+    ("torch/sgd", include_str!("../../vectors/torch/sgd.json")),
+    ("torch/adamw", include_str!("../../vectors/torch/adamw.json")),
+    ("torch/muon", include_str!("../../vectors/torch/muon.json")),
 ];
 
 /// A file of reference vectors.
@@ -51,8 +69,10 @@ pub struct VectorCase {
     pub parameter: VectorParameter,
     /// One flat array per step.
     pub gradients: Vec<Vec<f64>>,
-    /// The parameter after every step, flat.
-    pub expected: Vec<Vec<f64>>,
+    /// The parameter after every step, flat; none where the rule leaves it open.
+    pub expected: Option<Vec<Vec<f64>>>,
+    /// What must hold where nothing is expected.
+    pub properties: Option<SpectrumProperties>,
     /// Largest allowed deviations.
     pub tolerance: VectorTolerance,
 }
@@ -112,6 +132,14 @@ impl CaseReport {
     pub fn passed(&self) -> bool {
         self.worst <= 1.0
     }
+
+    /// Takes the other report if it is worse.
+    fn keep_worse(&mut self, other: Self) {
+        // A NaN compares false with everything: it must win and stay.
+        if other.worst > self.worst || (other.worst.is_nan() && !self.worst.is_nan()) {
+            *self = other;
+        }
+    }
 }
 
 impl VectorFile {
@@ -153,34 +181,59 @@ impl VectorCase {
         device: &Device,
         dtype: DType,
     ) -> CaseReport {
-        let tensor = |values: &[f64]| {
-            let data = TensorData::new(values.to_vec(), shape).convert_dtype(dtype);
-            Tensor::<D>::from_data(data, (device, dtype))
-        };
         let tolerance = if dtype == DType::F64 { self.tolerance.f64_max_abs } else { self.tolerance.f32_max_abs };
-        let mut parameter = tensor(&self.parameter.data);
-        let mut state: Option<State<D>> = None;
+        let placement = Placement { layout: self.layout, blocks: self.blocks };
         let mut report = CaseReport { worst: 0.0, step: 0, entry: 0, got: 0.0, expected: 0.0 };
-        for (step, (gradient, expected)) in self.gradients.iter().zip(&self.expected).enumerate() {
-            (parameter, state) = optimizer.step(self.lr, parameter, tensor(gradient), state);
-            let got = parameter.to_data().convert_dtype(DType::F64);
-            for (entry, (got, expected)) in got.iter::<f64>().zip(expected).enumerate() {
-                let worst = (got - expected).abs() / tolerance;
-                // A NaN compares false with everything: it must win and stay.
-                if worst > report.worst || (worst.is_nan() && !report.worst.is_nan()) {
-                    report = CaseReport { worst, step: step + 1, entry, got, expected: *expected };
+        let weights = self.trajectory(optimizer, shape, device, dtype);
+        for (step, pair) in weights.windows(2).enumerate() {
+            if let Some(expected) = &self.expected {
+                let got = pair[1].to_data().convert_dtype(DType::F64);
+                for (entry, (got, expected)) in got.iter::<f64>().zip(&expected[step]).enumerate() {
+                    let worst = (got - expected).abs() / tolerance;
+                    report.keep_worse(CaseReport { worst, step: step + 1, entry, got, expected: *expected });
                 }
+            }
+            if let Some(properties) = &self.properties {
+                let update = (pair[0].clone() - pair[1].clone()) / self.lr;
+                properties.check(step, update, &placement, tolerance, &mut report);
             }
         }
         report
     }
 
+    /// The parameter before the first and after every step.
+    fn trajectory<const D: usize>(
+        &self,
+        optimizer: &ConfiguredOptimizer,
+        shape: [usize; D],
+        device: &Device,
+        dtype: DType,
+    ) -> Vec<Tensor<D>> {
+        let tensor = |values: &[f64]| {
+            let data = TensorData::new(values.to_vec(), shape).convert_dtype(dtype);
+            Tensor::<D>::from_data(data, (device, dtype))
+        };
+        let mut parameter = tensor(&self.parameter.data);
+        let mut state: Option<State<D>> = None;
+        let mut weights = vec![parameter.clone()];
+        for gradient in &self.gradients {
+            (parameter, state) = optimizer.step(self.lr, parameter, tensor(gradient), state);
+            weights.push(parameter.clone());
+        }
+        weights
+    }
+
     fn check(&self) -> Result<(), VectorError> {
         let count: usize = self.parameter.shape.iter().product();
-        let arrays = self.gradients.iter().chain(&self.expected).chain([&self.parameter.data]);
-        if self.gradients.is_empty() || self.gradients.len() != self.expected.len() {
+        let momentum = self.properties.as_ref().map(|properties| &properties.momentum);
+        let wanted: Vec<&Vec<Vec<f64>>> = self.expected.iter().chain(momentum).collect();
+        if wanted.is_empty() {
+            return Err(self.fault("there must be either expected values or properties"));
+        }
+        if self.gradients.is_empty() || wanted.iter().any(|steps| steps.len() != self.gradients.len()) {
             return Err(self.fault("there must be as many expected arrays as gradients, and at least one"));
         }
+        let arrays = wanted.into_iter().flatten().chain(&self.gradients).chain([&self.parameter.data]);
         if arrays.into_iter().any(|array| array.len() != count) {
             return Err(self.fault("an array does not have as many entries as the shape"));
         }

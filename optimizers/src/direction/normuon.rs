@@ -1,0 +1,125 @@
+//! NorMuon (arXiv 2510.05491): every unit of Muon's update gets a step size of its own.
+//!
+//! ```text
+//! O = polar(d),   v_i ← β₂ v_i + (1-β₂) mean_j O_ij²   (one number per unit, no bias correction)
+//! O'_ij = O_ij / (√v_i + eps)
+//! frobenius (authors' code):  U = scale · O' ‖O‖_F / (‖O'‖_F + eps)
+//! rms (paper):                U = 0.2 √(mn) O' / (‖O'‖_F + eps)                (no scale)
+//! ```
+//!
+//! **Singular values**: about 1, changed by as much as the units of O differ in norm. On square and
+//! wide matrices the output units of O have nearly equal norms already, so the rule is nearly Muon;
+//! on tall ones (up projections) it differs.
+//!
+//! **When**: as Muon. Cost over Muon: 5 mn, and one number per unit of state.
+//!
+//! **Claimed** (paper, 1.1B parameters): 11 % more efficient than Muon, 22 % than Adam. Independent
+//! runs at 124M found 0.0016 nats.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{StatefulDirection, StepInfo};
+use crate::config::{ConfigError, Description, MatrixSettings, in_range, is_factor, matrix_settings, settings};
+use crate::matrix::{Axis, Matrix, Polar, divide_or_zero, frobenius_norm, unit_sums};
+use crate::step::Scale;
+
+/// The size that the update gets after its units were scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rescale {
+    /// The Frobenius norm it had before, then the shape scale: the authors' code.
+    #[default]
+    Frobenius,
+    /// Root mean square entry 0.2, without the shape scale: the paper.
+    Rms,
+}
+
+matrix_settings! {
+    /// Settings of [`NorMuon`].
+    pub struct NorMuonConfig => NorMuon {
+        momentum: 0.95, Ema, nesterov: true, scale: Original;
+        /// Decay of the units' second moment, in [0, 1).
+        beta2, with_beta2: f64 = 0.95;
+        /// Added to the root of the second moment, and to norms; at least 0.
+        eps, with_eps: f64 = 1e-10;
+        /// The axis along which units are.
+        axis, with_axis: Axis = Axis::Output;
+        /// The size of the update.
+        rescale, with_rescale: Rescale = Rescale::Frobenius;
+        /// How the momentum is orthogonalised.
+        polar, with_polar: Polar = Polar::default();
+    }
+}
+
+impl MatrixSettings for NorMuonConfig {
+    type Rule = NorMuon;
+
+    const ABOUT: Description = Description {
+        kind: "normuon",
+        formula: "O = polar(d), v_i ← β₂ v_i + (1-β₂) mean_j O_ij², U = scale · O/√v, sized as O",
+        source: "arXiv 2510.05491",
+        state: "1 buffer + 1 per unit",
+        cost: "Muon + 5 mn",
+    };
+
+    fn rule(&self) -> NorMuon {
+        NorMuon { config: self.clone() }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        is_factor("normuon.beta2", self.beta2)?;
+        in_range("normuon.eps", self.eps, 0.0..=f64::MAX)?;
+        self.polar.validate()
+    }
+
+    fn detail(&self) -> String {
+        format!("{}, {}", self.axis.name(), self.polar.label())
+    }
+
+    fn shape_scale(&self) -> Scale {
+        match self.rescale {
+            Rescale::Frobenius => self.scale,
+            Rescale::Rms => Scale::None,
+        }
+    }
+}
+
+/// The direction of NorMuon; remembers one second moment per unit.
+#[derive(Clone, Debug)]
+pub struct NorMuon {
+    config: NorMuonConfig,
+}
+
+impl StatefulDirection for NorMuon {
+    fn advance(&self, momentum: Matrix, _at: StepInfo, memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>) {
+        let NorMuonConfig { beta2, eps, axis, rescale, .. } = self.config;
+        let polar = momentum.map(|m| self.config.polar.apply(m));
+        let per_unit = match axis {
+            Axis::Output => polar.inputs(),
+            Axis::Input => polar.outputs(),
+        };
+        let fresh = unit_sums(&polar, axis) * ((1.0 - beta2) / per_unit as f64);
+        let second = match memory {
+            Some(old) => old * beta2 + fresh,
+            None => fresh,
+        };
+        let size = match rescale {
+            Rescale::Frobenius => frobenius_norm(polar.tensor().clone()),
+            Rescale::Rms => fixed_size(&polar),
+        };
+        let update = polar.map(|o| {
+            let scaled = divide_or_zero(o, second.clone().sqrt() + eps);
+            let norm = frobenius_norm(scaled.clone()) + eps;
+            divide_or_zero(scaled, norm) * size
+        });
+        (update, Some(second))
+    }
+}
+
+/// The Frobenius norm of a matrix of this shape with root mean square entry 0.2, as `[1, 1, 1]`.
+fn fixed_size(matrix: &Matrix) -> Tensor<3> {
+    let entries = (matrix.outputs() * matrix.inputs()) as f64;
+    let x = matrix.tensor();
+    Tensor::full([1, 1, 1], 0.2 * entries.sqrt(), (&x.device(), x.dtype()))
+}

@@ -1,0 +1,100 @@
+//! Random singular values (theory variant after theorem 2.5 of arXiv 2605.11181; not the paper's Kaon).
+//!
+//! ```text
+//! M = P diag(s) Qᵀ   →   U = scale · P diag(ρ) Qᵀ,   ρ_i independent, uniform on [low, high]
+//! ```
+//!
+//! **Singular values**: noise, independent of those of the momentum; directions that the momentum
+//! does not have (below 1e-5 of the largest) stay 0.
+//!
+//! **When**: as a control. If it trains nearly as well as Muon, the exact spectrum is not what
+//! matters. Cost: a host decomposition.
+//!
+//! The draws come from a counter: seed, step, position in the stack of experts and blocks, and index
+//! decide them, so a resumed run draws what the straight run would have. Parameters of the same shape
+//! that share a seed share their draws.
+
+use burn::tensor::Tensor;
+
+use super::{StatefulDirection, StepInfo};
+use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::matrix::{Matrix, map_singular_values};
+use crate::splitmix64;
+use crate::step::Scale;
+
+/// Singular values below this share of the largest count as 0.
+const NOISE: f64 = 1e-5;
+
+matrix_settings! {
+    /// Settings of [`RandomSpectrum`].
+    pub struct RandomSpectrumConfig => RandomSpectrum {
+        momentum: 0.95, Ema, nesterov: false, scale: None;
+        /// Smallest singular value, at least 0.
+        low, with_low: f64 = 0.5;
+        /// Largest singular value, at least `low`.
+        high, with_high: f64 = 1.5;
+        /// Seed of the draws.
+        seed, with_seed: u64 = 0;
+    }
+}
+
+impl MatrixSettings for RandomSpectrumConfig {
+    type Rule = RandomSpectrum;
+
+    const ABOUT: Description = Description {
+        kind: "random_spectrum",
+        formula: "M = P diag(s) Qᵀ → U = scale · P diag(ρ) Qᵀ, ρ uniform on [0.5, 1.5]",
+        source: "after theorem 2.5 of arXiv 2605.11181",
+        state: "1 buffer",
+        cost: "a host SVD",
+    };
+
+    fn rule(&self) -> RandomSpectrum {
+        RandomSpectrum { low: self.low, high: self.high, seed: self.seed }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        in_range("random_spectrum.low", self.low, 0.0..=self.high)?;
+        in_range("random_spectrum.high", self.high, 0.0..=f64::MAX)
+    }
+
+    fn detail(&self) -> String {
+        format!("{} to {}", self.low, self.high)
+    }
+
+    fn shape_scale(&self) -> Scale {
+        self.scale
+    }
+}
+
+/// The momentum's directions with random singular values.
+#[derive(Clone, Debug)]
+pub struct RandomSpectrum {
+    low: f64,
+    high: f64,
+    seed: u64,
+}
+
+impl StatefulDirection for RandomSpectrum {
+    fn advance(&self, momentum: Matrix, at: StepInfo, _memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>) {
+        let direction = momentum.map(|m| {
+            map_singular_values(m, |matrix, s| {
+                let stream = splitmix64(splitmix64(splitmix64(self.seed) ^ at.number) ^ matrix as u64);
+                let largest = s.first().copied().unwrap_or(0.0);
+                s.iter()
+                    .enumerate()
+                    .map(|(i, s)| if *s > NOISE * largest { self.draw(stream.wrapping_add(i as u64)) } else { 0.0 })
+                    .collect()
+            })
+        });
+        (direction, None)
+    }
+}
+
+impl RandomSpectrum {
+    fn draw(&self, counter: u64) -> f64 {
+        // 53 bits make a number in [0, 1) that f64 holds exactly.
+        let unit = (splitmix64(counter) >> 11) as f64 / (1_u64 << 53) as f64;
+        self.low + (self.high - self.low) * unit
+    }
+}

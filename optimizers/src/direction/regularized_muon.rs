@@ -1,0 +1,127 @@
+//! Smoothed Muon (arXiv 2605.23871): singular values below a level stay below 1.
+//!
+//! ```text
+//! l = eps ‖M‖_F / √r  (relative: times the root mean square singular value)  or  eps  (absolute)
+//! U = scale · (M Mᵀ + l² I)^(-1/2) M = scale · U diag(s / √(s² + l²)) Vᵀ,      r = min(m, n)
+//! ```
+//!
+//! **Singular values** (l = 1):
+//!
+//! | s | 0.01 | 0.1 | 0.5 | 1 | 2 | 10 |
+//! |---|---|---|---|---|---|---|
+//! | of U | 0.0100 | 0.0995 | 0.4472 | 0.7071 | 0.8944 | 0.9950 |
+//!
+//! Directions in which the gradient is noise are not blown up to full size; `eps` 0 is Muon.
+//!
+//! **When**: where Muon's equal treatment of tiny singular values hurts (small batches). Cost: with a
+//! polynomial `polar` that of Muon on a matrix longer by r; with `svd`, the default, a host
+//! decomposition.
+
+use burn::tensor::Tensor;
+
+use super::Direction;
+use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::matrix::{EpsMode, Matrix, Polar, frobenius_norm, identity_like, map_singular_values};
+use crate::step::Scale;
+
+matrix_settings! {
+    /// Settings of [`RegularizedMuon`].
+    pub struct RegularizedMuonConfig => RegularizedMuon {
+        momentum: 0.95, Ema, nesterov: false, scale: Original;
+        /// The level l, at least 0.
+        eps, with_eps: f64 = 0.03;
+        /// Whether `eps` is measured in the root mean square singular value.
+        eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
+        /// Bring the result to the Frobenius norm √r of Muon's update.
+        rms_restore, with_rms_restore: bool = false;
+        /// `svd`: exact. Other methods: applied to `[M | l I]`, of which the first columns are kept.
+        polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };
+    }
+}
+
+impl MatrixSettings for RegularizedMuonConfig {
+    type Rule = RegularizedMuon;
+
+    const ABOUT: Description = Description {
+        kind: "regularized_muon",
+        formula: "U = scale · (M Mᵀ + l² I)^(-1/2) M, l = eps · rms singular value of M",
+        source: "arXiv 2605.23871",
+        state: "1 buffer",
+        cost: "a host SVD; with a polynomial polar: Muon on R + r",
+    };
+
+    fn rule(&self) -> RegularizedMuon {
+        RegularizedMuon { config: self.clone() }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        in_range("regularized_muon.eps", self.eps, 0.0..=f64::MAX)?;
+        self.polar.validate()
+    }
+
+    fn detail(&self) -> String {
+        format!("eps {}, {}", self.eps, self.polar.label())
+    }
+
+    fn shape_scale(&self) -> Scale {
+        self.scale
+    }
+}
+
+/// The direction of smoothed Muon.
+#[derive(Clone, Debug)]
+pub struct RegularizedMuon {
+    config: RegularizedMuonConfig,
+}
+
+impl Direction for RegularizedMuon {
+    fn direction(&self, momentum: Matrix) -> Matrix {
+        let rank = momentum.outputs().min(momentum.inputs());
+        momentum.map(|m| {
+            let smoothed = match &self.config.polar {
+                polar if self.config.eps == 0.0 => polar.apply(m),
+                Polar::Svd { .. } => self.exact(m),
+                polar => self.appended(m, polar),
+            };
+            match self.config.rms_restore {
+                true => restore(smoothed, (rank as f64).sqrt()),
+                false => smoothed,
+            }
+        })
+    }
+}
+
+impl RegularizedMuon {
+    fn exact(&self, m: Tensor<3>) -> Tensor<3> {
+        map_singular_values(m, |_, s| {
+            let level_squared = match self.config.eps_mode {
+                EpsMode::Absolute => self.config.eps.powi(2),
+                EpsMode::Relative => {
+                    self.config.eps.powi(2) * s.iter().map(|s| s * s).sum::<f64>() / s.len() as f64
+                }
+            };
+            s.iter().map(|s| if *s == 0.0 { 0.0 } else { s / (s * s + level_squared).sqrt() }).collect()
+        })
+    }
+
+    /// The polar factor of `[M | l I]`, the identity on the long side; a zero matrix gives zero.
+    fn appended(&self, m: Tensor<3>, polar: &Polar) -> Tensor<3> {
+        let [batch, height, width] = m.dims();
+        let (short, long_dim) = if height <= width { (height, 2) } else { (width, 1) };
+        let norm = frobenius_norm(m.clone());
+        let level = match self.config.eps_mode {
+            EpsMode::Relative => norm * (self.config.eps / (short as f64).sqrt()),
+            EpsMode::Absolute => norm.full_like(self.config.eps),
+        };
+        let square = m.clone().narrow(1, 0, short).narrow(2, 0, short);
+        let level = identity_like(&square) * level.expand([batch, short, short]);
+        let factor = polar.apply(Tensor::cat(vec![m, level], long_dim));
+        factor.narrow(1, 0, height).narrow(2, 0, width)
+    }
+}
+
+/// `x` with another Frobenius norm; zero stays zero.
+fn restore(x: Tensor<3>, size: f64) -> Tensor<3> {
+    let norm = frobenius_norm(x.clone());
+    crate::matrix::divide_or_zero(x, norm) * size
+}

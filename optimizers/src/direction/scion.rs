@@ -1,0 +1,134 @@
+//! Scion (arXiv 2502.07529): the linear minimisation oracle of a norm ball.
+//!
+//! ```text
+//! spectral:     lmo(d) = scale · polar(d)                 (scale: spectral √(m/n); input layers: original)
+//! sign:         lmo(d) = sign(d) / n
+//! output_norm:  d_i / (√n ‖d_i‖ + eps)                    for every output unit i
+//! input_norm:   d_j / (‖d_j‖/√m + eps)                    for every input unit j
+//! U = radius · lmo(d);   constrained: W ← (1 - lr) W - lr U, so that ‖W‖ never leaves the ball
+//! ```
+//!
+//! `momentum` is the usual factor; the authors' key is one minus it (their 0.1 is our 0.9).
+//!
+//! **Singular values**: about √(m/n) for `spectral`; the other oracles bound entries or units.
+//!
+//! **When**: networks whose every layer gets a norm of its own, learning rates then carry over between
+//! widths: `spectral` for hidden layers, `input_norm` for embeddings, `sign` or `output_norm` for heads.
+//! Cost: Muon's for `spectral`, 3 to 8 mn for the others; one buffer.
+//!
+//! **Claimed** (paper): better than Adam at GPT-2 sizes without any AdamW part, learning rates that
+//! transfer across width.
+
+use super::Direction;
+use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::matrix::{Axis, Matrix, Polar, divide_or_zero, unit_sums};
+use crate::step::Scale;
+
+/// The norm ball over which the update is the minimiser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lmo {
+    /// Largest singular value.
+    #[default]
+    Spectral,
+    /// Largest entry.
+    Sign,
+    /// Largest output unit.
+    OutputNorm,
+    /// Largest input unit.
+    InputNorm,
+}
+
+impl Lmo {
+    fn name(self) -> &'static str {
+        match self {
+            Lmo::Spectral => "spectral",
+            Lmo::Sign => "sign",
+            Lmo::OutputNorm => "output_norm",
+            Lmo::InputNorm => "input_norm",
+        }
+    }
+}
+
+matrix_settings! {
+    /// Settings of [`Scion`].
+    pub struct ScionConfig => Scion {
+        momentum: 0.9, Ema, nesterov: false, scale: Spectral;
+        /// The norm ball.
+        lmo, with_lmo: Lmo = Lmo::Spectral;
+        /// Its radius, at least 0.
+        radius, with_radius: f64 = 1.0;
+        /// Keep the weights inside the ball: they shrink by `lr`, and `weight_decay` must be 0.
+        constrained, with_constrained: bool = true;
+        /// Added to the norms of units, at least 0.
+        eps, with_eps: f64 = 1e-8;
+        /// How the momentum is orthogonalised, for `spectral`.
+        polar, with_polar: Polar = Polar::default();
+    }
+}
+
+impl MatrixSettings for ScionConfig {
+    type Rule = Scion;
+
+    const ABOUT: Description = Description {
+        kind: "scion",
+        formula: "W ← (1 - lr) W - lr · radius · lmo(d), lmo spectral: sqrt(m/n) polar(d)",
+        source: "arXiv 2502.07529",
+        state: "1 buffer",
+        cost: "as Muon (spectral), 3 to 8 mn (others)",
+    };
+
+    fn rule(&self) -> Scion {
+        Scion { config: self.clone() }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        in_range("scion.radius", self.radius, 0.0..=f64::MAX)?;
+        in_range("scion.eps", self.eps, 0.0..=f64::MAX)?;
+        if self.constrained && self.weight_decay != 0.0 {
+            let message = format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
+            return Err(ConfigError::Value { key: "scion.weight_decay".into(), message });
+        }
+        self.polar.validate()
+    }
+
+    fn detail(&self) -> String {
+        let constrained = if self.constrained { "" } else { ", unconstrained" };
+        format!("{}, radius {}{constrained}", self.lmo.name(), self.radius)
+    }
+
+    fn shape_scale(&self) -> Scale {
+        if self.lmo == Lmo::Spectral { self.scale } else { Scale::None }
+    }
+
+    fn decay_rate(&self) -> f64 {
+        if self.constrained { 1.0 } else { self.weight_decay }
+    }
+}
+
+/// The minimiser of the momentum over a norm ball, with its sign turned.
+#[derive(Clone, Debug)]
+pub struct Scion {
+    config: ScionConfig,
+}
+
+impl Direction for Scion {
+    fn direction(&self, momentum: Matrix) -> Matrix {
+        let ScionConfig { lmo, radius, eps, .. } = self.config;
+        let (m, n) = (momentum.outputs() as f64, momentum.inputs() as f64);
+        let norms = |axis: Axis, factor: f64| unit_sums(&momentum, axis).sqrt() * factor + eps;
+        let norms = match lmo {
+            Lmo::OutputNorm => Some(norms(Axis::Output, n.sqrt())),
+            Lmo::InputNorm => Some(norms(Axis::Input, 1.0 / m.sqrt())),
+            Lmo::Spectral | Lmo::Sign => None,
+        };
+        momentum.map(|d| {
+            let minimiser = match (lmo, norms) {
+                (Lmo::Sign, _) => d.sign() / n,
+                (_, Some(norms)) => divide_or_zero(d, norms),
+                (_, None) => self.config.polar.apply(d),
+            };
+            if radius == 1.0 { minimiser } else { minimiser * radius }
+        })
+    }
+}

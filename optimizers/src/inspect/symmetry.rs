@@ -1,0 +1,224 @@
+//! Equivariance audit: does the update of a transformed gradient equal the transformed update?
+//!
+//! A rule is *compatible* with a parameter if its updates commute with the symmetries of the network
+//! at that parameter: rotations of a hidden space, permutations of tokens, neurons or experts, and for
+//! heads and routers the shift of all units by one vector, which no softmax sees (arXiv 2605.18106).
+//! The audit measures this on whole trajectories: six random gradients, a tall and a wide matrix, f64
+//! where the device has it.
+
+use burn::optim::Optimizer;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::config::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
+use crate::matrix::{Layout, Placement, polar_svd};
+use crate::splitmix64;
+use crate::step::State;
+
+/// Largest relative errors over both shapes; about 1e-15 where the rule has the symmetry, 0.01 to 2 where not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Symmetry {
+    /// Rotation of the output units.
+    pub rotate_outputs: f64,
+    /// Permutation of the output units.
+    pub permute_outputs: f64,
+    /// Rotation of the input units.
+    pub rotate_inputs: f64,
+    /// Permutation of the input units.
+    pub permute_inputs: f64,
+    /// Change of the update when one vector is added to every output unit of the gradient.
+    pub shift: f64,
+    /// Sum of the update over output units, when the gradient's is zero.
+    pub zero_sum: f64,
+    /// Power with which the update grows with the gradient: 0 for a rule that ignores its size, 1 for a linear one.
+    pub degree: f64,
+}
+
+impl Symmetry {
+    /// The six errors in the order of the fields.
+    pub fn errors(&self) -> [f64; 6] {
+        [
+            self.rotate_outputs,
+            self.permute_outputs,
+            self.rotate_inputs,
+            self.permute_inputs,
+            self.shift,
+            self.zero_sum,
+        ]
+    }
+
+    /// The larger of each error; the degree is this one's.
+    fn worse(&self, other: &Self) -> Self {
+        Self {
+            rotate_outputs: self.rotate_outputs.max(other.rotate_outputs),
+            permute_outputs: self.permute_outputs.max(other.permute_outputs),
+            rotate_inputs: self.rotate_inputs.max(other.rotate_inputs),
+            permute_inputs: self.permute_inputs.max(other.permute_inputs),
+            shift: self.shift.max(other.shift),
+            zero_sum: self.zero_sum.max(other.zero_sum),
+            degree: self.degree,
+        }
+    }
+}
+
+/// A rule of the published audit, and which of the six symmetries it has.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditedRule {
+    /// Kind and options in words.
+    pub name: &'static str,
+    /// The configuration as JSON.
+    pub config: &'static str,
+    /// Rotation and permutation of outputs, of inputs, shift invariance, zero sum.
+    pub has: [bool; 6],
+    /// Degree in the gradient.
+    pub degree: i32,
+}
+
+/// Both rotations and permutations, as every function of the singular values has them.
+const SPECTRAL: [bool; 6] = [true, true, true, true, false, true];
+/// Output units are singled out.
+const OUTPUT_UNITS: [bool; 6] = [false, true, true, true, false, false];
+/// Input units are singled out.
+const INPUT_UNITS: [bool; 6] = [true, true, false, true, false, true];
+/// Entries are singled out.
+const ENTRIES: [bool; 6] = [false, true, false, true, false, false];
+/// Output units without their mean: what heads and routers need.
+const CENTERED: [bool; 6] = [false, true, true, true, true, true];
+
+const fn rule(name: &'static str, config: &'static str, has: [bool; 6], degree: i32) -> AuditedRule {
+    AuditedRule { name, config, has, degree }
+}
+
+/// Every kind, with the options that change its symmetry.
+pub const AUDITED: &[AuditedRule] = &[
+    rule("sgd", r#"{"kind":"sgd"}"#, SPECTRAL, 1),
+    rule("adamw", r#"{"kind":"adamw"}"#, ENTRIES, 0),
+    rule("muon", r#"{"kind":"muon"}"#, SPECTRAL, 0),
+    rule("muon, svd", r#"{"kind":"muon","polar":{"method":"svd"}}"#, SPECTRAL, 0),
+    rule("muon, polar express", r#"{"kind":"muon","polar":{"method":"polar_express"}}"#, SPECTRAL, 0),
+    rule("muon_eq output", r#"{"kind":"muon_eq"}"#, OUTPUT_UNITS, 0),
+    rule("muon_eq input", r#"{"kind":"muon_eq","equilibrate":"input"}"#, INPUT_UNITS, 0),
+    rule("normuon output", r#"{"kind":"normuon"}"#, OUTPUT_UNITS, 0),
+    rule("adamuon", r#"{"kind":"adamuon"}"#, ENTRIES, 0),
+    rule("regularized_muon", r#"{"kind":"regularized_muon"}"#, SPECTRAL, 0),
+    rule("error_feedback_muon", r#"{"kind":"error_feedback_muon"}"#, SPECTRAL, 1),
+    rule("freon", r#"{"kind":"freon"}"#, SPECTRAL, 0),
+    rule("freon, rational", r#"{"kind":"freon","method":"rational"}"#, SPECTRAL, 0),
+    rule("kaon", r#"{"kind":"kaon"}"#, SPECTRAL, 0),
+    rule("random_spectrum", r#"{"kind":"random_spectrum"}"#, SPECTRAL, 0),
+    rule("row_norm output", r#"{"kind":"row_norm"}"#, OUTPUT_UNITS, 0),
+    rule("row_norm input", r#"{"kind":"row_norm","axis":"input"}"#, INPUT_UNITS, 0),
+    rule("row_norm centred", r#"{"kind":"row_norm","centered":true}"#, CENTERED, 0),
+    rule(
+        "row_norm centred, recenter off",
+        r#"{"kind":"row_norm","centered":true,"recenter":false}"#,
+        [false, true, true, true, true, false],
+        0,
+    ),
+    rule("spectral input", r#"{"kind":"spectral"}"#, SPECTRAL, 1),
+    rule("spectral output", r#"{"kind":"spectral","side":"output"}"#, SPECTRAL, 1),
+    rule("spectral centred", r#"{"kind":"spectral","centered":true}"#, CENTERED, 1),
+    rule("hybrid output", r#"{"kind":"hybrid"}"#, OUTPUT_UNITS, 0),
+    rule("hybrid output, polar first", r#"{"kind":"hybrid","order":"polar_then_norm"}"#, OUTPUT_UNITS, 0),
+    rule("hybrid input", r#"{"kind":"hybrid","axis":"input"}"#, INPUT_UNITS, 0),
+    rule("hybrid centred", r#"{"kind":"hybrid","centered":true}"#, CENTERED, 0),
+    rule("ssd", r#"{"kind":"ssd"}"#, SPECTRAL, 1),
+    rule("polar_grad", r#"{"kind":"polar_grad"}"#, SPECTRAL, 1),
+    rule("polar_grad, polar first", r#"{"kind":"polar_grad","order":"polar_first"}"#, SPECTRAL, 1),
+    rule("scion spectral", r#"{"kind":"scion"}"#, SPECTRAL, 0),
+    rule("scion sign", r#"{"kind":"scion","lmo":"sign"}"#, ENTRIES, 0),
+    rule("scion output_norm", r#"{"kind":"scion","lmo":"output_norm"}"#, OUTPUT_UNITS, 0),
+    rule("scion input_norm", r#"{"kind":"scion","lmo":"input_norm"}"#, INPUT_UNITS, 0),
+];
+
+/// The shapes of the audit, outputs by inputs: a tall matrix and a wide one.
+const SHAPES: [[usize; 2]; 2] = [[24, 10], [6, 20]];
+const STEPS: u64 = 6;
+
+/// Measures the symmetries of what a configuration builds.
+///
+/// # Errors
+/// If the configuration is not valid.
+pub fn symmetry(config: &OptimizerConfig, device: &Device) -> Result<Symmetry, ConfigError> {
+    let optimizer = config.build(Placement::new(Layout::OutIn))?;
+    let dtype = if device.supports_dtype(DType::F64) { DType::F64 } else { DType::F32 };
+    let audits = SHAPES.map(|shape| Audit { optimizer: &optimizer, device, dtype, shape }.measure());
+    let [tall, wide] = audits;
+    Ok(tall.worse(&wide))
+}
+
+struct Audit<'a> {
+    optimizer: &'a ConfiguredOptimizer,
+    device: &'a Device,
+    dtype: DType,
+    shape: [usize; 2],
+}
+
+impl Audit<'_> {
+    fn measure(&self) -> Symmetry {
+        let [outputs, inputs] = self.shape;
+        let plain = self.walk(|g, _| g);
+        let left = |q: Tensor<2>| {
+            let moved = self.walk(|g, _| q.clone().matmul(g));
+            distance(q.matmul(plain.clone()), moved)
+        };
+        let right = |q: Tensor<2>| {
+            let moved = self.walk(|g, _| g.matmul(q.clone()));
+            distance(plain.clone().matmul(q), moved)
+        };
+        let shifted = self.walk(|g, step| g + self.random([1, inputs], 100 + step));
+        let centered = self.walk(|g, _| g.clone() - g.mean_dim(0));
+        let sum = norm(centered.clone().sum_dim(0)) / (norm(centered) * (outputs as f64).sqrt());
+        let factor = 4.0_f64;
+        let grown = norm(self.walk(|g, _| g * factor));
+        Symmetry {
+            rotate_outputs: left(self.rotation(outputs, 1)),
+            permute_outputs: left(self.permutation(outputs)),
+            rotate_inputs: right(self.rotation(inputs, 2)),
+            permute_inputs: right(self.permutation(inputs)),
+            shift: distance(plain.clone(), shifted),
+            zero_sum: sum,
+            degree: (grown / norm(plain.clone())).ln() / factor.ln(),
+        }
+    }
+
+    /// The weights, from zero, after steps with changed gradients.
+    fn walk(&self, change: impl Fn(Tensor<2>, u64) -> Tensor<2>) -> Tensor<2> {
+        let mut weights = Tensor::<2>::zeros(self.shape, (self.device, self.dtype));
+        let mut state: Option<State<2>> = None;
+        for step in 1..=STEPS {
+            let gradient = change(self.random(self.shape, 10 + step), step);
+            (weights, state) = self.optimizer.step(0.1, weights, gradient, state);
+        }
+        weights
+    }
+
+    /// Uniform numbers in [-1, 1).
+    fn random(&self, shape: [usize; 2], seed: u64) -> Tensor<2> {
+        let values: Vec<f64> = (0..(shape[0] * shape[1]) as u64)
+            .map(|i| (splitmix64(seed << 32 | i) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0)
+            .collect();
+        let data = TensorData::new(values, shape).convert_dtype(self.dtype);
+        Tensor::from_data(data, (self.device, self.dtype))
+    }
+
+    fn rotation(&self, size: usize, seed: u64) -> Tensor<2> {
+        polar_svd(self.random([size, size], seed).unsqueeze(), 0.0).squeeze_dim(0)
+    }
+
+    /// Every unit goes seven places on, around the end.
+    fn permutation(&self, size: usize) -> Tensor<2> {
+        let values: Vec<f64> =
+            (0..size * size).map(|k| f64::from(u8::from((k / size + 7) % size == k % size))).collect();
+        let data = TensorData::new(values, [size, size]).convert_dtype(self.dtype);
+        Tensor::from_data(data, (self.device, self.dtype))
+    }
+}
+
+fn norm(x: Tensor<2>) -> f64 {
+    x.square().sum().into_scalar::<f64>().sqrt()
+}
+
+/// `‖x - y‖ / ‖x‖`
+fn distance(x: Tensor<2>, y: Tensor<2>) -> f64 {
+    norm(x.clone() - y) / norm(x)
+}

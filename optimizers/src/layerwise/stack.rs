@@ -1,0 +1,182 @@
+//! Ready-made stacks: which optimizer each role gets.
+//!
+//! | stack | matrices of the blocks | embeddings, head, router | gains, biases |
+//! |---|---|---|---|
+//! | `adamw`, `sgd` | the kind | the kind | the kind, no decay |
+//! | any matrix kind, for example `muon` | the kind | AdamW | AdamW, no decay |
+//! | `symmetric` | Muon, per head in attention; `hybrid` for gate, up, down | `row_norm`, centred for head and router | AdamW, no decay |
+//! | `scion` | `scion` spectral | `scion` by units or signs | AdamW, no decay |
+
+use serde_json::{Map, Value};
+
+use super::{LayerwiseConfig, LayerwiseError, Role, Rule};
+use crate::config::OptimizerConfig;
+use crate::direction::hybrid::HybridOrder;
+use crate::direction::scion::Lmo;
+use crate::direction::{HybridConfig, MuonConfig, RowNormConfig, ScionConfig};
+use crate::matrix::{Axis, Layout, OneSided, Polar};
+use crate::names::unknown;
+use crate::step::{MomentumForm, Scale};
+
+/// A stack's name, what it is, and the defaults of its main rule.
+pub(super) struct Stack {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub lr: f64,
+    pub weight_decay: f64,
+}
+
+const fn stack(name: &'static str, lr: f64, weight_decay: f64, about: &'static str) -> Stack {
+    Stack { name, about, lr, weight_decay }
+}
+
+/// Every stack. Those named after a matrix kind use AdamW for what is no matrix of a block.
+pub(super) const STACKS: [Stack; 18] = [
+    stack("muon", 0.02, 0.01, "Muon for the matrices inside the blocks, AdamW for embeddings, head, gains and biases"),
+    stack("adamw", 1e-3, 0.1, "AdamW for everything, no decay on gains and biases"),
+    stack("sgd", 0.03, 0.0, "momentum SGD for everything, no decay on gains and biases"),
+    stack(
+        "symmetric",
+        0.02,
+        0.01,
+        "every role by a rule with its symmetry: Muon per head, hybrid MLP, unit norms at the edges (arXiv 2605.18106)",
+    ),
+    stack("scion", 2.5e-4, 0.0, "norm balls for every matrix, AdamW for gains and biases (arXiv 2502.07529)"),
+    stack("muon_eq", 0.01, 0.01, "MuonEq for the matrices, AdamW for the rest"),
+    stack("normuon", 0.02, 0.01, "NorMuon for the matrices, AdamW for the rest"),
+    stack("adamuon", 0.01, 0.01, "AdaMuon for the matrices, AdamW for the rest"),
+    stack("regularized_muon", 0.02, 0.01, "smoothed Muon for the matrices, AdamW for the rest"),
+    stack("error_feedback_muon", 1.0, 0.01, "error-feedback Muon for the matrices, AdamW for the rest"),
+    stack("freon", 0.02, 0.01, "Freon for the matrices, AdamW for the rest"),
+    stack("kaon", 0.03, 0.01, "Kaon for the matrices, AdamW for the rest"),
+    stack("random_spectrum", 0.02, 0.01, "random singular values for the matrices, AdamW for the rest"),
+    stack("row_norm", 0.02, 0.01, "unit norms for the matrices, AdamW for the rest"),
+    stack("spectral", 0.05, 0.01, "the one-sided spectral rule for the matrices, AdamW for the rest"),
+    stack("hybrid", 3e-4, 0.01, "unit norms and polar factors for the matrices, AdamW for the rest"),
+    stack("ssd", 0.05, 0.01, "stochastic spectral descent for the matrices, AdamW for the rest"),
+    stack("polar_grad", 0.05, 0.01, "PolarGrad for the matrices, AdamW for the rest"),
+];
+
+/// The names, as a constant for lists.
+pub(super) const NAMES: [&str; STACKS.len()] = {
+    let mut names = [""; STACKS.len()];
+    let mut i = 0;
+    while i < STACKS.len() {
+        names[i] = STACKS[i].name;
+        i += 1;
+    }
+    names
+};
+
+pub(super) fn find(name: &str) -> Result<&'static Stack, LayerwiseError> {
+    STACKS
+        .iter()
+        .find(|stack| stack.name == name)
+        .ok_or_else(|| LayerwiseError::Stack(unknown("stack", name, &NAMES)))
+}
+
+/// The rules of a stack, in order of rising precedence.
+pub(super) fn rules(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
+    let main = main_rule(config)?;
+    let rules = match config.stack.as_str() {
+        "symmetric" => symmetric(config, main),
+        "scion" => scion(config, main),
+        _ if main.is_matrix_rule() => beside_adamw(config, main),
+        _ => everywhere(main)?,
+    };
+    Ok(rules.into_iter().map(Rule::optional).collect())
+}
+
+/// The configuration of the main rule: the kind's defaults, the decay, then the keys of `matrix`.
+fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError> {
+    let base = match find(&config.stack)?.name {
+        "symmetric" => published_muon().into(),
+        "adamw" => config.adamw_rule(0.0),
+        "scion" => ScionConfig::new().with_radius(SCION_RADIUS).into(),
+        kind => OptimizerConfig::of_kind(kind)?,
+    };
+    let decay = Map::from_iter([("weight_decay".to_string(), Value::from(config.weight_decay))]);
+    let merged = base.merge(&decay)?.merge(&config.matrix)?;
+    if merged.kind() != base.kind() {
+        let message = "optimizer.matrix cannot change the kind; choose another stack or add a rule";
+        return Err(LayerwiseError::Stack(message.into()));
+    }
+    Ok(merged)
+}
+
+fn everywhere(main: OptimizerConfig) -> Result<Vec<Rule>, LayerwiseError> {
+    let no_decay = Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]);
+    let vectors = main.merge(&no_decay)?;
+    let matrices = [Role::MATRICES.as_slice(), Role::EDGES.as_slice()].concat();
+    Ok(vec![Rule::roles(matrices, main), Rule::roles(Role::VECTORS, vectors)])
+}
+
+fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Vec<Rule> {
+    let edges = config.adamw_rule(config.adamw.weight_decay);
+    vec![
+        Rule::roles(Role::MATRICES, main),
+        Rule::roles(Role::EDGES, edges).with_lr(config.adamw.lr),
+        vectors_by_adamw(config),
+    ]
+}
+
+fn vectors_by_adamw(config: &LayerwiseConfig) -> Rule {
+    Rule::roles(Role::VECTORS, config.adamw_rule(0.0)).with_lr(config.adamw.lr)
+}
+
+/// Muon as in the runs of arXiv 2605.18106.
+fn published_muon() -> MuonConfig {
+    MuonConfig::new()
+        .with_momentum_form(MomentumForm::HeavyBall)
+        .with_polar(Polar::PolarExpress { steps: 5, eps: 1e-6 })
+}
+
+/// The layerwise assignment of arXiv 2605.18106.
+///
+/// One thing is ours: the hybrid rule of gate, up and down has alpha 0 and Muon's shape scale, so that
+/// one learning rate serves all matrices of a block. (With alpha 1 its steps are as large as the
+/// nuclear norm, some ten times Muon's.)
+fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
+    let edges = config.edges.clone().unwrap_or_default();
+    let neurons = |axis| {
+        HybridConfig::new()
+            .with_order(HybridOrder::NormThenPolar)
+            .with_axis(axis)
+            .with_alpha(0.0)
+            .with_scale(Scale::Original)
+            .with_weight_decay(config.weight_decay)
+            .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6 }))
+    };
+    let units = |axis, centered| RowNormConfig::new().with_axis(axis).with_centered(centered);
+    let whole = [Role::Hidden, Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
+    let heads = [Role::AttentionQuery, Role::AttentionKey, Role::AttentionValue, Role::AttentionOutput];
+    vec![
+        Rule::roles(whole, muon.clone()),
+        Rule::roles(heads, muon).per_head(),
+        Rule::roles([Role::Gate, Role::Up], neurons(Axis::Output)),
+        Rule::roles([Role::Down], neurons(Axis::Input)),
+        // A tied embedding is not centred: the gradient of its other half has a mean.
+        Rule::roles([Role::Embedding, Role::TiedEmbedding], units(Axis::Input, false)).with_lr(edges.embedding_lr),
+        Rule::roles([Role::Head], units(Axis::Output, true)).with_lr(edges.head_lr),
+        Rule::roles([Role::Router], units(Axis::Output, true)).with_lr(edges.router_lr),
+        vectors_by_adamw(config),
+    ]
+}
+
+/// Radii of the authors' language-model runs.
+const SCION_RADIUS: f64 = 50.0;
+const SCION_SIGN_RADIUS: f64 = 3000.0;
+
+/// The norm balls of arXiv 2502.07529; `matrix` changes the spectral one.
+fn scion(config: &LayerwiseConfig, spectral: OptimizerConfig) -> Vec<Rule> {
+    let tokens = ScionConfig::new().with_lmo(Lmo::InputNorm).with_radius(SCION_RADIUS);
+    let logits = ScionConfig::new().with_lmo(Lmo::Sign).with_radius(SCION_SIGN_RADIUS);
+    vec![
+        Rule::roles(Role::MATRICES, spectral),
+        Rule::roles([Role::Embedding], tokens),
+        Rule::roles([Role::Head, Role::Router], logits.clone()),
+        // As a head it is read the other way round: tokens are outputs.
+        Rule::roles([Role::TiedEmbedding], logits).with_layout(Layout::OutIn),
+        vectors_by_adamw(config),
+    ]
+}

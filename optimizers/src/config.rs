@@ -20,10 +20,9 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::direction::{
-    AdaMuon, AdaMuonConfig, AdamW, AdamWConfig, ErrorFeedbackMuon, ErrorFeedbackMuonConfig, Freon, FreonConfig, Hybrid,
-    HybridConfig, Kaon, KaonConfig, Muon, MuonConfig, MuonEq, MuonEqConfig, NorMuon, NorMuonConfig, PolarGrad,
-    PolarGradConfig, RandomSpectrum, RandomSpectrumConfig, RegularizedMuon, RegularizedMuonConfig, RowNorm,
-    RowNormConfig, Scion, ScionConfig, Sgd, SgdConfig, Spectral, SpectralConfig, Ssd, SsdConfig, StatefulDirection,
+    AdaMuonConfig, AdamW, AdamWConfig, ErrorFeedbackMuonConfig, FreonConfig, HybridConfig, KaonConfig, MuonConfig,
+    MuonEqConfig, NorMuonConfig, PolarGradConfig, RandomSpectrumConfig, RegularizedMuonConfig, RowNormConfig,
+    ScionConfig, Sgd, SgdConfig, SharedDirection, SpectralConfig, SsdConfig, StatefulDirection,
 };
 use crate::layerwise::RuleOptimizer;
 use crate::matrix::{LayoutError, Placement};
@@ -247,21 +246,15 @@ impl<T: MatrixSettings> Settings for T {
     }
 }
 
-/// The list of kinds: one line each. Makes the configuration, and the optimizer that it builds, as
-/// enums with a variant per kind.
+/// The list of kinds, one line each: variant, name, settings, and what makes a [`ConfiguredOptimizer`] of
+/// the optimizer that they build.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident, $name:literal, $settings:ty => $optimizer:ty, $place:expr;)*) => {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal, $settings:ty => $place:expr;)*) => {
         /// Configuration of any optimizer of this crate, tagged by `kind`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(try_from = "Map<String, Value>", tag = "kind")]
         pub enum OptimizerConfig {
             $($(#[$doc])* #[serde(rename = $name)] $variant($settings),)*
-        }
-
-        /// What [`OptimizerConfig::build`] returns: the optimizer of any kind behind one type.
-        #[derive(Clone, Debug)]
-        pub enum ConfiguredOptimizer {
-            $($(#[$doc])* $variant($optimizer),)*
         }
 
         impl OptimizerConfig {
@@ -281,10 +274,7 @@ macro_rules! kinds {
             pub fn build(&self, placement: Placement) -> Result<ConfiguredOptimizer, ConfigError> {
                 self.validate()?;
                 Ok(match self {
-                    $(Self::$variant(settings) => {
-                        let place: fn($optimizer, Placement) -> $optimizer = $place;
-                        ConfiguredOptimizer::$variant(place(settings.build(), placement))
-                    })*
+                    $(Self::$variant(settings) => $place(settings.build(), placement),)*
                 })
             }
         }
@@ -314,64 +304,83 @@ macro_rules! kinds {
                 }
             }
         }
-
-        impl Optimizer for ConfiguredOptimizer {
-            type State<const D: usize> = State<D>;
-
-            fn step<const D: usize>(
-                &self,
-                lr: f64,
-                tensor: Tensor<D>,
-                grad: Tensor<D>,
-                state: Option<State<D>>,
-            ) -> (Tensor<D>, Option<State<D>>) {
-                match self {
-                    $(Self::$variant(optimizer) => optimizer.step(lr, tensor, grad, state),)*
-                }
-            }
-
-            fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
-                state.to_device(device)
-            }
-        }
     };
+}
+
+/// What [`OptimizerConfig::build`] returns: the optimizer of any kind behind one type.
+#[derive(Clone, Debug)]
+pub enum ConfiguredOptimizer {
+    /// Momentum SGD.
+    Sgd(Sgd),
+    /// AdamW.
+    AdamW(AdamW),
+    /// Any rule on matrices.
+    Matrix(MatrixOptimizer<SharedDirection>),
+}
+
+impl ConfiguredOptimizer {
+    fn matrix<R: StatefulDirection>(optimizer: MatrixOptimizer<R>, placement: Placement) -> Self {
+        Self::Matrix(optimizer.with_placement(placement).shared())
+    }
+}
+
+impl Optimizer for ConfiguredOptimizer {
+    type State<const D: usize> = State<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<State<D>>,
+    ) -> (Tensor<D>, Option<State<D>>) {
+        match self {
+            Self::Sgd(optimizer) => optimizer.step(lr, tensor, grad, state),
+            Self::AdamW(optimizer) => optimizer.step(lr, tensor, grad, state),
+            Self::Matrix(optimizer) => optimizer.step(lr, tensor, grad, state),
+        }
+    }
+
+    fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
+        state.to_device(device)
+    }
 }
 
 kinds! {
     /// Momentum SGD; any rank.
-    Sgd, "sgd", SgdConfig => Sgd, |optimizer, _| optimizer;
+    Sgd, "sgd", SgdConfig => |optimizer, _| ConfiguredOptimizer::Sgd(optimizer);
     /// AdamW (arXiv 1711.05101); any rank.
-    AdamW, "adamw", AdamWConfig => AdamW, |optimizer, _| optimizer;
+    AdamW, "adamw", AdamWConfig => |optimizer, _| ConfiguredOptimizer::AdamW(optimizer);
     /// Muon (Keller Jordan 2024, arXiv 2502.16982): the polar factor of the momentum.
-    Muon, "muon", MuonConfig => MatrixOptimizer<Muon>, MatrixOptimizer::with_placement;
+    Muon, "muon", MuonConfig => ConfiguredOptimizer::matrix;
     /// MuonEq (arXiv 2603.28254): units brought to one size before the polar factor.
-    MuonEq, "muon_eq", MuonEqConfig => MatrixOptimizer<MuonEq>, MatrixOptimizer::with_placement;
+    MuonEq, "muon_eq", MuonEqConfig => ConfiguredOptimizer::matrix;
     /// NorMuon (arXiv 2510.05491): units of the polar factor by their own second moment.
-    NorMuon, "normuon", NorMuonConfig => MatrixOptimizer<NorMuon>, MatrixOptimizer::with_placement;
+    NorMuon, "normuon", NorMuonConfig => ConfiguredOptimizer::matrix;
     /// AdaMuon (arXiv 2507.11005): entries of the polar factor by their own second moment.
-    AdaMuon, "adamuon", AdaMuonConfig => MatrixOptimizer<AdaMuon>, MatrixOptimizer::with_placement;
+    AdaMuon, "adamuon", AdaMuonConfig => ConfiguredOptimizer::matrix;
     /// Smoothed Muon (arXiv 2605.23871): small singular values stay small.
-    RegularizedMuon, "regularized_muon", RegularizedMuonConfig => MatrixOptimizer<RegularizedMuon>, MatrixOptimizer::with_placement;
+    RegularizedMuon, "regularized_muon", RegularizedMuonConfig => ConfiguredOptimizer::matrix;
     /// Error-feedback Muon (arXiv 2605.08980): what the polar factor loses comes back.
-    ErrorFeedbackMuon, "error_feedback_muon", ErrorFeedbackMuonConfig => MatrixOptimizer<ErrorFeedbackMuon>, MatrixOptimizer::with_placement;
+    ErrorFeedbackMuon, "error_feedback_muon", ErrorFeedbackMuonConfig => ConfiguredOptimizer::matrix;
     /// Freon (arXiv 2605.11181): a power of the singular values, `s^(1-2c)`.
-    Freon, "freon", FreonConfig => MatrixOptimizer<Freon>, MatrixOptimizer::with_placement;
+    Freon, "freon", FreonConfig => ConfiguredOptimizer::matrix;
     /// Kaon (arXiv 2605.11181): chaotic singular values.
-    Kaon, "kaon", KaonConfig => MatrixOptimizer<Kaon>, MatrixOptimizer::with_placement;
+    Kaon, "kaon", KaonConfig => ConfiguredOptimizer::matrix;
     /// Random singular values (theory variant of arXiv 2605.11181).
-    RandomSpectrum, "random_spectrum", RandomSpectrumConfig => MatrixOptimizer<RandomSpectrum>, MatrixOptimizer::with_placement;
+    RandomSpectrum, "random_spectrum", RandomSpectrumConfig => ConfiguredOptimizer::matrix;
     /// Unit normalisation (arXiv 2605.18106).
-    RowNorm, "row_norm", RowNormConfig => MatrixOptimizer<RowNorm>, MatrixOptimizer::with_placement;
+    RowNorm, "row_norm", RowNormConfig => ConfiguredOptimizer::matrix;
     /// One-sided spectral rule (arXiv 2605.18106).
-    Spectral, "spectral", SpectralConfig => MatrixOptimizer<Spectral>, MatrixOptimizer::with_placement;
+    Spectral, "spectral", SpectralConfig => ConfiguredOptimizer::matrix;
     /// Unit normalisation and polar factor (arXiv 2605.18106).
-    Hybrid, "hybrid", HybridConfig => MatrixOptimizer<Hybrid>, MatrixOptimizer::with_placement;
+    Hybrid, "hybrid", HybridConfig => ConfiguredOptimizer::matrix;
     /// Stochastic spectral descent (Carlson et al. 2015).
-    Ssd, "ssd", SsdConfig => MatrixOptimizer<Ssd>, MatrixOptimizer::with_placement;
+    Ssd, "ssd", SsdConfig => ConfiguredOptimizer::matrix;
     /// PolarGrad (arXiv 2505.21799): polar factor times nuclear norm.
-    PolarGrad, "polar_grad", PolarGradConfig => MatrixOptimizer<PolarGrad>, MatrixOptimizer::with_placement;
+    PolarGrad, "polar_grad", PolarGradConfig => ConfiguredOptimizer::matrix;
     /// Scion (arXiv 2502.07529): linear minimisation over norm balls.
-    Scion, "scion", ScionConfig => MatrixOptimizer<Scion>, MatrixOptimizer::with_placement;
+    Scion, "scion", ScionConfig => ConfiguredOptimizer::matrix;
 }
 
 /// What an optimizer does, in words: shown by listings, plans and reports.

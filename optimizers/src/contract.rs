@@ -233,6 +233,10 @@ impl<O: Optimizer> Checker<'_, O> {
         };
         let same = describe(&flatten(&restored)) == describe(&written);
         self.want(same, survives, || format!("shape {shape:?}"));
+        if !same {
+            // A state of another dtype would panic in the next step.
+            return;
+        }
         let straight = self.walk(weights.clone(), Some(state), 4..7).0;
         let resumed = self.walk(weights, Some(restored), 4..7).0;
         let same = bytes(straight) == bytes(resumed);
@@ -258,9 +262,10 @@ impl<O: Optimizer> Checker<'_, O> {
     }
 
     fn layers(&self) -> Layers {
+        // Parameters of a module in training are on the autodiff device, their gradients are not.
         Layers {
-            matrix: Param::from_tensor(self.numbers([6, 10], 0)),
-            stack: Param::from_tensor(self.numbers([3, 5, 4], 0)),
+            matrix: Param::from_tensor(Tensor::from_inner(self.numbers([6, 10], 0))),
+            stack: Param::from_tensor(Tensor::from_inner(self.numbers([3, 5, 4], 0))),
         }
     }
 

@@ -24,13 +24,14 @@
 //! **Claimed** (paper's abstract): the best exponent is above 1/2. The paper's coefficients, ridge
 //! and learning rates could not be read; ours are stated here.
 
-use burn::tensor::{DType, Tensor, TensorData};
-use faer::{Mat, MatRef};
+use faer::Mat;
 use serde::{Deserialize, Serialize};
 
 use super::Direction;
 use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
-use crate::matrix::{Matrix, RationalStep, map_singular_values, rational_power, rational_schedule};
+use crate::matrix::{
+    Matrix, RationalStep, Scaled, map_on_host, map_singular_values, rational_power, rational_schedule,
+};
 use crate::step::Scale;
 
 /// The exponent c of `(M Mᵀ)^(-c) M`: a number, or an exact fraction `[a, b]`.
@@ -177,7 +178,7 @@ impl Direction for Freon {
     fn direction(&self, momentum: Matrix) -> Matrix {
         momentum.map(|m| match self.config.method {
             FreonMethod::Svd => map_singular_values(m, |_, s| self.map(s)),
-            FreonMethod::Rational => self.iterate(m),
+            FreonMethod::Rational => map_on_host(m, |_, matrix| self.iterate(matrix)),
         })
     }
 }
@@ -211,29 +212,14 @@ impl Freon {
         }
     }
 
-    /// Every matrix by the rational iteration, on the host, in f64.
-    fn iterate(&self, stack: Tensor<3>) -> Tensor<3> {
-        let (device, dtype) = (stack.device(), stack.dtype());
-        let [batch, height, width] = stack.dims();
-        let values: Vec<f64> = stack.into_data().convert_dtype(DType::F64).iter::<f64>().collect();
-        let mapped: Vec<f64> =
-            values.chunks_exact(height * width).flat_map(|m| self.iterate_matrix(m, height, width)).collect();
-        let data = TensorData::new(mapped, [batch, height, width]).convert_dtype(dtype);
-        Tensor::from_data(data, (&device, dtype))
-    }
-
-    fn iterate_matrix(&self, values: &[f64], height: usize, width: usize) -> Vec<f64> {
-        let largest = values.iter().map(|x| x.abs()).fold(0.0, f64::max);
-        if largest == 0.0 || !values.iter().all(|x| x.is_finite()) {
-            return values.iter().map(|x| x * 0.0).collect();
-        }
-        let norm = largest * values.iter().map(|x| (x / largest).powi(2)).sum::<f64>().sqrt();
-        let matrix = MatRef::from_row_major_slice(values, height, width);
-        let short = if height <= width { matrix } else { matrix.transpose() };
-        let x = Mat::from_fn(short.nrows(), short.ncols(), |i, j| short[(i, j)] / norm);
-        let scaled = self.scaled_power(&x, norm);
-        let at = |i: usize, j: usize| if height <= width { scaled[(i, j)] } else { scaled[(j, i)] };
-        (0..values.len()).map(|k| at(k / width, k % width)).collect()
+    /// One matrix by the rational iteration.
+    fn iterate(&self, matrix: Scaled<'_>) -> Mat<f64> {
+        let Scaled { unit, largest } = matrix;
+        let norm = unit.norm_l2();
+        let tall = unit.nrows() > unit.ncols();
+        let short = if tall { unit.transpose() } else { unit };
+        let power = self.scaled_power(&(short * faer::Scale(1.0 / norm)), norm * largest);
+        if tall { power.transpose().to_owned() } else { power }
     }
 
     /// `factor · A^(-c) X` for a matrix of norm 1 with the short side first.
@@ -266,7 +252,7 @@ fn inner(x: &Mat<f64>, y: &Mat<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 
     use crate::matrix::{Layout, polar_svd};
 

@@ -36,6 +36,8 @@ pub use sgd::{Sgd, SgdConfig};
 pub use spectral::{Spectral, SpectralConfig};
 pub use ssd::{Ssd, SsdConfig};
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
 use crate::matrix::Matrix;
@@ -110,5 +112,32 @@ pub trait StatefulDirection: Clone + std::fmt::Debug + Send + Sync + 'static {
 impl<R: Direction> StatefulDirection for R {
     fn advance(&self, momentum: Matrix, _at: StepInfo, _memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>) {
         (self.direction(momentum), None)
+    }
+}
+
+/// Any rule behind one type, so that the code around it is compiled once.
+#[derive(Clone, Debug)]
+pub struct SharedDirection(Arc<dyn Erased>);
+
+trait Erased: std::fmt::Debug + Send + Sync {
+    fn advance_erased(&self, momentum: Matrix, at: StepInfo, memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>);
+}
+
+impl<R: StatefulDirection> Erased for R {
+    fn advance_erased(&self, momentum: Matrix, at: StepInfo, memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>) {
+        self.advance(momentum, at, memory)
+    }
+}
+
+impl SharedDirection {
+    /// Wraps a rule.
+    pub fn new(rule: impl StatefulDirection) -> Self {
+        Self(Arc::new(rule))
+    }
+}
+
+impl StatefulDirection for SharedDirection {
+    fn advance(&self, momentum: Matrix, at: StepInfo, memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>) {
+        self.0.advance_erased(momentum, at, memory)
     }
 }

@@ -2,87 +2,66 @@
 
 use burn::tensor::{DType, Tensor, TensorData};
 use faer::linalg::solvers::Svd;
-use faer::traits::RealField;
 use faer::{Mat, MatRef};
 
 /// `U diag(f(s)) Vᵀ` for every matrix `U diag(s) Vᵀ` of a stack `[batch, a, b]`.
 ///
 /// `f` gets the position in the stack and the `min(a, b)` singular values in falling order, and
-/// returns as many new ones. The decomposition is a host round trip in the precision of the tensor
-/// (f64 for f64, else f32). A matrix with a NaN or an infinity has no decomposition and gives NaN; a
-/// zero matrix gives zero.
+/// returns as many new ones. The decomposition is a host round trip in f64, whatever the dtype of the
+/// tensor. A matrix with a NaN or an infinity has no decomposition and gives NaN; a zero matrix gives
+/// zero.
 pub fn map_singular_values(stack: Tensor<3>, f: impl Fn(usize, &[f64]) -> Vec<f64>) -> Tensor<3> {
+    map_on_host(stack, |index, matrix| map_matrix(matrix, |s| f(index, s)))
+}
+
+/// A function of every matrix of a stack, in f64 on the host. It gets matrices that are finite and not
+/// zero, divided by their largest entry, and that entry.
+pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat<f64>) -> Tensor<3> {
     let (device, dtype) = (stack.device(), stack.dtype());
-    let data = stack.into_data();
-    let mapped = match dtype {
-        DType::F64 => map_data::<f64>(data, &f),
-        _ => map_data::<f32>(data, &f),
+    let [batch, height, width] = stack.dims();
+    let mut values: Vec<f64> = stack.into_data().convert_dtype(DType::F64).iter::<f64>().collect();
+    for (index, matrix) in values.chunks_exact_mut(height * width).enumerate() {
+        let largest = matrix.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        if !matrix.iter().all(|x| x.is_finite()) {
+            matrix.fill(f64::NAN);
+        } else if largest > 0.0 {
+            // Entries of size 1: nothing over- or underflows on the way.
+            matrix.iter_mut().for_each(|x| *x /= largest);
+            let unit = MatRef::from_row_major_slice(matrix, height, width);
+            let mapped = f(index, Scaled { unit, largest });
+            write_rows(&mapped, matrix);
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [batch, height, width]).convert_dtype(dtype), (&device, dtype))
+}
+
+/// A matrix as `largest · unit`, where the largest entry of `unit` is 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Scaled<'a> {
+    pub unit: MatRef<'a, f64>,
+    pub largest: f64,
+}
+
+fn map_matrix(matrix: Scaled<'_>, f: impl Fn(&[f64]) -> Vec<f64>) -> Mat<f64> {
+    let Ok(svd) = matrix.unit.thin_svd() else {
+        return Mat::full(matrix.unit.nrows(), matrix.unit.ncols(), f64::NAN);
     };
-    Tensor::from_data(mapped, (&device, dtype))
-}
-
-/// What the host path needs of f32 and f64.
-trait Scalar: RealField + burn::tensor::Element + Copy {
-    fn from_f64(value: f64) -> Self;
-    fn to_f64(self) -> f64;
-}
-
-impl Scalar for f32 {
-    fn from_f64(value: f64) -> Self {
-        value as f32
-    }
-    fn to_f64(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Scalar for f64 {
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-    fn to_f64(self) -> f64 {
-        self
-    }
-}
-
-fn map_data<T: Scalar>(data: TensorData, f: &impl Fn(usize, &[f64]) -> Vec<f64>) -> TensorData {
-    let [batch, height, width] = [0, 1, 2].map(|axis| data.shape()[axis]);
-    let values: Vec<T> = data.convert_dtype(T::dtype()).iter::<T>().collect();
-    let mapped: Vec<T> = values
-        .chunks_exact(height * width)
-        .enumerate()
-        .flat_map(|(index, matrix)| map_matrix(matrix, height, width, |s| f(index, s)))
-        .collect();
-    TensorData::new(mapped, [batch, height, width])
-}
-
-fn map_matrix<T: Scalar>(matrix: &[T], height: usize, width: usize, f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<T> {
-    let largest = matrix.iter().map(|x| x.to_f64().abs()).fold(0.0, f64::max);
-    if largest == 0.0 {
-        return vec![T::from_f64(0.0); matrix.len()];
-    }
-    if matrix.iter().any(|x| !x.to_f64().is_finite()) {
-        return vec![T::from_f64(f64::NAN); matrix.len()];
-    }
-    // Entries of size 1: nothing inside the decomposition over- or underflows.
-    let unit: Vec<T> = matrix.iter().map(|x| T::from_f64(x.to_f64() / largest)).collect();
-    let Ok(svd) = MatRef::from_row_major_slice(&unit, height, width).thin_svd() else {
-        return vec![T::from_f64(f64::NAN); matrix.len()];
-    };
-    let singular: Vec<f64> = svd.S().column_vector().iter().map(|s| s.to_f64() * largest).collect();
-    rows(&rebuild(&svd, &f(&singular)))
+    let singular: Vec<f64> = svd.S().column_vector().iter().map(|s| s * matrix.largest).collect();
+    rebuild(&svd, &f(&singular))
 }
 
 /// `U diag(values) Vᵀ`
-fn rebuild<T: Scalar>(svd: &Svd<T>, values: &[f64]) -> Mat<T> {
+fn rebuild(svd: &Svd<f64>, values: &[f64]) -> Mat<f64> {
     let u = svd.U();
-    let scaled = Mat::from_fn(u.nrows(), values.len(), |i, j| T::from_f64(u[(i, j)].to_f64() * values[j]));
+    let scaled = Mat::from_fn(u.nrows(), values.len(), |i, j| u[(i, j)] * values[j]);
     scaled * svd.V().transpose()
 }
 
-/// The entries of a matrix row after row.
-pub(super) fn rows<T: Copy>(matrix: &Mat<T>) -> Vec<T> {
-    (0..matrix.nrows()).flat_map(|i| (0..matrix.ncols()).map(move |j| matrix[(i, j)])).collect()
+/// The entries of a matrix, row after row.
+fn write_rows(matrix: &Mat<f64>, out: &mut [f64]) {
+    for (k, value) in out.iter_mut().enumerate() {
+        *value = matrix[(k / matrix.ncols(), k % matrix.ncols())];
+    }
 }
 
 #[cfg(test)]

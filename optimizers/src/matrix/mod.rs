@@ -8,6 +8,7 @@ mod polar;
 mod rational;
 
 pub use exact::map_singular_values;
+pub(crate) use exact::{Scaled, map_on_host};
 pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};
 pub(crate) use norms::divide_or_zero;
 pub use norms::{EpsMode, center, frobenius_norm, inner_product, normalize_units, unit_sums};

@@ -4,7 +4,7 @@ use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
 use super::{Decay, Momentum, Scale, State, in_working_precision};
-use crate::direction::{StatefulDirection, StepInfo};
+use crate::direction::{SharedDirection, StatefulDirection, StepInfo};
 use crate::matrix::Placement;
 
 /// A [`Direction`](crate::direction::Direction) with momentum, shape scale, weight decay and placement: a `burn::optim::Optimizer`
@@ -56,6 +56,12 @@ impl<R: StatefulDirection> MatrixOptimizer<R> {
     pub fn with_placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
+    }
+
+    /// The same optimizer with its rule behind one type.
+    pub fn shared(self) -> MatrixOptimizer<SharedDirection> {
+        let Self { rule, momentum, scale, decay, placement } = self;
+        MatrixOptimizer { rule: SharedDirection::new(rule), momentum, scale, decay, placement }
     }
 
     /// The optimizer of a module that has only matrices and stacks of them.

@@ -57,6 +57,9 @@ enum Command {
         /// What to list.
         #[arg(value_enum)]
         what: Listing,
+        /// With `optimizers`: which symmetries every rule has, measured.
+        #[arg(long)]
+        symmetry: bool,
     },
 }
 
@@ -80,7 +83,7 @@ struct TrainArgs {
     /// Model preset; `polaron list models`. [default: llama-d64]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Optimizer stack; `polaron list stacks`. [default: muon]
+    /// Optimizer stack or kind; `polaron list stacks`. [default: muon]
     #[arg(long, value_name = "STACK")]
     optimizer: Option<String>,
     /// Embedded text or path of a UTF-8 text file. [default: shakespeare]
@@ -89,7 +92,7 @@ struct TrainArgs {
     /// Optimizer steps. [default: by model]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<i64>,
-    /// Peak learning rate of the stack's main rule. [default: muon 0.02, adamw 0.001, sgd 0.03]
+    /// Peak learning rate of the stack's main rule. [default: `polaron list stacks`]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Fixes the initial weights. [default: 1]
@@ -247,7 +250,14 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
             print(&table);
             Ok(if passed { EXIT_DONE } else { EXIT_FAILED })
         }
-        Some(Command::List { what }) => {
+        Some(Command::List { what: Listing::Optimizers, symmetry: true }) => {
+            print(&list::symmetries(&device::open(device::default_name())?)?);
+            Ok(EXIT_DONE)
+        }
+        Some(Command::List { symmetry: true, .. }) => {
+            Err(Error::Usage("--symmetry is for optimizers: write `polaron list optimizers --symmetry`".into()))
+        }
+        Some(Command::List { what, .. }) => {
             print(&match what {
                 Listing::Optimizers => list::optimizers(),
                 Listing::Stacks => list::stacks(),

@@ -2,13 +2,18 @@
 
 use std::fmt::Write;
 
+use burn::tensor::{DType, Device};
+use polaron::inspect::{AUDITED, symmetry};
 use polaron::{LayerwiseConfig, OptimizerConfig};
 use polaron_datasets::DATASETS;
 use polaron_models::ModelConfig;
 
-use crate::device::{self, DEVICES};
+use serde_json::Value;
 
-/// Every optimizer kind with formula, source, state and cost.
+use crate::device::{self, DEVICES};
+use crate::error::Error;
+
+/// Every optimizer kind with formula, source, state, cost and defaults.
 pub fn optimizers() -> String {
     let mut text = String::new();
     for kind in OptimizerConfig::KINDS {
@@ -17,20 +22,67 @@ pub fn optimizers() -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{kind}\n  update  {}\n  source  {}\n  state   {}\n  cost    {}",
-            about.formula, about.source, about.state, about.cost
+            "{kind}\n  update    {}\n  source    {}\n  state     {}\n  cost      {}\n  defaults  {}",
+            about.formula,
+            about.source,
+            about.state,
+            about.cost,
+            defaults(&config)
         );
     }
     text
 }
 
-/// Every stack.
+/// The keys of a configuration with their values, as they would stand in a TOML file.
+fn defaults(config: &OptimizerConfig) -> String {
+    let Ok(Value::Object(keys)) = serde_json::to_value(config) else { return String::new() };
+    let shown = keys.iter().filter(|(key, _)| *key != "kind").map(|(key, value)| match value {
+        Value::Null => format!("{key} off"),
+        Value::Object(inner) => {
+            let inner: Vec<String> = inner.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            format!("{key} = {{ {} }}", inner.join(", "))
+        }
+        value => format!("{key} = {value}"),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// Which symmetries the updates of every rule have, measured now, in f64 where the device has it.
+///
+/// # Errors
+///
+/// If a rule of the table is not valid.
+pub fn symmetries(device: &Device) -> Result<String, Error> {
+    let rounding = if device.supports_dtype(DType::F64) { 1e-9 } else { 1e-3 };
+    let mut text = String::from(SYMMETRY_HEAD);
+    for rule in AUDITED {
+        let fail = |message: String| Error::Usage(format!("{}: {message}", rule.name));
+        let config: OptimizerConfig = serde_json::from_str(rule.config).map_err(|error| fail(error.to_string()))?;
+        let measured = symmetry(&config, device).map_err(|error| fail(error.to_string()))?;
+        let _ = write!(text, "{:32}", rule.name);
+        for error in measured.errors() {
+            let _ = write!(text, "{:>10}", if error < rounding { "ok".to_owned() } else { format!("{error:.0e}") });
+        }
+        let _ = writeln!(text, "{:>8.0}", measured.degree.round() + 0.0);
+    }
+    Ok(text)
+}
+
+const SYMMETRY_HEAD: &str = "\
+Does the update of a transformed gradient equal the transformed update? Relative error over six steps, or ok: rounding.
+rotate, permute: of output or input units. shift: one vector added to every output unit of the gradient changes nothing.
+zero sum: the update sums to zero over output units when the gradient does. degree: power of the gradient's size.
+
+rule                                rotate   permute    rotate   permute     shift  zero sum  degree
+                                   outputs   outputs    inputs    inputs
+";
+
+/// Every stack, with its learning rate.
 pub fn stacks() -> String {
-    table(
-        LayerwiseConfig::STACKS
-            .iter()
-            .map(|name| [(*name).to_owned(), LayerwiseConfig::describe_stack(name).to_owned()]),
-    )
+    table(LayerwiseConfig::STACKS.iter().map(|name| {
+        let lr = LayerwiseConfig::stack(name).map_or(String::new(), |config| format!(" (lr {})", config.lr));
+        [(*name).to_owned(), format!("{}{lr}", LayerwiseConfig::describe_stack(name))]
+    }))
 }
 
 /// Every model preset.

@@ -148,7 +148,7 @@ fn model(preset: &str, choices: &Choices) -> Result<ModelConfig, Error> {
     Ok(table.try_into().map_err(ConfigError::misfit)?)
 }
 
-/// The stack with the recipe's values. Peak learning rates: muon 0.02, adamw 0.001, sgd 0.03.
+/// The stack with the recipe's values. The decay of adamw, sgd and scion is their own.
 fn optimizer(stack: &str, recipe: &Recipe) -> Result<LayerwiseConfig, Error> {
     let mut config = LayerwiseConfig::stack(stack)?;
     config.clip = Some(1.0);
@@ -157,12 +157,9 @@ fn optimizer(stack: &str, recipe: &Recipe) -> Result<LayerwiseConfig, Error> {
     config.adamw.eps = 1e-8;
     config.adamw.lr = recipe.part_lr;
     config.adamw.weight_decay = recipe.part_decay;
-    (config.lr, config.weight_decay) = match stack {
-        "adamw" => (1e-3, 0.1),
-        "sgd" => (0.03, 0.0),
-        "muon" => (0.02, recipe.muon_decay),
-        _ => (config.lr, recipe.muon_decay),
-    };
+    if !matches!(stack, "adamw" | "sgd" | "scion") {
+        config.weight_decay = recipe.muon_decay;
+    }
     Ok(config)
 }
 

@@ -1,7 +1,7 @@
 //! A rule of your own: momentum in, direction out. Everything else comes with it.
 //!
 //! Signed momentum with unit scale ("signum"), given to the hidden matrices of a small network beside
-//! AdamW for the rest.
+//! AdamW for the rest. Before it is used, the contract suite checks it.
 //!
 //! ```text
 //! cargo run --release -p polaron --example custom_rule
@@ -15,7 +15,7 @@ use polaron::direction::{AdamWConfig, Direction};
 use polaron::layerwise::Rule;
 use polaron::matrix::Matrix;
 use polaron::step::{Decay, MatrixOptimizer, Momentum, Scale};
-use polaron::{Layerwise, Role};
+use polaron::{Layerwise, Role, contract};
 
 /// The sign of every entry, divided by the number of inputs: an update of operator norm about 1.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ fn data(device: &Device) -> (Tensor<2>, Tensor<2>) {
     (column(x), column(y))
 }
 
-fn main() -> Result<(), polaron::LayerwiseError> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::flex().autodiff();
     device.seed(1);
     let mut net =
@@ -58,6 +58,9 @@ fn main() -> Result<(), polaron::LayerwiseError> {
         .with_momentum(Momentum { factor: 0.9, ..Momentum::default() })
         .with_scale(Scale::None)
         .with_decay(Decay { rate: 0.01, cautious: false });
+    contract::check(&sign, &Device::flex())?;
+    println!("the rule keeps every promise of the contract\n");
+
     let mut optim = Layerwise::new()
         .lr(0.02)
         .rule(Rule::roles(Role::MATRICES, sign))

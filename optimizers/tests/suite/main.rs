@@ -3,7 +3,9 @@
 mod contract;
 mod model;
 mod properties;
+mod qk_clip;
 mod resume;
 mod rules;
+mod stacks;
 mod symmetry;
 mod vector_files;

@@ -111,6 +111,28 @@ fn lists_name_what_there_is() {
 }
 
 #[test]
+fn the_symmetries_of_every_optimizer_are_measured() {
+    let place = Place::new();
+    let out = place.run(&["list", "optimizers", "--symmetry"]).succeeds().out;
+    let row = |name: &str| out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {out}"));
+    assert_eq!(row("muon ").matches(" ok").count(), 5, "{out}");
+    assert_eq!(row("adamw").matches(" ok").count(), 2, "{out}");
+    assert_eq!(row("row_norm centred ").matches(" ok").count(), 5, "{out}");
+    place.run(&["list", "models", "--symmetry"]).fails(2, &["polaron list optimizers --symmetry"]);
+}
+
+#[test]
+fn every_optimizer_is_a_stack_of_its_name() {
+    let place = Place::new();
+    for kind in polaron::OptimizerConfig::KINDS {
+        let run = place.train(&["--steps", "1", "--optimizer", kind, "--out", kind]);
+        assert_eq!(run.code, Some(0), "{kind}: {}", run.err);
+        let plan = String::from_utf8(place.read(&format!("{kind}/plan.txt"))).unwrap();
+        assert!(plan.contains(kind), "{plan}");
+    }
+}
+
+#[test]
 fn help_and_version_are_results() {
     let place = Place::new();
     assert!(place.run(&["--help"]).succeeds().out.contains("generate"));

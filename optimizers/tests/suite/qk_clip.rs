@@ -1,0 +1,117 @@
+//! QK-clip: exactly the heads that exceeded the threshold are cut back to it.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Distribution, Tensor};
+use polaron::layerwise::{HeadLogits, clip_heads};
+use polaron::{Layerwise, LayerwiseError};
+
+const HEADS: usize = 4;
+const WIDTH: usize = 8;
+
+#[derive(Module, Debug)]
+struct Attention {
+    wq: Linear,
+    wk: Linear,
+    wv: Linear,
+}
+
+#[derive(Module, Debug)]
+struct Model {
+    attn: Attention,
+}
+
+impl Model {
+    /// Four query heads, `key_heads` key heads.
+    fn new(key_heads: usize, device: &Device) -> Self {
+        let linear = |outputs| LinearConfig::new(16, outputs).with_bias(true).init(device);
+        let (query, key) = (HEADS * WIDTH, key_heads * WIDTH);
+        Self { attn: Attention { wq: linear(query), wk: linear(key), wv: linear(key) } }
+    }
+
+    /// Largest logit of every query head.
+    fn largest(&self, x: &Tensor<2>, key_heads: usize) -> Vec<f64> {
+        let (q, k) = (self.attn.wq.forward(x.clone()), self.attn.wk.forward(x.clone()));
+        (0..HEADS)
+            .map(|head| {
+                let key_head = head * key_heads / HEADS;
+                let part = |x: &Tensor<2>, head: usize| x.clone().narrow(1, head * WIDTH, WIDTH);
+                let logits = part(&q, head).matmul(part(&k, key_head).transpose());
+                logits.max().into_scalar::<f64>() / (WIDTH as f64).sqrt()
+            })
+            .collect()
+    }
+
+    fn logits(&self, x: &Tensor<2>, key_heads: usize) -> Vec<HeadLogits> {
+        let (query, key) = ("attn.wq".into(), "attn.wk".into());
+        vec![HeadLogits { query, key, key_heads, largest: self.largest(x, key_heads) }]
+    }
+}
+
+fn columns(weight: &Tensor<2>, head: usize) -> Vec<u8> {
+    weight.clone().narrow(1, head * WIDTH, WIDTH).into_data().as_bytes().to_vec()
+}
+
+/// A threshold that the larger half of the heads exceed.
+fn between(largest: &[f64]) -> f64 {
+    let mut sorted = largest.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[HEADS / 2 - 1] + sorted[HEADS / 2]) / 2.0
+}
+
+#[test]
+fn heads_above_the_threshold_come_back_to_it_and_the_others_keep_their_bits() {
+    let device = Device::flex().autodiff();
+    let x = Tensor::<2>::random([20, 16], Distribution::Normal(0.0, 3.0), &device);
+    for key_heads in [HEADS, 2, 1] {
+        let model = Model::new(key_heads, &device);
+        let before = model.largest(&x, key_heads);
+        let threshold = between(&before);
+        let (after, cut) = clip_heads(model.clone(), &model.logits(&x, key_heads), threshold).unwrap();
+        assert_eq!(cut, HEADS / 2);
+        for (head, (was, is)) in before.iter().zip(after.largest(&x, key_heads)).enumerate() {
+            if *was > threshold {
+                assert!((is / threshold - 1.0).abs() < 1e-5, "head {head}: {is} instead of {threshold}");
+            } else {
+                let weights = [&model, &after].map(|model| columns(&model.attn.wq.weight.val(), head));
+                assert_eq!(weights[0], weights[1], "head {head}");
+            }
+        }
+        let values = |model: &Model| model.attn.wv.weight.val().into_data();
+        assert_eq!(values(&model), values(&after));
+        assert!(after.attn.wq.weight.val().is_require_grad(), "it stays a parameter");
+    }
+}
+
+#[test]
+fn it_is_off_unless_asked_for() {
+    let device = Device::flex().autodiff();
+    let x = Tensor::<2>::random([20, 16], Distribution::Normal(0.0, 3.0), &device);
+    let model = Model::new(HEADS, &device);
+    let logits = model.logits(&x, HEADS);
+    let weight = |model: &Model| model.attn.wq.weight.val().into_data();
+    let off = Layerwise::muon().build(&model).unwrap();
+    let (same, cut) = off.clip_heads(model.clone(), &logits).unwrap();
+    assert_eq!((cut, weight(&same)), (0, weight(&model)));
+    let on = Layerwise::muon().qk_clip(1e-3).build(&model).unwrap();
+    let (clipped, cut) = on.clip_heads(model.clone(), &logits).unwrap();
+    assert_eq!(cut, HEADS);
+    assert_ne!(weight(&clipped), weight(&model));
+}
+
+#[test]
+fn logits_that_do_not_fit_the_model_are_refused() {
+    let device = Device::flex();
+    let model = Model::new(HEADS, &device);
+    let logits = |query: &str, key_heads, heads: usize| {
+        vec![HeadLogits { query: query.into(), key: "attn.wk".into(), key_heads, largest: vec![9.0; heads] }]
+    };
+    for (logits, part) in [
+        (logits("attn.query", 4, 4), "no projection \"attn.query\""),
+        (logits("attn.wq", 3, 4), "3 key heads do not divide the 4 query heads"),
+        (logits("attn.wq", 5, 5), "5 heads do not divide the 32 outputs"),
+    ] {
+        let error = clip_heads(model.clone(), &logits, 1.0).expect_err(part);
+        assert!(matches!(error, LayerwiseError::QkClip(_)) && error.to_string().contains(part), "{error}");
+    }
+}

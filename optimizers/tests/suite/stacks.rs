@@ -1,0 +1,147 @@
+//! Ready-made stacks on a model with every common role.
+
+use burn::module::Module;
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor};
+use polaron::layerwise::{LayerwiseConfig, PlanEntry};
+use polaron::matrix::{Axis, Blocks, Layout};
+use polaron::{Layerwise, Role, RoleHint, Roles};
+
+#[derive(Module, Debug)]
+struct Model {
+    embed: Embedding,
+    norm: RmsNorm,
+    wq: Linear,
+    wo: Linear,
+    gate: Linear,
+    down: Linear,
+    router: Linear,
+    head: Linear,
+}
+
+impl Model {
+    fn new(device: &Device) -> Self {
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_bias(false).init(device);
+        Self {
+            embed: EmbeddingConfig::new(11, 8).init(device),
+            norm: RmsNormConfig::new(8).init(device),
+            wq: linear(8, 12),
+            wo: linear(12, 8),
+            gate: linear(8, 16),
+            down: linear(16, 8),
+            router: linear(8, 4),
+            head: linear(8, 11),
+        }
+    }
+
+    fn gradients(&self, step: i64) -> GradientsParams {
+        let device = self.embed.weight.val().device();
+        let tokens = Tensor::<1, Int>::arange(step..step + 6, &device).remainder_scalar(11).reshape([2, 3]);
+        let x = self.norm.forward(self.embed.forward(tokens));
+        let x = x.clone() + self.wo.forward(self.wq.forward(x).tanh());
+        let x = x.clone() + self.down.forward(self.gate.forward(x.clone()).tanh());
+        let loss = self.head.forward(x.clone()).square().mean() + self.router.forward(x).square().mean();
+        GradientsParams::from_grads(loss.backward(), self)
+    }
+}
+
+impl Roles for Model {
+    fn roles(&self) -> Vec<RoleHint> {
+        vec![
+            RoleHint::new("wq", Role::AttentionQuery).with_heads(3),
+            RoleHint::new("wo", Role::AttentionOutput).with_heads(3),
+            RoleHint::new("gate", Role::Gate),
+            RoleHint::new("down", Role::Down),
+            RoleHint::new("router", Role::Router),
+            RoleHint::new("head", Role::Head),
+        ]
+    }
+}
+
+fn entries(builder: Layerwise) -> Vec<PlanEntry> {
+    let model = Model::new(&Device::flex());
+    builder.roles_of(&model).build(&model).unwrap().plan().entries().to_vec()
+}
+
+fn entry(entries: &[PlanEntry], path: &str) -> PlanEntry {
+    entries.iter().find(|entry| entry.path == path).unwrap_or_else(|| panic!("{path}")).clone()
+}
+
+#[test]
+fn every_stack_covers_the_model_and_trains_it() {
+    for name in LayerwiseConfig::STACKS {
+        let device = Device::flex().autodiff();
+        let mut model = Model::new(&device);
+        let start = model.clone();
+        let mut optimizer = Layerwise::stack(name).unwrap().roles_of(&model).build(&model).unwrap();
+        assert_eq!(optimizer.plan().parameters(), model.num_params(), "{name}");
+        for step in 0..3 {
+            let grads = model.gradients(step);
+            model = optimizer.step(1.0, model, grads);
+        }
+        for (before, after) in [
+            (start.wq.weight.val(), model.wq.weight.val()),
+            (start.head.weight.val(), model.head.weight.val()),
+            (start.embed.weight.val(), model.embed.weight.val()),
+        ] {
+            assert!(after.clone().is_finite().all().into_scalar::<bool>(), "{name}");
+            assert_ne!(before.into_data(), after.into_data(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_symmetric_stack_gives_every_role_the_rule_of_its_symmetry() {
+    let plan = entries(Layerwise::symmetric());
+    for (path, optimizer, blocks) in [
+        ("wq.weight", "muon (polar_express5)", Some(Blocks { axis: Axis::Output, count: 3 })),
+        ("wo.weight", "muon (polar_express5)", Some(Blocks { axis: Axis::Input, count: 3 })),
+        ("gate.weight", "hybrid (output → polar_express5)", None),
+        ("down.weight", "hybrid (input → polar_express5)", None),
+        ("embed.weight", "row_norm (input)", None),
+        ("head.weight", "row_norm (output, centred)", None),
+        ("router.weight", "row_norm (output, centred)", None),
+        ("norm.gamma", "adamw", None),
+    ] {
+        let entry = entry(&plan, path);
+        assert_eq!((entry.optimizer.as_str(), entry.placement.blocks), (optimizer, blocks), "{path}");
+    }
+}
+
+#[test]
+fn a_tied_embedding_is_not_centred() {
+    let builder = Layerwise::symmetric().assign("embed", Role::TiedEmbedding);
+    assert_eq!(entry(&entries(builder), "embed.weight").optimizer, "row_norm (input)");
+    // As a head it is read with tokens as outputs, which decides the size of the sign step.
+    let scion = entry(&entries(Layerwise::scion().assign("embed", Role::TiedEmbedding)), "embed.weight");
+    assert_eq!((scion.optimizer.as_str(), scion.placement.layout), ("scion (sign, radius 3000)", Layout::OutIn));
+}
+
+#[test]
+fn a_matrix_without_heads_stays_whole() {
+    let plan = entries(Layerwise::symmetric().assign("wq", Role::AttentionKey));
+    assert_eq!(entry(&plan, "wq.weight").placement.blocks, None);
+}
+
+#[test]
+fn heads_can_be_asked_for_in_toml() {
+    let builder = |blocks: &str| {
+        Layerwise::from_toml(&format!("stack = \"muon\"\n[[rule]]\nrole = \"attention_query\"\nkind = \"muon\"\n{blocks}"))
+    };
+    let per_head = entry(&entries(builder("blocks = \"heads\"").unwrap()), "wq.weight");
+    assert_eq!(per_head.placement.blocks, Some(Blocks { axis: Axis::Output, count: 3 }));
+    let fixed = entry(&entries(builder("blocks = { axis = \"input\", count = 2 }").unwrap()), "wq.weight");
+    assert_eq!(fixed.placement.blocks, Some(Blocks { axis: Axis::Input, count: 2 }));
+    let error = builder("blocks = \"head\"").expect_err("a slip").to_string();
+    assert!(error.contains("must be \"heads\" or"), "{error}");
+}
+
+#[test]
+fn edges_belong_to_the_symmetric_stack_only() {
+    assert!(LayerwiseConfig::from_toml("stack = \"symmetric\"\nedges = { head_lr = 0.5 }").is_ok());
+    let error = LayerwiseConfig::from_toml("stack = \"muon\"\nedges = { head_lr = 0.5 }").unwrap_err().to_string();
+    assert!(error.contains("\"edges\""), "{error}");
+    let error = LayerwiseConfig::from_toml("stack = \"symmetric\"\nedges = { had_lr = 0.5 }").unwrap_err().to_string();
+    assert!(error.contains("did you mean \"head_lr\""), "{error}");
+}

@@ -11,7 +11,7 @@ Rules, fixed before the results:
 * the winner is trained for STEPS steps with seeds 1 and 2, which took no part in the choice;
 * AdamW beside a matrix rule (embedding, gains) has lr 1e-3; everything else is the stack's default, but
   for the `polar` of hybrid and spectral, which is the polynomial one;
-* one thread a run, embedded text, 1 % of it for validation, whole split every 50 steps;
+* one thread a run, embedded text, 1 % of it for validation, the whole of it every 100 steps (tuning: at the end);
 * "steps to 1.80": first validation at or below 1.80, interpolated; state: size of the optimizer's checkpoint.
 
 Goes on where it was stopped: finished runs are not repeated. Python 3 without packages.
@@ -54,8 +54,9 @@ def run(args, name, lr, steps, seed, extra):
     out = os.path.join(args.out, f"{name}-lr{lr:.3g}-steps{steps}-s{seed}")
     metrics = os.path.join(out, "metrics.jsonl")
     if not finished(metrics):
-        sets = ["data.valid_fraction=0.01", "train.valid_every=50", "train.sample_tokens=0", "train.checkpoint_every=1000"]
-        sets += extra + ([f"schedule.warmup={steps // 10}"])
+        every = 100 if steps == STEPS else steps
+        sets = ["data.valid_fraction=0.01", f"train.valid_every={every}", "train.sample_tokens=0",
+                "train.checkpoint_every=1000", f"schedule.warmup={steps // 10}", *extra]
         command = [args.polaron, "train", "--model", "nanogpt-char", "--optimizer", name, "--lr", repr(lr),
                    "--steps", str(steps), "--seed", str(seed), "--threads", "1", "--out", out]
         for key in sets:

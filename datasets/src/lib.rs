@@ -21,9 +21,11 @@
 //! * [`Windows`]: the training batches of every step, from a counter-based generator: the step
 //!   number alone fixes the batch, so resuming needs no saved generator state and another program
 //!   can draw the same batches ([`Windows::starts`] gives the rule).
+//! * [`tasks`]: problems whose answers are known, to compare an optimizer with.
 //! * [`validation_batches`]: every non-overlapping window of a split, in order.
 
 mod error;
+pub mod tasks;
 mod text;
 mod tokenizer;
 mod windows;

@@ -65,15 +65,18 @@
 //!
 //! # A rule of your own
 //!
-//! Implement [`Direction`](direction::Direction): momentum in, direction out. Momentum, scale,
-//! decay, layouts, experts, blocks, records and checkpoints come with it.
+//! Implement [`Direction`](direction::Direction): momentum in, direction out
+//! ([`StatefulDirection`](direction::StatefulDirection) if it remembers something). Momentum, scale,
+//! decay, layouts, experts, blocks, records and checkpoints come with it, and [`contract::check`]
+//! tells whether it keeps what every optimizer promises.
 //!
 //! # What to use when
 //!
 //! | parameters | rule |
 //! |---|---|
-//! | hidden matrices, experts | `muon` |
-//! | embeddings, head, router, gains, biases | `adamw` |
+//! | hidden matrices, experts | `muon`, `muon_eq`; the README of this crate has a measured table |
+//! | embeddings, head, router | `adamw`; with tuning `row_norm` (stack `symmetric`) |
+//! | gains, biases | `adamw` |
 //! | a baseline | `sgd` |
 //!
 //! # Conventions

@@ -16,7 +16,7 @@ use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::{Resume, train};
 use crate::verify::verify;
-use crate::{device, export, inspect, list, panics};
+use crate::{device, export, inspect, list, panics, task};
 
 /// Train small language models with Muon and its relatives.
 ///
@@ -52,6 +52,21 @@ enum Command {
     Inspect(InspectArgs),
     /// Check that the optimizers compute on a device what they must: reference vectors, exit code 1 on a miss.
     Verify(VerifyArgs),
+    /// Run a problem whose answer is known, or `all`: measured beside predicted, exit code 1 if a criterion fails.
+    Task {
+        /// Name of the task; `polaron list tasks`.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Smaller sizes where the task allows it.
+        #[arg(long)]
+        quick: bool,
+        /// Kind of an optimizer to run as well, or its configuration as JSON.
+        #[arg(long, value_name = "KIND|JSON")]
+        optimizer: Option<String>,
+        /// Its learning rate. [default: 0.02]
+        #[arg(long, value_name = "X", allow_negative_numbers = true)]
+        lr: Option<f64>,
+    },
     /// Show what there is to choose from.
     List {
         /// What to list.
@@ -60,6 +75,9 @@ enum Command {
         /// With `optimizers`: which symmetries every rule has, measured.
         #[arg(long)]
         symmetry: bool,
+        /// With `optimizers`: what every kind does to singular values, measured.
+        #[arg(long, conflicts_with = "symmetry")]
+        spectrum: bool,
     },
 }
 
@@ -69,6 +87,7 @@ enum Listing {
     Stacks,
     Models,
     Datasets,
+    Tasks,
     Devices,
 }
 
@@ -250,12 +269,18 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
             print(&table);
             Ok(if passed { EXIT_DONE } else { EXIT_FAILED })
         }
-        Some(Command::List { what: Listing::Optimizers, symmetry: true }) => {
-            print(&list::symmetries(&device::open(device::default_name())?)?);
-            Ok(EXIT_DONE)
+        Some(Command::Task { name, quick, optimizer, lr }) => {
+            let passed = task::run(&name, quick, optimizer.as_deref(), lr, print)?;
+            Ok(if passed { EXIT_DONE } else { EXIT_FAILED })
         }
-        Some(Command::List { symmetry: true, .. }) => {
-            Err(Error::Usage("--symmetry is for optimizers: write `polaron list optimizers --symmetry`".into()))
+        Some(Command::List { what, symmetry, spectrum }) if symmetry || spectrum => {
+            let Listing::Optimizers = what else {
+                let flag = if symmetry { "--symmetry" } else { "--spectrum" };
+                return Err(Error::Usage(format!("{flag} is for optimizers: write `polaron list optimizers {flag}`")));
+            };
+            let device = device::open(device::default_name())?;
+            print(&if symmetry { list::symmetries(&device)? } else { list::spectra(&device)? });
+            Ok(EXIT_DONE)
         }
         Some(Command::List { what, .. }) => {
             print(&match what {
@@ -263,6 +288,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
                 Listing::Stacks => list::stacks(),
                 Listing::Models => list::models(),
                 Listing::Datasets => list::datasets(),
+                Listing::Tasks => task::names(),
                 Listing::Devices => list::devices(),
             });
             Ok(EXIT_DONE)
@@ -318,7 +344,7 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
 fn explain_missing(path: &Path, error: Error) -> Error {
     let word = path.to_str().unwrap_or_default();
     if !path.exists() && path.extension().is_none() {
-        if let Some(near) = polaron::nearest(word, ["train", "generate", "export", "inspect", "verify", "list"]) {
+        if let Some(near) = polaron::nearest(word, ["train", "generate", "export", "inspect", "verify", "task", "list"]) {
             return Error::Usage(format!(
                 "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
             ));

@@ -15,6 +15,7 @@ mod merge;
 mod panics;
 mod progress;
 mod summary;
+mod task;
 mod tensors;
 mod workers;
 

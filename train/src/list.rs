@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use burn::tensor::{DType, Device};
-use polaron::inspect::{AUDITED, symmetry};
+use polaron::inspect::{AUDITED, singular_map, symmetry};
 use polaron::{LayerwiseConfig, OptimizerConfig};
 use polaron_datasets::DATASETS;
 use polaron_models::ModelConfig;
@@ -67,6 +67,29 @@ pub fn symmetries(device: &Device) -> Result<String, Error> {
     }
     Ok(text)
 }
+
+/// What every kind's first update makes of the singular values of a gradient.
+///
+/// # Errors
+///
+/// If the defaults of a kind are not valid.
+pub fn spectra(device: &Device) -> Result<String, Error> {
+    let singular = [1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4];
+    let cells = |values: &[f64]| -> String { values.iter().map(|value| format!("{value:>9.4}")).collect() };
+    let mut text = format!("{SPECTRUM_HEAD}{:20}{}\n", "gradient", cells(&singular));
+    for kind in OptimizerConfig::KINDS {
+        let fail = |error: polaron::ConfigError| Error::Usage(format!("{kind}: {error}"));
+        let config = OptimizerConfig::of_kind(kind).map_err(fail)?;
+        let mapped = singular_map(&config, &singular, device).map_err(fail)?;
+        let _ = writeln!(text, "{kind:20}{}", cells(&mapped));
+    }
+    Ok(text)
+}
+
+const SPECTRUM_HEAD: &str = "\
+What the first update makes of each singular value of a gradient: along its own directions, before the learning rate.
+
+";
 
 const SYMMETRY_HEAD: &str = "\
 Does the update of a transformed gradient equal the transformed update? Relative error over six steps, or ok: rounding.

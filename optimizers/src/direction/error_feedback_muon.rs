@@ -9,8 +9,11 @@
 //! says, and `‖E‖` contracts: `D` is the best multiple of `Q`, hence `‖P - D‖_F ≤ ‖P‖_F`, with
 //! equality only for P = 0.
 //!
-//! **When**: an alternative to Muon whose learning rate is like SGD's, of degree 1 in the gradient:
-//! clip. Cost: a host decomposition by default, and a second buffer.
+//! **When**: for problems on which Muon provably stalls (the paper's nonsmooth counterexample).
+//! Experimental: the paper itself reports that it hurts in vision and language models, and we measured the
+//! same. The learning rate is like SGD's, of degree 1 in the gradient: clip, and expect values hundreds of
+//! times Muon's. Cost: a host decomposition by default, and a second buffer. The residual depends on the
+//! learning rate, so a record keeps it.
 //!
 //! A step with learning rate 0 moves nothing and leaves E as it is.
 

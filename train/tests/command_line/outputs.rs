@@ -119,6 +119,8 @@ fn the_symmetries_of_every_optimizer_are_measured() {
     assert_eq!(row("adamw").matches(" ok").count(), 2, "{out}");
     assert_eq!(row("row_norm centred ").matches(" ok").count(), 5, "{out}");
     place.run(&["list", "models", "--symmetry"]).fails(2, &["polaron list optimizers --symmetry"]);
+    let spectra = place.run(&["list", "optimizers", "--spectrum"]).succeeds().out;
+    assert!(polaron::OptimizerConfig::KINDS.iter().all(|kind| spectra.contains(kind)), "{spectra}");
 }
 
 #[test]

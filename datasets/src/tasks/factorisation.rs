@@ -1,0 +1,95 @@
+//! Deep matrix factorisation `½ ‖W_N … W_1 - A‖²` from `W_j = a I` (arXiv 2605.28613, 2011.13772; times ours).
+//!
+//! A is diagonal with eigenvalues 10, 5, 1 and zeros (n = 20). Gradient descent learns the large eigenvalues
+//! first: an eigenvalue λ reaches 90 % after about
+//!
+//! ```text
+//! N = 2:  (ln(λ/a²) + ln 9) / (2 λ lr)          N ≥ 3:  a^(2-N) / ((N-2) λ lr)
+//! ```
+//!
+//! steps. Muon learns all at once, the smallest first.
+
+use burn::tensor::{Device, Tensor};
+use polaron::{ConfigError, OptimizerConfig};
+
+use super::{EXACT_MUON, Finding, SGD, Setting, Trained, config, tensor, values};
+
+const SIZE: usize = 20;
+const EIGENVALUES: [f64; 3] = [10.0, 5.0, 1.0];
+const LR: f64 = 1e-3;
+
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+    let device = setting.device;
+    let mut findings = Vec::new();
+    let two = times(&config(SGD), 2, 0.01, 6200, |_| LR, device)?;
+    for (eigenvalue, time) in EIGENVALUES.into_iter().zip(two) {
+        let predicted = ((eigenvalue / 1e-4).ln() + 9f64.ln()) / (2.0 * eigenvalue * LR);
+        let near = time.is_some_and(|time| (time as f64 / predicted - 1.0).abs() < 0.05);
+        findings.push(Finding::judged(format!("gradient descent, N = 2: steps to 90 % of {eigenvalue}"), shown(time), format!("{predicted:.0} ± 5 %"), near));
+    }
+    let three = times(&config(SGD), 3, 0.1, 2200, |_| LR, device)?;
+    for ((eigenvalue, time), measured) in EIGENVALUES.into_iter().zip(three).zip([1020.0, 2020.0]) {
+        let near = time.is_some_and(|time| (time as f64 / measured - 1.0).abs() < 0.05);
+        findings.push(Finding::judged(format!("gradient descent, N = 3: steps to 90 % of {eigenvalue}"), shown(time), format!("{measured} ± 5 %"), near));
+    }
+    let steps = 1500;
+    let decay = |step: usize| 0.005 * (1.0 - step as f64 / steps as f64);
+    let muon = times(&config(EXACT_MUON), 3, 0.1, steps, decay, device)?;
+    for ((eigenvalue, time), measured) in EIGENVALUES.into_iter().zip(muon).zip([470.0, 355.0, 185.0]) {
+        let near = time.is_some_and(|time| (time as f64 / measured - 1.0).abs() < 0.05);
+        findings.push(Finding::judged(format!("exact Muon, N = 3: steps to 90 % of {eigenvalue}"), shown(time), format!("{measured} ± 5 %"), near));
+    }
+    let order = matches!(muon, [Some(large), Some(middle), Some(small)] if small < middle && middle < large);
+    findings.push(Finding::judged("exact Muon learns the smallest eigenvalue first", if order { "yes" } else { "no" }, "yes", order));
+    if let Some((own, lr)) = &setting.optimizer {
+        let lr = *lr;
+        let reached = times(own, 3, 0.1, steps, |step| lr * (1.0 - step as f64 / steps as f64), device)?;
+        let reached = reached.map(shown).join(" / ");
+        findings.push(Finding::shown(format!("{}, lr {lr}, N = 3: steps to 90 % of 10 / 5 / 1", own.kind()), reached, ""));
+    }
+    Ok(findings)
+}
+
+fn shown(time: Option<usize>) -> String {
+    time.map_or("not reached".into(), |time| time.to_string())
+}
+
+/// The step at which each eigenvalue reaches 90 %.
+fn times(
+    config: &OptimizerConfig,
+    depth: usize,
+    start: f64,
+    steps: usize,
+    lr: impl Fn(usize) -> f64,
+    device: &Device,
+) -> Result<[Option<usize>; 3], ConfigError> {
+    let diagonal = |entry: &dyn Fn(usize) -> f64| {
+        let entries = (0..SIZE * SIZE).map(|k| if k / SIZE == k % SIZE { entry(k / SIZE) } else { 0.0 }).collect();
+        tensor(entries, [SIZE, SIZE], device)
+    };
+    let target = diagonal(&|i| EIGENVALUES.get(i).copied().unwrap_or(0.0));
+    let mut factors = (0..depth).map(|_| Trained::new(config, diagonal(&|_| start))).collect::<Result<Vec<_>, _>>()?;
+    let mut reached = [None; 3];
+    for step in 0..steps {
+        let weights: Vec<Tensor<2>> = factors.iter().map(|factor| factor.weights.clone()).collect();
+        let slope = product(&weights, device) - target.clone();
+        for (i, factor) in factors.iter_mut().enumerate() {
+            let (inner, outer) = (product(&weights[..i], device), product(&weights[i + 1..], device));
+            factor.step(lr(step), outer.transpose().matmul(slope.clone()).matmul(inner.transpose()));
+        }
+        let now: Vec<Tensor<2>> = factors.iter().map(|factor| factor.weights.clone()).collect();
+        let whole = values(&product(&now, device));
+        for (i, eigenvalue) in EIGENVALUES.into_iter().enumerate() {
+            if reached[i].is_none() && whole[i * SIZE + i] >= 0.9 * eigenvalue {
+                reached[i] = Some(step + 1);
+            }
+        }
+    }
+    Ok(reached)
+}
+
+/// `W_k … W_1` of the factors in the order 1 to k; the identity for none.
+fn product(factors: &[Tensor<2>], device: &Device) -> Tensor<2> {
+    let identity = (0..SIZE * SIZE).map(|k| f64::from(u8::from(k / SIZE == k % SIZE))).collect();
+    factors.iter().fold(tensor(identity, [SIZE, SIZE], device), |product, factor| factor.clone().matmul(product))
+}

@@ -1,0 +1,115 @@
+//! `polaron task`: problems whose answers are known, measured beside predicted.
+
+use std::time::Instant;
+
+use polaron::OptimizerConfig;
+use polaron_datasets::tasks::{Finding, Setting, TASKS, Task};
+
+use crate::device;
+use crate::error::Error;
+use crate::list::table;
+
+/// The tasks, one line each.
+pub fn names() -> String {
+    table(TASKS.iter().map(|task| [task.name.to_owned(), task.about.to_owned()]))
+}
+
+/// Runs one task, or `all`; returns whether every criterion holds. Prints each report as it comes.
+///
+/// # Errors
+///
+/// An unknown task or optimizer, or a learning rate without an optimizer.
+pub fn run(name: &str, quick: bool, optimizer: Option<&str>, lr: Option<f64>, mut print: impl FnMut(&str)) -> Result<bool, Error> {
+    let tasks = chosen(name)?;
+    let device = device::open(device::default_name())?;
+    let setting = Setting { device: &device, quick, optimizer: own(optimizer, lr)? };
+    let mut passed = true;
+    for task in tasks {
+        let started = Instant::now();
+        let findings = task.run(&setting).map_err(|error| Error::Usage(error.to_string()))?;
+        passed &= findings.iter().all(|finding| finding.passed != Some(false));
+        print(&report(task, &findings, started.elapsed().as_secs_f64()));
+    }
+    Ok(passed)
+}
+
+fn chosen(name: &str) -> Result<Vec<&'static Task>, Error> {
+    if name == "all" {
+        return Ok(TASKS.iter().collect());
+    }
+    match Task::find(name) {
+        Some(task) => Ok(vec![task]),
+        None => {
+            let names = || TASKS.iter().map(|task| task.name).chain(["all"]);
+            let hint = match polaron::nearest(name, names()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the tasks are {}", names().collect::<Vec<_>>().join(", ")),
+            };
+            Err(Error::Usage(format!("unknown task `{name}`: {hint}")))
+        }
+    }
+}
+
+fn own(optimizer: Option<&str>, lr: Option<f64>) -> Result<Option<(OptimizerConfig, f64)>, Error> {
+    let Some(kind) = optimizer else {
+        return match lr {
+            Some(_) => Err(Error::Usage("--lr is that of --optimizer: name one".into())),
+            None => Ok(None),
+        };
+    };
+    let config = match kind.starts_with('{') {
+        true => serde_json::from_str(kind).map_err(|error| Error::Usage(format!("--optimizer: {error}")))?,
+        false => OptimizerConfig::of_kind(kind).map_err(|error| Error::Usage(format!("--optimizer: {error}")))?,
+    };
+    config.validate().map_err(|error| Error::Usage(format!("--optimizer: {error}")))?;
+    let lr = lr.unwrap_or(0.02);
+    if !(lr > 0.0 && lr.is_finite()) {
+        return Err(Error::Usage(format!("--lr must be a number above 0, got {lr}")));
+    }
+    Ok(Some((config, lr)))
+}
+
+fn report(task: &Task, findings: &[Finding], seconds: f64) -> String {
+    let width = |f: fn(&Finding) -> &str| findings.iter().map(|finding| f(finding).chars().count()).max().unwrap_or(0);
+    let (what, measured) = (width(|f| &f.what), width(|f| &f.measured));
+    let mut text = format!("{}: {} ({seconds:.1} s)\n", task.name, task.about);
+    for finding in findings {
+        let verdict = match finding.passed {
+            Some(true) => "ok",
+            Some(false) => "MISS",
+            None => "",
+        };
+        let Finding { what: label, measured: value, predicted, .. } = finding;
+        let predicted = if predicted.is_empty() { String::new() } else { format!("expected {predicted}") };
+        text.push_str(format!("  {label:what$}  {value:>measured$}  {verdict:4}  {predicted}").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_do_not_exist_name_the_nearest() {
+        let said = chosen("nonsmoth").unwrap_err().to_string();
+        assert!(said.contains("did you mean `nonsmooth`?"), "{said}");
+        assert_eq!(chosen("all").unwrap().len(), TASKS.len());
+    }
+
+    #[test]
+    fn a_learning_rate_needs_an_optimizer_and_must_be_one() {
+        assert!(own(None, Some(0.1)).is_err());
+        assert!(own(Some("muon"), Some(f64::NAN)).is_err());
+        assert!(own(Some("moun"), None).unwrap_err().to_string().contains("did you mean"));
+        assert_eq!(own(Some("kaon"), Some(0.5)).unwrap().map(|(config, lr)| (config.kind(), lr)), Some(("kaon", 0.5)));
+    }
+
+    #[test]
+    fn a_miss_is_marked() {
+        let finding = |passed| Finding { what: "f".into(), measured: "1".into(), predicted: "2".into(), passed };
+        let text = report(&TASKS[0], &[finding(Some(false)), finding(Some(true)), finding(None)], 0.0);
+        assert!(text.contains("MISS  expected 2") && text.contains("ok    expected 2"), "{text}");
+    }
+}

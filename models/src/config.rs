@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::init::Initializer;
-use crate::{LanguageModel, ModelError};
+use crate::{LanguageModel, ModelError, ROTARY_BASE, RopeBound, rope_bounds};
 
 /// How activations are normalised before attention, before the feed-forward layer and before the
 /// head.
@@ -172,6 +172,12 @@ impl ModelConfig {
             feed_forward: FeedForwardKind::SwiGlu,
             tied_head: false,
         }
+    }
+
+    /// Bounds on the base of the rotary positions; `None` with learned positions.
+    pub fn rope_bounds(&self) -> Option<[RopeBound; 4]> {
+        let rotary = self.position == PositionKind::Rotary;
+        rotary.then(|| rope_bounds(ROTARY_BASE, self.context, self.layers, self.head_dim()))
     }
 
     /// Checks that a model of these sizes can exist.

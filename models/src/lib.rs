@@ -89,6 +89,7 @@ mod feed_forward;
 mod fused;
 mod init;
 mod norm;
+mod rope;
 mod rotary;
 mod weights;
 
@@ -98,4 +99,6 @@ pub use decoder::{Block, LanguageModel};
 pub use error::ModelError;
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
+pub use rope::{RopeBound, Severity, rope_bounds};
+pub use rotary::ROTARY_BASE;
 pub use weights::{NamedTensor, ParameterInfo, load_named, parameter_table, to_exported, to_named};

@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::{ModelConfig, PositionKind, fused};
 
-/// Base of the angles: pair i of a head of dimension h turns by `BASE^(-2i / h)` per position.
-const BASE: f64 = 10_000.0;
+/// Base of the rotary angles: pair i of a head of dimension h turns by `ROTARY_BASE^(-2i / h)` per position.
+pub const ROTARY_BASE: f64 = 10_000.0;
 
 /// The angles of one configuration, on the host; made once per model.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl Rotary {
             return None;
         }
         let head_dim = config.head_dim();
-        let frequency = |pair: usize| BASE.powf(-2.0 * pair as f64 / head_dim as f64);
+        let frequency = |pair: usize| ROTARY_BASE.powf(-2.0 * pair as f64 / head_dim as f64);
         let frequencies: Vec<f64> = (0..head_dim / 2).map(frequency).collect();
         let table = |function: fn(f64) -> f64| -> Arc<[f32]> {
             let row = |position: usize| frequencies.iter().map(move |f| function(position as f64 * f) as f32);

@@ -92,13 +92,12 @@ fn main() -> Result<(), polaron::LayerwiseError> {
         .build_module_optimizer(&model, move |step| (1.0 - step as f64 / steps).max(0.0))?;
 
     let folder = std::env::temp_dir().join("polaron-learner-example");
-    let result =
-        SupervisedTraining::new(&folder, loader(0..6400, &device), loader(1_000_000..1_001_000, &plain))
-            .metrics((AccuracyMetric::new(), LossMetric::new()))
-            .num_epochs(3)
-            .with_application_logger(None)
-            .summary()
-            .launch(Learner::new(model, optim, scheduler));
+    let result = SupervisedTraining::new(&folder, loader(0..6400, &device), loader(1_000_000..1_001_000, &plain))
+        .metrics((AccuracyMetric::new(), LossMetric::new()))
+        .num_epochs(3)
+        .with_application_logger(None)
+        .summary()
+        .launch(Learner::new(model, optim, scheduler));
 
     let test = Draw.batch((2_000_000..2_001_000).collect(), &plain);
     let labels = test.labels.clone();

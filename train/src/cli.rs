@@ -344,7 +344,8 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
 fn explain_missing(path: &Path, error: Error) -> Error {
     let word = path.to_str().unwrap_or_default();
     if !path.exists() && path.extension().is_none() {
-        if let Some(near) = polaron::nearest(word, ["train", "generate", "export", "inspect", "verify", "task", "list"]) {
+        if let Some(near) = polaron::nearest(word, ["train", "generate", "export", "inspect", "verify", "task", "list"])
+        {
             return Error::Usage(format!(
                 "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
             ));

@@ -5,7 +5,7 @@ use std::path::Path;
 use polaron::Role;
 use polaron::layerwise::Plan;
 use polaron_datasets::TextData;
-use polaron_models::ModelConfig;
+use polaron_models::{ModelConfig, ROTARY_BASE, RopeBound, Severity};
 use toml::Value;
 
 use crate::checkpoint::Store;
@@ -71,7 +71,7 @@ fn describe(config: &Config, vocabulary: usize) -> Result<String, Error> {
     let plan = optimizer.plan();
     let flops = config.model.flops_per_step(vocabulary, config.train.batch);
     let sizes = format!("{} x {} = {} tokens", config.train.batch, config.model.context, config.tokens_per_step());
-    let facts = table([
+    let mut facts = vec![
         ["model".into(), format!("{} (vocabulary {vocabulary})", config.model.preset)],
         ["parameters".into(), thousands(plan.parameters() as u64)],
         ["in hidden matrices".into(), thousands(hidden_parameters(plan) as u64)],
@@ -80,8 +80,26 @@ fn describe(config: &Config, vocabulary: usize) -> Result<String, Error> {
             "run".into(),
             format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
         ],
-    ]);
-    Ok(format!("{facts}\n{}\n{plan}\n", parameters(plan)))
+    ];
+    facts.extend(config.model.rope_bounds().map(|bounds| ["rotary base".into(), rope_advice(&bounds)]));
+    Ok(format!("{}\n{}\n{plan}\n", table(facts), parameters(plan)))
+}
+
+/// The bounds on the base that do not hold, as advice.
+fn rope_advice(bounds: &[RopeBound]) -> String {
+    let failed: Vec<String> = bounds
+        .iter()
+        .filter(|bound| !bound.holds)
+        .map(|bound| {
+            let weight = if bound.severity == Severity::Warning { "warning" } else { "info" };
+            format!("{weight}: {} wants at least {:.0}", bound.name, bound.bound)
+        })
+        .collect();
+    if failed.is_empty() {
+        format!("{ROTARY_BASE}, large enough for this context")
+    } else {
+        format!("{ROTARY_BASE}; {}", failed.join("; "))
+    }
 }
 
 /// Parameters in the matrices inside the blocks, which the matrix rules are for.

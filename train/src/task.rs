@@ -19,7 +19,13 @@ pub fn names() -> String {
 /// # Errors
 ///
 /// An unknown task or optimizer, or a learning rate without an optimizer.
-pub fn run(name: &str, quick: bool, optimizer: Option<&str>, lr: Option<f64>, mut print: impl FnMut(&str)) -> Result<bool, Error> {
+pub fn run(
+    name: &str,
+    quick: bool,
+    optimizer: Option<&str>,
+    lr: Option<f64>,
+    mut print: impl FnMut(&str),
+) -> Result<bool, Error> {
     let tasks = chosen(name)?;
     let device = device::open(device::default_name())?;
     let setting = Setting { device: &device, quick, optimizer: own(optimizer, lr)? };

@@ -25,27 +25,51 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
     for (eigenvalue, time) in EIGENVALUES.into_iter().zip(two) {
         let predicted = ((eigenvalue / 1e-4).ln() + 9f64.ln()) / (2.0 * eigenvalue * LR);
         let near = time.is_some_and(|time| (time as f64 / predicted - 1.0).abs() < 0.05);
-        findings.push(Finding::judged(format!("gradient descent, N = 2: steps to 90 % of {eigenvalue}"), shown(time), format!("{predicted:.0} ± 5 %"), near));
+        findings.push(Finding::judged(
+            format!("gradient descent, N = 2: steps to 90 % of {eigenvalue}"),
+            shown(time),
+            format!("{predicted:.0} ± 5 %"),
+            near,
+        ));
     }
     let three = times(&config(SGD), 3, 0.1, 2200, |_| LR, device)?;
     for ((eigenvalue, time), measured) in EIGENVALUES.into_iter().zip(three).zip([1020.0, 2020.0]) {
         let near = time.is_some_and(|time| (time as f64 / measured - 1.0).abs() < 0.05);
-        findings.push(Finding::judged(format!("gradient descent, N = 3: steps to 90 % of {eigenvalue}"), shown(time), format!("{measured} ± 5 %"), near));
+        findings.push(Finding::judged(
+            format!("gradient descent, N = 3: steps to 90 % of {eigenvalue}"),
+            shown(time),
+            format!("{measured} ± 5 %"),
+            near,
+        ));
     }
     let steps = 1500;
     let decay = |step: usize| 0.005 * (1.0 - step as f64 / steps as f64);
     let muon = times(&config(EXACT_MUON), 3, 0.1, steps, decay, device)?;
     for ((eigenvalue, time), measured) in EIGENVALUES.into_iter().zip(muon).zip([470.0, 355.0, 185.0]) {
         let near = time.is_some_and(|time| (time as f64 / measured - 1.0).abs() < 0.05);
-        findings.push(Finding::judged(format!("exact Muon, N = 3: steps to 90 % of {eigenvalue}"), shown(time), format!("{measured} ± 5 %"), near));
+        findings.push(Finding::judged(
+            format!("exact Muon, N = 3: steps to 90 % of {eigenvalue}"),
+            shown(time),
+            format!("{measured} ± 5 %"),
+            near,
+        ));
     }
     let order = matches!(muon, [Some(large), Some(middle), Some(small)] if small < middle && middle < large);
-    findings.push(Finding::judged("exact Muon learns the smallest eigenvalue first", if order { "yes" } else { "no" }, "yes", order));
+    findings.push(Finding::judged(
+        "exact Muon learns the smallest eigenvalue first",
+        if order { "yes" } else { "no" },
+        "yes",
+        order,
+    ));
     if let Some((own, lr)) = &setting.optimizer {
         let lr = *lr;
         let reached = times(own, 3, 0.1, steps, |step| lr * (1.0 - step as f64 / steps as f64), device)?;
         let reached = reached.map(shown).join(" / ");
-        findings.push(Finding::shown(format!("{}, lr {lr}, N = 3: steps to 90 % of 10 / 5 / 1", own.kind()), reached, ""));
+        findings.push(Finding::shown(
+            format!("{}, lr {lr}, N = 3: steps to 90 % of 10 / 5 / 1", own.kind()),
+            reached,
+            "",
+        ));
     }
     Ok(findings)
 }

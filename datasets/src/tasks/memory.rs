@@ -71,7 +71,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
 
 fn one_step(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
     let widths = [48, 64, 96, 128];
-    let seeds = if setting.quick { 2 } else { 4 };
+    let seeds = if setting.quick { 4 } else { 12 };
     let mut findings = Vec::new();
     let (mut by_sgd, mut by_muon) = (Vec::new(), Vec::new());
     for width in widths {
@@ -92,15 +92,28 @@ fn one_step(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
                 let mut trained = Trained::new(own, zero.clone())?;
                 trained.step(*lr, gradient.clone());
                 let count = facts.recalled(&trained.weights, queries);
-                findings.push(Finding::shown(format!("{}: recalled after one step, width {width}", own.kind()), count, ""));
+                findings.push(Finding::shown(
+                    format!("{}: recalled after one step, width {width}", own.kind()),
+                    count,
+                    "",
+                ));
             }
         }
-        findings.push(Finding::shown(format!("recalled after one step, width {width}: SGD, Muon"), format!("{sgd:.1}, {muon:.1}"), published(width)));
+        findings.push(Finding::shown(
+            format!("recalled after one step, width {width}: SGD, Muon"),
+            format!("{sgd:.1}, {muon:.1}"),
+            published(width),
+        ));
         by_sgd.push(sgd);
         by_muon.push(muon);
     }
     let gap = exponent(&widths, &by_muon) - exponent(&widths, &by_sgd);
-    findings.push(Finding::judged("power of the width that Muon gains over SGD", format!("{gap:.2}"), "1, in [0.8, 1.25]", (0.8..=1.25).contains(&gap)));
+    findings.push(Finding::judged(
+        "power of the width that Muon gains over SGD",
+        format!("{gap:.2}"),
+        "1, in [0.8, 1.25]",
+        (0.8..=1.25).contains(&gap),
+    ));
     let ratio = by_muon[3] / by_sgd[3];
     findings.push(Finding::judged("Muon over SGD at width 128", format!("{ratio:.1}"), "at least 8", ratio >= 8.0));
     Ok(findings)
@@ -138,7 +151,11 @@ fn sixteen_steps(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
     let what = "recalled after 16 steps, width 48: SGD at its best rate 100, Muon at 6.9";
     let mut findings = vec![Finding::judged(what, measured, "25, 78; Muon at least twice SGD", muon >= 2 * sgd)];
     if let Some((own, lr)) = &setting.optimizer {
-        findings.push(Finding::shown(format!("{}, lr {lr}: recalled after 16 steps", own.kind()), recalled(own, *lr)?, ""));
+        findings.push(Finding::shown(
+            format!("{}, lr {lr}: recalled after 16 steps", own.kind()),
+            recalled(own, *lr)?,
+            "",
+        ));
     }
     Ok(findings)
 }

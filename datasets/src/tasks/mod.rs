@@ -92,7 +92,11 @@ pub const TASKS: &[Task] = &[
     task("nonsmooth", "the 2 × 2 function on which exact Muon stalls", nonsmooth::run),
     task("memory", "facts that associative memory recalls after one step, and after sixteen", memory::run),
     task("recall", "pairs that one matrix can be trained to recall", recall::run),
-    task("factorisation", "the order and the times in which a deep factorisation learns eigenvalues", factorisation::run),
+    task(
+        "factorisation",
+        "the order and the times in which a deep factorisation learns eigenvalues",
+        factorisation::run,
+    ),
     task("layer_peeled", "an exactly solvable softmax problem with circulant logits", layer_peeled::run),
     task("random_features", "the best step size on a random-feature quadratic", random_features::run),
     task("spike", "a teacher's direction that appears in the spectrum and vanishes", spike::run),

@@ -56,7 +56,8 @@ fn measure(setting: &Setting<'_>, dt: f64) -> Result<Energy, ConfigError> {
     let first = energy;
     for _ in 0..steps {
         trained.step(dt, gradient(&trained.weights));
-        let momentum = trained.state.as_ref().and_then(|state| state.momentum.clone()).unwrap_or_else(|| target.zeros_like());
+        let momentum =
+            trained.state.as_ref().and_then(|state| state.momentum.clone()).unwrap_or_else(|| target.zeros_like());
         let now = loss(&trained.weights) + potential(&momentum);
         // 1e-12: rounding of the sums
         rises += usize::from(now > energy + 1e-12);
@@ -79,6 +80,7 @@ fn dissipation(momentum: &Tensor<2>) -> f64 {
 /// A sum over the singular values.
 fn sum_of(matrix: &Tensor<2>, f: impl Fn(f64) -> f64) -> f64 {
     // U diag(f(s)/s) Vᵀ against U diag(s) Vᵀ is the sum of f(s).
-    let mapped = map_singular_values(matrix.clone().unsqueeze(), |_, s| s.iter().map(|s| f(*s) / s.max(1e-300)).collect());
+    let mapped =
+        map_singular_values(matrix.clone().unsqueeze(), |_, s| s.iter().map(|s| f(*s) / s.max(1e-300)).collect());
     scalar(mapped.squeeze_dim::<2>(0) * matrix.clone())
 }

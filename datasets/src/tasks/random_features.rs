@@ -37,11 +37,19 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
             "SGD swings more",
             sgd.swing > muon.swing,
         ),
-        Finding::shown("loss after 60 best steps, share of the first: SGD, Muon", format!("{:.1e}, {:.1e}", sgd.left, muon.left), ""),
+        Finding::shown(
+            "loss after 60 best steps, share of the first: SGD, Muon",
+            format!("{:.1e}, {:.1e}", sgd.left, muon.left),
+            "",
+        ),
     ];
     if let Some((config, lr)) = &setting.optimizer {
         let left = trained(setting, config, *lr)?;
-        findings.push(Finding::shown(format!("{}, lr {lr}: loss left after 60 steps", config.kind()), format!("{left:.1e}"), ""));
+        findings.push(Finding::shown(
+            format!("{}, lr {lr}: loss left after 60 steps", config.kind()),
+            format!("{left:.1e}"),
+            "",
+        ));
     }
     Ok(findings)
 }

@@ -14,7 +14,11 @@ const WIDTH: usize = 32;
 const STEPS: usize = 800;
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
-    let own = [("sgd", config(SGD), 100.0), ("adamw", config(r#"{"kind": "adamw"}"#), 0.05), ("muon", config(EXACT_MUON), 0.2)];
+    let own = [
+        ("sgd", config(SGD), 5000.0),
+        ("adamw", config(r#"{"kind": "adamw"}"#), 1.0),
+        ("muon", config(EXACT_MUON), 1.0),
+    ];
     let mut findings = Vec::new();
     for (load, possible) in [(0.5, true), (0.8, true), (1.1, false)] {
         let pairs = pairs_at(load);
@@ -42,7 +46,12 @@ fn pairs_at(load: f64) -> usize {
     (2..WIDTH * WIDTH).find(|p| *p as f64 * (*p as f64).ln() >= wanted).unwrap_or(WIDTH)
 }
 
-fn steps_to_recall(config: &OptimizerConfig, lr: f64, pairs: usize, device: &Device) -> Result<Option<usize>, ConfigError> {
+fn steps_to_recall(
+    config: &OptimizerConfig,
+    lr: f64,
+    pairs: usize,
+    device: &Device,
+) -> Result<Option<usize>, ConfigError> {
     let std = (1.0 / WIDTH as f64).sqrt();
     let (keys, values) = (gaussian([pairs, WIDTH], std, 1, device), gaussian([pairs, WIDTH], std, 2, device));
     let identity = (0..pairs * pairs).map(|k| f64::from(u8::from(k / pairs == k % pairs))).collect();

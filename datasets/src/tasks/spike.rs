@@ -20,7 +20,9 @@ type Case = (f64, &'static str, fn(&[f64]) -> bool);
 
 const CASES: [Case; 3] = [
     (0.5, "at most .05 always", |overlap| overlap.iter().all(|o| *o < 0.25)),
-    (1.5, ".59 .62 .52 .09 .03 .00", |overlap| overlap[..3].iter().all(|o| *o > 0.4) && overlap[4..].iter().all(|o| *o < 0.25)),
+    (1.5, ".59 .62 .52 .09 .03 .00", |overlap| {
+        overlap[..3].iter().all(|o| *o > 0.4) && overlap[4..].iter().all(|o| *o < 0.25)
+    }),
     (12.0, ".80 .82 .88 .93 .94 .89", |overlap| overlap.iter().all(|o| *o > 0.6)),
 ];
 
@@ -44,7 +46,8 @@ pub(super) fn run(_setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
             .into_iter()
             .map(|time| {
                 let grown = |s: f64| if s > 0.0 { -(-time * s).exp_m1() / s } else { time };
-                let scaled = Mat::from_fn(FEATURES, FEATURES, |i, j| grown(eigen.S().column_vector()[i]) * rotated[(i, j)]);
+                let scaled =
+                    Mat::from_fn(FEATURES, FEATURES, |i, j| grown(eigen.S().column_vector()[i]) * rotated[(i, j)]);
                 overlap(&(eigen.U() * scaled), &direction)
             })
             .collect();

@@ -17,7 +17,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{StatefulDirection, StepInfo};
+use super::{StatefulDirection, StepInfo, matching};
 use crate::config::{ConfigError, Description, MatrixSettings, in_range, is_factor, matrix_settings, settings};
 use crate::matrix::{Matrix, Polar, divide_or_zero, frobenius_norm};
 
@@ -77,7 +77,7 @@ impl StatefulDirection for AdaMuon {
         let size = rms * ((momentum.outputs() * momentum.inputs()) as f64).sqrt();
         let polar = momentum.map(|m| self.config.polar.apply(if sign { m.sign() } else { m }));
         let fresh = polar.tensor().clone().square() * (1.0 - beta2);
-        let second = match memory {
+        let second = match matching(memory, &fresh) {
             Some(old) => old * beta2 + fresh,
             None => fresh,
         };

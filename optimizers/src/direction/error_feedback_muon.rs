@@ -19,7 +19,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{StatefulDirection, StepInfo};
+use super::{StatefulDirection, StepInfo, matching};
 use crate::config::{ConfigError, Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{Matrix, Polar, inner_product};
 
@@ -72,7 +72,7 @@ impl StatefulDirection for ErrorFeedbackMuon {
         }
         let rank = momentum.outputs().min(momentum.inputs());
         let wanted = momentum.tensor().clone() * at.lr;
-        let wanted = match memory {
+        let wanted = match matching(memory, &wanted) {
             Some(residual) => wanted + residual,
             None => wanted,
         };

@@ -193,7 +193,8 @@ impl Freon {
             s.iter().map(|s| Some(((s / norm).powi(2) + ridge).sqrt()).filter(|root| *root > 1e-12)).collect();
         let powers: Vec<f64> =
             s.iter().zip(&rooted).map(|(s, root)| root.map_or(0.0, |root| s / norm * root.powf(-2.0 * c))).collect();
-        let mean = |f: &dyn Fn(f64) -> f64| rooted.iter().map(|root| f(root.unwrap_or(1.0))).sum::<f64>() / s.len() as f64;
+        let mean =
+            |f: &dyn Fn(f64) -> f64| rooted.iter().map(|root| f(root.unwrap_or(1.0))).sum::<f64>() / s.len() as f64;
         let z = match c {
             1.0 => mean(&f64::ln).exp(),
             _ => mean(&|root| root.powf(2.0 - 2.0 * c)).powf(1.0 / (2.0 - 2.0 * c)),
@@ -332,7 +333,9 @@ mod tests {
 
     #[test]
     fn rational_and_svd_agree_for_every_exponent_and_shape() {
-        for c in [Exponent::Fraction([1, 4]), Exponent::Fraction([5, 8]), Exponent::Number(0.6), Exponent::Fraction([1, 1])] {
+        for c in
+            [Exponent::Fraction([1, 4]), Exponent::Fraction([5, 8]), Exponent::Number(0.6), Exponent::Fraction([1, 1])]
+        {
             for shape in [[2, 6, 9], [2, 9, 6], [1, 7, 7], [1, 1, 5]] {
                 for normalize in [FreonNormalize::MeanSchatten, FreonNormalize::Rms, FreonNormalize::None] {
                     let x = random(shape, DType::F64);

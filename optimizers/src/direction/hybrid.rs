@@ -24,9 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Direction;
 use super::spectral::{side, sized};
 use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
-use crate::matrix::{
-    Axis, EpsMode, Matrix, OneSided, center, divide_or_zero, frobenius_norm, normalize_units,
-};
+use crate::matrix::{Axis, EpsMode, Matrix, OneSided, center, divide_or_zero, frobenius_norm, normalize_units};
 use crate::step::Scale;
 
 /// What comes first.

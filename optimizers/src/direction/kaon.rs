@@ -182,7 +182,8 @@ mod tests {
             for shape in [[2, 8, 12], [2, 12, 8]] {
                 let x = Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex()).cast(dtype);
                 let norms: Vec<f64> = frobenius_norm(x.clone()).into_data().convert::<f64>().iter::<f64>().collect();
-                let want = map_singular_values(x.clone(), |i, s| s.iter().map(|s| singular_map(s / norms[i], 5)).collect());
+                let want =
+                    map_singular_values(x.clone(), |i, s| s.iter().map(|s| singular_map(s / norms[i], 5)).collect());
                 let got = direction(x.clone(), &KaonConfig::new());
                 assert!(difference(got.clone(), want) < tolerance, "{dtype:?} {shape:?}");
                 // <M, D> = Σ s f(s) ≥ 0: a descent direction

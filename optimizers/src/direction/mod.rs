@@ -115,6 +115,19 @@ impl<R: Direction> StatefulDirection for R {
     }
 }
 
+/// The memory of the last step, which must have the shape of this step's.
+///
+/// # Panics
+/// If it has not: a record was loaded into an optimizer with other blocks or another axis. Broadcasting would
+/// go on with wrong numbers.
+fn matching(memory: Option<Tensor<3>>, like: &Tensor<3>) -> Option<Tensor<3>> {
+    if let Some(memory) = &memory {
+        let (was, is) = (memory.dims(), like.dims());
+        assert!(was == is, "the record was written with other blocks or another axis: memory {was:?}, now {is:?}");
+    }
+    memory
+}
+
 /// Any rule behind one type, so that the code around it is compiled once.
 #[derive(Clone, Debug)]
 pub struct SharedDirection(Arc<dyn Erased>);

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StatefulDirection, StepInfo};
 use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
-use crate::matrix::{Axis, EpsMode, Matrix, Polar, unit_sums};
+use crate::matrix::{Axis, EpsMode, Matrix, Polar, power, unit_sums};
 use crate::step::Scale;
 
 /// Which units are brought to one size.
@@ -121,11 +121,7 @@ impl MuonEq {
         let total = sums.clone() + self.config.eps_mode.shift(self.config.eps, &sums);
         let zero = total.clone().equal_scalar(0.0);
         let total = total.mask_fill(zero, 1.0);
-        // The root is exact where a general power, on a GPU, is not.
-        let factor = match self.config.exponent == -0.5 {
-            true => total.sqrt().recip(),
-            false => total.powf_scalar(self.config.exponent),
-        };
+        let factor = power(total, self.config.exponent);
         match self.config.clip {
             Some(clip) => factor.clamp(1.0 / clip, clip),
             None => factor,
@@ -152,12 +148,32 @@ mod tests {
     /// Published example, output × input, f64.
     const G: [f64; 12] = [1., -2., 3., 0.5, 0.01, 0.02, -0.03, 0.04, 5., 4., -1., 2.];
     const OUTPUT: [f64; 12] = [
-        0.10850511, -0.53618377, 0.60486891, 0.28346289, -0.04221724, 0.05647304, -0.49131426, 0.99126709, 0.72643253,
-        0.66094027, -0.09262594, -0.07910446,
+        0.10850511,
+        -0.53618377,
+        0.60486891,
+        0.28346289,
+        -0.04221724,
+        0.05647304,
+        -0.49131426,
+        0.99126709,
+        0.72643253,
+        0.66094027,
+        -0.09262594,
+        -0.07910446,
     ];
     const BOTH: [f64; 12] = [
-        0.13559869, -0.32737156, 0.67524191, 0.20826194, -0.01928231, 0.10791149, -0.44182190, 0.93020894, 0.56701783,
-        0.48610747, -0.05727762, 0.26868109,
+        0.13559869,
+        -0.32737156,
+        0.67524191,
+        0.20826194,
+        -0.01928231,
+        0.10791149,
+        -0.44182190,
+        0.93020894,
+        0.56701783,
+        0.48610747,
+        -0.05727762,
+        0.26868109,
     ];
 
     fn direction(equilibrate: Equilibrate, phase: Option<u64>, step: u64) -> Vec<f64> {

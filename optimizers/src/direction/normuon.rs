@@ -19,7 +19,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{StatefulDirection, StepInfo};
+use super::{StatefulDirection, StepInfo, matching};
 use crate::config::{ConfigError, Description, MatrixSettings, in_range, is_factor, matrix_settings, settings};
 use crate::matrix::{Axis, Matrix, Polar, divide_or_zero, frobenius_norm, unit_sums};
 use crate::step::Scale;
@@ -100,7 +100,7 @@ impl StatefulDirection for NorMuon {
             Axis::Input => polar.outputs(),
         };
         let fresh = unit_sums(&polar, axis) * ((1.0 - beta2) / per_unit as f64);
-        let second = match memory {
+        let second = match matching(memory, &fresh) {
             Some(old) => old * beta2 + fresh,
             None => fresh,
         };

@@ -100,7 +100,8 @@ impl StatefulDirection for PolarGrad {
         let (direction, memory) = match self.order {
             PolarGradOrder::MomentumFirst => (polar, None),
             PolarGradOrder::PolarFirst => {
-                let state = State { step: at.number - 1, form: self.momentum.form, momentum: memory, ..State::default() };
+                let state =
+                    State { step: at.number - 1, form: self.momentum.form, momentum: memory, ..State::default() };
                 let (direction, state) = self.momentum.advance(polar, Some(state));
                 (direction, state.momentum)
             }

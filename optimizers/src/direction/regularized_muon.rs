@@ -97,9 +97,7 @@ impl RegularizedMuon {
         map_singular_values(m, |_, s| {
             let level_squared = match self.config.eps_mode {
                 EpsMode::Absolute => self.config.eps.powi(2),
-                EpsMode::Relative => {
-                    self.config.eps.powi(2) * s.iter().map(|s| s * s).sum::<f64>() / s.len() as f64
-                }
+                EpsMode::Relative => self.config.eps.powi(2) * s.iter().map(|s| s * s).sum::<f64>() / s.len() as f64,
             };
             s.iter().map(|s| if *s == 0.0 { 0.0 } else { s / (s * s + level_squared).sqrt() }).collect()
         })

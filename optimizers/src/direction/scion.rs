@@ -86,7 +86,8 @@ impl MatrixSettings for ScionConfig {
         in_range("scion.radius", self.radius, 0.0..=f64::MAX)?;
         in_range("scion.eps", self.eps, 0.0..=f64::MAX)?;
         if self.constrained && self.weight_decay != 0.0 {
-            let message = format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
+            let message =
+                format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
             return Err(ConfigError::Value { key: "scion.weight_decay".into(), message });
         }
         self.polar.validate()

@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Direction;
 use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
-use crate::matrix::{Axis, EpsMode, Matrix, OneSided, center, inner_product};
+use crate::matrix::{Axis, EpsMode, Matrix, OneSided, center, inner_product, power};
 use crate::step::Scale;
 
 matrix_settings! {
@@ -119,5 +119,5 @@ pub(super) fn sized(
     }
     let least = if mode == EpsMode::Absolute { eps } else { 0.0 };
     let nu = change(inner_product(x.tensor().clone(), z.tensor().clone())).clamp_min(least);
-    z.map(|z| z * if alpha == 1.0 { nu } else { nu.powf_scalar(alpha) })
+    z.map(|z| z * power(nu, alpha))
 }

@@ -36,7 +36,8 @@ pub fn singular_map(config: &OptimizerConfig, s: &[f64], device: &Device) -> Res
         Tensor::<2>::from_data(data, (device, dtype))
     };
     let orthogonal = |width: usize, seed: u64| {
-        let values = (0..s.len() * width).map(|i| (splitmix64(seed << 32 | i as u64) >> 11) as f64 / 2f64.powi(52) - 1.0);
+        let values =
+            (0..s.len() * width).map(|i| (splitmix64(seed << 32 | i as u64) >> 11) as f64 / 2f64.powi(52) - 1.0);
         polar_svd(tensor(values.collect(), [s.len(), width]).unsqueeze(), 0.0).squeeze_dim::<2>(0)
     };
     // Rows of `left` are the u_i, rows of `right` the v_i.

@@ -36,14 +36,7 @@ pub struct Symmetry {
 impl Symmetry {
     /// The six errors in the order of the fields.
     pub fn errors(&self) -> [f64; 6] {
-        [
-            self.rotate_outputs,
-            self.permute_outputs,
-            self.rotate_inputs,
-            self.permute_inputs,
-            self.shift,
-            self.zero_sum,
-        ]
+        [self.rotate_outputs, self.permute_outputs, self.rotate_inputs, self.permute_inputs, self.shift, self.zero_sum]
     }
 
     /// The larger of each error; the degree is this one's.

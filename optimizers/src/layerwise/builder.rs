@@ -51,7 +51,15 @@ enum Base {
 impl Layerwise {
     /// No rules at all: every parameter needs one of your own. No clipping.
     pub fn new() -> Self {
-        Self { base: Base::Nothing, lr: 1e-3, rules: vec![], hints: vec![], assignments: vec![], clip: None, qk_clip: None }
+        Self {
+            base: Base::Nothing,
+            lr: 1e-3,
+            rules: vec![],
+            hints: vec![],
+            assignments: vec![],
+            clip: None,
+            qk_clip: None,
+        }
     }
 
     /// Muon for hidden matrices (lr 0.02), AdamW (lr 1e-3) for the rest; clips the global norm at 1.

@@ -36,12 +36,7 @@ pub struct LayerwiseOptimizer {
 }
 
 impl LayerwiseOptimizer {
-    pub(crate) fn new(
-        plan: Plan,
-        entries: BTreeMap<String, Entry>,
-        clip: Option<f64>,
-        qk_clip: Option<f64>,
-    ) -> Self {
+    pub(crate) fn new(plan: Plan, entries: BTreeMap<String, Entry>, clip: Option<f64>, qk_clip: Option<f64>) -> Self {
         Self { plan, entries, clip, qk_clip }
     }
 

@@ -188,7 +188,10 @@ fn decide_one(
             None => LayerwiseError::NoRole { path: path.clone(), shape: parameter.shape.clone() },
         });
     };
-    let placement = Placement { layout: rule.layout.unwrap_or(layout), blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)) };
+    let placement = Placement {
+        layout: rule.layout.unwrap_or(layout),
+        blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)),
+    };
     check_fit(parameter, role, rule, placement)?;
     let (weight_decay, scale, state) = describe(&rule.optimizer);
     Ok(PlanEntry {

@@ -64,7 +64,8 @@ impl HeadLogits {
     fn cuts(&self, threshold: f64) -> Result<Vec<Cut>, LayerwiseError> {
         let heads = self.largest.len();
         if self.key_heads == 0 || !heads.is_multiple_of(self.key_heads) {
-            let message = format!("{} key heads do not divide the {heads} query heads of \"{}\"", self.key_heads, self.query);
+            let message =
+                format!("{} key heads do not divide the {heads} query heads of \"{}\"", self.key_heads, self.query);
             return Err(LayerwiseError::QkClip(message));
         }
         let gamma = |logit: &f64| if *logit > threshold { threshold / logit } else { 1.0 };
@@ -103,7 +104,8 @@ impl ModuleMapper for Clip {
         };
         let outputs = param.lazy_shape().as_slice()[D - 1];
         if outputs % cut.factors.len() != 0 {
-            self.failure = Some(format!("{} heads do not divide the {outputs} outputs of \"{owner}\"", cut.factors.len()));
+            self.failure =
+                Some(format!("{} heads do not divide the {outputs} outputs of \"{owner}\"", cut.factors.len()));
             return param;
         }
         cut.applied = true;

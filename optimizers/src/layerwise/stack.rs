@@ -69,10 +69,7 @@ pub(super) const NAMES: [&str; STACKS.len()] = {
 };
 
 pub(super) fn find(name: &str) -> Result<&'static Stack, LayerwiseError> {
-    STACKS
-        .iter()
-        .find(|stack| stack.name == name)
-        .ok_or_else(|| LayerwiseError::Stack(unknown("stack", name, &NAMES)))
+    STACKS.iter().find(|stack| stack.name == name).ok_or_else(|| LayerwiseError::Stack(unknown("stack", name, &NAMES)))
 }
 
 /// The rules of a stack, in order of rising precedence.

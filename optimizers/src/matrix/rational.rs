@@ -116,7 +116,13 @@ pub(crate) struct RationalPower {
 /// `A^(-a/b) X` with `A = X Xᵀ + ridge I`, for `X` with no more rows than columns and norm at most 1.
 ///
 /// `b` must be even: half of it is applied to the factor of `A`.
-pub(crate) fn rational_power(x: MatRef<'_, f64>, a: u32, b: u32, ridge: f64, schedule: &[RationalStep]) -> RationalPower {
+pub(crate) fn rational_power(
+    x: MatRef<'_, f64>,
+    a: u32,
+    b: u32,
+    ridge: f64,
+    schedule: &[RationalStep],
+) -> RationalPower {
     let (k, n) = (x.nrows(), x.ncols());
     let stacked = Mat::from_fn(n + k, k, |i, j| match i < n {
         true => x[(j, i)],

@@ -174,7 +174,8 @@ fn badly_conditioned_f32_gradients_give_about_the_update_of_f64() {
         let optimizer = OptimizerConfig::of_kind(kind).unwrap().build(Placement::default()).unwrap();
         for condition in [1e2, 1e6] {
             let gradient = conditioned(shape, condition, 7);
-            let step = |gradient: Tensor<2>| optimizer.step(1.0, gradient.zeros_like(), gradient, None).0.cast(DType::F64);
+            let step =
+                |gradient: Tensor<2>| optimizer.step(1.0, gradient.zeros_like(), gradient, None).0.cast(DType::F64);
             let exact = step(gradient.clone());
             let single = step(gradient.clone().cast(DType::F32));
             // At 1e6 the smallest singular values are f32 rounding of the largest: their directions are

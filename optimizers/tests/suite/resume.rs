@@ -144,3 +144,16 @@ fn parameters_without_a_gradient_stay_as_they_are() {
     assert_eq!(after.head.weight.val().into_data(), model.head.weight.val().into_data());
     assert_ne!(after.embed.weight.val().into_data(), model.embed.weight.val().into_data());
 }
+
+#[test]
+#[should_panic(expected = "the record was written with other blocks or another axis")]
+fn a_memory_of_another_shape_is_not_broadcast() {
+    let build = |keys: &str| -> polaron::ConfiguredOptimizer {
+        serde_json::from_str::<OptimizerConfig>(keys).unwrap().build(Placement::default()).unwrap()
+    };
+    let weights = Tensor::<2>::ones([3, 4], &Device::flex());
+    let output = build(r#"{"kind": "normuon"}"#);
+    let (weights, state) = output.step(0.1, weights.clone(), weights, None);
+    let input = build(r#"{"kind": "normuon", "axis": "input"}"#);
+    let _ = input.step(0.1, weights.clone(), weights, state);
+}

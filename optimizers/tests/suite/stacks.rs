@@ -127,7 +127,9 @@ fn a_matrix_without_heads_stays_whole() {
 #[test]
 fn heads_can_be_asked_for_in_toml() {
     let builder = |blocks: &str| {
-        Layerwise::from_toml(&format!("stack = \"muon\"\n[[rule]]\nrole = \"attention_query\"\nkind = \"muon\"\n{blocks}"))
+        Layerwise::from_toml(&format!(
+            "stack = \"muon\"\n[[rule]]\nrole = \"attention_query\"\nkind = \"muon\"\n{blocks}"
+        ))
     };
     let per_head = entry(&entries(builder("blocks = \"heads\"").unwrap()), "wq.weight");
     assert_eq!(per_head.placement.blocks, Some(Blocks { axis: Axis::Output, count: 3 }));

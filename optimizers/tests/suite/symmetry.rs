@@ -4,8 +4,14 @@ use burn::tensor::Device;
 use polaron::OptimizerConfig;
 use polaron::inspect::{AUDITED, symmetry};
 
-const NAMES: [&str; 6] =
-    ["rotation of outputs", "permutation of outputs", "rotation of inputs", "permutation of inputs", "shift", "zero sum"];
+const NAMES: [&str; 6] = [
+    "rotation of outputs",
+    "permutation of outputs",
+    "rotation of inputs",
+    "permutation of inputs",
+    "shift",
+    "zero sum",
+];
 
 #[test]
 fn every_rule_has_the_symmetries_it_claims_and_no_others() {

@@ -149,3 +149,17 @@ fn a_run_of_a_device_that_is_not_compiled_in_can_be_read() {
     place.run(&["generate", "run", "--prompt", "The", "--tokens", "3"]).succeeds();
     place.run(&["export", "run", "--out", "x.safetensors"]).succeeds();
 }
+
+#[test]
+fn quick_tasks_meet_their_criteria() {
+    let place = Place::new();
+    for task in ["nonsmooth", "factorisation", "layer_peeled", "random_features", "quadratic"] {
+        let said = place.run(&["task", task, "--quick"]);
+        assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+        assert!(said.out.contains(" ok "), "{}", said.out);
+    }
+    let own = place.run(&["task", "nonsmooth", "--optimizer", "kaon", "--lr", "0.1"]).succeeds().out;
+    assert!(own.contains("kaon, lr 0.1"), "{own}");
+    place.run(&["task", "nonsmoth"]).fails(2, &["did you mean `nonsmooth`?"]);
+    place.run(&["task", "nonsmooth", "--lr", "0.1"]).fails(2, &["--optimizer"]);
+}

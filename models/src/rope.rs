@@ -1,0 +1,93 @@
+//! Is the base of the rotary positions large enough for the context? Advice, never an error.
+//!
+//! For a context of L tokens, N layers and a similarity of 0.95 (arXiv 2602.10959, formulas at second hand):
+//!
+//! ```text
+//! aliasing   base > L / 2π                      the slowest pair must not turn around within the context
+//! stability  base ≥ L / arccos(0.95)            the slowest pair hardly turns
+//! depth      base ≥ L / arccos(0.95^(1/N))      the same through all layers
+//! precision  base < 1 / ε                       of the type in which the angles are computed
+//! ```
+//!
+//! The slowest pair of a head of dimension h turns with `base^(-(h-2)/h)`, not `base^-1`: for a small head the bounds grow to
+//! their power `h / (h - 2)` (ours). Well-working public models fail stability and depth.
+
+/// How much a bound matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth changing.
+    Warning,
+}
+
+/// One bound on the base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RopeBound {
+    /// `aliasing`, `stability`, `depth` or `precision`.
+    pub name: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The smallest base, for `precision` the largest.
+    pub bound: f64,
+    /// Whether the base keeps it.
+    pub holds: bool,
+}
+
+/// Similarity that the slowest pair should keep over the context.
+const SIMILARITY: f64 = 0.95;
+
+/// The bounds for a context, a number of layers and heads of `head_dim` features, whose angles are computed in f64.
+///
+/// ```
+/// use polaron_models::rope_bounds;
+/// let bounds = rope_bounds(10_000.0, 4096, 32, 128);
+/// assert!(bounds[0].holds && !bounds[1].holds); // no aliasing, but the slowest pair turns visibly
+/// ```
+pub fn rope_bounds(base: f64, context: usize, layers: usize, head_dim: usize) -> [RopeBound; 4] {
+    let (length, exact) = (context as f64, head_power(head_dim));
+    let depth = SIMILARITY.powf(1.0 / layers as f64);
+    let least = |name, severity, bound: f64| {
+        let bound = bound.powf(exact);
+        RopeBound { name, severity, bound, holds: base >= bound }
+    };
+    let largest = 1.0 / f64::EPSILON;
+    [
+        least("aliasing", Severity::Warning, length / std::f64::consts::TAU),
+        least("stability", Severity::Info, length / SIMILARITY.acos()),
+        least("depth", Severity::Info, length / depth.acos()),
+        RopeBound { name: "precision", severity: Severity::Warning, bound: largest, holds: base < largest },
+    ]
+}
+
+/// `h / (h - 2)`; 1 for a head with a single pair, which has no slower one.
+fn head_power(head_dim: usize) -> f64 {
+    let h = head_dim as f64;
+    if head_dim > 2 { h / (h - 2.0) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_table_comes_out_to_the_integer() {
+        for (layers, context, head_dim, expected) in [
+            (2, 128, 32, [25.0, 601.0, 866.0]),
+            (4, 256, 32, [52.0, 1259.0, 2620.0]),
+            (12, 1024, 64, [192.0, 4185.0, 14967.0]),
+        ] {
+            let bounds = rope_bounds(1e4, context, layers, head_dim);
+            assert_eq!([0, 1, 2].map(|i| bounds[i].bound.round()), expected, "{layers} layers");
+        }
+    }
+
+    #[test]
+    fn public_models_fail_only_what_is_information() {
+        for (base, context) in [(1e4, 4096), (5e5, 131_072)] {
+            let bounds = rope_bounds(base, context, 32, 128);
+            let failed: Vec<&RopeBound> = bounds.iter().filter(|bound| !bound.holds).collect();
+            assert!(!failed.is_empty() && failed.iter().all(|bound| bound.severity == Severity::Info), "{bounds:?}");
+        }
+    }
+}

@@ -76,7 +76,8 @@ def events(path):
 
 
 def finished(path):
-    return any(event["event"] == "end" for event in events(path))
+    """Whether the run is a result: at its end, or diverged; an interrupted one is not."""
+    return any(event["event"] == "end" and event["status"] != "interrupted" for event in events(path))
 
 
 def read(out, path):

@@ -18,60 +18,40 @@ const SIZE: usize = 20;
 const EIGENVALUES: [f64; 3] = [10.0, 5.0, 1.0];
 const LR: f64 = 1e-3;
 
+/// What a run is called, and the expected time of each eigenvalue, largest first.
+type Expected<'a> = (&'a str, &'a [f64]);
+
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
     let device = setting.device;
-    let mut findings = Vec::new();
+    let formula = EIGENVALUES.map(|eigenvalue| ((eigenvalue / 1e-4).ln() + 9f64.ln()) / (2.0 * eigenvalue * LR));
     let two = times(&config(SGD), 2, 0.01, 6200, |_| LR, device)?;
-    for (eigenvalue, time) in EIGENVALUES.into_iter().zip(two) {
-        let predicted = ((eigenvalue / 1e-4).ln() + 9f64.ln()) / (2.0 * eigenvalue * LR);
-        let near = time.is_some_and(|time| (time as f64 / predicted - 1.0).abs() < 0.05);
-        findings.push(Finding::judged(
-            format!("gradient descent, N = 2: steps to 90 % of {eigenvalue}"),
-            shown(time),
-            format!("{predicted:.0} ± 5 %"),
-            near,
-        ));
-    }
+    let mut findings = judge(("gradient descent, N = 2", &formula), two);
     let three = times(&config(SGD), 3, 0.1, 2200, |_| LR, device)?;
-    for ((eigenvalue, time), measured) in EIGENVALUES.into_iter().zip(three).zip([1020.0, 2020.0]) {
-        let near = time.is_some_and(|time| (time as f64 / measured - 1.0).abs() < 0.05);
-        findings.push(Finding::judged(
-            format!("gradient descent, N = 3: steps to 90 % of {eigenvalue}"),
-            shown(time),
-            format!("{measured} ± 5 %"),
-            near,
-        ));
-    }
+    findings.extend(judge(("gradient descent, N = 3", &[1020.0, 2020.0]), three));
     let steps = 1500;
-    let decay = |step: usize| 0.005 * (1.0 - step as f64 / steps as f64);
-    let muon = times(&config(EXACT_MUON), 3, 0.1, steps, decay, device)?;
-    for ((eigenvalue, time), measured) in EIGENVALUES.into_iter().zip(muon).zip([470.0, 355.0, 185.0]) {
-        let near = time.is_some_and(|time| (time as f64 / measured - 1.0).abs() < 0.05);
-        findings.push(Finding::judged(
-            format!("exact Muon, N = 3: steps to 90 % of {eigenvalue}"),
-            shown(time),
-            format!("{measured} ± 5 %"),
-            near,
-        ));
-    }
+    let linear = |lr: f64| move |step: usize| lr * (1.0 - step as f64 / steps as f64);
+    let muon = times(&config(EXACT_MUON), 3, 0.1, steps, linear(0.005), device)?;
+    findings.extend(judge(("exact Muon, N = 3", &[470.0, 355.0, 185.0]), muon));
     let order = matches!(muon, [Some(large), Some(middle), Some(small)] if small < middle && middle < large);
-    findings.push(Finding::judged(
-        "exact Muon learns the smallest eigenvalue first",
-        if order { "yes" } else { "no" },
-        "yes",
-        order,
-    ));
+    let said = if order { "yes" } else { "no" };
+    findings.push(Finding::judged("exact Muon learns the smallest eigenvalue first", said, "yes", order));
     if let Some((own, lr)) = &setting.optimizer {
-        let lr = *lr;
-        let reached = times(own, 3, 0.1, steps, |step| lr * (1.0 - step as f64 / steps as f64), device)?;
-        let reached = reached.map(shown).join(" / ");
-        findings.push(Finding::shown(
-            format!("{}, lr {lr}, N = 3: steps to 90 % of 10 / 5 / 1", own.kind()),
-            reached,
-            "",
-        ));
+        let reached = times(own, 3, 0.1, steps, linear(*lr), device)?.map(shown).join(" / ");
+        let what = format!("{}, lr {lr}, N = 3: steps to 90 % of 10 / 5 / 1", own.kind());
+        findings.push(Finding::shown(what, reached, ""));
     }
     Ok(findings)
+}
+
+fn judge((name, expected): Expected<'_>, reached: [Option<usize>; 3]) -> Vec<Finding> {
+    let cases = EIGENVALUES.into_iter().zip(reached).zip(expected);
+    cases
+        .map(|((eigenvalue, time), expected)| {
+            let near = time.is_some_and(|time| (time as f64 / expected - 1.0).abs() < 0.05);
+            let what = format!("{name}: steps to 90 % of {eigenvalue}");
+            Finding::judged(what, shown(time), format!("{expected:.0} ± 5 %"), near)
+        })
+        .collect()
 }
 
 fn shown(time: Option<usize>) -> String {

@@ -45,9 +45,9 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
 }
 
 fn alignment(samples: usize, width: usize, ratio: f64, f: fn(f64) -> f64) -> f64 {
-    let label = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+    let label = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
     let mut x = Mat::from_fn(samples, width, |i, j| {
-        let sign = if (i / 2) % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = if (i / 2).is_multiple_of(2) { 1.0 } else { -1.0 };
         let signal = if j == i % 2 { sign * ratio } else { 0.0 };
         signal + normal(1, (i * width + j) as u64)
     });

@@ -103,7 +103,7 @@ impl ModuleMapper for Clip {
             return param;
         };
         let outputs = param.lazy_shape().as_slice()[D - 1];
-        if outputs % cut.factors.len() != 0 {
+        if !outputs.is_multiple_of(cut.factors.len()) {
             self.failure =
                 Some(format!("{} heads do not divide the {outputs} outputs of \"{owner}\"", cut.factors.len()));
             return param;

@@ -10,10 +10,9 @@
 //! equality only for P = 0.
 //!
 //! **When**: for problems on which Muon provably stalls (the paper's nonsmooth counterexample).
-//! Experimental: the paper itself reports that it hurts in vision and language models, and we measured the
-//! same. The learning rate is like SGD's, of degree 1 in the gradient: clip, and expect values hundreds of
-//! times Muon's. Cost: a host decomposition by default, and a second buffer. The residual depends on the
-//! learning rate, so a record keeps it.
+//! Experimental: the paper itself reports that it hurts in vision and language models. The learning rate is
+//! like SGD's, of degree 1 in the gradient: clip, and expect far larger values than Muon's. Cost: a host
+//! decomposition by default, and a second buffer. The residual depends on the learning rate, so a record keeps it.
 //!
 //! A step with learning rate 0 moves nothing and leaves E as it is.
 

@@ -17,7 +17,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{StatefulDirection, StepInfo};
+use super::{StatefulDirection, StepInfo, matching};
 use crate::config::{ConfigError, Description, MatrixSettings, Shared, matrix_settings, settings};
 use crate::matrix::{Matrix, Polar, inner_product};
 use crate::step::{Momentum, Scale, State};
@@ -100,6 +100,7 @@ impl StatefulDirection for PolarGrad {
         let (direction, memory) = match self.order {
             PolarGradOrder::MomentumFirst => (polar, None),
             PolarGradOrder::PolarFirst => {
+                let memory = matching(memory, &polar);
                 let state =
                     State { step: at.number - 1, form: self.momentum.form, momentum: memory, ..State::default() };
                 let (direction, state) = self.momentum.advance(polar, Some(state));

@@ -14,8 +14,7 @@
 //! Directions in which the gradient is noise are not blown up to full size; `eps` 0 is Muon.
 //!
 //! **When**: where Muon's equal treatment of tiny singular values hurts: it removes the stall of the
-//! paper's nonsmooth counterexample. In short language-model runs smoothing costs loss, more for larger
-//! `eps`. Cost: with a polynomial `polar` that of Muon on a matrix longer by r; with `svd`, the default, a
+//! paper's nonsmooth counterexample. Cost: with a polynomial `polar` that of Muon on a matrix longer by r; with `svd`, the default, a
 //! host decomposition.
 
 use burn::tensor::Tensor;

@@ -132,7 +132,7 @@ fn published_muon() -> MuonConfig {
 ///
 /// One thing is ours: the hybrid rule of gate, up and down has alpha 0 and Muon's shape scale, so that
 /// one learning rate serves all matrices of a block. (With alpha 1 its steps are as large as the
-/// nuclear norm, some ten times Muon's.)
+/// nuclear norm, many times Muon's.)
 fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
     let edges = config.edges.clone().unwrap_or_default();
     let neurons = |axis| {

@@ -54,7 +54,9 @@ impl RationalStep {
         }
         loop {
             let middle = (low * high).sqrt();
-            if middle <= low || middle >= high {
+            // Also the way out for a bound that is no number.
+            let inside = middle > low && middle < high;
+            if !inside {
                 return Self::from_alpha(low, lower);
             }
             match Self::from_alpha(middle, lower).maximum(b) {

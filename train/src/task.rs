@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use burn::tensor::DType;
 use polaron::OptimizerConfig;
 use polaron_datasets::tasks::{Finding, Setting, TASKS, Task};
 
@@ -28,6 +29,12 @@ pub fn run(
 ) -> Result<bool, Error> {
     let tasks = chosen(name)?;
     let device = device::open(device::default_name())?;
+    if !device.supports_dtype(DType::F64) {
+        let name = device::default_name();
+        return Err(Error::Usage(format!(
+            "tasks compute in f64, which the device `{name}` does not have: build with `flex`"
+        )));
+    }
     let setting = Setting { device: &device, quick, optimizer: own(optimizer, lr)? };
     let mut passed = true;
     for task in tasks {

@@ -254,6 +254,11 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_that_is_no_number_ends_too() {
+        assert!(RationalStep::best(f64::NAN, 4).beta.is_nan());
+    }
+
+    #[test]
     fn four_steps_bring_every_eigenvalue_to_one() {
         for b in [2, 4, 6, 8, 20] {
             let schedule = rational_schedule(1e-6, b, 4);

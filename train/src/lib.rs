@@ -20,6 +20,7 @@ mod tensors;
 mod workers;
 
 pub mod checkpoint;
+pub mod compare;
 pub mod config;
 pub mod device;
 pub mod generate;

@@ -1,6 +1,5 @@
 //! What a model computes from batches: gradients, and a decoder's validation loss.
 
-use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron_datasets::{Batch, validation_batches, validation_windows};

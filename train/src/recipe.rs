@@ -109,9 +109,8 @@ impl Recipe {
 pub fn defaults(choices: &Choices) -> Result<Config, Error> {
     let preset = choices.preset.as_deref().unwrap_or(DEFAULT_PRESET);
     let stack = choices.stack.as_deref().unwrap_or(DEFAULT_STACK);
-    let choice = |key, value, choices| ConfigError::check_choice(key, value, choices);
-    choice("model.preset", preset, &NetworkConfig::presets())?;
-    choice("optimizer.stack", stack, LayerwiseConfig::STACKS)?;
+    ConfigError::check_choice("model.preset", preset, &NetworkConfig::presets())?;
+    ConfigError::check_choice("optimizer.stack", stack, LayerwiseConfig::STACKS)?;
     let recipe = Recipe::of(preset, choices.steps);
     let seed = choices.seed.unwrap_or(DEFAULT_SEED);
     Ok(Config {

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
@@ -239,7 +238,7 @@ impl<N: Network> Session<'_, N> {
 
     /// The last line of `metrics.jsonl`.
     fn end(&mut self, status: &str, reason: Option<String>) -> Result<(), Error> {
-        let Validations { last, best } = self.validations;
+        let Validations { last, best, .. } = self.validations;
         let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
         let end = End {
             status: status.into(),

@@ -105,8 +105,8 @@ impl LayerwiseOptimizer {
         let mut updates: Vec<ParameterUpdate<'_>> = Vec::with_capacity(taken.len());
         for (path, entry) in &mut self.entries {
             if let Some(Taken { tensor, grad, device, elements }) = taken.remove(path) {
-                let work = Work::Waiting { tensor, grad, device };
-                updates.push(ParameterUpdate { path, entry, lr: factor * entry.lr, elements, work });
+                let (lr, work) = (factor * entry.lr, Work::Waiting { tensor, grad, device });
+                updates.push(ParameterUpdate { path, entry, lr, elements, work });
             }
         }
         if let Some(path) = taken.keys().next() {

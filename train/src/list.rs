@@ -5,7 +5,7 @@ use std::fmt::Write;
 use burn::tensor::{DType, Device};
 use polaron::inspect::{AUDITED, singular_map, symmetry};
 use polaron::{LayerwiseConfig, OptimizerConfig};
-use polaron_datasets::DATASETS;
+use polaron_datasets::{DATASETS, IMAGE_DATASETS};
 
 use serde_json::Value;
 
@@ -117,12 +117,16 @@ pub fn models() -> String {
     )
 }
 
-/// Every embedded text.
+/// Every embedded text and set of images.
 pub fn datasets() -> String {
     let rows = DATASETS
         .iter()
+        .chain(IMAGE_DATASETS)
         .map(|info| [info.name.to_owned(), format!("{}; {}; {}", info.description, info.origin, info.licence)]);
-    format!("{}any other name is taken as the path of a UTF-8 text file\n", table(rows))
+    format!(
+        "{}any other name is taken as the path of a UTF-8 text file or, for images, of a folder of IDX files\n",
+        table(rows)
+    )
 }
 
 /// Every device, compiled in or not.
@@ -158,7 +162,7 @@ mod tests {
         for (list, names) in [(stacks(), LayerwiseConfig::STACKS), (models(), &NetworkConfig::presets())] {
             assert!(names.iter().all(|name| list.contains(name)), "{list}");
         }
-        assert!(datasets().contains("shakespeare"));
+        assert!(datasets().contains("shakespeare") && datasets().contains("digits"));
         assert!(DEVICES.iter().all(|info| devices().contains(info.name)));
     }
 

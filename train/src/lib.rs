@@ -29,6 +29,7 @@ pub mod loaded;
 pub mod metrics;
 pub mod network;
 pub mod recipe;
+pub mod report;
 pub mod run_folder;
 pub mod train;
 pub mod trainer;

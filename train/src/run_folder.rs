@@ -59,6 +59,12 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// A report was asked for, and there is nothing to report on.
+    #[error("`{}` holds neither a run nor a comparison (no {CONFIG} or plan.toml in it): give a folder that `polaron train` or `polaron compare` wrote", path.display())]
+    Neither {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process trains into the folder.
     #[error("another process is training into `{}`: wait for it, stop it, or choose another --out", path.display())]
     Locked {

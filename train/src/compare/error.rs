@@ -10,13 +10,17 @@ use crate::error::EXIT_BAD_INPUT;
 #[non_exhaustive]
 pub enum CompareError {
     /// Fewer than two optimizers.
-    #[error("a comparison needs at least two optimizers, not {count}: list more of them in `optimizers` or --optimizers")]
+    #[error(
+        "a comparison needs at least two optimizers, not {count}: list more of them in `optimizers` or --optimizers"
+    )]
     TooFew {
         /// How many there are.
         count: usize,
     },
     /// Two optimizers of one name.
-    #[error("two optimizers are called `{name}`: give one of them another name, as in {{ name = \"other\", stack = \"{name}\" }}")]
+    #[error(
+        "two optimizers are called `{name}`: give one of them another name, as in {{ name = \"other\", stack = \"{name}\" }}"
+    )]
     SameName {
         /// The name.
         name: String,
@@ -64,13 +68,17 @@ pub enum CompareError {
         instead: &'static str,
     },
     /// A key that would give the optimizers different work.
-    #[error("`{key}` cannot be swept, since the optimizers would do different work: only keys of [optimizer] and [schedule] can")]
+    #[error(
+        "`{key}` cannot be swept, since the optimizers would do different work: only keys of [optimizer] and [schedule] can"
+    )]
     NotSwept {
         /// The key.
         key: String,
     },
     /// Tuning on the seeds of the verdict.
-    #[error("the tuning seeds overlap the verdict seeds: set `compare.first_tune_seed` further away from `compare.first_seed`")]
+    #[error(
+        "the tuning seeds overlap the verdict seeds: set `compare.first_tune_seed` further away from `compare.first_seed`"
+    )]
     SharedSeeds,
     /// The folder holds another comparison.
     #[error("`{}` holds a comparison by another plan: {}; choose another --out, or repeat that plan to go on", path.display(), differences.join(", "))]
@@ -113,7 +121,9 @@ pub enum CompareError {
         message: String,
     },
     /// Nothing to compare is left.
-    #[error("every tuning run of every optimizer diverged: lower the learning rates with --lrs and choose another --out")]
+    #[error(
+        "every tuning run of every optimizer diverged: lower the learning rates with --lrs and choose another --out"
+    )]
     AllDiverged,
 }
 

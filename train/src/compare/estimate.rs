@@ -110,7 +110,8 @@ fn run_seconds(plan: &Plan, index: usize, purpose: Purpose, cost: Cost, validati
 fn measure(plan: &Plan) -> Result<(Vec<Cost>, f64), Error> {
     let scratch = Scratch(std::env::temp_dir().join(format!("polaron-dry-run-{}", std::process::id())));
     std::fs::create_dir_all(&scratch.0).map_err(FileError::at("create", &scratch.0))?;
-    let config = |index: usize| plan.config(index, &plan.candidates(index)[0], Purpose::Tuning, plan.settings.first_tune_seed);
+    let config =
+        |index: usize| plan.config(index, &plan.candidates(index)[0], Purpose::Tuning, plan.settings.first_tune_seed);
     let mut timings: Vec<Config> = (0..plan.contenders.len()).map(config).collect::<Result<_, _>>()?;
     for config in &mut timings {
         config.train.steps = STEPS;
@@ -124,11 +125,15 @@ fn measure(plan: &Plan) -> Result<(Vec<Cost>, f64), Error> {
     let mut timed = Vec::new();
     let jobs = plan.settings.jobs as usize;
     for (round, configs) in timings.chunks(jobs).enumerate() {
-        let run = |place: usize, config: &Config| timed_run(config, &scratch.0.join(format!("{}", round * jobs + place)));
+        let run =
+            |place: usize, config: &Config| timed_run(config, &scratch.0.join(format!("{}", round * jobs + place)));
         let results: Vec<Result<(f64, Outcome), Error>> = std::thread::scope(|scope| {
             let start = |(place, config)| scope.spawn(move || run(place, config));
             let threads: Vec<_> = configs.iter().enumerate().map(start).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         });
         for result in results {
             timed.push(result?);
@@ -157,9 +162,7 @@ fn timed_run(config: &Config, folder: &Path) -> Result<(f64, Outcome), Error> {
     let start = Instant::now();
     let mut command = Command::new(&program);
     command.arg("train").arg(&file).arg("--out").arg(folder).stdin(Stdio::null());
-    let output = command
-        .output()
-        .map_err(|error| CompareError::CannotStart { program, message: error.to_string() })?;
+    let output = command.output().map_err(|error| CompareError::CannotStart { program, message: error.to_string() })?;
     let wall = start.elapsed().as_secs_f64();
     match Outcome::read(folder)? {
         Some(outcome) => Ok((wall, outcome)),

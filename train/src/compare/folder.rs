@@ -5,10 +5,12 @@
 //! configs/          configuration of every run
 //! runs/             the run folders: tune-<optimizer>-<trial>-lr<rate>-s<seed>, verdict-<optimizer>-s<seed>
 //! logs/             what every run said
+//! sessions.txt      every command that worked here, with program and machine
 //! results.json, results.csv, results.md, report.html
 //! comparison.lock   held while a process works in the folder
 //! ```
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +59,23 @@ impl ComparisonFolder {
     /// The configuration that a run is started with.
     pub fn config(&self, name: &str) -> PathBuf {
         self.path.join("configs").join(format!("{name}.toml"))
+    }
+
+    /// `sessions.txt`: every command that worked in the folder.
+    pub fn sessions_file(&self) -> PathBuf {
+        self.path.join("sessions.txt")
+    }
+
+    /// Adds to `sessions.txt`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn log_session(&self, text: &str) -> Result<(), FileError> {
+        use std::io::Write;
+        let path = self.sessions_file();
+        let mut file = File::options().create(true).append(true).open(&path).map_err(FileError::at("write", &path))?;
+        file.write_all(text.as_bytes()).map_err(FileError::at("write", &path))
     }
 
     /// Whether the folder holds a comparison.

@@ -25,14 +25,16 @@ pub use outcome::{Outcome, Point, first_reach, train_losses, validations};
 pub use plan::{Candidate, Contender, DEFAULT_OPTIMIZERS, Plan, Purpose, Request, Settings};
 pub use results::{Pair, PairReach, Reach, Results, Standing, VerdictRun, results};
 pub use statistics::{Paired, half_width, mean};
-pub use tables::{describe_candidate, rows as table_rows};
+pub use tables::{markdown, rows as table_rows};
 pub use tuning::{Edge, Trial, Tuning};
 
 use crate::checkpoint::Store;
+use crate::device;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, FileError, one_line};
 use crate::interrupt;
 use crate::layers::read_file;
 use crate::progress::{print, say};
+use crate::report;
 use crate::run_folder::{RunFolder, write_atomically};
 use runner::{Ending, Runner};
 
@@ -46,6 +48,7 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     folder.check(plan)?;
     interrupt::install();
     let _lock = folder.claim(plan)?;
+    folder.log_session(&session())?;
     let mut runner = Runner::new(plan, &folder)?;
     let ending = runner.run()?;
     let ended = runner.into_ended();
@@ -56,6 +59,7 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     }
     let results = results(plan, &ended, &|run| state_bytes_per_parameter(&folder.run(run)));
     write_results(plan, &folder, &results, &ended)?;
+    write_atomically(&out.join(report::FILE), report::page(&[out.to_path_buf()])?.as_bytes())?;
     print(&summary(&results, out));
     if results.optimizers.iter().all(|standing| standing.runs.is_empty()) {
         return Err(CompareError::AllDiverged.into());
@@ -106,7 +110,12 @@ impl LoadedComparison {
     }
 }
 
-fn write_results(plan: &Plan, folder: &ComparisonFolder, results: &Results, ended: &HashMap<String, Outcome>) -> Result<(), Error> {
+fn write_results(
+    plan: &Plan,
+    folder: &ComparisonFolder,
+    results: &Results,
+    ended: &HashMap<String, Outcome>,
+) -> Result<(), Error> {
     let json = serde_json::to_string_pretty(results).map_err(|error| Error::Usage(one_line(&error.to_string())))?;
     let files = [
         ("results.json", format!("{json}\n")),
@@ -117,6 +126,19 @@ fn write_results(plan: &Plan, folder: &ComparisonFolder, results: &Results, ende
         write_atomically(&folder.path().join(name), text.as_bytes())?;
     }
     Ok(())
+}
+
+/// The command of this process, with program and machine.
+fn session() -> String {
+    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
+    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
+    let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = information.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let processor = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim());
+    let threads = device::all_threads();
+    let (version, system) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS);
+    format!("polaron {}\n  polaron {version}, {system}, {processor}, {threads} threads\n", words.join(" "))
 }
 
 fn summary(results: &Results, out: &Path) -> String {
@@ -135,7 +157,8 @@ fn summary(results: &Results, out: &Path) -> String {
 fn state_bytes_per_parameter(run: &Path) -> Option<f64> {
     let store = Store::new(RunFolder::new(run).checkpoints());
     let checkpoint = store.folder(*store.steps().last()?);
-    let [model, optimizer] = ["model.safetensors", "optimizer.safetensors"].map(|name| tensor_bytes(&checkpoint.join(name)));
+    let [model, optimizer] =
+        ["model.safetensors", "optimizer.safetensors"].map(|name| tensor_bytes(&checkpoint.join(name)));
     // Weights are stored in four bytes.
     Some(optimizer.ok()? as f64 / (model.ok()? as f64 / 4.0))
 }

@@ -184,7 +184,8 @@ impl Plan {
 
     /// Replaces what was given by what it resolves to, with the defaults of every stack.
     fn settle(&mut self, request: &Request) -> Result<(), Error> {
-        let warmup_given = merge::lookup(&self.base, WARMUP).is_some() || request.sets.iter().any(|(key, _)| key == WARMUP);
+        let warmup_given =
+            merge::lookup(&self.base, WARMUP).is_some() || request.sets.iter().any(|(key, _)| key == WARMUP);
         let mut shared = None;
         for index in 0..self.contenders.len() {
             let own_lrs = self.contenders[index].lrs.clone();
@@ -284,7 +285,10 @@ impl Plan {
                 candidate.swept.push((key.clone(), value.clone()));
                 candidate
             };
-            all = all.iter().flat_map(|candidate| values.iter().map(|value| with(candidate, value)).collect::<Vec<_>>()).collect();
+            all = all
+                .iter()
+                .flat_map(|candidate| values.iter().map(|value| with(candidate, value)).collect::<Vec<_>>())
+                .collect();
         }
         all
     }
@@ -379,7 +383,8 @@ fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings, Co
         own.insert("compare".into(), value.clone());
     }
     let flag = |key: &str| request.settings.iter().rev().find(|(_, k, _)| *k == key).map(|(_, _, value)| value);
-    let pick = |key: &str| flag(key).or_else(|| merge::lookup(&own, &format!("compare.{key}"))).and_then(Value::as_integer);
+    let pick =
+        |key: &str| flag(key).or_else(|| merge::lookup(&own, &format!("compare.{key}"))).and_then(Value::as_integer);
     let steps = pick("steps").and_then(|steps| u64::try_from(steps).ok()).unwrap_or(400);
     let defaults = Settings {
         steps,
@@ -427,9 +432,8 @@ fn default_jobs(request: &Request, file: &Table) -> u64 {
 }
 
 fn check_settings(settings: &Settings) -> Result<(), Error> {
-    let at_least = |key: &str, value: u64, least: u64| {
-        ensure(value >= least, key, value, &format!("it must be at least {least}"))
-    };
+    let at_least =
+        |key: &str, value: u64, least: u64| ensure(value >= least, key, value, &format!("it must be at least {least}"));
     at_least("steps", settings.steps, 1)?;
     at_least("tune_steps", settings.tune_steps, 1)?;
     at_least("seeds", settings.seeds, 1)?;
@@ -443,7 +447,12 @@ fn check_settings(settings: &Settings) -> Result<(), Error> {
     for (key, value) in [("lr_points", settings.lr_points), ("extensions", settings.extensions)] {
         ensure(value <= 50, key, value, "it must not exceed 50")?;
     }
-    ensure(settings.lr_factor > 1.0 && settings.lr_factor <= 1000.0, "lr_factor", settings.lr_factor, "it must be above 1 and at most 1000")?;
+    ensure(
+        settings.lr_factor > 1.0 && settings.lr_factor <= 1000.0,
+        "lr_factor",
+        settings.lr_factor,
+        "it must be above 1 and at most 1000",
+    )?;
     for target in &settings.targets {
         ensure(target.is_finite() && *target > 0.0, "targets", target, "every target must be a positive number")?;
     }
@@ -470,10 +479,11 @@ fn base(request: &Request, file: &Table) -> Result<Table, Error> {
             return Err(CompareError::Decided { key: (*key).into(), instead }.into());
         }
     }
-    let threads_given = merge::lookup(&base, "device.threads").is_some()
-        || request.sets.iter().any(|(key, _)| key == "device.threads");
+    let threads_given =
+        merge::lookup(&base, "device.threads").is_some() || request.sets.iter().any(|(key, _)| key == "device.threads");
     if !threads_given || request.threads.is_some() {
-        let jobs = request.settings.iter().find(|(_, key, _)| *key == "jobs").and_then(|(_, _, jobs)| jobs.as_integer());
+        let jobs =
+            request.settings.iter().find(|(_, key, _)| *key == "jobs").and_then(|(_, _, jobs)| jobs.as_integer());
         let given = || merge::lookup(file, "compare.jobs").and_then(Value::as_integer);
         let all = request.threads.filter(|n| *n > 0).unwrap_or_else(device::all_threads);
         let jobs = jobs.or_else(given).map_or(default_jobs(request, file), |jobs| u64::try_from(jobs).unwrap_or(1));
@@ -587,7 +597,10 @@ fn contender(item: &Value, shared_sweep: &[(String, Vec<Value>)], place: &str) -
     let lrs = match table.remove("lrs") {
         None => Vec::new(),
         Some(value @ Value::Array(_)) => {
-            let lrs: Vec<f64> = value.clone().try_into().map_err(|_| wrong_type("optimizers.lrs", "an array of numbers", &value, place))?;
+            let lrs: Vec<f64> = value
+                .clone()
+                .try_into()
+                .map_err(|_| wrong_type("optimizers.lrs", "an array of numbers", &value, place))?;
             if lrs.is_empty() {
                 return Err(CompareError::EmptyGrid { what: format!("`lrs` of {name}") }.into());
             }
@@ -735,9 +748,15 @@ mod tests {
     #[test]
     fn differences_name_the_optimizer_and_the_key() {
         let a = resolve("optimizers = ['adamw', 'muon']").unwrap().to_table().unwrap();
-        let b = resolve("optimizers = ['adamw', { name = 'muon', weight_decay = 0.5 }]\n[compare]\njobs = 7\n[device]\nthreads = 1").unwrap();
+        let b = resolve(
+            "optimizers = ['adamw', { name = 'muon', weight_decay = 0.5 }]\n[compare]\njobs = 7\n[device]\nthreads = 1",
+        )
+        .unwrap();
         let said = differences(&a, &b.to_table().unwrap());
-        assert!(said.iter().any(|line| line.contains("`optimizers.muon.weight_decay` is 0.1 there and 0.5 now")), "{said:?}");
+        assert!(
+            said.iter().any(|line| line.contains("`optimizers.muon.weight_decay` is 0.1 there and 0.5 now")),
+            "{said:?}"
+        );
         assert!(!said.iter().any(|line| line.contains("jobs")), "{said:?}");
     }
 

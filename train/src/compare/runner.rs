@@ -135,10 +135,8 @@ impl<'a> Runner<'a> {
     ///
     /// [`CompareError::RunFailed`] when a run fails otherwise than by diverging; the others are saved.
     pub fn run(&mut self) -> Result<Ending, Error> {
-        let program = std::env::current_exe().map_err(|error| CompareError::CannotStart {
-            program: "polaron".into(),
-            message: error.to_string(),
-        })?;
+        let program = std::env::current_exe()
+            .map_err(|error| CompareError::CannotStart { program: "polaron".into(), message: error.to_string() })?;
         loop {
             if interrupt::requested() {
                 return self.stop();
@@ -242,7 +240,8 @@ impl<'a> Runner<'a> {
     }
 
     fn show(&self) {
-        let inside: Vec<u64> = self.running.iter().map(|running| newest_step(&self.folder.run(&running.run.name))).collect();
+        let inside: Vec<u64> =
+            self.running.iter().map(|running| newest_step(&self.folder.run(&running.run.name))).collect();
         let done = self.steps_done() + inside.iter().sum::<u64>();
         let settings = &self.plan.settings;
         let open = |index: usize| match stage(self.plan, index, |name| self.ended.get(name)) {
@@ -262,7 +261,8 @@ impl<'a> Runner<'a> {
         let state = match stage(self.plan, index, |name| self.ended.get(name)) {
             Stage::Tuning(runs) => format!("tuning, {} runs to go", runs.len()),
             Stage::Verdict(tuning, runs) => {
-                let lr = tuning.chosen().map_or("every tuning run diverged".into(), |chosen| format!("lr {}", chosen.lr));
+                let lr =
+                    tuning.chosen().map_or("every tuning run diverged".into(), |chosen| format!("lr {}", chosen.lr));
                 let done = self.plan.settings.seeds - (runs.len() as u64).min(self.plan.settings.seeds);
                 format!("{lr}, {done} of {} verdict runs", self.plan.settings.seeds)
             }

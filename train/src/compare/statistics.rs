@@ -152,7 +152,7 @@ pub fn sign_test(first: usize, second: usize) -> f64 {
 /// Probability that the two-sided t test at level `alpha` finds a true mean difference of `effect` standard deviations with
 /// `n` pairs: the noncentral t distribution, integrated over the sample's standard deviation.
 pub fn power(effect: f64, n: usize, alpha: f64) -> f64 {
-    const PANELS: usize = 2000;
+    const PANELS: usize = 500;
     let freedom = n.saturating_sub(1);
     let (Ok(chi), Some(student)) = (ChiSquared::new(freedom as f64), student(freedom)) else { return 0.0 };
     let (normal, freedom) = (Normal::standard(), freedom as f64);
@@ -204,7 +204,7 @@ pub fn detectable(n: usize, alpha: f64) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn close(found: f64, expected: f64, tolerance: f64) {
@@ -249,7 +249,10 @@ mod tests {
     fn power_is_that_of_the_noncentral_t_distribution() {
         for (effect, n, alpha, expected) in POWERS {
             let found = power(*effect, *n, *alpha);
-            assert!((found - expected).abs() < 2e-4, "effect {effect}, {n} pairs, level {alpha}: {found} not {expected}");
+            assert!(
+                (found - expected).abs() < 2e-4,
+                "effect {effect}, {n} pairs, level {alpha}: {found} not {expected}"
+            );
         }
     }
 
@@ -295,7 +298,7 @@ mod tests {
     }
 
     /// A standard normal number for every counter.
-    fn normal(counter: u64) -> f64 {
+    pub fn normal(counter: u64) -> f64 {
         let uniform = |x: u64| ((splitmix64(x) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
         let (radius, angle) = (uniform(2 * counter), uniform(2 * counter + 1));
         (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()

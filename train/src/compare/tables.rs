@@ -14,8 +14,15 @@ pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
     for target in &results.targets {
         head.extend([format!("steps to {target}"), "tokens".into(), "seconds".into()]);
     }
-    let rest =
-        ["ms per step", "optimizer share", "state per parameter", "best lr", "lr below, above", "tuning runs", "diverged"];
+    let rest = [
+        "ms per step",
+        "optimizer share",
+        "state per parameter",
+        "best lr",
+        "lr below, above",
+        "tuning runs",
+        "diverged",
+    ];
     head.extend(rest.map(String::from));
     let mut standings: Vec<&Standing> = results.optimizers.iter().collect();
     standings.sort_by(|a, b| a.loss.unwrap_or(f64::INFINITY).total_cmp(&b.loss.unwrap_or(f64::INFINITY)));
@@ -26,7 +33,8 @@ const NONE: &str = "–";
 
 fn row(standing: &Standing) -> Vec<String> {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| NONE.into());
-    let place = standing.places.map(|[best, worst]| if best == worst { best.to_string() } else { format!("{best}–{worst}") });
+    let place =
+        standing.places.map(|[best, worst]| if best == worst { best.to_string() } else { format!("{best}–{worst}") });
     let mut cells = vec![or_none(place), standing.name.clone(), loss(standing)];
     for reach in &standing.targets {
         let times = reach.mean.map(|[steps, tokens, seconds]| {
@@ -86,7 +94,9 @@ pub fn text(results: &Results) -> String {
 /// Columns as wide as they need to be, two spaces between them.
 pub fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |cells: &Vec<String>| {
         let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -129,7 +139,8 @@ pub fn csv(plan: &Plan, results: &Results, ended: &HashMap<String, Outcome>) -> 
             }
         }
     }
-    let line = |cells: &Vec<String>| format!("{}\n", cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(","));
+    let line =
+        |cells: &Vec<String>| format!("{}\n", cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(","));
     lines.iter().map(line).collect()
 }
 
@@ -159,7 +170,8 @@ fn csv_line(run: &Run, name: &str, outcome: &Outcome, swept: &[String], targets:
         let found = run.candidate.swept.iter().find(|(k, _)| k == key);
         found.map_or(String::new(), |(_, value)| value.as_str().map_or_else(|| value.to_string(), String::from))
     };
-    let mut cells = vec![run.name.clone(), purpose.into(), name.into(), run.seed.to_string(), run.candidate.lr.to_string()];
+    let mut cells =
+        vec![run.name.clone(), purpose.into(), name.into(), run.seed.to_string(), run.candidate.lr.to_string()];
     cells.extend(swept.iter().map(value));
     let status = if outcome.diverged.is_some() { "diverged" } else { "finished" };
     let end = &outcome.end;

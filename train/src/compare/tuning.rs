@@ -109,13 +109,19 @@ pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&
     let mut extensions = 0;
     let single = candidates.len() == 1;
     loop {
-        let planned: Vec<Vec<Run>> = candidates.iter().enumerate().map(|(i, c)| if single { Vec::new() } else { tuning_runs(plan, contender, i, c) }).collect();
+        let planned: Vec<Vec<Run>> = candidates
+            .iter()
+            .enumerate()
+            .map(|(i, c)| if single { Vec::new() } else { tuning_runs(plan, contender, i, c) })
+            .collect();
         let missing: Vec<Run> = planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect();
         if !missing.is_empty() {
             return Stage::Tuning(missing);
         }
-        let losses = |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
-        let trial = |(candidate, runs): (&Candidate, &Vec<Run>)| Trial { candidate: candidate.clone(), losses: losses(runs) };
+        let losses =
+            |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
+        let trial =
+            |(candidate, runs): (&Candidate, &Vec<Run>)| Trial { candidate: candidate.clone(), losses: losses(runs) };
         let trials: Vec<Trial> = candidates.iter().zip(&planned).map(trial).collect();
         let best = if single { Some(0) } else { best_of(&trials) };
         let edge = if single { None } else { edge_of(&trials, best) };

@@ -12,7 +12,8 @@ pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
         return format!("no seed on which both {} and {} finished{diverged}", pair.a, pair.b);
     };
     let Some(p) = pair.p_loss else {
-        let why = if loss.n < 2 && seeds < 2 { "with one seed no verdict is possible" } else { "no verdict is possible" };
+        let why =
+            if loss.n < 2 && seeds < 2 { "with one seed no verdict is possible" } else { "no verdict is possible" };
         let (a, b) = (&pair.a, &pair.b);
         return format!("{why} on {a} and {b}: {a} ended {:.4} lower{}{diverged}", loss.mean, on_the_way(pair, false));
     };
@@ -62,11 +63,8 @@ fn reach_words(reach: &PairReach, separated: bool) -> Option<String> {
     }
     let fewer = 100.0 * (1.0 - steps.mean);
     let ends = steps.interval.map(|[low, high]| [100.0 * (1.0 - high), 100.0 * (1.0 - low)]);
-    let (size, word, ends) = if fewer >= 0.0 {
-        (fewer, "fewer", ends)
-    } else {
-        (-fewer, "more", ends.map(|[low, high]| [-high, -low]))
-    };
+    let (size, word, ends) =
+        if fewer >= 0.0 { (fewer, "fewer", ends) } else { (-fewer, "more", ends.map(|[low, high]| [-high, -low])) };
     let range = ends.map(|[low, high]| format!(" [{low:.0} %, {high:.0} %]")).unwrap_or_default();
     let not = if found || reach.p.is_none() { "" } else { " (not separated)" };
     Some(format!("reaches {target} in {size:.0} % {word} steps{range}{p}{not}"))
@@ -75,14 +73,18 @@ fn reach_words(reach: &PairReach, separated: bool) -> Option<String> {
 fn diverged(pair: &Pair, optimizers: &[Standing]) -> String {
     let of = |name: &str| {
         let standing = optimizers.iter().find(|standing| standing.name == name)?;
-        (standing.diverged > 0).then(|| format!("; {name} diverged in {} of {} runs", standing.diverged, standing.runs.len()))
+        (standing.diverged > 0)
+            .then(|| format!("; {name} diverged in {} of {} runs", standing.diverged, standing.runs.len()))
     };
     [&pair.a, &pair.b].into_iter().filter_map(|name| of(name)).collect()
 }
 
 /// The 95 % interval in brackets.
 fn range(paired: &Paired, unit: f64, digits: usize) -> String {
-    paired.interval.map(|[low, high]| format!(" [{:.digits$}, {:.digits$}]", low * unit, high * unit)).unwrap_or_default()
+    paired
+        .interval
+        .map(|[low, high]| format!(" [{:.digits$}, {:.digits$}]", low * unit, high * unit))
+        .unwrap_or_default()
 }
 
 /// "p = 0.031".
@@ -125,7 +127,10 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     let settings = &plan.settings;
     let mut notes = Vec::new();
     if results.seeds.len() == 1 {
-        notes.push("One verdict seed: differences are shown, but chance cannot be told from effect; use at least 3 seeds.".into());
+        notes.push(
+            "One verdict seed: differences are shown, but chance cannot be told from effect; use at least 3 seeds."
+                .into(),
+        );
     }
     for standing in &results.optimizers {
         notes.extend(notes_on(standing, settings.extensions));
@@ -143,9 +148,11 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     }
     let budgets: Vec<usize> = results.optimizers.iter().map(|standing| standing.tuning_runs).collect();
     if budgets.iter().any(|budget| *budget != budgets[0]) {
-        let shown: Vec<String> =
-            results.optimizers.iter().map(|s| format!("{} {}", s.name, s.tuning_runs)).collect();
-        notes.push(format!("The tuning runs differ in number, since grids were extended or swept: {}.", shown.join(", ")));
+        let shown: Vec<String> = results.optimizers.iter().map(|s| format!("{} {}", s.name, s.tuning_runs)).collect();
+        notes.push(format!(
+            "The tuning runs differ in number, since grids were extended or swept: {}.",
+            shown.join(", ")
+        ));
     }
     notes.push(format!(
         "Brackets hold 95 % intervals of Student's t over {} paired seeds; p-values are corrected by Holm over all pairs (steps: \
@@ -158,7 +165,9 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     notes.push(format!("Targets: {}.", results.targets_are));
     notes.push(coverage(settings.valid_windows));
     notes.push(format!("Seconds are training time with {} runs at a time on this machine.", settings.jobs));
-    notes.push("The verdict is about this model, text and number of steps; seeds vary initial weights and batches.".into());
+    notes.push(
+        "The verdict is about this model, text and number of steps; seeds vary initial weights and batches.".into(),
+    );
     notes
 }
 
@@ -174,7 +183,9 @@ fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &standing.name;
     if standing.tuning.best.is_none() && !standing.tuning.trials.is_empty() {
-        notes.push(format!("{name}: every tuning run diverged, so it is not in the verdict; give it smaller learning rates."));
+        notes.push(format!(
+            "{name}: every tuning run diverged, so it is not in the verdict; give it smaller learning rates."
+        ));
     }
     if let (Some(edge), Some(chosen)) = (standing.tuning.edge, &standing.chosen) {
         let end = if edge == Edge::Low { "smallest" } else { "largest" };

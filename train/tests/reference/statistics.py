@@ -28,7 +28,8 @@ NEEDED = [(0.5, 0.05), (1.0, 0.05), (2.0, 0.05), (5.0, 0.05 / 6), (0.2, 0.05), (
 def power(effect, n, alpha):
     threshold = stats.t.ppf(1 - alpha / 2, n - 1)
     shift = effect * np.sqrt(n)
-    return stats.nct.sf(threshold, n - 1, shift) + stats.nct.cdf(-threshold, n - 1, shift)
+    # SciPy gives NaN for a lower tail that is next to nothing.
+    return stats.nct.sf(threshold, n - 1, shift) + np.nan_to_num(stats.nct.cdf(-threshold, n - 1, shift))
 
 
 def needed(effect, alpha):

@@ -117,7 +117,8 @@ impl<N: Network> Session<'_, N> {
         }
         let steps = self.config.train.steps;
         let (first, before) = (self.state.step, self.state.seconds);
-        let progress = Progress::start(first, steps, self.config.train.log_every, self.config.tokens_per_step());
+        let (every, tokens) = (self.config.train.log_every, self.config.tokens_per_step());
+        let progress = Progress::start(first, steps, every, tokens, self.config.model.unit().many);
         loop {
             self.validate_if_due(&model)?;
             let interrupted = interrupt::requested();

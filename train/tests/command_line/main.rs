@@ -4,6 +4,7 @@ mod bad_input;
 mod comparing;
 mod devices;
 mod outputs;
+mod perceptron;
 mod resuming;
 mod support;
 mod training;

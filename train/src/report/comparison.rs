@@ -108,7 +108,7 @@ fn mean_curves(comparison: &LoadedComparison, of: impl Fn(&Outcome) -> Vec<Point
         let (points, band) = curve(&standing.runs);
         // One run has no band.
         let band = if standing.runs.len() > 1 { band } else { Vec::new() };
-        Curve { name: standing.name.clone(), points, band }
+        Curve { points, band }
     });
     curves.collect()
 }

@@ -78,9 +78,8 @@ fn name_of(dir: &Path) -> String {
     name.unwrap_or_else(|| dir.display().to_string())
 }
 
-/// A named curve over steps, tokens and seconds.
+/// A curve over steps, tokens and seconds.
 struct Curve {
-    name: String,
     points: Vec<Point>,
     /// Low and high end at every point; empty for none.
     band: Vec<(f64, f64)>,

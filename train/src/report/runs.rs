@@ -128,7 +128,7 @@ pub fn sections(runs: &[ReportedRun]) -> String {
         }
     }
     let curve = |of: fn(&[Event]) -> Vec<Point>| {
-        let curves = runs.iter().map(|run| Curve { name: run.name.clone(), points: of(&run.events), band: Vec::new() });
+        let curves = runs.iter().map(|run| Curve { points: of(&run.events), band: Vec::new() });
         curves.collect::<Vec<Curve>>()
     };
     let names = || keys(runs.iter().map(|run| run.name.as_str()));

@@ -144,7 +144,13 @@ fn a_signal_stops_the_runs_after_saving() {
     let place = Place::new();
     let arguments = [TWO, &["--steps", "100000", "--tune-steps", "3", "--out", "c"]].concat();
     let mut child = spawn(&place, &arguments);
-    wait_for_runs(&place, "c", 5, &mut child);
+    let runs = place.path("c/runs");
+    let verdict_runs = || {
+        std::fs::read_dir(&runs).into_iter().flatten().filter_map(Result::ok).filter(|entry| {
+            entry.file_name().to_string_lossy().starts_with("verdict-") && entry.path().join("metrics.jsonl").exists()
+        })
+    };
+    wait(&mut child, || verdict_runs().count() > 0);
     let status = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(status.success());
     let said: Said = child.wait_with_output().unwrap().into();

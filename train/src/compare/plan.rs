@@ -370,11 +370,9 @@ fn remove(table: &mut Table, key: &str) {
 
 fn check_sections(file: &Table, place: &str) -> Result<(), ConfigError> {
     let known = || OWN.iter().chain(SECTIONS).copied();
-    for key in file.keys().filter(|key| !known().any(|name| name == *key)) {
-        let hint = polaron::nearest(key, known()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(ConfigError::UnknownKey { key: key.clone(), place: place.into(), hint });
-    }
-    Ok(())
+    let Some(key) = file.keys().find(|key| !known().any(|name| name == *key)) else { return Ok(()) };
+    let hint = polaron::nearest(key, known()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(ConfigError::UnknownKey { key: key.clone(), place: place.into(), hint })
 }
 
 fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings, ConfigError> {

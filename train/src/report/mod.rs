@@ -100,10 +100,10 @@ fn keys<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// The same curves over steps, tokens and seconds, one at a time. `group` is unique in the page.
 fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str) -> String {
-    let axes: [(&str, String, fn(&Point) -> f64); 3] = [
-        ("by step", "steps".into(), |point| point.step),
-        ("by data", unit.into(), |point| point.tokens),
-        ("by time", "training seconds".into(), |point| point.seconds),
+    let axes = [
+        ("by step", "steps", (|point| point.step) as fn(&Point) -> f64),
+        ("by data", unit, |point| point.tokens),
+        ("by time", "training seconds", |point| point.seconds),
     ];
     let group = html::escape(group);
     let (mut tabs, mut panels) = (String::new(), String::new());
@@ -113,7 +113,7 @@ fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str) -> String {
             points: curve.points.iter().map(|point| (of(point), point.loss)).collect(),
             band: curve.points.iter().zip(&curve.band).map(|(point, (low, high))| (of(point), *low, *high)).collect(),
         });
-        let chart = Chart { x, y: y.into(), log_x: false, series: series.collect() };
+        let chart = Chart { x: x.into(), y: y.into(), log_x: false, series: series.collect() };
         let checked = if index == 0 { " checked" } else { "" };
         tabs.push_str(&format!(
             "<input type=\"radio\" name=\"{group}\" id=\"{group}-{index}\"{checked}><label for=\"{group}-{index}\">{label}</label>\n"

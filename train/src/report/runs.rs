@@ -133,7 +133,7 @@ pub fn sections(runs: &[ReportedRun]) -> String {
     };
     let names = || keys(runs.iter().map(|run| run.name.as_str()));
     for (group, title, curves) in [
-        ("run-valid", "Validation loss", curve(|events| validations(events))),
+        ("run-valid", "Validation loss", curve(validations)),
         ("run-train", "Training loss, moving mean", curve(|events| smoothed(&train_losses(events)))),
     ] {
         let tabs = curve_tabs(group, &curves, "nats", many);

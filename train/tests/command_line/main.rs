@@ -5,6 +5,7 @@ mod comparing;
 mod devices;
 mod outputs;
 mod perceptron;
+mod reporting;
 mod resuming;
 mod support;
 mod training;

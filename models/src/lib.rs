@@ -80,25 +80,35 @@
 //! another number of layers leaves the embedding as it was.
 
 mod attention;
+mod cache;
 mod config;
+mod counts;
 mod decoder;
 mod error;
+mod experts;
 mod feed_forward;
 #[cfg_attr(not(feature = "flex"), path = "unfused.rs")]
 #[allow(clippy::result_large_err, reason = "an `Err` gives the inputs back, it is no failure")]
 mod fused;
 mod init;
 mod norm;
+mod presets;
 mod rope;
 mod rotary;
+mod router;
 mod weights;
 
 pub use attention::Attention;
-pub use config::{FeedForwardKind, ModelConfig, NormKind, PositionKind, ProjectionKind};
-pub use decoder::{Block, LanguageModel};
+pub use cache::Cache;
+pub use config::{
+    FeedForwardKind, ModelConfig, NormKind, Parametrization, PositionKind, ProjectionKind, QkNormKind, RouterKind,
+};
+pub use decoder::{Block, LanguageModel, TrainingLoss};
 pub use error::ModelError;
+pub use experts::{ExpertStack, MixtureOfExperts};
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
+pub use presets::ROTARY_BASE;
 pub use rope::{RopeBound, Severity, rope_bounds};
-pub use rotary::ROTARY_BASE;
+pub use router::RouterMetrics;
 pub use weights::{NamedTensor, ParameterInfo, load_named, parameter_table, to_exported, to_named};

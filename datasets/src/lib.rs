@@ -1,4 +1,4 @@
-//! Text, tokens and batches whose order other programs can repeat.
+//! Text, tokens, images and batches whose order other programs can repeat.
 //!
 //! ```
 //! use polaron_datasets::{TextData, TokenizerKind, Windows};
@@ -21,16 +21,21 @@
 //! * [`Windows`]: the training batches of every step, from a counter-based generator: the step
 //!   number alone fixes the batch, so resuming needs no saved generator state and another program
 //!   can draw the same batches ([`Windows::starts`] gives the rule).
+//! * [`ImageData`]: embedded images ([`IMAGE_DATASETS`]) or the IDX files of MNIST and its kin, with
+//!   [`ImageSampler`] for the batches of every step.
 //! * [`tasks`]: problems whose answers are known, to compare an optimizer with.
 //! * [`validation_batches`]: every non-overlapping window of a split, in order.
 
 mod error;
+mod idx;
+mod images;
 pub mod tasks;
 mod text;
 mod tokenizer;
 mod windows;
 
-pub use error::DataError;
+pub use error::{DataError, ImageError};
+pub use images::{IMAGE_DATASETS, ImageBatch, ImageData, ImageSampler, Images, image_batches};
 pub use text::{DATASETS, DatasetInfo, TextData};
 pub use tokenizer::{Tokenizer, TokenizerKind};
 pub use windows::{Batch, Windows, splitmix64, validation_batches, validation_windows};

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
+use crate::images::IMAGE_DATASETS;
 use crate::{DataError, Tokenizer, TokenizerKind};
 
-/// One embedded text.
+/// One embedded data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatasetInfo {
-    /// The name that [`TextData::load`] takes.
+    /// The name that [`TextData::load`] or [`ImageData::load`](crate::ImageData::load) takes.
     pub name: &'static str,
     /// What it is, in one line.
     pub description: &'static str,
@@ -111,7 +112,7 @@ impl TextData {
     }
 }
 
-fn check_fraction(value: f64) -> Result<(), DataError> {
+pub(crate) fn check_fraction(value: f64) -> Result<(), DataError> {
     // Written so that NaN fails too.
     if value > 0.0 && value < 1.0 { Ok(()) } else { Err(DataError::BadFraction { value }) }
 }
@@ -124,6 +125,9 @@ fn unpack(name: &'static str, packed: &[u8], bytes: usize) -> Result<String, Dat
 
 fn read_file(source: &str) -> Result<String, DataError> {
     let path = Path::new(source);
+    if IMAGE_DATASETS.iter().any(|info| info.name == source) && !path.exists() {
+        return Err(DataError::NotText { name: source.into() });
+    }
     let unreadable = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
             unknown(source)

@@ -91,6 +91,7 @@ mod feed_forward;
 #[allow(clippy::result_large_err, reason = "an `Err` gives the inputs back, it is no failure")]
 mod fused;
 mod init;
+mod mlp;
 mod norm;
 mod presets;
 mod rope;
@@ -103,10 +104,11 @@ pub use cache::Cache;
 pub use config::{
     FeedForwardKind, ModelConfig, NormKind, Parametrization, PositionKind, ProjectionKind, QkNormKind, RouterKind,
 };
-pub use decoder::{Block, LanguageModel, TrainingLoss};
+pub use decoder::{Block, LanguageModel, TrainingLoss, cross_entropy};
 pub use error::ModelError;
 pub use experts::{ExpertStack, MixtureOfExperts};
 pub use feed_forward::FeedForward;
+pub use mlp::{Activation, Mlp, MlpConfig};
 pub use norm::Norm;
 pub use presets::ROTARY_BASE;
 pub use rope::{RopeBound, Severity, rope_bounds};

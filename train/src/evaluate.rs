@@ -1,19 +1,20 @@
-//! What a model computes from batches: gradients, and the validation loss.
+//! What a model computes from batches: gradients, and a decoder's validation loss.
 
-use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron_datasets::{Batch, validation_batches, validation_windows};
-use polaron_models::LanguageModel;
+use polaron_models::{LanguageModel, TrainingLoss};
 
 use crate::error::{Error, one_line};
+use crate::metrics::RouterReport;
+use crate::network::{Network, Validation};
 use crate::workers::{Workers, shares};
 
 /// Tokens of one validation batch: large enough to be worth an operation, small enough for the caches and for memory.
 const TOKENS_PER_BATCH: usize = 1024;
 
 /// Some rows of a batch as input and target tensors `[rows, context]`.
-fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
+pub fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
     let tensor = |tokens: &[i32]| {
         let part = tokens.iter().skip(first * batch.context).take(rows * batch.context).copied().collect::<Vec<i32>>();
         Tensor::from_data(TensorData::new(part, [rows, batch.context]), device)
@@ -22,12 +23,16 @@ fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Te
 }
 
 /// A loss tensor as a number on the host.
-fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
+///
+/// # Errors
+///
+/// [`Error::DeviceFailed`].
+pub fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
     let failed = |message: String| Error::DeviceFailed { doing, message: one_line(&message) };
     loss.try_into_scalar::<f32>().map(f64::from).map_err(|error| failed(error.to_string()))
 }
 
-/// Gradient and mean loss of a batch, cut into `parts` micro-batches of consecutive rows, each of them shared out among
+/// Gradient of the training loss and mean cross-entropy of a batch, cut into `parts` micro-batches of consecutive rows, each of them shared out among
 /// the workers. Every loss counts with its share of the rows, so that the sum is that of the whole batch; it is always
 /// formed in the same order.
 ///
@@ -36,15 +41,15 @@ fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
 /// # Errors
 ///
 /// [`Error::DeviceFailed`].
-pub fn gradients(
-    model: &LanguageModel,
-    batch: &Batch,
+pub fn gradients<N: Network>(
+    model: &N,
+    batch: &N::Batch,
     parts: usize,
     device: &Device,
     workers: &Workers,
 ) -> Result<(GradientsParams, f64), Error> {
     let (mut accumulator, mut total) = (GradientsAccumulator::new(), 0.0);
-    for (first, rows) in shares(batch.rows, parts) {
+    for (first, rows) in shares(N::rows(batch), parts) {
         let shares = shares(rows, workers.count());
         let alone = shares.len() == 1;
         let tasks = shares.into_iter().map(|(offset, rows)| {
@@ -61,35 +66,34 @@ pub fn gradients(
     Ok((accumulator.grads(), total))
 }
 
-/// Gradient and loss of some rows, both times their share of the batch.
-fn backward(
-    model: &LanguageModel,
-    batch: &Batch,
+/// Gradient of the training loss and cross-entropy of some rows, both times their share of the batch.
+fn backward<N: Network>(
+    model: &N,
+    batch: &N::Batch,
     rows: (usize, usize),
     device: &Device,
 ) -> Result<(GradientsParams, f64), Error> {
-    let (inputs, targets) = tensors(batch, rows, device);
-    let loss = model.loss(inputs, targets);
-    let share = rows.1 as f64 / batch.rows as f64;
-    let loss = if rows.1 < batch.rows { loss.mul_scalar(share) } else { loss };
-    let grads = GradientsParams::from_grads(loss.backward(), model);
-    Ok((grads, to_host(loss.inner(), "training")?))
+    let TrainingLoss { total, cross_entropy } = model.loss(batch, rows, device);
+    let all = N::rows(batch);
+    let share = |loss: Tensor<1>| if rows.1 < all { loss.mul_scalar(rows.1 as f64 / all as f64) } else { loss };
+    let grads = GradientsParams::from_grads(share(total).backward(), model);
+    Ok((grads, to_host(share(cross_entropy).inner(), "training")?))
 }
 
-/// Mean cross-entropy in nats per token over all non-overlapping windows of `tokens`; it does not depend on the number of
-/// workers. `model` must be free of automatic differentiation (`model.valid()`) and live on `device`. None when `stop`
-/// asked to leave off, or without any window.
+/// Mean cross-entropy in nats per token over all non-overlapping windows of `tokens`, and what the routers did; neither
+/// depends on the number of workers. `model` must be free of automatic differentiation (`model.valid()`) and live on
+/// `device`. None when `stop` asked to leave off, or without any window.
 ///
 /// # Errors
 ///
 /// [`Error::DeviceFailed`].
-pub fn validation_loss(
+pub fn validation(
     model: &LanguageModel,
     tokens: &[u32],
     device: &Device,
     workers: &Workers,
     stop: impl Fn() -> bool + Sync,
-) -> Result<Option<f64>, Error> {
+) -> Result<Option<Validation>, Error> {
     let context = model.context();
     let rows = (TOKENS_PER_BATCH / context.max(1)).max(1);
     let tasks = (0..workers.count()).map(|worker| {
@@ -102,15 +106,20 @@ pub fn validation_loss(
                     return Ok(None);
                 }
                 let (inputs, targets) = tensors(&batch, (0, batch.rows), device);
-                Ok(Some(to_host(model.loss(inputs, targets), "validating")? * (batch.rows * context) as f64))
+                let (loss, routers) = model.loss_and_routers(inputs, targets);
+                Ok(Some((to_host(loss, "validating")? * (batch.rows * context) as f64, routers)))
             };
-            mine.map(loss).take_while(|loss| !matches!(loss, Ok(None))).collect::<Result<Vec<_>, Error>>()
+            mine.map(loss).take_while(|loss| !matches!(loss, Ok(None))).collect::<Result<Option<Vec<_>>, Error>>()
         }
     });
-    let sums = workers.run(tasks.collect()).into_iter().collect::<Result<Vec<Vec<Option<f64>>>, Error>>()?;
+    let found = workers.run(tasks.collect()).into_iter().collect::<Result<Option<Vec<Vec<_>>>, Error>>()?;
+    let Some(found) = found else { return Ok(None) };
     let windows = validation_windows(tokens.len(), context);
-    let batches = windows.div_ceil(rows);
-    let in_order = (0..batches).map(|index| sums.get(index % sums.len())?.get(index / sums.len()).copied().flatten());
-    let Some(sum) = in_order.sum::<Option<f64>>() else { return Ok(None) };
-    Ok((windows > 0).then(|| sum / (windows * context) as f64))
+    let in_order = (0..windows.div_ceil(rows)).map(|index| found.get(index % found.len())?.get(index / found.len()));
+    let Some(batches) = in_order.collect::<Option<Vec<_>>>().filter(|batches| !batches.is_empty()) else {
+        return Ok(None);
+    };
+    let loss = batches.iter().map(|(loss, _)| loss).sum::<f64>() / (windows * context) as f64;
+    let routers: Vec<_> = batches.into_iter().map(|(_, routers)| routers.clone()).collect();
+    Ok(Some(Validation { loss, accuracy: None, router: RouterReport::of_batches(&routers) }))
 }

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use burn::tensor::{DType, Device};
 use polaron::inspect::{AUDITED, singular_map, symmetry};
 use polaron::{LayerwiseConfig, OptimizerConfig};
-use polaron_datasets::DATASETS;
-use polaron_models::ModelConfig;
+use polaron_datasets::{DATASETS, IMAGE_DATASETS};
 
 use serde_json::Value;
 
 use crate::device::{self, DEVICES};
 use crate::error::Error;
+use crate::network::NetworkConfig;
 
 /// Every optimizer kind with formula, source, state, cost and defaults.
 pub fn optimizers() -> String {
@@ -110,15 +110,23 @@ pub fn stacks() -> String {
 
 /// Every model preset.
 pub fn models() -> String {
-    table(ModelConfig::PRESETS.iter().map(|name| [(*name).to_owned(), ModelConfig::describe_preset(name).to_owned()]))
+    table(
+        NetworkConfig::presets()
+            .into_iter()
+            .map(|name| [name.to_owned(), NetworkConfig::describe_preset(name).to_owned()]),
+    )
 }
 
-/// Every embedded text.
+/// Every embedded text and set of images.
 pub fn datasets() -> String {
     let rows = DATASETS
         .iter()
+        .chain(IMAGE_DATASETS)
         .map(|info| [info.name.to_owned(), format!("{}; {}; {}", info.description, info.origin, info.licence)]);
-    format!("{}any other name is taken as the path of a UTF-8 text file\n", table(rows))
+    format!(
+        "{}any other name is taken as the path of a UTF-8 text file or, for images, of a folder of IDX files\n",
+        table(rows)
+    )
 }
 
 /// Every device, compiled in or not.
@@ -151,10 +159,10 @@ mod tests {
         for kind in OptimizerConfig::KINDS {
             assert!(optimizers().contains(kind), "{kind}");
         }
-        for (list, names) in [(stacks(), LayerwiseConfig::STACKS), (models(), ModelConfig::PRESETS)] {
+        for (list, names) in [(stacks(), LayerwiseConfig::STACKS), (models(), &NetworkConfig::presets())] {
             assert!(names.iter().all(|name| list.contains(name)), "{list}");
         }
-        assert!(datasets().contains("shakespeare"));
+        assert!(datasets().contains("shakespeare") && datasets().contains("digits"));
         assert!(DEVICES.iter().all(|info| devices().contains(info.name)));
     }
 

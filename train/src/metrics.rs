@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use polaron_models::RouterMetrics;
 use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
@@ -13,7 +14,7 @@ use crate::run_folder::write_atomically;
 ///
 /// `step` counts finished optimizer steps: the train event of step 1 holds the loss of the first batch, seen by the
 /// initial weights; a valid event of step s belongs to the weights after s steps. `tokens` and both `seconds` are totals
-/// since the run began, over all resumptions; `seconds` is training time only (batches, forward, backward, optimizer), so
+/// since the run began, over all resumptions (a perceptron counts images as tokens); `seconds` is training time only (batches, forward, backward, optimizer), so
 /// without validation and checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -39,15 +40,44 @@ pub enum Event {
     Valid {
         /// Finished steps.
         step: u64,
-        /// Mean cross-entropy over all non-overlapping windows, in nats per token.
+        /// Mean cross-entropy over all non-overlapping windows (or all images), in nats per token (or image).
         loss: f64,
         /// Training tokens so far.
         tokens: u64,
         /// Training seconds so far.
         seconds: f64,
+        /// Share of images in whose class the model believes most; absent for tokens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
+        /// What the routers of a mixture of experts did; absent without experts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        router: Option<RouterReport>,
     },
     /// The last line.
     End(End),
+}
+
+/// What the routers did in a validation: every metric is taken of each batch first, then averaged over the batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterReport {
+    /// Means over the routers.
+    #[serde(flatten)]
+    pub mean: RouterMetrics,
+    /// The router of every block, first to last.
+    pub layers: Vec<RouterMetrics>,
+}
+
+impl RouterReport {
+    /// The report on batches, each with the metrics of every router; none without routers.
+    pub fn of_batches(batches: &[Vec<RouterMetrics>]) -> Option<Self> {
+        let routers = batches.first()?.len();
+        let layer = |index: usize| {
+            let of_all: Vec<RouterMetrics> = batches.iter().filter_map(|batch| batch.get(index).copied()).collect();
+            RouterMetrics::mean(&of_all)
+        };
+        let layers = (0..routers).map(layer).collect::<Option<Vec<_>>>()?;
+        Some(Self { mean: RouterMetrics::mean(&layers)?, layers })
+    }
 }
 
 /// How a run ended.
@@ -185,7 +215,7 @@ mod tests {
     }
 
     fn valid(step: u64) -> Event {
-        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5 }
+        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5, accuracy: None, router: None }
     }
 
     fn end(step: u64) -> Event {
@@ -217,6 +247,27 @@ mod tests {
         let line = serde_json::to_string(&valid(3)).unwrap();
         assert_eq!(line, r#"{"event":"valid","step":3,"loss":2.25,"tokens":24,"seconds":0.5}"#);
         assert!(serde_json::to_string(&end(3)).unwrap().starts_with(r#"{"event":"end","status":"interrupted""#));
+    }
+
+    #[test]
+    fn a_validation_with_experts_holds_the_means_and_every_router() {
+        let metrics = |logits: &[f32]| RouterMetrics::of_logits(logits, 2, 1);
+        let batches = [
+            vec![metrics(&[1.0, 0.0]), metrics(&[0.0, 1.0, 1.0, 0.0])],
+            vec![metrics(&[0.0, 1.0, 1.0, 0.0]), metrics(&[0.0, 1.0, 1.0, 0.0])],
+        ];
+        let report = RouterReport::of_batches(&batches).unwrap();
+        assert_eq!([0, 1].map(|index| report.layers[index].load_cv), [0.5, 0.0]);
+        assert_eq!(report.mean.load_cv, 0.25);
+        let (loss, router) = (2.25, Some(report));
+        let event = Event::Valid { step: 1, loss, tokens: 8, seconds: 0.5, accuracy: None, router };
+        let line = serde_json::to_string(&event).unwrap();
+        assert!(
+            line.contains(r#""router":{"load_cv":0.25,"#) && line.contains(r#""layers":[{"load_cv":0.5,"#),
+            "{line}"
+        );
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        assert_eq!(RouterReport::of_batches(&[vec![], vec![]]), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config.toml       fully resolved; `polaron train config.toml` repeats the run
-//! tokenizer.json    so that text can be generated without the data
+//! tokenizer.json    so that text can be generated without the data (decoders)
 //! plan.txt          which optimizer updates which parameter
 //! metrics.jsonl     one event a line
 //! checkpoints/step-000500/
@@ -21,6 +21,7 @@ use crate::device;
 use crate::error::{Error, FileError, one_line};
 use crate::layers::{Layers, read_file};
 use crate::merge;
+use crate::network::NetworkConfig;
 
 const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
@@ -73,12 +74,12 @@ pub enum FolderError {
         /// What is wrong with it.
         message: String,
     },
-    /// The text of the run is not what it was.
-    #[error("the text `{source_name}` has changed since `{}` was begun: restore it, or choose another --out", path.display())]
-    OtherText {
+    /// The data of the run are not what they were.
+    #[error("the data `{source_name}` have changed since `{}` was begun: restore them, or choose another --out", path.display())]
+    OtherData {
         /// The run folder.
         path: PathBuf,
-        /// Name or path of the text.
+        /// Name or path of the data.
         source_name: String,
     },
 }
@@ -93,6 +94,16 @@ pub struct RunFolder {
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+}
+
+/// The table of a run; keys of the model that did not exist yet when it began have their defaults, which are what the run
+/// computes.
+fn with_newer_keys(mut table: Table) -> Result<Table, ConfigError> {
+    if let Some(Value::Table(model)) = table.get_mut("model") {
+        let complete: NetworkConfig = std::mem::take(model).try_into().map_err(ConfigError::misfit)?;
+        *model = Table::try_from(&complete).map_err(ConfigError::misfit)?;
+    }
+    Ok(table)
 }
 
 impl RunFolder {
@@ -167,7 +178,7 @@ impl RunFolder {
     ///
     /// [`FolderError::OtherConfig`] with every key that differs and both values.
     pub fn check_config(&self, config: &Config) -> Result<(), Error> {
-        let there = self.config_table()?;
+        let there = with_newer_keys(self.config_table()?)?;
         let differences = merge::differences(&there, &config.to_table()?, REPORTING_KEYS);
         if differences.is_empty() {
             return Ok(());
@@ -207,14 +218,16 @@ impl RunFolder {
         }
     }
 
-    /// Writes what a new run begins with: tokenizer, plan and, last, the configuration that makes the folder a run.
+    /// Writes what a new run begins with: the tokenizer of a decoder, plan and, last, the configuration that makes the folder a run.
     ///
     /// # Errors
     ///
     /// [`FileError`] naming the file.
-    pub fn begin(&self, config: &Config, tokenizer: &Tokenizer, plan: &str) -> Result<(), Error> {
-        let json = serde_json::to_string(tokenizer).map_err(|error| self.unstorable(&error))?;
-        write_atomically(&self.tokenizer_file(), json.as_bytes())?;
+    pub fn begin(&self, config: &Config, tokenizer: Option<&Tokenizer>, plan: &str) -> Result<(), Error> {
+        if let Some(tokenizer) = tokenizer {
+            let json = serde_json::to_string(tokenizer).map_err(|error| self.unstorable(&error))?;
+            write_atomically(&self.tokenizer_file(), json.as_bytes())?;
+        }
         write_atomically(&self.plan_file(), plan.as_bytes())?;
         write_atomically(&self.config_file(), config.to_toml()?.as_bytes())?;
         Ok(())

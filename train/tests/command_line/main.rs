@@ -3,6 +3,7 @@
 mod bad_input;
 mod devices;
 mod outputs;
+mod perceptron;
 mod resuming;
 mod support;
 mod training;

@@ -207,6 +207,8 @@ impl Roles for Mlp {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
     use crate::parameter_table;
 

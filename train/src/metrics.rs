@@ -36,7 +36,7 @@ pub enum Event {
         /// The part of `seconds` spent clipping and updating.
         optimizer_seconds: f64,
     },
-    /// A validation over the whole split.
+    /// A validation.
     Valid {
         /// Finished steps.
         step: u64,
@@ -49,6 +49,9 @@ pub enum Event {
         /// Share of images in whose class the model believes most; absent for tokens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         accuracy: Option<f64>,
+        /// How many evenly spaced windows the loss is over; absent for all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        windows: Option<u64>,
         /// What the routers of a mixture of experts did; absent without experts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         router: Option<RouterReport>,
@@ -215,7 +218,8 @@ mod tests {
     }
 
     fn valid(step: u64) -> Event {
-        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5, accuracy: None, router: None }
+        let (loss, tokens, seconds) = (2.25, step * 8, 0.5);
+        Event::Valid { step, loss, tokens, seconds, accuracy: None, windows: None, router: None }
     }
 
     fn end(step: u64) -> Event {
@@ -260,7 +264,7 @@ mod tests {
         assert_eq!([0, 1].map(|index| report.layers[index].load_cv), [0.5, 0.0]);
         assert_eq!(report.mean.load_cv, 0.25);
         let (loss, router) = (2.25, Some(report));
-        let event = Event::Valid { step: 1, loss, tokens: 8, seconds: 0.5, accuracy: None, router };
+        let event = Event::Valid { step: 1, loss, tokens: 8, seconds: 0.5, accuracy: None, windows: None, router };
         let line = serde_json::to_string(&event).unwrap();
         assert!(
             line.contains(r#""router":{"load_cv":0.25,"#) && line.contains(r#""layers":[{"load_cv":0.5,"#),

@@ -115,6 +115,8 @@ pub struct Validation {
     pub loss: f64,
     /// Share of images whose class has the highest score; None for tokens.
     pub accuracy: Option<f64>,
+    /// How many evenly spaced windows the loss is over; None for all of the split.
+    pub windows: Option<u64>,
     /// What the routers did; None without experts.
     pub router: Option<RouterReport>,
 }
@@ -139,7 +141,8 @@ pub trait Network: Module + Roles {
     /// Mean loss of `rows` (first, number) of a batch.
     fn loss(&self, batch: &Self::Batch, rows: (usize, usize), device: &Device) -> TrainingLoss;
 
-    /// The loss over all of the validation split; it does not depend on the number of workers. The model must be free of
+    /// The loss over `windows` evenly spaced windows of the validation split, where it has windows; 0 is all of the split. It
+    /// does not depend on the number of workers. The model must be free of
     /// automatic differentiation (`model.valid()`) and live on `device`. None when `stop` asked to leave off.
     ///
     /// # Errors
@@ -148,6 +151,7 @@ pub trait Network: Module + Roles {
     fn validate(
         &self,
         data: &Self::Data,
+        windows: u64,
         device: &Device,
         workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
@@ -178,11 +182,12 @@ impl Network for LanguageModel {
     fn validate(
         &self,
         data: &TextData,
+        windows: u64,
         device: &Device,
         workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Validation>, Error> {
-        evaluate::validation(self, &data.valid, device, workers, stop)
+        evaluate::validation(self, &data.valid, windows, device, workers, stop)
     }
 
     fn describe(data: &TextData) -> String {
@@ -220,6 +225,7 @@ impl Network for Mlp {
     fn validate(
         &self,
         data: &ImageData,
+        _windows: u64,
         device: &Device,
         _workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
@@ -236,7 +242,7 @@ impl Network for Mlp {
             hits += count(right)?;
         }
         let accuracy = Some(hits as f64 / images as f64);
-        Ok(Some(Validation { loss: loss / images as f64, accuracy, router: None }))
+        Ok(Some(Validation { loss: loss / images as f64, accuracy, windows: None, router: None }))
     }
 
     fn describe(data: &ImageData) -> String {

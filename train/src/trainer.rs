@@ -50,8 +50,10 @@ pub struct Session<'a, N: Network> {
 pub struct Validations {
     /// The last one: step and loss.
     pub last: Option<(u64, f64)>,
-    /// The lowest one: step and loss.
+    /// The lowest one of those over the same windows as the last: step and loss.
     pub best: Option<(u64, f64)>,
+    /// The windows of the last one; None for all.
+    pub windows: Option<u64>,
     /// Accuracy of the last one, for classes of images.
     pub accuracy: Option<f64>,
     /// Variation of the experts' loads in the last one, the mean over the routers.
@@ -63,21 +65,23 @@ impl Validations {
     pub fn of(events: &[Event]) -> Self {
         let mut validations = Self::default();
         for event in events {
-            if let Event::Valid { step, loss, accuracy, router, .. } = event {
-                validations.add(*step, &Validation { loss: *loss, accuracy: *accuracy, router: router.clone() });
+            if let Event::Valid { step, loss, accuracy, windows, router, .. } = event {
+                let (loss, accuracy, windows, router) = (*loss, *accuracy, *windows, router.clone());
+                validations.add(*step, &Validation { loss, accuracy, windows, router });
             }
         }
         validations
     }
 
     fn add(&mut self, step: u64, validation: &Validation) {
-        let loss = validation.loss;
+        let Validation { loss, accuracy, windows, ref router } = *validation;
         self.last = Some((step, loss));
-        self.accuracy = validation.accuracy;
-        self.router_load_cv = validation.router.as_ref().map(|router| router.mean.load_cv);
-        if self.best.is_none_or(|(_, best)| loss < best) {
+        self.accuracy = accuracy;
+        self.router_load_cv = router.as_ref().map(|router| router.mean.load_cv);
+        if self.best.is_none_or(|(_, best)| loss < best || self.windows != windows) {
             self.best = Some((step, loss));
         }
+        self.windows = windows;
     }
 }
 
@@ -210,14 +214,18 @@ impl<N: Network> Session<'_, N> {
         }
         let plain = model.valid();
         let stop = &interrupt::requested;
-        let Some(validation) = plain.validate(self.data, &self.device, &self.workers, stop)? else { return Ok(()) };
-        let Validation { loss, accuracy, .. } = validation;
+        let train = &self.config.train;
+        let windows = if self.state.step == train.steps { train.valid_windows_end } else { train.valid_windows };
+        let validated = plain.validate(self.data, windows, &self.device, &self.workers, stop)?;
+        let Some(validation) = validated else { return Ok(()) };
+        let Validation { loss, accuracy, windows, .. } = validation;
         if !loss.is_finite() {
             return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
         }
         let TrainerState { step, tokens, seconds, .. } = self.state;
         self.validations.add(step, &validation);
-        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy, router: validation.router })?;
+        let router = validation.router;
+        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy, windows, router })?;
         let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
         let steps = self.config.train.steps;
         crate::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{accuracy}"));

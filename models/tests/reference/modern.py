@@ -191,8 +191,8 @@ def fixture(preset, sizes, keys, seed):
     for name, shape in shapes(c, VOCAB).items():
         gain = "norm" in name
         middle = 1.0 if gain and not c.get("plus_one") else 0.0
-        # So wide that clamped gates reach their limits.
-        width = 1.2 if c.get("act") == "clamped" and name.endswith(("gate.weight", "up.weight")) else 0.4
+        # Biases so wide that clamped gates and ups reach their limits.
+        width = 5.0 if name.endswith(("gate.bias", "up.bias")) else 0.4
         values = random.normal(middle, width, shape).round(3)
         tensors[name] = {"shape": shape, "data": values.flatten().tolist()}
         # What a 32-bit program reads from these decimals.

@@ -66,6 +66,32 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
     Ok(EXIT_DONE)
 }
 
+/// Checks what runs of these configurations would fail on: the data, the model, the rules of the optimizer. The
+/// configurations may differ in their optimizers alone.
+///
+/// # Errors
+///
+/// The first objection.
+pub fn check(configs: &[Config]) -> Result<(), Error> {
+    let Some(Config { model, data, train, device, .. }) = configs.first() else { return Ok(()) };
+    let device = device::open(&device.name)?;
+    match model {
+        NetworkConfig::Decoder(decoder) => {
+            let text = TextData::load(&data.source, data.tokenizer, data.valid_fraction)?;
+            text.check_windows(decoder.context)?;
+            check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)
+        }
+        NetworkConfig::Mlp(mlp) => {
+            let images = ImageData::load(&data.source, data.valid_fraction)?;
+            check_rules(configs, &mlp.init(images.train.features, images.classes, train.seed, &device)?)
+        }
+    }
+}
+
+fn check_rules<M: Module + Roles>(configs: &[Config], model: &M) -> Result<(), Error> {
+    configs.iter().try_for_each(|config| build_optimizer(config, model).map(drop))
+}
+
 /// What a run is told by its command.
 struct Run<'a> {
     config: &'a Config,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
-use polaron_datasets::{DATASETS, TokenizerKind};
+use polaron_datasets::{DATASETS, Packed, TokenizerKind};
 use polaron_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -42,11 +42,14 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Name of an embedded text, or the path of a UTF-8 file (made absolute in a resolved configuration).
+    /// Name of an embedded text, or the path of a UTF-8 file or of a folder of packed tokens (made absolute in a resolved
+    /// configuration).
     pub source: String,
-    /// `char` or `byte`.
+    /// `char`, `byte` or `bpe:N`; `auto` is `char` for a text and the tokenizer that packed data brings, and is replaced
+    /// by that in a resolved configuration.
     pub tokenizer: TokenizerKind,
-    /// Share of the tokens, at the end of the text, kept for validation; strictly between 0 and 1.
+    /// Share of the tokens, at the end of the text, kept for validation; strictly between 0 and 1. Packed data brings its
+    /// own, which is put here in a resolved configuration.
     pub valid_fraction: f64,
 }
 
@@ -246,6 +249,13 @@ impl Config {
             let absolute = std::path::absolute(&self.data.source).ok().and_then(|path| path.to_str().map(String::from));
             self.data.source = absolute.unwrap_or_else(|| self.data.source.clone());
         }
+        let packed = if embedded { None } else { Packed::manifest_at(Path::new(&self.data.source)) };
+        if self.data.tokenizer == TokenizerKind::Auto {
+            self.data.tokenizer = packed.as_ref().map_or(TokenizerKind::Char, |manifest| manifest.tokenizer);
+        }
+        if let Some(manifest) = packed {
+            self.data.valid_fraction = manifest.valid_fraction;
+        }
         Ok(())
     }
 
@@ -317,18 +327,25 @@ impl Config {
 
 /// Names the nearest choice, which the TOML library would not.
 fn check_choices(table: &Table) -> Result<(), ConfigError> {
-    let choices: [(&str, &[&str]); 7] = [
+    let choices: [(&str, &[&str]); 6] = [
         ("model.norm", &["layer_norm", "rms_norm"]),
         ("model.position", &["learned", "rotary"]),
         ("model.projection", &["fused", "separate"]),
         ("model.feed_forward", recipe::FEED_FORWARD_KINDS),
-        ("data.tokenizer", &["char", "byte"]),
         ("schedule.kind", &["constant", "cosine", "wsd"]),
         ("schedule.warmup_rule", &["nanogpt", "llama"]),
     ];
     for (key, choices) in choices {
         if let Some(Value::String(value)) = merge::lookup(table, key) {
             ConfigError::check_choice(key, value, choices)?;
+        }
+    }
+    if let Some(Value::String(value)) = merge::lookup(table, "data.tokenizer") {
+        let known = value.parse::<TokenizerKind>().is_ok();
+        let rule = "the N of bpe:N must be a whole number from 257 to 1048576";
+        ensure(known || !value.starts_with("bpe:"), "data.tokenizer", value, rule)?;
+        if !known {
+            ConfigError::check_choice("data.tokenizer", value, &["auto", "char", "byte", "bpe:N"])?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use polaron_datasets::{Batch, validation_batches, validation_windows};
+use polaron_datasets::{Batch, Tokens, validation_batches, validation_windows};
 use polaron_models::LanguageModel;
 
 use crate::error::{Error, one_line};
@@ -85,7 +85,7 @@ fn backward(
 /// [`Error::DeviceFailed`].
 pub fn validation_loss(
     model: &LanguageModel,
-    tokens: &[u32],
+    tokens: &Tokens,
     device: &Device,
     workers: &Workers,
     stop: impl Fn() -> bool + Sync,

@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::device;
 use crate::error::Error;
 use crate::progress::say;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{FolderError, RunFolder};
+use crate::train::tokenizer_sha256;
 
 /// The model of a run at one checkpoint, on a plain device.
 #[derive(Debug)]
@@ -58,6 +59,10 @@ impl LoadedRun {
                 .newest_good(|damage| say(&format!("warning: {damage}")))?
                 .ok_or_else(|| CheckpointError::NoneYet { path: folder.checkpoints() })?,
         };
+        let trained_with = &checkpoint.trainer.tokenizer_sha256;
+        if !trained_with.is_empty() && *trained_with != tokenizer_sha256(&tokenizer)? {
+            return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
+        }
         device::set_threads(options.threads);
         let device = device::open(options.device.as_deref().unwrap_or(device::default_name()))?;
         let fresh = config.model.init(tokenizer.vocab_size(), config.train.seed, &device)?;

@@ -104,7 +104,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
     let seed = choices.seed.unwrap_or(DEFAULT_SEED);
     Ok(Config {
         model: model(preset, choices)?,
-        data: DataConfig { source: "shakespeare".into(), tokenizer: TokenizerKind::Char, valid_fraction: 0.1 },
+        data: DataConfig { source: "shakespeare".into(), tokenizer: TokenizerKind::Auto, valid_fraction: 0.1 },
         train: TrainConfig {
             steps: recipe.steps,
             batch: recipe.batch,

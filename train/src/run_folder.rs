@@ -73,6 +73,12 @@ pub enum FolderError {
         /// What is wrong with it.
         message: String,
     },
+    /// The tokenizer of the run is not what it was.
+    #[error("the tokenizer `{}` is not the one that the checkpoints were trained with: restore it", path.display())]
+    OtherTokenizer {
+        /// The file.
+        path: PathBuf,
+    },
     /// The text of the run is not what it was.
     #[error("the text `{source_name}` has changed since `{}` was begun: restore it, or choose another --out", path.display())]
     OtherText {
@@ -136,7 +142,8 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    fn tokenizer_file(&self) -> PathBuf {
+    /// `tokenizer.json`.
+    pub fn tokenizer_file(&self) -> PathBuf {
         self.path.join(TOKENIZER)
     }
 

@@ -97,7 +97,7 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
         tokens: end.tokens,
         seconds: end.seconds,
         optimizer_seconds: end.optimizer_seconds,
-        data_sha256: String::new(),
+        ..TrainerState::default()
     };
     print(&summary::end(&state, &Validations::of(&events), end.peak_memory_bytes, folder.path()));
     Ok(true)
@@ -142,7 +142,8 @@ fn restore<'a>(
     let store = Store::new(folder.checkpoints());
     store.remove_unfinished();
     let data_sha256 = fingerprint(data)?;
-    let mut state = TrainerState { data_sha256: data_sha256.clone(), ..TrainerState::default() };
+    let tokenizer_sha256 = tokenizer_sha256(&data.tokenizer)?;
+    let mut state = TrainerState { data_sha256: data_sha256.clone(), tokenizer_sha256, ..TrainerState::default() };
     let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
     if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
         if trainer.data_sha256 != data_sha256 {
@@ -161,18 +162,32 @@ fn restore<'a>(
     Ok((model, Session { config, data, device, workers, optimizer, state, store, metrics, validations }))
 }
 
-/// SHA-256 over tokenizer and tokens: a resumed run must see the text it began with.
+/// SHA-256 over tokenizer and tokens: a resumed run must see the text it began with. For packed tokens their checksums
+/// stand in, so that a large data set need not be read.
 fn fingerprint(data: &TextData) -> Result<String, Error> {
-    let tokenizer = serde_json::to_vec(&data.tokenizer).map_err(|error| Error::Usage(one_line(&error.to_string())))?;
     let mut hasher = Sha256::new();
-    hasher.update(&tokenizer);
+    hasher.update(stored(&data.tokenizer)?);
     for part in [&data.train, &data.valid] {
         hasher.update((part.len() as u64).to_le_bytes());
-        for chunk in part.chunks(1 << 14) {
-            hasher.update(chunk.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
+        if let Some(checksums) = part.checksums() {
+            checksums.iter().for_each(|checksum| hasher.update(checksum));
+            continue;
+        }
+        for start in (0..part.len()).step_by(1 << 14) {
+            let tokens = part.to_vec(start..start + (1 << 14));
+            hasher.update(tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
         }
     }
     Ok(hex(&hasher.finalize()))
+}
+
+/// SHA-256 of a tokenizer as it is stored.
+pub(crate) fn tokenizer_sha256(tokenizer: &Tokenizer) -> Result<String, Error> {
+    Ok(hex(&Sha256::digest(stored(tokenizer)?)))
+}
+
+fn stored(tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(tokenizer).map_err(|error| Error::Usage(one_line(&error.to_string())))
 }
 
 fn print_sample(config: &Config, model: &LanguageModel, tokenizer: &Tokenizer, device: &Device) -> Result<(), Error> {

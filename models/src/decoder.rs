@@ -181,8 +181,8 @@ impl LanguageModel {
     }
 }
 
-/// Mean cross-entropy of `logits`, `[tokens, vocab]`, against `targets`, `[tokens]`, in Burn's operations.
-pub(crate) fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+/// Mean cross-entropy in nats, `[1]`, of `logits`, `[rows, classes]`, against `targets`, `[rows]`, in Burn's operations.
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let chosen = log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1));
     chosen.mean().neg()
 }

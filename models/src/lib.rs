@@ -88,6 +88,7 @@ mod feed_forward;
 #[allow(clippy::result_large_err, reason = "an `Err` gives the inputs back, it is no failure")]
 mod fused;
 mod init;
+mod mlp;
 mod norm;
 mod rope;
 mod rotary;
@@ -95,9 +96,10 @@ mod weights;
 
 pub use attention::Attention;
 pub use config::{FeedForwardKind, ModelConfig, NormKind, PositionKind, ProjectionKind};
-pub use decoder::{Block, LanguageModel};
+pub use decoder::{Block, LanguageModel, cross_entropy};
 pub use error::ModelError;
 pub use feed_forward::FeedForward;
+pub use mlp::{Activation, Mlp, MlpConfig};
 pub use norm::Norm;
 pub use rope::{RopeBound, Severity, rope_bounds};
 pub use rotary::ROTARY_BASE;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::{LanguageModel, ModelError};
+use crate::ModelError;
 
 /// A tensor with its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub fn to_named<M: Module>(model: &M) -> Vec<NamedTensor> {
 /// Every parameter of `model` under the name and in the layout that other programs expect: the
 /// weights of projections as `[d_out, d_in]`, gains of norms as `<norm>.weight`. The crate's front
 /// page lists the names.
-pub fn to_exported(model: &LanguageModel) -> Vec<NamedTensor> {
+pub fn to_exported<M: Module>(model: &M) -> Vec<NamedTensor> {
     visit(model, Form::Exported).0
 }
 

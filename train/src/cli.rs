@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use polaron_datasets::pack::PackOptions;
-use polaron_models::ModelConfig;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
@@ -12,7 +11,8 @@ use crate::config::{Config, ConfigError};
 use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, Error};
 use crate::generate::{Sampling, generate};
 use crate::layers::{self, Layers};
-use crate::loaded::{LoadOptions, LoadedRun};
+use crate::loaded::{LoadOptions, LoadedNetwork, LoadedRun};
+use crate::network::NetworkConfig;
 use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::{Resume, train};
@@ -146,7 +146,8 @@ struct TrainArgs {
     /// Optimizer stack or kind; `polaron list stacks`. [default: muon]
     #[arg(long, value_name = "STACK")]
     optimizer: Option<String>,
-    /// Embedded text, or path of a UTF-8 text file or of a packed folder (`polaron data pack`). [default: shakespeare]
+    /// Embedded data, path of a UTF-8 text file or of a folder that `polaron data pack` wrote, or for `--model mlp` folder
+    /// of IDX files. [default: shakespeare, or digits for the mlp]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
     /// Optimizer steps. [default: by model]
@@ -397,7 +398,7 @@ fn explain_missing(path: &Path, error: Error) -> Error {
                 "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
             ));
         }
-        if ModelConfig::PRESETS.contains(&word) {
+        if NetworkConfig::presets().contains(&word) {
             return Error::Usage(format!(
                 "`{word}` is a model, not a configuration file: write `polaron train --model {word}`"
             ));
@@ -449,8 +450,14 @@ fn run_generate(args: &GenerateArgs) -> Result<u8, Error> {
         return Err(ConfigError::BadValue { key: "--temperature".into(), value, rule }.into());
     }
     let run = load(&args.run)?;
+    let LoadedNetwork::Decoder(model, tokenizer) = &run.network else {
+        let folder = args.run.run.display();
+        return Err(Error::Usage(format!(
+            "`{folder}` holds a perceptron, which has no text to go on with: give a decoder's run"
+        )));
+    };
     let sampling = Sampling { tokens: args.tokens, temperature: args.temperature, top_k: args.top_k, seed: args.seed };
-    let text = generate(&run.model, &run.tokenizer, &args.prompt, &sampling, &run.device)?;
+    let text = generate(model, tokenizer, &args.prompt, &sampling, &run.device)?;
     print(&format!("{}{text}\n", args.prompt));
     Ok(EXIT_DONE)
 }

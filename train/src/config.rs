@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
-use polaron_datasets::{DATASETS, Packed, TokenizerKind};
-use polaron_models::ModelConfig;
+use polaron_datasets::{DATASETS, IMAGE_DATASETS, Packed, TokenizerKind};
+use polaron_models::Activation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::device;
 use crate::error::{Error, one_line};
 use crate::merge;
+use crate::network::NetworkConfig;
 use crate::recipe;
 use polaron::schedule::Schedule;
 
@@ -25,8 +26,8 @@ const MAX_THREADS: usize = 1024;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Architecture.
-    pub model: ModelConfig,
-    /// Text and tokens.
+    pub model: NetworkConfig,
+    /// Text and tokens, or images.
     pub data: DataConfig,
     /// Length, batches, seeds, and what is written when.
     pub train: TrainConfig,
@@ -38,18 +39,18 @@ pub struct Config {
     pub device: DeviceConfig,
 }
 
-/// `[data]`: text and tokens.
+/// `[data]`: text and tokens, or images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Name of an embedded text, or the path of a UTF-8 file or of a folder of packed tokens (made absolute in a resolved
-    /// configuration).
+    /// Name of embedded data, or the path of a UTF-8 file, of a folder of packed tokens or, for a perceptron, of a folder of
+    /// IDX files (made absolute in a resolved configuration).
     pub source: String,
     /// `char`, `byte` or `bpe:N`; `auto` is `char` for a text and the tokenizer that packed data brings, and is replaced
-    /// by that in a resolved configuration.
+    /// by that in a resolved configuration. Of no meaning for images.
     pub tokenizer: TokenizerKind,
-    /// Share of the tokens, at the end of the text, kept for validation; strictly between 0 and 1. Packed data brings its
-    /// own, which is put here in a resolved configuration.
+    /// Share of the tokens, at the end of the text, or of embedded images, kept for validation; strictly between 0 and 1.
+    /// Packed data brings its own, which is put here in a resolved configuration.
     pub valid_fraction: f64,
 }
 
@@ -59,7 +60,7 @@ pub struct DataConfig {
 pub struct TrainConfig {
     /// Optimizer steps.
     pub steps: u64,
-    /// Windows per step, over all micro-batches.
+    /// Windows (or images) per step, over all micro-batches.
     pub batch: usize,
     /// Micro-batches per step; must divide `batch`.
     pub accumulation: usize,
@@ -244,7 +245,7 @@ impl Config {
         if self.device.threads == 0 {
             self.device.threads = device::all_threads();
         }
-        let embedded = DATASETS.iter().any(|info| info.name == self.data.source);
+        let embedded = DATASETS.iter().chain(IMAGE_DATASETS).any(|info| info.name == self.data.source);
         if !embedded && Path::new(&self.data.source).exists() {
             let absolute = std::path::absolute(&self.data.source).ok().and_then(|path| path.to_str().map(String::from));
             self.data.source = absolute.unwrap_or_else(|| self.data.source.clone());
@@ -294,7 +295,7 @@ impl Config {
         let threads = self.device.threads;
         ensure(threads <= MAX_THREADS, "device.threads", threads, &format!("it must not exceed {MAX_THREADS}"))?;
         self.model.validate()?;
-        let tokens = (self.train.batch / self.train.accumulation).saturating_mul(self.model.context);
+        let tokens = (self.train.batch / self.train.accumulation).saturating_mul(self.model.tokens_per_row());
         let rule = format!(
             "batch / accumulation * context is {tokens} tokens and must not exceed {MAX_MICRO_BATCH_TOKENS}: \
              raise train.accumulation or lower the batch"
@@ -316,22 +317,23 @@ impl Config {
 
     /// Tokens of one step.
     pub fn tokens_per_step(&self) -> u64 {
-        (self.train.batch as u64).saturating_mul(self.model.context as u64)
+        (self.train.batch as u64).saturating_mul(self.model.tokens_per_row() as u64)
     }
 
     /// The run folder of a command that names none: `runs/<model>-<optimizer>-s<seed>`.
     pub fn default_folder(&self) -> PathBuf {
-        PathBuf::from(format!("runs/{}-{}-s{}", self.model.preset, self.optimizer.stack, self.train.seed))
+        PathBuf::from(format!("runs/{}-{}-s{}", self.model.preset(), self.optimizer.stack, self.train.seed))
     }
 }
 
 /// Names the nearest choice, which the TOML library would not.
 fn check_choices(table: &Table) -> Result<(), ConfigError> {
-    let choices: [(&str, &[&str]); 6] = [
+    let choices: [(&str, &[&str]); 7] = [
         ("model.norm", &["layer_norm", "rms_norm"]),
         ("model.position", &["learned", "rotary"]),
         ("model.projection", &["fused", "separate"]),
         ("model.feed_forward", recipe::FEED_FORWARD_KINDS),
+        ("model.activation", Activation::NAMES),
         ("schedule.kind", &["constant", "cosine", "wsd"]),
         ("schedule.warmup_rule", &["nanogpt", "llama"]),
     ];

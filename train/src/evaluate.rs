@@ -1,19 +1,19 @@
-//! What a model computes from batches: gradients, and the validation loss.
+//! What a model computes from batches: gradients, and a decoder's validation loss.
 
-use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron_datasets::{Batch, Tokens, validation_batches, validation_windows};
 use polaron_models::LanguageModel;
 
 use crate::error::{Error, one_line};
+use crate::network::Network;
 use crate::workers::{Workers, shares};
 
 /// Tokens of one validation batch: large enough to be worth an operation, small enough for the caches and for memory.
 const TOKENS_PER_BATCH: usize = 1024;
 
 /// Some rows of a batch as input and target tensors `[rows, context]`.
-fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
+pub fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
     let tensor = |tokens: &[i32]| {
         let part = tokens.iter().skip(first * batch.context).take(rows * batch.context).copied().collect::<Vec<i32>>();
         Tensor::from_data(TensorData::new(part, [rows, batch.context]), device)
@@ -22,7 +22,11 @@ fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Te
 }
 
 /// A loss tensor as a number on the host.
-fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
+///
+/// # Errors
+///
+/// [`Error::DeviceFailed`].
+pub fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
     let failed = |message: String| Error::DeviceFailed { doing, message: one_line(&message) };
     loss.try_into_scalar::<f32>().map(f64::from).map_err(|error| failed(error.to_string()))
 }
@@ -36,15 +40,15 @@ fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
 /// # Errors
 ///
 /// [`Error::DeviceFailed`].
-pub fn gradients(
-    model: &LanguageModel,
-    batch: &Batch,
+pub fn gradients<N: Network>(
+    model: &N,
+    batch: &N::Batch,
     parts: usize,
     device: &Device,
     workers: &Workers,
 ) -> Result<(GradientsParams, f64), Error> {
     let (mut accumulator, mut total) = (GradientsAccumulator::new(), 0.0);
-    for (first, rows) in shares(batch.rows, parts) {
+    for (first, rows) in shares(N::rows(batch), parts) {
         let shares = shares(rows, workers.count());
         let alone = shares.len() == 1;
         let tasks = shares.into_iter().map(|(offset, rows)| {
@@ -62,16 +66,16 @@ pub fn gradients(
 }
 
 /// Gradient and loss of some rows, both times their share of the batch.
-fn backward(
-    model: &LanguageModel,
-    batch: &Batch,
+fn backward<N: Network>(
+    model: &N,
+    batch: &N::Batch,
     rows: (usize, usize),
     device: &Device,
 ) -> Result<(GradientsParams, f64), Error> {
-    let (inputs, targets) = tensors(batch, rows, device);
-    let loss = model.loss(inputs, targets);
-    let share = rows.1 as f64 / batch.rows as f64;
-    let loss = if rows.1 < batch.rows { loss.mul_scalar(share) } else { loss };
+    let loss = model.loss(batch, rows, device);
+    let all = N::rows(batch);
+    let share = rows.1 as f64 / all as f64;
+    let loss = if rows.1 < all { loss.mul_scalar(share) } else { loss };
     let grads = GradientsParams::from_grads(loss.backward(), model);
     Ok((grads, to_host(loss.inner(), "training")?))
 }

@@ -4,17 +4,18 @@ use std::path::Path;
 
 use polaron::Role;
 use polaron::layerwise::Plan;
-use polaron_datasets::TextData;
+use polaron_datasets::{ImageData, TextData};
 use polaron_models::{ModelConfig, ROTARY_BASE, RopeBound, Severity};
 use toml::Value;
 
 use crate::checkpoint::Store;
-use crate::config::Config;
+use crate::config::{Config, DataConfig};
 use crate::device;
 use crate::error::{Error, FileError};
 use crate::layers::{Layers, read_file};
 use crate::list::table;
 use crate::metrics::{self, Event};
+use crate::network::NetworkConfig;
 use crate::progress::thousands;
 use crate::run_folder::RunFolder;
 use crate::train::build_optimizer;
@@ -30,49 +31,83 @@ const RECIPE_VOCABULARY: usize = 65;
 /// A target that is none of the three, and whatever is wrong with it.
 pub fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
     let path = Path::new(target);
-    if ModelConfig::PRESETS.contains(&target) {
+    let presets = NetworkConfig::presets();
+    if presets.contains(&target) {
         let preset = ("inspect", "model.preset", Value::String(target.into()));
         let config = Layers { flags: vec![preset], ..Layers::default() }.resolve()?;
-        return describe(&config, vocabulary.unwrap_or(RECIPE_VOCABULARY));
+        let recipe = config.model.decoder().map(|_| RECIPE_VOCABULARY);
+        return describe(&config, brought(&config, vocabulary.or(recipe))?);
     }
     if path.is_dir() {
         let folder = RunFolder::existing(path)?;
         let config = folder.config()?;
-        let vocabulary = vocabulary.unwrap_or(folder.tokenizer()?.vocab_size());
-        return Ok(format!("{}\n{}", describe(&config, vocabulary)?, describe_run(&folder, &config)?));
+        let stored = match (vocabulary, config.model.decoder()) {
+            (None, Some(_)) => Some(folder.tokenizer()?.vocab_size()),
+            _ => vocabulary,
+        };
+        let brought = brought(&config, stored)?;
+        return Ok(format!("{}\n{}", describe(&config, brought)?, describe_run(&folder, &config)?));
     }
     if path.is_file() {
         let file = Some((path.to_path_buf(), read_file(path)?));
         let config = Layers { file, ..Layers::default() }.resolve()?;
-        let vocabulary = match vocabulary {
-            Some(vocabulary) => vocabulary,
-            None => vocabulary_of(&config)?,
-        };
-        return describe(&config, vocabulary);
+        return describe(&config, brought(&config, vocabulary)?);
     }
-    let hint =
-        polaron::nearest(target, ModelConfig::PRESETS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+    let hint = polaron::nearest(target, presets.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
     Err(Error::Usage(format!(
         "`{target}` is neither a run folder, nor a configuration file, nor a model preset ({}){}",
-        ModelConfig::PRESETS.join(", "),
+        presets.join(", "),
         hint.unwrap_or_default()
     )))
 }
 
-fn vocabulary_of(config: &Config) -> Result<usize, Error> {
-    let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
-    Ok(data.tokenizer.vocab_size())
+/// Sizes that the data bring: those of the run's tokenizer, of the configuration's data, or of the published recipe.
+enum Brought {
+    Vocabulary(usize),
+    Images { features: usize, classes: usize },
 }
 
-fn describe(config: &Config, vocabulary: usize) -> Result<String, Error> {
+/// What the data of a configuration bring, unless `vocabulary` says it.
+fn brought(config: &Config, vocabulary: Option<usize>) -> Result<Brought, Error> {
+    let DataConfig { source, tokenizer, valid_fraction } = &config.data;
+    match (&config.model, vocabulary) {
+        (NetworkConfig::Mlp(_), None) => {
+            let data = ImageData::load(source, *valid_fraction)?;
+            Ok(Brought::Images { features: data.train.features, classes: data.classes })
+        }
+        (NetworkConfig::Mlp(_), Some(_)) => {
+            Err(Error::Usage("--vocab is for models of text: the images bring their own number of classes".into()))
+        }
+        (NetworkConfig::Decoder(_), Some(vocabulary)) => Ok(Brought::Vocabulary(vocabulary)),
+        (NetworkConfig::Decoder(_), None) => {
+            let data = TextData::load(source, *tokenizer, *valid_fraction)?;
+            Ok(Brought::Vocabulary(data.tokenizer.vocab_size()))
+        }
+    }
+}
+
+fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
     let device = device::open(device::default_name())?;
-    let model = config.model.init(vocabulary, config.train.seed, &device)?;
-    let optimizer = build_optimizer(config, &model)?;
+    let (seed, batch) = (config.train.seed, config.train.batch);
+    let (optimizer, flops, size) = match (&config.model, brought) {
+        (NetworkConfig::Decoder(decoder), Brought::Vocabulary(vocabulary)) => {
+            let model = decoder.init(vocabulary, seed, &device)?;
+            let flops = decoder.flops_per_step(vocabulary, batch);
+            (build_optimizer(config, &model)?, flops, format!("vocabulary {vocabulary}"))
+        }
+        (NetworkConfig::Mlp(mlp), Brought::Images { features, classes }) => {
+            let model = mlp.init(features, classes, seed, &device)?;
+            let flops = mlp.flops_per_step(features, classes, batch);
+            (build_optimizer(config, &model)?, flops, format!("{features} inputs, {classes} classes"))
+        }
+        _ => return Err(Error::Usage("a decoder needs a vocabulary and a perceptron images".into())),
+    };
     let plan = optimizer.plan();
-    let flops = config.model.flops_per_step(vocabulary, config.train.batch);
-    let sizes = format!("{} x {} = {} tokens", config.train.batch, config.model.context, config.tokens_per_step());
+    let decoder = config.model.decoder();
+    let rows = decoder.map_or(String::new(), |decoder| format!("{batch} x {} = ", decoder.context));
+    let sizes = format!("{rows}{} {}", config.tokens_per_step(), config.model.unit().many);
     let mut facts = vec![
-        ["model".into(), format!("{} (vocabulary {vocabulary})", config.model.preset)],
+        ["model".into(), format!("{} ({size})", config.model.preset())],
         ["parameters".into(), thousands(plan.parameters() as u64)],
         ["in hidden matrices".into(), thousands(hidden_parameters(plan) as u64)],
         ["step".into(), format!("{sizes}, {:.2} GFLOP forward and backward", flops / 1e9)],
@@ -81,7 +116,8 @@ fn describe(config: &Config, vocabulary: usize) -> Result<String, Error> {
             format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
         ],
     ];
-    facts.extend(config.model.rope_bounds().map(|bounds| ["rotary base".into(), rope_advice(&bounds)]));
+    let bounds = decoder.and_then(ModelConfig::rope_bounds);
+    facts.extend(bounds.map(|bounds| ["rotary base".into(), rope_advice(&bounds)]));
     Ok(format!("{}\n{}\n{plan}\n", table(facts), parameters(plan)))
 }
 

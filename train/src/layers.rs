@@ -150,7 +150,7 @@ mod tests {
         let config = layers.resolve().unwrap();
         assert_eq!((config.train.steps, config.train.batch, config.optimizer.lr), (12, 5, 0.25));
         assert_eq!((config.train.seed, config.train.data_seed), (7, 8));
-        assert_eq!(config.model.preset, "llama-d64");
+        assert_eq!(config.model.preset(), "llama-d64");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod generate;
 pub mod layers;
 pub mod loaded;
 pub mod metrics;
+pub mod network;
 pub mod recipe;
 pub mod run_folder;
 pub mod train;

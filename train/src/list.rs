@@ -6,12 +6,12 @@ use burn::tensor::{DType, Device};
 use polaron::inspect::{AUDITED, singular_map, symmetry};
 use polaron::{LayerwiseConfig, OptimizerConfig};
 use polaron_datasets::{DATASETS, IMAGE_DATASETS};
-use polaron_models::ModelConfig;
 
 use serde_json::Value;
 
 use crate::device::{self, DEVICES};
 use crate::error::Error;
+use crate::network::NetworkConfig;
 
 /// Every optimizer kind with formula, source, state, cost and defaults.
 pub fn optimizers() -> String {
@@ -110,7 +110,11 @@ pub fn stacks() -> String {
 
 /// Every model preset.
 pub fn models() -> String {
-    table(ModelConfig::PRESETS.iter().map(|name| [(*name).to_owned(), ModelConfig::describe_preset(name).to_owned()]))
+    table(
+        NetworkConfig::presets()
+            .into_iter()
+            .map(|name| [name.to_owned(), NetworkConfig::describe_preset(name).to_owned()]),
+    )
 }
 
 /// Every embedded text and set of images.
@@ -156,7 +160,7 @@ mod tests {
         for kind in OptimizerConfig::KINDS {
             assert!(optimizers().contains(kind), "{kind}");
         }
-        for (list, names) in [(stacks(), LayerwiseConfig::STACKS), (models(), ModelConfig::PRESETS)] {
+        for (list, names) in [(stacks(), LayerwiseConfig::STACKS), (models(), &NetworkConfig::presets())] {
             assert!(names.iter().all(|name| list.contains(name)), "{list}");
         }
         assert!(datasets().contains("shakespeare") && datasets().contains("digits"));

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use polaron_datasets::Tokenizer;
-use polaron_models::{LanguageModel, load_named};
+use polaron_models::{LanguageModel, Mlp, ModelError, NamedTensor, load_named, to_exported};
 
 use crate::checkpoint::{CheckpointError, Store};
 use crate::config::Config;
 use crate::device;
 use crate::error::Error;
+use crate::network::NetworkConfig;
 use crate::progress::say;
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::tokenizer_sha256;
@@ -19,16 +20,41 @@ use crate::train::tokenizer_sha256;
 pub struct LoadedRun {
     /// The run's configuration.
     pub config: Config,
-    /// The run's tokenizer.
-    pub tokenizer: Tokenizer,
     /// Steps that the weights have seen.
     pub step: u64,
-    /// The weights.
-    pub model: LanguageModel,
+    /// The weights, and what it takes to use them.
+    pub network: LoadedNetwork,
     /// The optimizer record as safetensors bytes.
     pub optimizer: Vec<u8>,
     /// Where the model lives.
     pub device: Device,
+}
+
+/// A trained model.
+#[derive(Debug)]
+pub enum LoadedNetwork {
+    /// A decoder with the run's tokenizer.
+    Decoder(Box<LanguageModel>, Tokenizer),
+    /// A perceptron.
+    Mlp(Mlp),
+}
+
+impl LoadedNetwork {
+    /// The weights as other programs expect them.
+    pub fn exported(&self) -> Vec<NamedTensor> {
+        match self {
+            Self::Decoder(model, _) => to_exported(model.as_ref()),
+            Self::Mlp(model) => to_exported(model),
+        }
+    }
+
+    /// The run's tokenizer, where it has one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match self {
+            Self::Decoder(_, tokenizer) => Some(tokenizer),
+            Self::Mlp(_) => None,
+        }
+    }
 }
 
 /// Where and on what a run is loaded.
@@ -51,7 +77,6 @@ impl LoadedRun {
     pub fn open(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
         let folder = RunFolder::existing(path)?;
         let config = folder.config()?;
-        let tokenizer = folder.tokenizer()?;
         let store = Store::new(folder.checkpoints());
         let checkpoint = match options.step {
             Some(step) => store.load(step)?,
@@ -59,14 +84,35 @@ impl LoadedRun {
                 .newest_good(|damage| say(&format!("warning: {damage}")))?
                 .ok_or_else(|| CheckpointError::NoneYet { path: folder.checkpoints() })?,
         };
-        let trained_with = &checkpoint.trainer.tokenizer_sha256;
-        if !trained_with.is_empty() && *trained_with != tokenizer_sha256(&tokenizer)? {
-            return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
-        }
         device::set_threads(options.threads);
         let device = device::open(options.device.as_deref().unwrap_or(device::default_name()))?;
-        let fresh = config.model.init(tokenizer.vocab_size(), config.train.seed, &device)?;
-        let model = load_named(fresh, checkpoint.model, &device)?;
-        Ok(Self { config, tokenizer, step: checkpoint.trainer.step, model, optimizer: checkpoint.optimizer, device })
+        let network = match &config.model {
+            NetworkConfig::Decoder(decoder) => {
+                let tokenizer = folder.tokenizer()?;
+                let trained_with = &checkpoint.trainer.tokenizer_sha256;
+                if !trained_with.is_empty() && *trained_with != tokenizer_sha256(&tokenizer)? {
+                    return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
+                }
+                let fresh = decoder.init(tokenizer.vocab_size(), config.train.seed, &device)?;
+                let model = load_named(fresh, checkpoint.model, &device)?;
+                LoadedNetwork::Decoder(Box::new(model), tokenizer)
+            }
+            NetworkConfig::Mlp(mlp) => {
+                let [inputs, outputs] = ends(&checkpoint.model)?;
+                let fresh = mlp.init(inputs, outputs, config.train.seed, &device)?;
+                LoadedNetwork::Mlp(load_named(fresh, checkpoint.model, &device)?)
+            }
+        };
+        Ok(Self { config, step: checkpoint.trainer.step, network, optimizer: checkpoint.optimizer, device })
     }
+}
+
+/// Numbers of inputs and outputs of a stored perceptron, which its data brought.
+fn ends(stored: &[NamedTensor]) -> Result<[usize; 2], ModelError> {
+    let size = |name: &str, axis: usize| {
+        let found = stored.iter().find(|tensor| tensor.name == name);
+        let size = found.and_then(|tensor| tensor.data.shape().to_vec().get(axis).copied());
+        size.ok_or_else(|| ModelError::MissingTensor { name: name.into(), expected: Vec::new(), hint: String::new() })
+    };
+    Ok([size("layers.0.weight", 0)?, size("head.weight", 1)?])
 }

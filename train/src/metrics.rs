@@ -13,7 +13,7 @@ use crate::run_folder::write_atomically;
 ///
 /// `step` counts finished optimizer steps: the train event of step 1 holds the loss of the first batch, seen by the
 /// initial weights; a valid event of step s belongs to the weights after s steps. `tokens` and both `seconds` are totals
-/// since the run began, over all resumptions; `seconds` is training time only (batches, forward, backward, optimizer), so
+/// since the run began, over all resumptions (a perceptron counts images as tokens); `seconds` is training time only (batches, forward, backward, optimizer), so
 /// without validation and checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -39,12 +39,15 @@ pub enum Event {
     Valid {
         /// Finished steps.
         step: u64,
-        /// Mean cross-entropy over all non-overlapping windows, in nats per token.
+        /// Mean cross-entropy over all non-overlapping windows (or all images), in nats per token (or image).
         loss: f64,
         /// Training tokens so far.
         tokens: u64,
         /// Training seconds so far.
         seconds: f64,
+        /// Share of images in whose class the model believes most; absent for tokens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
     },
     /// The last line.
     End(End),
@@ -185,7 +188,7 @@ mod tests {
     }
 
     fn valid(step: u64) -> Event {
-        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5 }
+        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5, accuracy: None }
     }
 
     fn end(step: u64) -> Event {

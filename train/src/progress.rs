@@ -49,6 +49,7 @@ pub struct Progress {
     steps: u64,
     every: u64,
     tokens_per_step: u64,
+    unit: &'static str,
     on_terminal: bool,
 }
 
@@ -66,8 +67,9 @@ pub struct StepReport {
 }
 
 impl Progress {
-    /// Progress from step `first` (already done) to `steps`, with a plain line every `every` steps.
-    pub fn start(first: u64, steps: u64, every: u64, tokens_per_step: u64) -> Self {
+    /// Progress from step `first` (already done) to `steps`, with a plain line every `every` steps; `unit` names what a step
+    /// reads `tokens_per_step` of.
+    pub fn start(first: u64, steps: u64, every: u64, tokens_per_step: u64, unit: &'static str) -> Self {
         let on_terminal = stderr().is_terminal();
         if on_terminal {
             let new = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
@@ -77,7 +79,7 @@ impl Progress {
             new.set_position(first);
             *bar() = Some(new);
         }
-        Self { first, steps, every, tokens_per_step, on_terminal }
+        Self { first, steps, every, tokens_per_step, unit, on_terminal }
     }
 
     /// Shows a finished step.
@@ -97,10 +99,11 @@ impl Progress {
         let seconds = report.session_seconds.max(1e-9);
         let left = self.steps.saturating_sub(report.step) as f64 * seconds / done;
         format!(
-            "loss {:.4}  lr {:.3e}  {} tokens/s  {} left",
+            "loss {:.4}  lr {:.3e}  {} {}/s  {} left",
             report.loss,
             report.lr,
             thousands((done * self.tokens_per_step as f64 / seconds) as u64),
+            self.unit,
             duration(left)
         )
     }

@@ -3,11 +3,12 @@
 
 use polaron::LayerwiseConfig;
 use polaron_datasets::TokenizerKind;
-use polaron_models::ModelConfig;
+use polaron_models::{MlpConfig, ModelConfig};
 
 use crate::config::{Config, ConfigError, DataConfig, DeviceConfig, TrainConfig};
 use crate::device;
 use crate::error::Error;
+use crate::network::NetworkConfig;
 use polaron::schedule::{Schedule, ScheduleKind, WarmupRule};
 
 /// The preset of a run that names none: of the four it reaches the lowest loss within two minutes on two cores.
@@ -81,6 +82,17 @@ impl Recipe {
                 part_lr: 1e-3,
                 part_decay: 0.0,
             },
+            MlpConfig::PRESET => Self {
+                steps: steps.unwrap_or(600),
+                batch: 64,
+                valid_every: 200,
+                checkpoint_every: 200,
+                warmup: 0,
+                warmup_rule: WarmupRule::Llama,
+                muon_decay: 0.01,
+                part_lr: 2e-3,
+                part_decay: 0.01,
+            },
             "llama-d64" => llama(1500, 32, 500, 6e-3),
             "llama-d256" => llama(100, 16, 50, 3e-3),
             // llama-d128, and any preset that has no published recipe of its own.
@@ -97,14 +109,13 @@ impl Recipe {
 pub fn defaults(choices: &Choices) -> Result<Config, Error> {
     let preset = choices.preset.as_deref().unwrap_or(DEFAULT_PRESET);
     let stack = choices.stack.as_deref().unwrap_or(DEFAULT_STACK);
-    let choice = |key, value, choices| ConfigError::check_choice(key, value, choices);
-    choice("model.preset", preset, ModelConfig::PRESETS)?;
-    choice("optimizer.stack", stack, LayerwiseConfig::STACKS)?;
+    ConfigError::check_choice("model.preset", preset, &NetworkConfig::presets())?;
+    ConfigError::check_choice("optimizer.stack", stack, LayerwiseConfig::STACKS)?;
     let recipe = Recipe::of(preset, choices.steps);
     let seed = choices.seed.unwrap_or(DEFAULT_SEED);
     Ok(Config {
         model: model(preset, choices)?,
-        data: DataConfig { source: "shakespeare".into(), tokenizer: TokenizerKind::Auto, valid_fraction: 0.1 },
+        data: data(preset),
         train: TrainConfig {
             steps: recipe.steps,
             batch: recipe.batch,
@@ -134,8 +145,17 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
     })
 }
 
+/// Embedded data that suit the preset.
+fn data(preset: &str) -> DataConfig {
+    let (source, valid_fraction) = if preset == MlpConfig::PRESET { ("digits", 0.2) } else { ("shakespeare", 0.1) };
+    DataConfig { source: source.into(), tokenizer: TokenizerKind::Auto, valid_fraction }
+}
+
 /// The preset, with the hidden width that it gives to the chosen model dimension and kind of feed-forward layer.
-fn model(preset: &str, choices: &Choices) -> Result<ModelConfig, Error> {
+fn model(preset: &str, choices: &Choices) -> Result<NetworkConfig, Error> {
+    if preset == MlpConfig::PRESET {
+        return Ok(NetworkConfig::Mlp(MlpConfig::default()));
+    }
     let mut table = toml::Table::new();
     table.insert("preset".into(), preset.into());
     if let Some(d_model) = choices.d_model {
@@ -145,7 +165,7 @@ fn model(preset: &str, choices: &Choices) -> Result<ModelConfig, Error> {
         ConfigError::check_choice("model.feed_forward", kind, FEED_FORWARD_KINDS)?;
         table.insert("feed_forward".into(), kind.as_str().into());
     }
-    Ok(table.try_into().map_err(ConfigError::misfit)?)
+    Ok(NetworkConfig::Decoder(table.try_into::<ModelConfig>().map_err(ConfigError::misfit)?))
 }
 
 /// The stack with the recipe's values. The decay of adamw, sgd and scion is their own.
@@ -204,7 +224,7 @@ mod tests {
     fn the_hidden_width_follows_another_model_dimension() {
         let hidden = |preset: &str, d_model| {
             let choices = Choices { d_model: Some(d_model), ..Choices::default() };
-            model(preset, &choices).unwrap().hidden
+            model(preset, &choices).unwrap().decoder().unwrap().hidden
         };
         assert_eq!(hidden("nanogpt-char", 16), 64);
         assert_eq!(hidden("llama-d64", 128), 384);

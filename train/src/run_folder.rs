@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config.toml       fully resolved; `polaron train config.toml` repeats the run
-//! tokenizer.json    so that text can be generated without the data
+//! tokenizer.json    so that text can be generated without the data (decoders)
 //! plan.txt          which optimizer updates which parameter
 //! metrics.jsonl     one event a line
 //! checkpoints/step-000500/
@@ -79,12 +79,12 @@ pub enum FolderError {
         /// The file.
         path: PathBuf,
     },
-    /// The text of the run is not what it was.
-    #[error("the text `{source_name}` has changed since `{}` was begun: restore it, or choose another --out", path.display())]
-    OtherText {
+    /// The data of the run are not what they were.
+    #[error("the data `{source_name}` have changed since `{}` was begun: restore them, or choose another --out", path.display())]
+    OtherData {
         /// The run folder.
         path: PathBuf,
-        /// Name or path of the text.
+        /// Name or path of the data.
         source_name: String,
     },
 }
@@ -214,14 +214,16 @@ impl RunFolder {
         }
     }
 
-    /// Writes what a new run begins with: tokenizer, plan and, last, the configuration that makes the folder a run.
+    /// Writes what a new run begins with: the tokenizer of a decoder, plan and, last, the configuration that makes the folder a run.
     ///
     /// # Errors
     ///
     /// [`FileError`] naming the file.
-    pub fn begin(&self, config: &Config, tokenizer: &Tokenizer, plan: &str) -> Result<(), Error> {
-        let json = serde_json::to_string(tokenizer).map_err(|error| self.unstorable(&error))?;
-        write_atomically(&self.tokenizer_file(), json.as_bytes())?;
+    pub fn begin(&self, config: &Config, tokenizer: Option<&Tokenizer>, plan: &str) -> Result<(), Error> {
+        if let Some(tokenizer) = tokenizer {
+            let json = serde_json::to_string(tokenizer).map_err(|error| self.unstorable(&error))?;
+            write_atomically(&self.tokenizer_file(), json.as_bytes())?;
+        }
         write_atomically(&self.plan_file(), plan.as_bytes())?;
         write_atomically(&self.config_file(), config.to_toml()?.as_bytes())?;
         Ok(())

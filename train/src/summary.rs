@@ -3,43 +3,36 @@
 use std::path::Path;
 
 use polaron::layerwise::Plan;
-use polaron_datasets::TextData;
 
 use crate::checkpoint::TrainerState;
 use crate::config::Config;
+use crate::network::Unit;
 use crate::progress::{duration, thousands};
 use crate::trainer::Validations;
 use polaron::schedule::{Schedule, ScheduleKind};
 
-/// The lines before the first step.
-pub fn start(config: &Config, data: &TextData, plan: &Plan, threads: usize, out: &Path, step: u64) -> String {
+/// The lines before the first step; `data` describes the data.
+pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Path, step: u64) -> String {
     let Config { model, train, optimizer, .. } = config;
     let tokens = config.tokens_per_step();
+    let many = model.unit().many;
     let remaining = train.steps.saturating_sub(step);
     let mut lines = vec![
         format!(
-            "model      {}: {} parameters ({} layers, dimension {}, {} heads, context {})",
-            model.preset,
+            "model      {}: {} parameters ({})",
+            model.preset(),
             thousands(plan.parameters() as u64),
-            model.layers,
-            model.d_model,
-            model.heads,
-            model.context
+            model.sizes()
         ),
-        format!(
-            "data       {}: {} training and {} validation tokens, vocabulary {}",
-            data.name,
-            thousands(data.train.len() as u64),
-            thousands(data.valid.len() as u64),
-            data.tokenizer.vocab_size()
-        ),
+        format!("data       {data}"),
         format!("optimizer  {}, learning rate {}, {}", optimizer.stack, optimizer.lr, describe(&config.schedule)),
         format!(
-            "work       {} steps of {} x {} = {} tokens: {} tokens",
+            "work       {} steps of {} {many}: {} {many}",
             thousands(remaining),
-            train.batch,
-            model.context,
-            thousands(tokens),
+            match model.decoder() {
+                Some(decoder) => format!("{} x {} = {}", train.batch, decoder.context, thousands(tokens)),
+                None => thousands(tokens),
+            },
             thousands(remaining.saturating_mul(tokens))
         ),
         format!("device     {}, {threads} threads", config.device.name),
@@ -71,14 +64,24 @@ fn describe(schedule: &Schedule) -> String {
 }
 
 /// The lines after the last step. `peak_memory` is in bytes.
-pub fn end(state: &TrainerState, validations: &Validations, peak_memory: Option<u64>, out: &Path) -> String {
+pub fn end(
+    config: &Config,
+    state: &TrainerState,
+    validations: &Validations,
+    peak_memory: Option<u64>,
+    out: &Path,
+) -> String {
+    let Unit { one, many } = config.model.unit();
     let mut lines = Vec::new();
     if let (Some((_, last)), Some((step, best))) = (validations.last, validations.best) {
-        lines.push(format!("validation loss  {last:.4} nats per token (best {best:.4} at step {})", thousands(step)));
+        lines.push(format!("validation loss  {last:.4} nats per {one} (best {best:.4} at step {})", thousands(step)));
+    }
+    if let Some(accuracy) = validations.accuracy {
+        lines.push(format!("accuracy         {:.2} % of the validation images", 100.0 * accuracy));
     }
     let seconds = state.seconds.max(1e-9);
     lines.push(format!(
-        "trained          {} steps, {} tokens in {} ({} tokens/s), optimizer {:.0} % of it",
+        "trained          {} steps, {} {many} in {} ({} {many}/s), optimizer {:.0} % of it",
         thousands(state.step),
         thousands(state.tokens),
         duration(state.seconds),
@@ -90,7 +93,9 @@ pub fn end(state: &TrainerState, validations: &Validations, peak_memory: Option<
     }
     let out = out.display();
     lines.push(format!("run folder       {out}"));
-    lines.push(format!("generate text    polaron generate {out} --prompt \"KING\""));
+    if config.model.decoder().is_some() {
+        lines.push(format!("generate text    polaron generate {out} --prompt \"KING\""));
+    }
     lines.push(format!("export weights   polaron export {out} --out model.safetensors"));
     format!("{}\n", lines.join("\n"))
 }

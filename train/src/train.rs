@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, Roles};
-use polaron_datasets::{TextData, Tokenizer};
+use polaron_datasets::{ImageData, TextData, Tokenizer};
 use polaron_models::{LanguageModel, load_named};
 use sha2::{Digest, Sha256};
 
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, one_line};
 use crate::generate::{Sampling, generate};
 use crate::metrics::{self, Event, Metrics};
+use crate::network::{Network, NetworkConfig};
 use crate::progress::{print, say};
 use crate::run_folder::{FolderError, Lock, RunFolder};
 use crate::trainer::{Ending, Session, Validations};
@@ -41,31 +43,97 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
     interrupt::install();
     let threads = device::set_threads(config.device.threads);
     let device = device::open(&config.device.name)?;
-    let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
-    data.check_windows(config.model.context)?;
-    let vocabulary = data.tokenizer.vocab_size();
-    let model = config.model.init(vocabulary, config.train.seed, &device.clone().autodiff())?;
-    let optimizer = build_optimizer(config, &model)?;
-    let _lock = claim(&folder, config, resume, &data.tokenizer, &optimizer)?;
-    let (model, mut session) = restore(config, &folder, &device, &data, model, optimizer)?;
-    say(&summary::start(config, &data, session.optimizer.plan(), threads, out, session.state.step));
-    let (model, ending) = session.run(model)?;
-    let state = session.state.clone();
-    match ending {
-        Ending::Interrupted => {
+    let training_device = device.clone().autodiff();
+    let run = Run { config, folder, resume, threads, device };
+    match &config.model {
+        NetworkConfig::Decoder(decoder) => {
+            let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
+            data.check_windows(decoder.context)?;
+            let model = decoder.init(data.tokenizer.vocab_size(), config.train.seed, &training_device)?;
+            let Some(model) = run.run(&data, Some(&data.tokenizer), model, fingerprint(&data)?)? else {
+                return Ok(EXIT_INTERRUPTED);
+            };
+            print_sample(config, &model, &data.tokenizer, &run.device)?;
+        }
+        NetworkConfig::Mlp(mlp) => {
+            let data = ImageData::load(&config.data.source, config.data.valid_fraction)?;
+            let model = mlp.init(data.train.features, data.classes, config.train.seed, &training_device)?;
+            if run.run(&data, None, model, image_fingerprint(&data))?.is_none() {
+                return Ok(EXIT_INTERRUPTED);
+            }
+        }
+    }
+    Ok(EXIT_DONE)
+}
+
+/// What a run is told by its command.
+struct Run<'a> {
+    config: &'a Config,
+    folder: RunFolder,
+    resume: Resume,
+    threads: usize,
+    device: Device,
+}
+
+impl Run<'_> {
+    /// Trains to the end and says so; None when a signal ended it before. `data_sha256` is the fingerprint of `data`.
+    fn run<N: Network>(
+        &self,
+        data: &N::Data,
+        tokenizer: Option<&Tokenizer>,
+        model: N,
+        data_sha256: String,
+    ) -> Result<Option<N>, Error> {
+        let (config, out) = (self.config, self.folder.path());
+        let optimizer = build_optimizer(config, &model)?;
+        let _lock = claim(&self.folder, config, self.resume, tokenizer, &optimizer)?;
+        let tokenizer_sha256 = tokenizer.map(tokenizer_sha256).transpose()?.unwrap_or_default();
+        let fresh = TrainerState { data_sha256, tokenizer_sha256, ..TrainerState::default() };
+        let (model, mut session) = self.restore(data, fresh, model, optimizer)?;
+        let (plan, step) = (session.optimizer.plan(), session.state.step);
+        say(&summary::start(config, &N::describe(data), plan, self.threads, out, step));
+        let (model, ending) = session.run(model)?;
+        let state = session.state.clone();
+        if ending == Ending::Interrupted {
             say(&format!(
                 "saved at step {} of {}; the same command, or `polaron train --resume {}`, goes on from there",
                 state.step,
                 config.train.steps,
                 out.display()
             ));
-            Ok(EXIT_INTERRUPTED)
+            return Ok(None);
         }
-        Ending::Finished => {
-            print(&summary::end(&state, &session.validations, memory::peak_bytes(), out));
-            print_sample(config, &model, &data.tokenizer, &device)?;
-            Ok(EXIT_DONE)
+        print(&summary::end(config, &state, &session.validations, memory::peak_bytes(), out));
+        Ok(Some(model))
+    }
+
+    /// The session of a run that begins in `state`, or of one that goes on from its newest good checkpoint.
+    fn restore<'a, N: Network>(
+        &'a self,
+        data: &'a N::Data,
+        mut state: TrainerState,
+        mut model: N,
+        mut optimizer: LayerwiseOptimizer,
+    ) -> Result<(N, Session<'a, N>), Error> {
+        let Self { config, folder, device, .. } = self;
+        let store = Store::new(folder.checkpoints());
+        store.remove_unfinished();
+        let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
+        if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
+            if trainer.data_sha256 != state.data_sha256 {
+                let source_name = config.data.source.clone();
+                return Err(FolderError::OtherData { path: folder.path().into(), source_name }.into());
+            }
+            model = load_named(model, tensors, &device.clone().autodiff())?;
+            optimizer.load_record(LayerwiseRecord::from_safetensors(&record)?, device)?;
+            say(&format!("resuming `{}` from its checkpoint of step {}", folder.path().display(), trainer.step));
+            state = trainer;
         }
+        let (metrics, events) = Metrics::resume(&folder.metrics_file(), state.step)?;
+        let validations = Validations::of(&events);
+        let device = device.clone();
+        let workers = Workers::new(device::workers(&config.device)?)?;
+        Ok((model, Session { config, data, device, workers, optimizer, state, store, metrics, validations }))
     }
 }
 
@@ -99,7 +167,7 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
         optimizer_seconds: end.optimizer_seconds,
         ..TrainerState::default()
     };
-    print(&summary::end(&state, &Validations::of(&events), end.peak_memory_bytes, folder.path()));
+    print(&summary::end(config, &state, &Validations::of(&events), end.peak_memory_bytes, folder.path()));
     Ok(true)
 }
 
@@ -108,7 +176,7 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
 /// # Errors
 ///
 /// [`polaron::LayerwiseError`].
-pub fn build_optimizer(config: &Config, model: &LanguageModel) -> Result<LayerwiseOptimizer, Error> {
+pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<LayerwiseOptimizer, Error> {
     Ok(Layerwise::from_config(&config.optimizer)?.hints(model.roles()).build(model)?)
 }
 
@@ -117,7 +185,7 @@ fn claim(
     folder: &RunFolder,
     config: &Config,
     resume: Resume,
-    tokenizer: &Tokenizer,
+    tokenizer: Option<&Tokenizer>,
     optimizer: &LayerwiseOptimizer,
 ) -> Result<Lock, Error> {
     let held_before = folder.holds_run()?;
@@ -128,38 +196,6 @@ fn claim(
         folder.begin(config, tokenizer, &format!("{}\n", optimizer.plan()))?;
     }
     Ok(lock)
-}
-
-/// The session of a fresh run, or of one that goes on from its newest good checkpoint.
-fn restore<'a>(
-    config: &'a Config,
-    folder: &RunFolder,
-    device: &Device,
-    data: &'a TextData,
-    mut model: LanguageModel,
-    mut optimizer: LayerwiseOptimizer,
-) -> Result<(LanguageModel, Session<'a>), Error> {
-    let store = Store::new(folder.checkpoints());
-    store.remove_unfinished();
-    let data_sha256 = fingerprint(data)?;
-    let tokenizer_sha256 = tokenizer_sha256(&data.tokenizer)?;
-    let mut state = TrainerState { data_sha256: data_sha256.clone(), tokenizer_sha256, ..TrainerState::default() };
-    let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
-    if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
-        if trainer.data_sha256 != data_sha256 {
-            let source_name = config.data.source.clone();
-            return Err(FolderError::OtherText { path: folder.path().into(), source_name }.into());
-        }
-        model = load_named(model, tensors, &device.clone().autodiff())?;
-        optimizer.load_record(LayerwiseRecord::from_safetensors(&record)?, device)?;
-        say(&format!("resuming `{}` from its checkpoint of step {}", folder.path().display(), trainer.step));
-        state = trainer;
-    }
-    let (metrics, events) = Metrics::resume(&folder.metrics_file(), state.step)?;
-    let validations = Validations::of(&events);
-    let device = device.clone();
-    let workers = Workers::new(device::workers(&config.device)?)?;
-    Ok((model, Session { config, data, device, workers, optimizer, state, store, metrics, validations }))
 }
 
 /// SHA-256 over tokenizer and tokens: a resumed run must see the text it began with. For packed tokens their checksums
@@ -190,6 +226,19 @@ fn stored(tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(tokenizer).map_err(|error| Error::Usage(one_line(&error.to_string())))
 }
 
+/// SHA-256 over pixels and labels.
+fn image_fingerprint(data: &ImageData) -> String {
+    let mut hasher = Sha256::new();
+    for part in [&data.train, &data.valid] {
+        hasher.update((part.len() as u64).to_le_bytes());
+        for chunk in part.pixels.chunks(1 << 14) {
+            hasher.update(chunk.iter().flat_map(|pixel| pixel.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        hasher.update(&part.labels);
+    }
+    hex(&hasher.finalize())
+}
+
 fn print_sample(config: &Config, model: &LanguageModel, tokenizer: &Tokenizer, device: &Device) -> Result<(), Error> {
     let train = &config.train;
     if train.sample_tokens == 0 {
@@ -201,7 +250,7 @@ fn print_sample(config: &Config, model: &LanguageModel, tokenizer: &Tokenizer, d
         top_k: train.sample_top_k,
         seed: train.sample_seed,
     };
-    let text = generate(&burn::module::Module::valid(model), tokenizer, &train.sample_prompt, &sampling, device)?;
+    let text = generate(&model.valid(), tokenizer, &train.sample_prompt, &sampling, device)?;
     print(&format!("\nsample (temperature {}):\n{}{text}\n", sampling.temperature, train.sample_prompt));
     Ok(())
 }

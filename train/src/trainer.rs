@@ -1,13 +1,13 @@
 //! The training loop: what happens in a step, and when a run validates, saves and ends.
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
-use polaron_datasets::{TextData, Windows};
-use polaron_models::{LanguageModel, to_named};
+use polaron::layerwise::ParameterUpdate;
+use polaron_models::to_named;
 
 use crate::checkpoint::{Checkpoint, Store, TrainerState};
 use crate::config::Config;
@@ -16,6 +16,7 @@ use crate::evaluate;
 use crate::interrupt;
 use crate::memory;
 use crate::metrics::{End, Event, Metrics};
+use crate::network::{Network, Validation};
 use crate::progress::{Progress, StepReport};
 use crate::tensors;
 use crate::workers::Workers;
@@ -23,11 +24,11 @@ use crate::workers::Workers;
 /// Everything a run needs but its model: the optimizer step takes the model by value, so that nobody else holds its
 /// tensors and they can be updated in place.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct Session<'a, N: Network> {
     /// The resolved configuration.
     pub config: &'a Config,
-    /// The text.
-    pub data: &'a TextData,
+    /// What it trains and validates on.
+    pub data: &'a N::Data,
     /// The plain device; training uses its autodiff form.
     pub device: Device,
     /// Who computes the parts of a batch.
@@ -51,6 +52,8 @@ pub struct Validations {
     pub last: Option<(u64, f64)>,
     /// The lowest one: step and loss.
     pub best: Option<(u64, f64)>,
+    /// Accuracy of the last one, for classes of images.
+    pub accuracy: Option<f64>,
 }
 
 impl Validations {
@@ -58,15 +61,16 @@ impl Validations {
     pub fn of(events: &[Event]) -> Self {
         let mut validations = Self::default();
         for event in events {
-            if let Event::Valid { step, loss, .. } = event {
-                validations.add(*step, *loss);
+            if let Event::Valid { step, loss, accuracy, .. } = event {
+                validations.add(*step, Validation { loss: *loss, accuracy: *accuracy });
             }
         }
         validations
     }
 
-    fn add(&mut self, step: u64, loss: f64) {
+    fn add(&mut self, step: u64, Validation { loss, accuracy }: Validation) {
         self.last = Some((step, loss));
+        self.accuracy = accuracy;
         if self.best.is_none_or(|(_, best)| loss < best) {
             self.best = Some((step, loss));
         }
@@ -82,14 +86,14 @@ pub enum Ending {
     Interrupted,
 }
 
-impl Session<'_> {
+impl<N: Network> Session<'_, N> {
     /// Trains to the end, or until a signal asks for an end.
     ///
     /// # Errors
     ///
     /// [`Error::Diverged`] when something is not finite, a failing device, a file that cannot be written. The checkpoints
     /// written so far stay as they are.
-    pub fn run(&mut self, model: LanguageModel) -> Result<(LanguageModel, Ending), Error> {
+    pub fn run(&mut self, model: N) -> Result<(N, Ending), Error> {
         match self.train(model) {
             Ok((model, ending)) => {
                 let status = if ending == Ending::Finished { "finished" } else { "interrupted" };
@@ -104,13 +108,14 @@ impl Session<'_> {
         }
     }
 
-    fn train(&mut self, mut model: LanguageModel) -> Result<(LanguageModel, Ending), Error> {
+    fn train(&mut self, mut model: N) -> Result<(N, Ending), Error> {
         if self.state.step == 0 && !self.store.steps().contains(&0) {
             self.save(&model)?;
         }
         let steps = self.config.train.steps;
         let (first, before) = (self.state.step, self.state.seconds);
-        let progress = Progress::start(first, steps, self.config.train.log_every, self.config.tokens_per_step());
+        let (every, tokens) = (self.config.train.log_every, self.config.tokens_per_step());
+        let progress = Progress::start(first, steps, every, tokens, self.config.model.unit().many);
         loop {
             self.validate_if_due(&model)?;
             let interrupted = interrupt::requested();
@@ -132,12 +137,11 @@ impl Session<'_> {
     }
 
     /// One optimizer step. Returns the updated model and the loss before the update.
-    fn step(&mut self, model: LanguageModel) -> Result<(LanguageModel, f64), Error> {
+    fn step(&mut self, model: N) -> Result<(N, f64), Error> {
         let start = Instant::now();
         let step = self.state.step;
         let train = &self.config.train;
-        let batch =
-            Windows::new(&self.data.train, train.data_seed, train.batch, self.config.model.context)?.batch(step);
+        let batch = N::batch(self.data, self.config, step)?;
         let training_device = self.device.clone().autodiff();
         let (grads, loss) = evaluate::gradients(&model, &batch, train.accumulation, &training_device, &self.workers)?;
         if !loss.is_finite() {
@@ -149,7 +153,11 @@ impl Session<'_> {
             return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
         }
         let factor = self.config.schedule.factor(step, train.steps);
-        let model = self.optimizer.apply(factor, model, grads);
+        let model = self.optimizer.apply_with(factor, model, grads, |updates| {
+            // The longest first, so that no worker begins it when the others are done.
+            updates.sort_by_key(|update| Reverse(update.elements()));
+            self.workers.each(updates.iter_mut(), ParameterUpdate::run);
+        });
         self.device.sync().map_err(|error| Error::DeviceFailed {
             doing: "updating the weights",
             message: crate::error::one_line(&error.to_string()),
@@ -169,7 +177,7 @@ impl Session<'_> {
         self.config.schedule.factor(step, self.config.train.steps) * self.config.optimizer.lr
     }
 
-    fn diverged(&self, what: &str, model: &LanguageModel, grads: &GradientsParams) -> Error {
+    fn diverged(&self, what: &str, model: &N, grads: &GradientsParams) -> Error {
         let place = match polaron::first_non_finite(model, grads) {
             Some(path) => format!("{what}, and the first gradient that is not finite is that of `{path}`"),
             None => format!("{what}, while every single gradient is finite"),
@@ -192,23 +200,23 @@ impl Session<'_> {
         planned && self.validations.last.is_none_or(|(last, _)| last != step)
     }
 
-    fn validate_if_due(&mut self, model: &LanguageModel) -> Result<(), Error> {
+    fn validate_if_due(&mut self, model: &N) -> Result<(), Error> {
         if !self.validation_is_due() {
             return Ok(());
         }
         let plain = model.valid();
-        let Some(loss) =
-            evaluate::validation_loss(&plain, &self.data.valid, &self.device, &self.workers, interrupt::requested)?
-        else {
-            return Ok(());
-        };
+        let stop = &interrupt::requested;
+        let Some(validation) = plain.validate(self.data, &self.device, &self.workers, stop)? else { return Ok(()) };
+        let Validation { loss, accuracy } = validation;
         if !loss.is_finite() {
             return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
         }
         let TrainerState { step, tokens, seconds, .. } = self.state;
-        self.metrics.write(&Event::Valid { step, loss, tokens, seconds })?;
-        self.validations.add(step, loss);
-        crate::progress::say(&format!("step {step}/{}  validation loss {loss:.4}", self.config.train.steps));
+        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy })?;
+        self.validations.add(step, validation);
+        let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
+        let steps = self.config.train.steps;
+        crate::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{accuracy}"));
         Ok(())
     }
 
@@ -218,7 +226,7 @@ impl Session<'_> {
 
     /// Writes a checkpoint of the present step. Weights that are not finite are not written: the last good checkpoint is
     /// worth more.
-    fn save(&self, model: &LanguageModel) -> Result<(), Error> {
+    fn save(&self, model: &N) -> Result<(), Error> {
         let named = to_named(model);
         if let Some(name) = tensors::first_non_finite(&named) {
             return Err(self.divergence(format!("after step {} the weights `{name}` are not finite", self.state.step)));
@@ -231,7 +239,7 @@ impl Session<'_> {
 
     /// The last line of `metrics.jsonl`.
     fn end(&mut self, status: &str, reason: Option<String>) -> Result<(), Error> {
-        let Validations { last, best } = self.validations;
+        let Validations { last, best, .. } = self.validations;
         let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
         let end = End {
             status: status.into(),

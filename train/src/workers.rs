@@ -4,6 +4,8 @@
 //! keeps every core busy. Each worker has a thread pool of a single thread, so that operations inside it run one after
 //! the other and their results cannot depend on what the other workers do.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
@@ -54,6 +56,22 @@ impl Workers {
     }
 }
 
+impl Workers {
+    /// Does `work` on every item, each on whichever worker is free; items that come first are begun first.
+    pub fn each<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+        let (queue, work) = (Mutex::new(items), &work);
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let tasks = (0..self.count()).map(|_| {
+            || {
+                while let Some(item) = next() {
+                    work(item);
+                }
+            }
+        });
+        self.run(tasks.collect());
+    }
+}
+
 /// Cuts `rows` into at most `parts` runs of consecutive rows whose lengths differ by one at most: pairs of first row and
 /// number of rows.
 pub fn shares(rows: usize, parts: usize) -> Vec<(usize, usize)> {
@@ -79,6 +97,16 @@ mod tests {
     fn inside_a_worker_there_is_one_thread() {
         let workers = Workers::new(2).unwrap();
         assert_eq!(workers.run(vec![rayon::current_num_threads, rayon::current_num_threads]), [1, 1]);
+    }
+
+    #[test]
+    fn every_item_is_worked_on_once() {
+        for count in [0, 1, 3] {
+            let workers = Workers::new(count).unwrap();
+            let mut items = vec![0; 100];
+            workers.each(items.iter_mut(), |item| *item += 1);
+            assert_eq!(items, [1; 100], "{count} workers");
+        }
     }
 
     #[test]

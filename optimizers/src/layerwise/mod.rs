@@ -20,7 +20,7 @@ pub use builder::Layerwise;
 pub use config::{AdamWPart, EdgesPart, LayerwiseConfig};
 pub use error::LayerwiseError;
 pub use gradients::first_non_finite;
-pub use optimizer::LayerwiseOptimizer;
+pub use optimizer::{LayerwiseOptimizer, ParameterUpdate};
 pub use pattern::Pattern;
 pub use plan::{ParameterInfo, Plan, PlanEntry};
 pub use qk_clip::{HeadLogits, clip_heads};

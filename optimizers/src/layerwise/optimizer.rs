@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
+use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{Device, Tensor};
 
 use super::{AnyOptimizer, HeadLogits, LayerwiseError, LayerwiseRecord, Plan, gradients};
@@ -20,6 +21,13 @@ pub(crate) struct Entry {
 impl Entry {
     pub fn new(optimizer: AnyOptimizer, lr: f64, rank: usize) -> Self {
         Self { optimizer, lr, rank, state: None }
+    }
+
+    fn update(&mut self, lr: f64, tensor: BridgeTensor, grad: BridgeTensor, device: &Device) -> BridgeTensor {
+        let state = self.state.take().map(|state| self.optimizer.to_device_dyn(state, device));
+        let (updated, state) = self.optimizer.step_dyn(self.rank, lr, tensor, grad, state);
+        self.state = state;
+        updated
     }
 }
 
@@ -69,8 +77,46 @@ impl LayerwiseOptimizer {
     }
 
     /// The update alone, without clipping; see [`LayerwiseOptimizer::step`].
+    ///
+    /// # Panics
+    /// As [`LayerwiseOptimizer::step`].
     pub fn apply<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
-        module.map(&mut Update { entries: &mut self.entries, path: Vec::new(), grads, factor })
+        self.apply_with(factor, module, grads, |_| {})
+    }
+
+    /// The same, with the updates of the single parameters handed to `run`, which may run them in any order and on any
+    /// threads: they do not depend on each other, so neither does the result on the order. What `run` leaves out is run
+    /// afterwards, one after the other.
+    ///
+    /// On a CPU most matrices are too small to be shared out among threads, but there are many of them.
+    ///
+    /// # Panics
+    /// As [`LayerwiseOptimizer::step`].
+    pub fn apply_with<M: Module>(
+        &mut self,
+        factor: f64,
+        module: M,
+        grads: GradientsParams,
+        run: impl FnOnce(&mut [ParameterUpdate<'_>]),
+    ) -> M {
+        let mut collect = Collect { grads, path: Vec::new(), taken: BTreeMap::new() };
+        let module = module.map(&mut collect);
+        let mut taken = collect.taken;
+        let mut updates: Vec<ParameterUpdate<'_>> = Vec::with_capacity(taken.len());
+        for (path, entry) in &mut self.entries {
+            if let Some(Taken { tensor, grad, device, elements }) = taken.remove(path) {
+                let (lr, work) = (factor * entry.lr, Work::Waiting { tensor, grad, device });
+                updates.push(ParameterUpdate { path, entry, lr, elements, work });
+            }
+        }
+        if let Some(path) = taken.keys().next() {
+            panic!(
+                "parameter \"{path}\" is not in the plan: the model changed after the optimizer was built; build it again"
+            );
+        }
+        run(&mut updates);
+        let updated = updates.into_iter().map(ParameterUpdate::finish).collect();
+        module.map(&mut PutBack { path: Vec::new(), updated })
     }
 
     /// After a step: cuts back the attention heads whose logits were above the threshold of
@@ -152,15 +198,71 @@ impl std::fmt::Debug for LayerwiseOptimizer {
     }
 }
 
-/// Walks the module and updates every parameter that has a gradient.
-struct Update<'a> {
-    entries: &'a mut BTreeMap<String, Entry>,
-    path: Vec<String>,
-    grads: GradientsParams,
-    factor: f64,
+/// The update of one parameter in one step, to be run on whatever thread.
+pub struct ParameterUpdate<'a> {
+    path: &'a str,
+    entry: &'a mut Entry,
+    lr: f64,
+    elements: usize,
+    work: Work,
 }
 
-impl ModuleMapper for Update<'_> {
+enum Work {
+    Waiting {
+        tensor: BridgeTensor,
+        grad: BridgeTensor,
+        device: Device,
+    },
+    Done(BridgeTensor),
+    /// Only while the update runs.
+    Running,
+}
+
+impl ParameterUpdate<'_> {
+    /// Number of elements of the parameter: a hint for sharing out the work.
+    pub fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Runs the update; nothing happens if it has run before.
+    pub fn run(&mut self) {
+        self.work = match std::mem::replace(&mut self.work, Work::Running) {
+            Work::Waiting { tensor, grad, device } => Work::Done(self.entry.update(self.lr, tensor, grad, &device)),
+            done => done,
+        };
+    }
+
+    fn finish(mut self) -> (String, BridgeTensor) {
+        self.run();
+        match self.work {
+            Work::Done(updated) => (self.path.to_owned(), updated),
+            Work::Waiting { .. } | Work::Running => unreachable!("an update that has run is done"),
+        }
+    }
+}
+
+impl std::fmt::Debug for ParameterUpdate<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ParameterUpdate({}, {} elements)", self.path, self.elements)
+    }
+}
+
+/// A parameter taken out of its module, without its autodiff graph, and its gradient.
+struct Taken {
+    tensor: BridgeTensor,
+    grad: BridgeTensor,
+    device: Device,
+    elements: usize,
+}
+
+/// Takes every parameter that has a gradient out of the module. Nobody else holds it then, so it can be updated in place.
+struct Collect {
+    grads: GradientsParams,
+    path: Vec<String>,
+    taken: BTreeMap<String, Taken>,
+}
+
+impl ModuleMapper for Collect {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_string());
     }
@@ -174,21 +276,40 @@ impl ModuleMapper for Update<'_> {
         let Some(grad) = self.grads.remove::<D>(id) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        let path = self.path.join(".");
-        let Some(entry) = self.entries.get_mut(&path) else {
-            panic!(
-                "parameter \"{path}\" is not in the plan: the model changed after the optimizer was built; build it again"
-            );
-        };
-        let device = grad.device();
-        let state = entry.state.take().map(|state| entry.optimizer.to_device_dyn(state, &device));
-        let (lr, grad) = (self.factor * entry.lr, grad.into_bridge());
-        let updated = map_outside_graph(tensor, |tensor| {
-            let (updated, state) = entry.optimizer.step_dyn(D, lr, tensor.into_bridge(), grad, state);
-            entry.state = state;
-            Tensor::from_bridge(updated)
+        let elements = tensor.shape().num_elements();
+        // One element that remembers, until the update is put back, what it takes to be the parameter.
+        let place = map_outside_graph(tensor, |tensor| {
+            let (device, dtype) = (grad.device(), tensor.dtype());
+            let place = Tensor::zeros([1; D], (&device, dtype));
+            let (tensor, grad) = (tensor.into_bridge(), grad.into_bridge());
+            self.taken.insert(self.path.join("."), Taken { tensor, grad, device, elements });
+            place
         });
-        Param::from_mapped_value(id, updated, mapper)
+        Param::from_mapped_value(id, place, mapper)
+    }
+}
+
+/// Puts the updated parameters back.
+struct PutBack {
+    path: Vec<String>,
+    updated: BTreeMap<String, BridgeTensor>,
+}
+
+impl ModuleMapper for PutBack {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(updated) = self.updated.remove(&self.path.join(".")) else {
+            return param;
+        };
+        let (id, place, mapper) = param.consume();
+        Param::from_mapped_value(id, map_outside_graph(place, |_| Tensor::from_bridge(updated)), mapper)
     }
 }
 

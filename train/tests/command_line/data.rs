@@ -81,7 +81,7 @@ fn data_or_tokenizer_that_changed_under_a_run_are_refused() {
     place.write("more.txt", b"Another text. The fool is a king.\n");
     place.run(&["data", "pack", "text.txt", "more.txt", "--tokenizer", "bpe:300", "--out", "packed"]).succeeds();
     std::fs::remove_dir_all(place.path("run/checkpoints/step-000012")).unwrap();
-    place.train(&short(&["--data", "packed", "--out", "run"])).fails(2, &["packed", "has changed since"]);
+    place.train(&short(&["--data", "packed", "--out", "run"])).fails(2, &["packed", "have changed since"]);
     let learnt = place.read("run/tokenizer.json");
     place.write("run/tokenizer.json", &place.read("packed/tokenizer.json"));
     place.run(&["generate", "run", "--prompt", "x"]).fails(2, &["run/tokenizer.json", "trained with"]);

@@ -4,6 +4,7 @@ mod bad_input;
 mod data;
 mod devices;
 mod outputs;
+mod perceptron;
 mod resuming;
 mod support;
 mod training;

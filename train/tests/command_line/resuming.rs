@@ -173,7 +173,7 @@ fn a_text_that_has_changed_is_refused() {
     let mut text = place.read("text.txt");
     text.rotate_left(1);
     place.write("text.txt", &text);
-    place.train(&settings(&["--out", "run"])).fails(2, &["text.txt", "has changed"]);
+    place.train(&settings(&["--out", "run"])).fails(2, &["text.txt", "have changed"]);
 }
 
 #[test]

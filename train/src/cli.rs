@@ -7,6 +7,7 @@ use polaron_datasets::pack::PackOptions;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
+use crate::compare::{self, Plan, Request};
 use crate::config::{Config, ConfigError};
 use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, Error};
 use crate::generate::{Sampling, generate};
@@ -17,7 +18,7 @@ use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::{Resume, train};
 use crate::verify::verify;
-use crate::{data, device, export, inspect, list, panics, task};
+use crate::{data, device, export, inspect, interrupt, list, panics, report, task};
 
 /// Train small language models with Muon and its relatives.
 ///
@@ -45,12 +46,25 @@ struct Cli {
 enum Command {
     /// Train a model, or go on with a run.
     Train(Box<TrainArgs>),
+    /// Write one self-contained HTML page about comparisons and runs.
+    Report {
+        /// Folders of comparisons and runs, in any mixture.
+        #[arg(value_name = "DIR", required = true)]
+        dirs: Vec<PathBuf>,
+        /// File to write. [default: report.html in the folder, or here for several folders]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Go on from a prompt with the model of a run.
     Generate(GenerateArgs),
     /// Write the weights of a run as safetensors, for other programs.
     Export(ExportArgs),
     /// Show parameters, optimizer plan and cost of a run folder, a configuration file or a model preset.
     Inspect(InspectArgs),
+    /// Compare optimizers: tune each alike, run each with the same seeds, and say which differences are real.
+    ///
+    /// Without arguments: adamw, muon, muon_eq and symmetric on the embedded Shakespeare. docs/COMPARING.md has the rules.
+    Compare(Box<CompareArgs>),
     /// Check that the optimizers compute on a device what they must: reference vectors, exit code 1 on a miss.
     Verify(VerifyArgs),
     /// Run a problem whose answer is known, or `all`: measured beside predicted, exit code 1 if a criterion fails.
@@ -175,6 +189,63 @@ struct TrainArgs {
     /// with the run in it. [default: auto]
     #[arg(long, value_name = "auto|never|DIR")]
     resume: Option<String>,
+    /// Save and end when standard input closes; for programs that start this one.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+}
+
+#[derive(Debug, Default, Args)]
+struct CompareArgs {
+    /// TOML plan; every key it leaves out keeps its default.
+    #[arg(value_name = "PLAN.toml")]
+    plan: Option<PathBuf>,
+    /// Optimizers: stacks (`polaron list stacks`) or names from the plan, comma separated.
+    /// [default: adamw,muon,muon_eq,symmetric]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    optimizers: Option<Vec<String>>,
+    /// Learning rates to try for every optimizer, comma separated.
+    /// [default: three around each optimizer's own, a factor 3 apart]
+    #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_negative_numbers = true)]
+    lrs: Option<Vec<f64>>,
+    /// Paired seeds of the verdict. [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seeds: Option<i64>,
+    /// Seeds of the tuning, other ones. [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    tune_seeds: Option<i64>,
+    /// Validation losses to reach, comma separated. [default: the lowest that every run reached]
+    #[arg(long, value_name = "LOSS,…", value_delimiter = ',', allow_negative_numbers = true)]
+    target: Option<Vec<f64>>,
+    /// Steps of a verdict run. [default: 400]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    steps: Option<i64>,
+    /// Steps of a tuning run. [default: 3/5 of --steps]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    tune_steps: Option<i64>,
+    /// Model preset; `polaron list models`. [default: llama-d64]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Embedded data or path of a UTF-8 text file. [default: shakespeare]
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Device; `polaron list devices`. [default: flex]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// Set any key of the runs' configuration, e.g. `--set model.d_model=32`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Runs at a time. [default: as many as CPU threads]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    jobs: Option<i64>,
+    /// CPU threads in all, shared out among the jobs; 0 is all. [default: 0]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder of the comparison. [default: runs/compare-<model>-<optimizers>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Show the runs and an estimate of the time, from a few timed steps; train nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +370,8 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
     match cli.command {
         None => run_train(&cli.train),
         Some(Command::Train(args)) => run_train(&args),
+        Some(Command::Compare(args)) => run_compare(&args),
+        Some(Command::Report { dirs, out }) => report::report(&dirs, out.as_deref()),
         Some(Command::Generate(args)) => run_generate(&args),
         Some(Command::Export(args)) => run_export(&args),
         Some(Command::Inspect(args)) => {
@@ -363,7 +436,47 @@ fn run_train(args: &TrainArgs) -> Result<u8, Error> {
         (None, Some(out)) => out.clone(),
         (None, None) => config.default_folder(),
     };
+    if args.stop_with_stdin {
+        interrupt::stop_with_stdin();
+    }
     train(&config, &out, resume)
+}
+
+fn run_compare(args: &CompareArgs) -> Result<u8, Error> {
+    let file = match &args.plan {
+        Some(path) => Some((path.clone(), layers::read_file(path)?)),
+        None => None,
+    };
+    let number = |value: Option<i64>| value.map(Value::Integer);
+    let numbers = |values: &Option<Vec<f64>>| values.clone().map(Value::from);
+    let settings = [
+        ("--seeds", "seeds", number(args.seeds)),
+        ("--tune-seeds", "tune_seeds", number(args.tune_seeds)),
+        ("--steps", "steps", number(args.steps)),
+        ("--tune-steps", "tune_steps", number(args.tune_steps)),
+        ("--jobs", "jobs", number(args.jobs)),
+        ("--lrs", "lrs", numbers(&args.lrs)),
+        ("--target", "targets", numbers(&args.target)),
+    ];
+    let text = |value: &Option<String>| value.clone().map(Value::String);
+    let flags = [
+        ("--model", "model.preset", text(&args.model)),
+        ("--data", "data.source", text(&args.data)),
+        ("--device", "device.name", text(&args.device)),
+    ];
+    let request = Request {
+        file,
+        optimizers: args.optimizers.clone(),
+        settings: settings.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect(),
+        flags: flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect(),
+        threads: args.threads,
+        sets: args.sets.iter().map(|text| split_set(text)).collect::<Result<_, _>>()?,
+    };
+    let plan = Plan::resolve(&request)?;
+    if args.dry_run {
+        return compare::dry_run(&plan);
+    }
+    compare::compare(&plan, &args.out.clone().unwrap_or_else(|| plan.default_folder()))
 }
 
 /// The configuration that the arguments describe; with `--resume DIR` on top of that run's own.
@@ -391,9 +504,10 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
 fn explain_missing(path: &Path, error: Error) -> Error {
     let word = path.to_str().unwrap_or_default();
     if !path.exists() && path.extension().is_none() {
-        if let Some(near) =
-            polaron::nearest(word, ["train", "generate", "export", "inspect", "verify", "task", "data", "list"])
-        {
+        if let Some(near) = polaron::nearest(
+            word,
+            ["train", "compare", "report", "generate", "export", "inspect", "verify", "task", "data", "list"],
+        ) {
             return Error::Usage(format!(
                 "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
             ));

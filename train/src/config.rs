@@ -70,6 +70,11 @@ pub struct TrainConfig {
     pub data_seed: u64,
     /// Steps between validations; 0 validates at the end only.
     pub valid_every: u64,
+    /// Windows of the validations before the last step, evenly spaced over the split; 0 is all. A comparison reads its curves
+    /// off them. Images are always all validated.
+    pub valid_windows: u64,
+    /// Windows of the validation after the last step; 0 is all.
+    pub valid_windows_end: u64,
     /// Whether to validate before the first step too. Off by default: it delays the first step by one whole validation.
     pub valid_at_start: bool,
     /// Steps between checkpoints; 0 keeps the first and the last only.

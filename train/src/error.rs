@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::CheckpointError;
+use crate::compare::CompareError;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::run_folder::FolderError;
@@ -43,6 +44,9 @@ pub enum Error {
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A comparison cannot be made.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -68,6 +72,7 @@ impl Error {
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Compare(error) => error.exit_code(),
             Self::Diverged(_) | Self::DeviceFailed { .. } => EXIT_FAILED,
             _ => EXIT_BAD_INPUT,
         }

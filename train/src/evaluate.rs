@@ -80,8 +80,8 @@ fn backward<N: Network>(
     Ok((grads, to_host(loss.inner(), "training")?))
 }
 
-/// Mean cross-entropy in nats per token over all non-overlapping windows of `tokens`; it does not depend on the number of
-/// workers. `model` must be free of automatic differentiation (`model.valid()`) and live on `device`. None when `stop`
+/// Mean cross-entropy in nats per token over `windows` evenly spaced ones of the non-overlapping windows of `tokens`, 0 for
+/// all; it does not depend on the number of workers. `model` must be free of automatic differentiation (`model.valid()`) and live on `device`. None when `stop`
 /// asked to leave off, or without any window.
 ///
 /// # Errors
@@ -90,17 +90,20 @@ fn backward<N: Network>(
 pub fn validation_loss(
     model: &LanguageModel,
     tokens: &Tokens,
+    windows: u64,
     device: &Device,
     workers: &Workers,
     stop: impl Fn() -> bool + Sync,
 ) -> Result<Option<f64>, Error> {
     let context = model.context();
     let rows = (TOKENS_PER_BATCH / context.max(1)).max(1);
+    let all = validation_windows(tokens.len(), context);
+    let windows = usize::try_from(windows).ok().filter(|windows| (1..all).contains(windows)).unwrap_or(all);
     let tasks = (0..workers.count()).map(|worker| {
         let (model, stop) = (model.clone(), &stop);
         // Every so manieth batch; its sum of losses, to be added up in the order of the batches.
         move || {
-            let mine = validation_batches(tokens, context, rows).skip(worker).step_by(workers.count());
+            let mine = chosen_batches(tokens, context, rows, windows).skip(worker).step_by(workers.count());
             let loss = |batch: Batch| {
                 if stop() {
                     return Ok(None);
@@ -112,9 +115,54 @@ pub fn validation_loss(
         }
     });
     let sums = workers.run(tasks.collect()).into_iter().collect::<Result<Vec<Vec<Option<f64>>>, Error>>()?;
-    let windows = validation_windows(tokens.len(), context);
     let batches = windows.div_ceil(rows);
     let in_order = (0..batches).map(|index| sums.get(index % sums.len())?.get(index / sums.len()).copied().flatten());
     let Some(sum) = in_order.sum::<Option<f64>>() else { return Ok(None) };
     Ok((windows > 0).then(|| sum / (windows * context) as f64))
+}
+
+/// `windows` evenly spaced ones of the non-overlapping windows of `tokens`, in order, `rows` at a time.
+fn chosen_batches(
+    tokens: &Tokens,
+    context: usize,
+    rows: usize,
+    windows: usize,
+) -> Box<dyn Iterator<Item = Batch> + '_> {
+    let all = validation_windows(tokens.len(), context);
+    if windows >= all {
+        return Box::new(validation_batches(tokens, context, rows));
+    }
+    let window = move |place: usize| {
+        let start = (place as u128 * all as u128 / windows as u128) as usize * context;
+        let window = Tokens::from(tokens.to_vec(start..start + context + 1));
+        validation_batches(&window, context, 1).next()
+    };
+    Box::new((0..windows).step_by(rows).map(move |first| {
+        let mut batch = Batch { inputs: Vec::new(), targets: Vec::new(), rows: 0, context };
+        for part in (first..windows.min(first + rows)).filter_map(window) {
+            batch.inputs.extend(part.inputs);
+            batch.targets.extend(part.targets);
+            batch.rows += 1;
+        }
+        batch
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chosen_windows_are_evenly_spaced_ones_of_all() {
+        let tokens: Tokens = (0..103).collect::<Vec<u32>>().into();
+        let starts = |windows: usize| -> Vec<i32> {
+            let batches = chosen_batches(&tokens, 10, 2, windows);
+            batches.flat_map(|batch| batch.inputs.iter().step_by(10).copied().collect::<Vec<i32>>()).collect()
+        };
+        assert_eq!(starts(10), [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
+        assert_eq!(starts(4), [0, 20, 50, 70]);
+        assert_eq!(starts(1), [0]);
+        let last = chosen_batches(&tokens, 10, 2, 3).last().unwrap();
+        assert_eq!((last.rows, last.targets[9]), (1, 70));
+    }
 }

@@ -20,6 +20,20 @@ pub fn install() {
     }
 }
 
+/// Asks for an orderly end, as the first signal does.
+pub fn request() {
+    SIGNALS.fetch_max(1, Ordering::SeqCst);
+}
+
+/// Asks for an orderly end when standard input closes: the process at its other end has ended, or wants this one to end.
+pub fn stop_with_stdin() {
+    std::thread::spawn(|| {
+        // Whatever comes is thrown away; an error is an end too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        request();
+    });
+}
+
 /// Whether an orderly end was asked for.
 pub fn requested() -> bool {
     SIGNALS.load(Ordering::SeqCst) > 0

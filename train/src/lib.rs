@@ -21,6 +21,7 @@ mod tensors;
 mod workers;
 
 pub mod checkpoint;
+pub mod compare;
 pub mod config;
 pub mod device;
 pub mod generate;
@@ -29,6 +30,7 @@ pub mod loaded;
 pub mod metrics;
 pub mod network;
 pub mod recipe;
+pub mod report;
 pub mod run_folder;
 pub mod train;
 pub mod trainer;

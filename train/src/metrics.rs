@@ -35,7 +35,7 @@ pub enum Event {
         /// The part of `seconds` spent clipping and updating.
         optimizer_seconds: f64,
     },
-    /// A validation over the whole split.
+    /// A validation.
     Valid {
         /// Finished steps.
         step: u64,
@@ -48,6 +48,9 @@ pub enum Event {
         /// Share of images in whose class the model believes most; absent for tokens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         accuracy: Option<f64>,
+        /// How many evenly spaced windows the loss is over; absent for all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        windows: Option<u64>,
     },
     /// The last line.
     End(End),
@@ -188,7 +191,7 @@ mod tests {
     }
 
     fn valid(step: u64) -> Event {
-        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5, accuracy: None }
+        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5, accuracy: None, windows: None }
     }
 
     fn end(step: u64) -> Event {

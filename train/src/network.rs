@@ -3,7 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron::Roles;
-use polaron_datasets::{Batch, ImageBatch, ImageData, ImageSampler, TextData, Windows, image_batches};
+use polaron_datasets::{
+    Batch, ImageBatch, ImageData, ImageSampler, TextData, Windows, image_batches, validation_windows,
+};
 use polaron_models::{LanguageModel, Mlp, MlpConfig, ModelConfig, ModelError};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -114,6 +116,8 @@ pub struct Validation {
     pub loss: f64,
     /// Share of images whose class has the highest score; None for tokens.
     pub accuracy: Option<f64>,
+    /// How many evenly spaced windows the loss is over; None for all of the split.
+    pub windows: Option<u64>,
 }
 
 /// What the training loop asks of a model.
@@ -136,7 +140,8 @@ pub trait Network: Module + Roles {
     /// Mean loss, `[1]`, of `rows` (first, number) of a batch.
     fn loss(&self, batch: &Self::Batch, rows: (usize, usize), device: &Device) -> Tensor<1>;
 
-    /// The loss over all of the validation split; it does not depend on the number of workers. The model must be free of
+    /// The loss over `windows` evenly spaced windows of the validation split, where it has windows; 0 is all of the split. It
+    /// does not depend on the number of workers. The model must be free of
     /// automatic differentiation (`model.valid()`) and live on `device`. None when `stop` asked to leave off.
     ///
     /// # Errors
@@ -145,6 +150,7 @@ pub trait Network: Module + Roles {
     fn validate(
         &self,
         data: &Self::Data,
+        windows: u64,
         device: &Device,
         workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
@@ -175,12 +181,15 @@ impl Network for LanguageModel {
     fn validate(
         &self,
         data: &TextData,
+        windows: u64,
         device: &Device,
         workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Validation>, Error> {
-        let loss = evaluate::validation_loss(self, &data.valid, device, workers, stop)?;
-        Ok(loss.map(|loss| Validation { loss, accuracy: None }))
+        let loss = evaluate::validation_loss(self, &data.valid, windows, device, workers, stop)?;
+        let all = validation_windows(data.valid.len(), self.context()) as u64;
+        let windows = (1..all).contains(&windows).then_some(windows);
+        Ok(loss.map(|loss| Validation { loss, accuracy: None, windows }))
     }
 
     fn describe(data: &TextData) -> String {
@@ -217,6 +226,7 @@ impl Network for Mlp {
     fn validate(
         &self,
         data: &ImageData,
+        _windows: u64,
         device: &Device,
         _workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
@@ -232,7 +242,7 @@ impl Network for Mlp {
             loss += evaluate::to_host(polaron_models::cross_entropy(scores, labels), "validating")? * batch.rows as f64;
             hits += count(right)?;
         }
-        Ok(Some(Validation { loss: loss / images as f64, accuracy: Some(hits as f64 / images as f64) }))
+        Ok(Some(Validation { loss: loss / images as f64, accuracy: Some(hits as f64 / images as f64), windows: None }))
     }
 
     fn describe(data: &ImageData) -> String {

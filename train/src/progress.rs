@@ -165,12 +165,44 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        clear_bar();
+        clear();
+    }
+}
+
+/// Progress of many runs at once: a bar and a table below it on a terminal. What happened is said elsewhere.
+#[derive(Debug)]
+pub struct Live;
+
+impl Live {
+    /// Puts the bar on the screen, if there is one.
+    pub fn start() -> Self {
+        if stderr().is_terminal() {
+            let new = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(4));
+            let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps  {msg}");
+            new.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            *bar() = Some(new);
+        }
+        Self
+    }
+
+    /// Shows how much of `total` is done; the lines of `text` after the first stand below the bar.
+    pub fn show(&self, done: u64, total: u64, text: &str) {
+        if let Some(bar) = bar().as_ref() {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(text.to_owned());
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        clear();
     }
 }
 
 /// Takes the bar off the screen.
-fn clear_bar() {
+fn clear() {
     if let Some(bar) = bar().take() {
         bar.finish_and_clear();
     }
@@ -178,7 +210,7 @@ fn clear_bar() {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        clear_bar();
+        clear();
     }
 }
 

@@ -123,6 +123,8 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             seed,
             data_seed: seed.saturating_add(1),
             valid_every: recipe.valid_every,
+            valid_windows: 0,
+            valid_windows_end: 0,
             valid_at_start: false,
             checkpoint_every: recipe.checkpoint_every,
             keep: 2,

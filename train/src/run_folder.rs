@@ -59,6 +59,12 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// A report was asked for, and there is nothing to report on.
+    #[error("`{}` holds neither a run nor a comparison (no {CONFIG} or plan.toml in it): give a folder that `polaron train` or `polaron compare` wrote", path.display())]
+    Neither {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process trains into the folder.
     #[error("another process is training into `{}`: wait for it, stop it, or choose another --out", path.display())]
     Locked {
@@ -95,7 +101,7 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
-/// Held by the one process that trains into a folder; let go when dropped, or when the process ends in any way.
+/// Held by the one process that works in a folder; let go when dropped, or when the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -205,13 +211,8 @@ impl RunFolder {
     /// [`FolderError::Locked`] when another process holds it, [`FileError`] when the folder cannot be made or written.
     pub fn lock(&self) -> Result<Lock, Error> {
         std::fs::create_dir_all(&self.path).map_err(FileError::at("create the run folder", &self.path))?;
-        let path = self.path.join(LOCK);
-        let file = File::options().create(true).append(true).open(&path).map_err(FileError::at("write", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(FolderError::Locked { path: self.path.clone() }.into()),
-            Err(TryLockError::Error(error)) => Err(FileError::at("lock", &path)(error).into()),
-        }
+        let locked = || FolderError::Locked { path: self.path.clone() }.into();
+        lock_file(&self.path.join(LOCK))?.ok_or_else(locked)
     }
 
     /// Writes what a new run begins with: the tokenizer of a decoder, plan and, last, the configuration that makes the folder a run.
@@ -243,6 +244,20 @@ impl RunFolder {
         let text = std::fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
         serde_json::from_str(&text)
             .map_err(|error| FolderError::Damaged { path, message: one_line(&error.to_string()) }.into())
+    }
+}
+
+/// Locks a file, which is made if needed; None when another process holds it.
+///
+/// # Errors
+///
+/// [`FileError`] when it cannot be written or locked.
+pub fn lock_file(path: &Path) -> Result<Option<Lock>, FileError> {
+    let file = File::options().create(true).append(true).open(path).map_err(FileError::at("write", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(FileError::at("lock", path)(error)),
     }
 }
 

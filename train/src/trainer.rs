@@ -50,8 +50,10 @@ pub struct Session<'a, N: Network> {
 pub struct Validations {
     /// The last one: step and loss.
     pub last: Option<(u64, f64)>,
-    /// The lowest one: step and loss.
+    /// The lowest one of those over the same windows as the last: step and loss.
     pub best: Option<(u64, f64)>,
+    /// The windows of the last one; None for all.
+    pub windows: Option<u64>,
     /// Accuracy of the last one, for classes of images.
     pub accuracy: Option<f64>,
 }
@@ -61,19 +63,20 @@ impl Validations {
     pub fn of(events: &[Event]) -> Self {
         let mut validations = Self::default();
         for event in events {
-            if let Event::Valid { step, loss, accuracy, .. } = event {
-                validations.add(*step, Validation { loss: *loss, accuracy: *accuracy });
+            if let Event::Valid { step, loss, accuracy, windows, .. } = event {
+                validations.add(*step, Validation { loss: *loss, accuracy: *accuracy, windows: *windows });
             }
         }
         validations
     }
 
-    fn add(&mut self, step: u64, Validation { loss, accuracy }: Validation) {
+    fn add(&mut self, step: u64, Validation { loss, accuracy, windows }: Validation) {
         self.last = Some((step, loss));
         self.accuracy = accuracy;
-        if self.best.is_none_or(|(_, best)| loss < best) {
+        if self.best.is_none_or(|(_, best)| loss < best || self.windows != windows) {
             self.best = Some((step, loss));
         }
+        self.windows = windows;
     }
 }
 
@@ -206,13 +209,16 @@ impl<N: Network> Session<'_, N> {
         }
         let plain = model.valid();
         let stop = &interrupt::requested;
-        let Some(validation) = plain.validate(self.data, &self.device, &self.workers, stop)? else { return Ok(()) };
-        let Validation { loss, accuracy } = validation;
+        let train = &self.config.train;
+        let windows = if self.state.step == train.steps { train.valid_windows_end } else { train.valid_windows };
+        let validated = plain.validate(self.data, windows, &self.device, &self.workers, stop)?;
+        let Some(validation) = validated else { return Ok(()) };
+        let Validation { loss, accuracy, windows } = validation;
         if !loss.is_finite() {
             return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
         }
         let TrainerState { step, tokens, seconds, .. } = self.state;
-        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy })?;
+        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy, windows })?;
         self.validations.add(step, validation);
         let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
         let steps = self.config.train.steps;

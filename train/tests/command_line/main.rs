@@ -1,6 +1,7 @@
 //! The program as its users meet it: the real executable, in folders of its own, on texts and models of thumbnail size.
 
 mod bad_input;
+mod comparing;
 mod data;
 mod devices;
 mod outputs;

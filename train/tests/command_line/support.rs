@@ -130,7 +130,7 @@ fn tiny<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Polls without pause: what is waited for may last a millisecond only.
-fn wait(child: &mut Child, ready: impl Fn() -> bool) {
+pub fn wait(child: &mut Child, ready: impl Fn() -> bool) {
     let start = Instant::now();
     while !ready() && child.try_wait().unwrap().is_none() {
         assert!(start.elapsed() < Duration::from_secs(120), "nothing happened for two minutes");

@@ -1,0 +1,139 @@
+//! Why a comparison cannot be made.
+
+use std::path::PathBuf;
+
+use crate::error::EXIT_BAD_INPUT;
+
+/// What is wrong with a plan, or went wrong with a comparison. Every message is one sentence that says what, where and what
+/// to do.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// Fewer than two optimizers.
+    #[error(
+        "a comparison needs at least two optimizers, not {count}: list more of them in `optimizers` or --optimizers"
+    )]
+    TooFew {
+        /// How many there are.
+        count: usize,
+    },
+    /// Two optimizers of one name.
+    #[error(
+        "two optimizers are called `{name}`: give one of them another name, as in {{ name = \"other\", stack = \"{name}\" }}"
+    )]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// A name that cannot be part of a file name.
+    #[error("`{name}` cannot name an optimizer: use up to 40 letters, digits and -_.+ and begin with no dot")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// An optimizer table without a name.
+    #[error("a table in `optimizers` has neither `name` nor `stack`: write {{ name = \"mine\", stack = \"muon\", … }}")]
+    Nameless,
+    /// Nothing to try.
+    #[error("{what} is empty: list at least one value")]
+    EmptyGrid {
+        /// The list.
+        what: String,
+    },
+    /// A learning rate that is none, or stands there twice.
+    #[error("{lr} cannot stand among the learning rates of `{name}`: they must be positive, finite and all different")]
+    BadRate {
+        /// The optimizer.
+        name: String,
+        /// The rate.
+        lr: f64,
+    },
+    /// Grids of different lengths.
+    #[error(
+        "`{}` has {} learning rates and `{}` has {}: a fair comparison tries the same number for every optimizer",
+        first.0, first.1, other.0, other.1
+    )]
+    UnequalGrids {
+        /// Name of the first optimizer, and its number of rates.
+        first: (String, usize),
+        /// The same of the one that differs.
+        other: (String, usize),
+    },
+    /// A key that the comparison sets itself.
+    #[error("`{key}` cannot be set in a comparison, which decides it itself: use `{instead}` of the plan")]
+    Decided {
+        /// The key.
+        key: String,
+        /// Where it is decided.
+        instead: &'static str,
+    },
+    /// A key that would give the optimizers different work.
+    #[error(
+        "`{key}` cannot be swept, since the optimizers would do different work: only keys of [optimizer] and [schedule] can"
+    )]
+    NotSwept {
+        /// The key.
+        key: String,
+    },
+    /// Tuning on the seeds of the verdict.
+    #[error(
+        "the tuning seeds overlap the verdict seeds: set `compare.first_tune_seed` further away from `compare.first_seed`"
+    )]
+    SharedSeeds,
+    /// The folder holds another comparison.
+    #[error("`{}` holds a comparison by another plan: {}; choose another --out, or repeat that plan to go on", path.display(), differences.join(", "))]
+    OtherPlan {
+        /// The folder.
+        path: PathBuf,
+        /// One entry per differing key, with both values.
+        differences: Vec<String>,
+    },
+    /// The folder holds something else.
+    #[error("`{}` is not empty and holds no comparison (no plan.toml in it): choose another --out", path.display())]
+    NotAComparison {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process works in the folder.
+    #[error("another process is comparing in `{}`: wait for it, stop it, or choose another --out", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run failed, other than by diverging.
+    #[error("the run `{run}` failed ({message}): its log is `{}`; run the command again to go on when the cause is gone", log.display())]
+    RunFailed {
+        /// The run.
+        run: String,
+        /// What it said, without `error:`.
+        message: String,
+        /// Everything it said.
+        log: PathBuf,
+        /// Its exit code.
+        code: u8,
+    },
+    /// This program cannot start itself.
+    #[error("cannot start a run ({message}): check that the program `{}` can be executed", program.display())]
+    CannotStart {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        message: String,
+    },
+    /// Nothing to compare is left.
+    #[error(
+        "every tuning run of every optimizer diverged: lower the learning rates with --lrs and choose another --out"
+    )]
+    AllDiverged,
+}
+
+impl CompareError {
+    /// The exit code of a process that ends with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::RunFailed { code, .. } => *code,
+            Self::AllDiverged => crate::error::EXIT_FAILED,
+            _ => EXIT_BAD_INPUT,
+        }
+    }
+}

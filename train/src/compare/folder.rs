@@ -1,0 +1,143 @@
+//! The folder of a comparison.
+//!
+//! ```text
+//! plan.toml         fully resolved; `polaron compare plan.toml` repeats the comparison
+//! configs/          configuration of every run
+//! runs/             the run folders: tune-<optimizer>-<trial>-lr<rate>-s<seed>, verdict-<optimizer>-s<seed>
+//! logs/             what every run said
+//! sessions.txt      every command that worked here, with program and machine
+//! results.json, results.csv, results.md, report.html
+//! comparison.lock   held while a process works in the folder
+//! ```
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::error::CompareError;
+use super::plan::{Plan, differences};
+use crate::config::{Config, ConfigError};
+use crate::error::{Error, FileError};
+use crate::layers::read_file;
+use crate::run_folder::{Lock, lock_file, write_atomically};
+
+const PLAN: &str = "plan.toml";
+const LOCK: &str = "comparison.lock";
+
+/// A folder that holds, or will hold, one comparison.
+#[derive(Clone, Debug)]
+pub struct ComparisonFolder {
+    path: PathBuf,
+}
+
+impl ComparisonFolder {
+    /// The folder at `path`; nothing is read or made.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `plan.toml`.
+    pub fn plan_file(&self) -> PathBuf {
+        self.path.join(PLAN)
+    }
+
+    /// The folder of a run.
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.path.join("runs").join(name)
+    }
+
+    /// What a run says.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.path.join("logs").join(format!("{name}.log"))
+    }
+
+    /// The configuration that a run is started with.
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.path.join("configs").join(format!("{name}.toml"))
+    }
+
+    /// `sessions.txt`: every command that worked in the folder.
+    pub fn sessions_file(&self) -> PathBuf {
+        self.path.join("sessions.txt")
+    }
+
+    /// Adds to `sessions.txt`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn log_session(&self, text: &str) -> Result<(), FileError> {
+        use std::io::Write;
+        let path = self.sessions_file();
+        let mut file = File::options().create(true).append(true).open(&path).map_err(FileError::at("write", &path))?;
+        file.write_all(text.as_bytes()).map_err(FileError::at("write", &path))
+    }
+
+    /// Whether the folder holds a comparison.
+    pub fn holds_comparison(&self) -> bool {
+        self.plan_file().is_file()
+    }
+
+    /// Checks that the folder is free, or holds a comparison by the same plan. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// [`CompareError::OtherPlan`] with the differences, [`CompareError::NotAComparison`].
+    pub fn check(&self, plan: &Plan) -> Result<(), Error> {
+        if self.holds_comparison() {
+            let differences = differences(&read_file(&self.plan_file())?, &plan.to_table()?);
+            if differences.is_empty() {
+                return Ok(());
+            }
+            return Err(CompareError::OtherPlan { path: self.path.clone(), differences }.into());
+        }
+        let entries = match std::fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(FileError::at("use the folder", &self.path)(error).into()),
+        };
+        // A start that was killed may have left the lock, or the plan half written.
+        let ours = |name: &str| name == LOCK || name.starts_with(&format!(".{PLAN}"));
+        let foreign = entries.filter_map(Result::ok).any(|entry| !entry.file_name().to_str().is_some_and(ours));
+        if foreign { Err(CompareError::NotAComparison { path: self.path.clone() }.into()) } else { Ok(()) }
+    }
+
+    /// Takes the folder's lock and writes the plan if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::check`], [`CompareError::Locked`], a folder that cannot be written.
+    pub fn claim(&self, plan: &Plan) -> Result<Lock, Error> {
+        std::fs::create_dir_all(&self.path).map_err(FileError::at("create the folder", &self.path))?;
+        let Some(lock) = lock_file(&self.path.join(LOCK))? else {
+            return Err(CompareError::Locked { path: self.path.clone() }.into());
+        };
+        // Another process may have begun here since the first look.
+        self.check(plan)?;
+        if !self.holds_comparison() {
+            let text = toml::to_string(&plan.to_table()?).map_err(ConfigError::misfit)?;
+            write_atomically(&self.plan_file(), text.as_bytes())?;
+        }
+        for name in ["runs", "logs", "configs"] {
+            let folder = self.path.join(name);
+            std::fs::create_dir_all(&folder).map_err(FileError::at("create the folder", &folder))?;
+        }
+        Ok(lock)
+    }
+
+    /// Writes the configuration of a run.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn write_config(&self, name: &str, config: &Config) -> Result<PathBuf, Error> {
+        let path = self.config(name);
+        write_atomically(&path, config.to_toml()?.as_bytes())?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,300 @@
+//! Makes the runs: child processes of this very program, some at a time, each an ordinary `polaron train`.
+//!
+//! A child's standard input is a pipe that this process holds open: when it closes, because this process wants to stop or was
+//! killed, the child finishes its step, saves and ends.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::error::CompareError;
+use super::folder::ComparisonFolder;
+use super::outcome::Outcome;
+use super::plan::{Plan, Purpose};
+use super::tuning::{Run, Stage, stage};
+use crate::config::Config;
+use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FileError};
+use crate::interrupt;
+use crate::list;
+use crate::progress::{Live, duration, say};
+use crate::run_folder::{FolderError, RunFolder};
+
+/// Time between two looks at the children.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a folder may stay in use by a process of a comparison that was killed.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes at the end of a metrics file in which the newest step is looked for.
+const TAIL: u64 = 1024;
+
+/// How the running ended, if not with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every run that the plan needs has ended.
+    Finished,
+    /// A signal asked for an end; every run is saved.
+    Interrupted,
+}
+
+/// The runs of one comparison.
+#[derive(Debug)]
+pub struct Runner<'a> {
+    plan: &'a Plan,
+    folder: &'a ComparisonFolder,
+    /// Runs that have ended, by name.
+    ended: HashMap<String, Outcome>,
+    running: Vec<Running>,
+    live: Live,
+    /// Since when a run's folder has been in use by another process.
+    waiting: Option<Instant>,
+    began: Instant,
+    /// Steps done before this session.
+    steps_before: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    run: Run,
+    child: Child,
+    started: Instant,
+}
+
+impl Drop for Running {
+    /// On the way out with an error: a child without its pipe saves and ends.
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+impl<'a> Runner<'a> {
+    /// Looks at what there is already.
+    ///
+    /// # Errors
+    ///
+    /// A finished run of another configuration, or files that cannot be read.
+    pub fn new(plan: &'a Plan, folder: &'a ComparisonFolder) -> Result<Self, Error> {
+        let mut runner = Self {
+            plan,
+            folder,
+            ended: HashMap::new(),
+            running: Vec::new(),
+            live: Live::start(),
+            waiting: None,
+            began: Instant::now(),
+            steps_before: 0,
+        };
+        // What has ended decides which runs are next, which may have ended too.
+        loop {
+            let needed = runner.needed();
+            let before = runner.ended.len();
+            for run in needed {
+                runner.look_at(&run)?;
+            }
+            if runner.ended.len() == before {
+                break;
+            }
+        }
+        runner.steps_before = runner.steps_done();
+        Ok(runner)
+    }
+
+    /// The runs that have ended, by name.
+    pub fn into_ended(mut self) -> HashMap<String, Outcome> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Every run that is needed now and has not ended, tuning first.
+    pub fn needed(&self) -> Vec<Run> {
+        let of = |index: usize| match stage(self.plan, index, |name| self.ended.get(name)) {
+            Stage::Tuning(runs) | Stage::Verdict(_, runs) => runs,
+        };
+        let mut runs: Vec<Run> = (0..self.plan.contenders.len()).flat_map(of).collect();
+        runs.sort_by_key(|run| run.purpose == Purpose::Verdict);
+        runs
+    }
+
+    /// Reads a run that may have ended.
+    fn look_at(&mut self, run: &Run) -> Result<(), Error> {
+        let path = self.folder.run(&run.name);
+        if let Some(outcome) = Outcome::read(&path)? {
+            RunFolder::new(path).check_config(&self.config(run)?)?;
+            self.ended.insert(run.name.clone(), outcome);
+        }
+        Ok(())
+    }
+
+    fn config(&self, run: &Run) -> Result<Config, Error> {
+        self.plan.config(run.contender, &run.candidate, run.purpose, run.seed)
+    }
+
+    /// Makes every run that is still needed.
+    ///
+    /// # Errors
+    ///
+    /// [`CompareError::RunFailed`] when a run fails otherwise than by diverging; the others are saved.
+    pub fn run(&mut self) -> Result<Ending, Error> {
+        let program = std::env::current_exe()
+            .map_err(|error| CompareError::CannotStart { program: "polaron".into(), message: error.to_string() })?;
+        loop {
+            if interrupt::requested() {
+                return self.stop();
+            }
+            self.collect()?;
+            let needed = self.needed();
+            let idle = |run: &Run| !self.running.iter().any(|running| running.run.name == run.name);
+            let next: Vec<Run> = needed.into_iter().filter(idle).collect();
+            if next.is_empty() && self.running.is_empty() {
+                return Ok(Ending::Finished);
+            }
+            let free = (self.plan.settings.jobs as usize).saturating_sub(self.running.len());
+            for run in next.into_iter().take(free) {
+                self.start(run, &program)?;
+            }
+            self.show();
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// Starts a run, unless a child of a comparison that was killed is still saving into its folder.
+    fn start(&mut self, run: Run, program: &PathBuf) -> Result<(), Error> {
+        let out = self.folder.run(&run.name);
+        match RunFolder::new(&out).lock() {
+            Ok(_lock) => self.waiting = None,
+            Err(Error::Folder(FolderError::Locked { .. })) => {
+                let since = *self.waiting.get_or_insert_with(|| {
+                    say(&format!("waiting for another process to leave `{}`", out.display()));
+                    Instant::now()
+                });
+                return if since.elapsed() < PATIENCE { Ok(()) } else { Err(FolderError::Locked { path: out }.into()) };
+            }
+            Err(error) => return Err(error),
+        }
+        let config = self.folder.write_config(&run.name, &self.config(&run)?)?;
+        let log_path = self.folder.log(&run.name);
+        let log = File::create(&log_path).map_err(FileError::at("write", &log_path))?;
+        let both = log.try_clone().map_err(FileError::at("write", &log_path))?;
+        let mut command = Command::new(program);
+        command.arg("train").arg(&config).arg("--out").arg(&out).arg("--stop-with-stdin");
+        command.stdin(Stdio::piped()).stdout(log).stderr(both);
+        let child = command
+            .spawn()
+            .map_err(|error| CompareError::CannotStart { program: program.clone(), message: error.to_string() })?;
+        self.running.push(Running { run, child, started: Instant::now() });
+        Ok(())
+    }
+
+    /// Takes in the children that have ended.
+    fn collect(&mut self) -> Result<(), Error> {
+        let mut index = 0;
+        while index < self.running.len() {
+            let Ok(Some(status)) = self.running[index].child.try_wait() else {
+                index += 1;
+                continue;
+            };
+            let running = self.running.remove(index);
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            self.look_at(&running.run)?;
+            match (code, self.ended.get(&running.run.name)) {
+                (Some(EXIT_DONE | EXIT_FAILED), Some(outcome)) => {
+                    let said = describe(self.plan, &running.run, outcome);
+                    say(&format!("{said}  ({})", duration(running.started.elapsed().as_secs_f64())));
+                }
+                // Somebody stopped the child alone: what they want is an end.
+                (Some(EXIT_INTERRUPTED), _) => interrupt::request(),
+                _ => return Err(self.failure(&running.run, code)),
+            }
+        }
+        Ok(())
+    }
+
+    fn failure(&self, run: &Run, code: Option<u8>) -> Error {
+        let log = self.folder.log(&run.name);
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let said = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(String::from);
+        let ended = || match code {
+            Some(code) => format!("it ended with code {code}"),
+            None => "it was killed".into(),
+        };
+        let message = said.unwrap_or_else(ended);
+        let code = code.filter(|code| *code == EXIT_BAD_INPUT).unwrap_or(EXIT_FAILED);
+        CompareError::RunFailed { run: run.name.clone(), message, log, code }.into()
+    }
+
+    /// Asks every child to save and end, and waits for them.
+    fn stop(&mut self) -> Result<Ending, Error> {
+        for running in &mut self.running {
+            drop(running.child.stdin.take());
+        }
+        while let Some(mut running) = self.running.pop() {
+            let _ = running.child.wait();
+            self.look_at(&running.run)?;
+        }
+        Ok(Ending::Interrupted)
+    }
+
+    /// Steps of the runs that have ended.
+    fn steps_done(&self) -> u64 {
+        self.ended.values().map(|outcome| outcome.end.step).sum()
+    }
+
+    fn show(&self) {
+        let inside: Vec<u64> =
+            self.running.iter().map(|running| newest_step(&self.folder.run(&running.run.name))).collect();
+        let done = self.steps_done() + inside.iter().sum::<u64>();
+        let settings = &self.plan.settings;
+        let open = |index: usize| match stage(self.plan, index, |name| self.ended.get(name)) {
+            Stage::Tuning(runs) => runs.len() as u64 * settings.tune_steps + settings.seeds * settings.steps,
+            Stage::Verdict(_, runs) => runs.len() as u64 * settings.steps,
+        };
+        let total = self.steps_done() + (0..self.plan.contenders.len()).map(open).sum::<u64>();
+        let here = done.saturating_sub(self.steps_before).max(1) as f64;
+        let left = total.saturating_sub(done) as f64 * self.began.elapsed().as_secs_f64() / here;
+        let rows = (0..self.plan.contenders.len()).map(|index| self.row(index));
+        self.live.show(done, total, &format!("{} left\n{}", duration(left), list::table(rows).trim_end()));
+    }
+
+    fn row(&self, index: usize) -> [String; 2] {
+        let name = self.plan.contenders[index].name.clone();
+        let running = self.running.iter().filter(|running| running.run.contender == index).count();
+        let state = match stage(self.plan, index, |name| self.ended.get(name)) {
+            Stage::Tuning(runs) => format!("tuning, {} runs to go", runs.len()),
+            Stage::Verdict(tuning, runs) => {
+                let lr =
+                    tuning.chosen().map_or("every tuning run diverged".into(), |chosen| format!("lr {}", chosen.lr));
+                let done = self.plan.settings.seeds - (runs.len() as u64).min(self.plan.settings.seeds);
+                format!("{lr}, {done} of {} verdict runs", self.plan.settings.seeds)
+            }
+        };
+        [name, if running > 0 { format!("{state}, {running} running") } else { state }]
+    }
+}
+
+/// One line about a run that has ended.
+fn describe(plan: &Plan, run: &Run, outcome: &Outcome) -> String {
+    let name = &plan.contenders[run.contender].name;
+    let what = if run.purpose == Purpose::Tuning { "tuning" } else { "verdict" };
+    let swept = run.candidate.swept.iter().map(|(key, value)| format!("  {key} {value}")).collect::<String>();
+    let said = match outcome.loss {
+        Some(loss) => format!("loss {loss:.4}"),
+        None => format!("diverged at step {}", outcome.end.step + 1),
+    };
+    format!("{what:7}  {name}  lr {}{swept}  seed {}  {said}", run.candidate.lr, run.seed)
+}
+
+/// The newest step in a run's metrics; 0 if there is none.
+fn newest_step(run: &std::path::Path) -> u64 {
+    use std::io::{Read, Seek, SeekFrom};
+    let tail = || {
+        let mut file = File::open(RunFolder::new(run).metrics_file()).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let after = text.rsplit("\"step\":").next().filter(|rest| rest.len() < text.len())?;
+        after.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+    };
+    tail().unwrap_or(0)
+}

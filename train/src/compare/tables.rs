@@ -1,0 +1,206 @@
+//! The results as tables: for a terminal, for pasting (Markdown), for other programs (CSV).
+
+use std::collections::HashMap;
+
+use super::outcome::{Outcome, first_reach};
+use super::plan::{Candidate, Plan, Purpose};
+use super::results::{Results, Standing};
+use super::tuning::{Run, Tuning, verdict_runs};
+use crate::progress::thousands;
+
+/// Head and rows of the table of optimizers, best first.
+pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut head: Vec<String> = ["place", "optimizer", "final loss"].map(String::from).into();
+    for target in &results.targets {
+        head.extend([format!("steps to {target}"), "tokens".into(), "seconds".into()]);
+    }
+    let rest = [
+        "ms per step",
+        "optimizer share",
+        "state per parameter",
+        "best lr",
+        "lr below, above",
+        "tuning runs",
+        "diverged",
+    ];
+    head.extend(rest.map(String::from));
+    let mut standings: Vec<&Standing> = results.optimizers.iter().collect();
+    standings.sort_by(|a, b| a.loss.unwrap_or(f64::INFINITY).total_cmp(&b.loss.unwrap_or(f64::INFINITY)));
+    (head, standings.into_iter().map(row).collect())
+}
+
+const NONE: &str = "–";
+
+fn row(standing: &Standing) -> Vec<String> {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| NONE.into());
+    let place =
+        standing.places.map(|[best, worst]| if best == worst { best.to_string() } else { format!("{best}–{worst}") });
+    let mut cells = vec![or_none(place), standing.name.clone(), loss(standing)];
+    for reach in &standing.targets {
+        let times = reach.mean.map(|[steps, tokens, seconds]| {
+            [format!("{steps:.0}"), thousands(tokens.round() as u64), format!("{seconds:.1}")]
+        });
+        cells.extend(times.unwrap_or_else(|| [format!("{} of {}", reach.reached, reach.of), NONE.into(), NONE.into()]));
+    }
+    cells.push(or_none(standing.seconds_per_step.map(|seconds| format!("{:.1}", seconds * 1e3))));
+    cells.push(or_none(standing.optimizer_share.map(|share| format!("{:.1} %", share * 100.0))));
+    cells.push(or_none(standing.state_bytes_per_parameter.map(|bytes| format!("{bytes:.1} B"))));
+    cells.push(or_none(standing.chosen.as_ref().map(describe_candidate)));
+    cells.push(sensitivity(standing));
+    cells.push(standing.tuning_runs.to_string());
+    cells.push(format!("{} of {}", standing.diverged, standing.runs.len()));
+    cells
+}
+
+fn loss(standing: &Standing) -> String {
+    match (standing.loss, standing.loss_half_width) {
+        (Some(loss), Some(half)) => format!("{loss:.4} ± {half:.4}"),
+        (Some(loss), None) => format!("{loss:.4}"),
+        (None, _) => NONE.into(),
+    }
+}
+
+/// "0.02, optimizer.weight_decay 0.1".
+pub fn describe_candidate(candidate: &Candidate) -> String {
+    let swept = candidate.swept.iter().map(|(key, value)| format!(", {key} {value}")).collect::<String>();
+    format!("{}{swept}", candidate.lr)
+}
+
+/// How much worse the tuning loss is at the next smaller and the next larger rate.
+fn sensitivity(standing: &Standing) -> String {
+    let side = |side: &Option<(f64, Option<f64>)>| match side {
+        None => NONE.into(),
+        Some((factor, worse)) => {
+            let times = if *factor < 1.0 { format!("÷{:.3}", 1.0 / factor) } else { format!("×{factor:.3}") };
+            let times = times.trim_end_matches('0').trim_end_matches('.').to_owned();
+            worse.map_or_else(|| format!("{times}: diverged"), |worse| format!("{times}: {worse:+.3}"))
+        }
+    };
+    standing.sensitivity.iter().map(side).collect::<Vec<String>>().join(", ")
+}
+
+/// For a terminal: one block of lines for every optimizer reads better than twenty columns.
+pub fn text(results: &Results) -> String {
+    let (head, rows) = rows(results);
+    // Transposed: optimizers are columns.
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    for (index, name) in head.iter().enumerate() {
+        lines.push(std::iter::once(name.clone()).chain(rows.iter().map(|row| row[index].clone())).collect());
+    }
+    lines.swap(0, 1);
+    aligned(&lines)
+}
+
+/// Columns as wide as they need to be, two spaces between them.
+pub fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |cells: &Vec<String>| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<String>>().join("  ").trim_end())
+    };
+    lines.iter().map(line).collect()
+}
+
+/// `results.md`: verdict, table and notes.
+pub fn markdown(results: &Results) -> String {
+    let cell = |text: &String| text.replace('|', "\\|");
+    let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(cell).collect::<Vec<String>>().join(" | "));
+    let (head, rows) = rows(results);
+    let rule = format!("|{}\n", " --- |".repeat(head.len()));
+    let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
+    let table = rows.iter().map(|row| line(row)).collect::<String>();
+    format!(
+        "Ranking: {}\n\n{}\n{}{rule}{table}\n{}",
+        results.ranking,
+        list(&results.verdict),
+        line(&head),
+        list(&results.notes)
+    )
+}
+
+/// `results.csv`: one line for every run.
+pub fn csv(plan: &Plan, results: &Results, ended: &HashMap<String, Outcome>) -> String {
+    let swept: Vec<String> = swept_keys(plan);
+    let mut head: Vec<String> = ["run", "purpose", "optimizer", "seed", "lr"].map(String::from).into();
+    head.extend(swept.iter().cloned());
+    head.extend(["status", "final_loss", "steps", "tokens", "seconds", "optimizer_seconds"].map(String::from));
+    for target in &results.targets {
+        head.extend(["steps", "tokens", "seconds"].map(|unit| format!("{unit}_to_{target}")));
+    }
+    let mut lines = vec![head];
+    for (index, standing) in results.optimizers.iter().enumerate() {
+        for run in runs(plan, index, &standing.tuning) {
+            if let Some(outcome) = ended.get(&run.name) {
+                lines.push(csv_line(&run, &standing.name, outcome, &swept, &results.targets));
+            }
+        }
+    }
+    let line =
+        |cells: &Vec<String>| format!("{}\n", cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(","));
+    lines.iter().map(line).collect()
+}
+
+fn swept_keys(plan: &Plan) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    for (key, _) in plan.contenders.iter().flat_map(|contender| &contender.sweep) {
+        if !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
+    keys
+}
+
+/// Every run of an optimizer whose tuning has ended.
+fn runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> {
+    let tuned = tuning.trials.iter().enumerate().filter(|_| tuning.is_tuned());
+    let mut runs: Vec<Run> =
+        tuned.flat_map(|(index, trial)| super::tuning::tuning_runs(plan, contender, index, &trial.candidate)).collect();
+    runs.extend(verdict_runs(plan, contender, tuning));
+    runs
+}
+
+fn csv_line(run: &Run, name: &str, outcome: &Outcome, swept: &[String], targets: &[f64]) -> Vec<String> {
+    let purpose = if run.purpose == Purpose::Tuning { "tuning" } else { "verdict" };
+    let number = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
+    let value = |key: &String| {
+        let found = run.candidate.swept.iter().find(|(k, _)| k == key);
+        found.map_or(String::new(), |(_, value)| value.as_str().map_or_else(|| value.to_string(), String::from))
+    };
+    let mut cells =
+        vec![run.name.clone(), purpose.into(), name.into(), run.seed.to_string(), run.candidate.lr.to_string()];
+    cells.extend(swept.iter().map(value));
+    let status = if outcome.diverged.is_some() { "diverged" } else { "finished" };
+    let end = &outcome.end;
+    cells.extend([status.into(), number(outcome.loss), end.step.to_string(), end.tokens.to_string()]);
+    cells.extend([end.seconds.to_string(), end.optimizer_seconds.to_string()]);
+    for target in targets {
+        let point = first_reach(&outcome.curve, *target);
+        cells.extend([point.map(|p| p.step), point.map(|p| p.tokens), point.map(|p| p.seconds)].map(number));
+    }
+    cells
+}
+
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let lines = [vec!["a".to_owned(), "±x".to_owned(), "y".to_owned()], vec!["long".to_owned(), "z".to_owned()]];
+        assert_eq!(aligned(&lines), "a     ±x  y\nlong  z\n");
+    }
+
+    #[test]
+    fn cells_with_commas_and_quotes_are_quoted() {
+        assert_eq!(quoted("a"), "a");
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+    }
+}

@@ -1,0 +1,205 @@
+//! The verdict in words.
+
+use super::plan::Plan;
+use super::results::{Pair, PairReach, Results, Standing};
+use super::statistics::{ALPHA, BOOTSTRAP_FROM, Paired};
+use super::tuning::Edge;
+
+/// The verdict on a pair of optimizers: one sentence.
+pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
+    let diverged = diverged(pair, optimizers);
+    let Some(loss) = pair.loss else {
+        return format!("no seed on which both {} and {} finished{diverged}", pair.a, pair.b);
+    };
+    let Some(p) = pair.p_loss else {
+        let why =
+            if loss.n < 2 && seeds < 2 { "with one seed no verdict is possible" } else { "no verdict is possible" };
+        let (a, b) = (&pair.a, &pair.b);
+        return format!("{why} on {a} and {b}: {a} ended {:.4} lower{}{diverged}", loss.mean, on_the_way(pair, false));
+    };
+    if pair.separated {
+        let ends = format!("{} ends {:.4} below {}{}, {}", pair.a, loss.mean, pair.b, range(&loss, 1.0, 4), p_value(p));
+        return format!("{ends}{}{diverged}", on_the_way(pair, true));
+    }
+    let found = if loss.mean == 0.0 && loss.sd == Some(0.0) {
+        "their runs ended alike".to_owned()
+    } else {
+        format!("{} ended {:.4} lower{}, {}", pair.a, loss.mean, range(&loss, 1.0, 4), p_value(p))
+    };
+    let (a, b) = (&pair.a, &pair.b);
+    let detected = format!("no difference detected between {a} and {b} with {} seeds", loss.n);
+    format!("{detected}: {found}{}{}{diverged}", more_seeds(pair), on_the_way(pair, false))
+}
+
+/// How many seeds would settle it.
+fn more_seeds(pair: &Pair) -> String {
+    let Some(loss) = pair.loss.filter(|loss| loss.sd.is_some_and(|sd| sd > 0.0)) else { return String::new() };
+    let seeds = match pair.seeds_needed {
+        Some(needed) if needed > loss.n => format!("about {needed} seeds would settle a difference of this size"),
+        // Holm's correction, or chance: the estimate says these seeds should have done.
+        Some(_) => format!("a few more than {} seeds would settle a difference of this size", loss.n),
+        None => "more than a thousand seeds would be needed for a difference of this size".into(),
+    };
+    format!("; {seeds}")
+}
+
+/// Steps to the targets.
+fn on_the_way(pair: &Pair, separated: bool) -> String {
+    let told: Vec<String> = pair.targets.iter().filter_map(|reach| reach_words(reach, separated)).collect();
+    told.iter().map(|words| format!("; {words}")).collect()
+}
+
+fn reach_words(reach: &PairReach, separated: bool) -> Option<String> {
+    let steps = reach.steps?;
+    let target = reach.target;
+    let found = reach.p.is_some_and(|p| p < ALPHA);
+    let p = reach.p.map(|p| format!(", {}", p_value(p))).unwrap_or_default();
+    if !reach.complete {
+        let [a, b] = reach.reached;
+        return Some(format!("{target} is reached by {a} of its runs against {b}{p}"));
+    }
+    if !found && !separated && reach.p.is_some() {
+        return Some(format!("steps to {target} not separated{p}"));
+    }
+    let fewer = 100.0 * (1.0 - steps.mean);
+    let ends = steps.interval.map(|[low, high]| [100.0 * (1.0 - high), 100.0 * (1.0 - low)]);
+    let (size, word, ends) =
+        if fewer >= 0.0 { (fewer, "fewer", ends) } else { (-fewer, "more", ends.map(|[low, high]| [-high, -low])) };
+    let range = ends.map(|[low, high]| format!(" [{low:.0} %, {high:.0} %]")).unwrap_or_default();
+    let not = if found || reach.p.is_none() { "" } else { " (not separated)" };
+    Some(format!("reaches {target} in {size:.0} % {word} steps{range}{p}{not}"))
+}
+
+fn diverged(pair: &Pair, optimizers: &[Standing]) -> String {
+    let of = |name: &str| {
+        let standing = optimizers.iter().find(|standing| standing.name == name)?;
+        (standing.diverged > 0)
+            .then(|| format!("; {name} diverged in {} of {} runs", standing.diverged, standing.runs.len()))
+    };
+    [&pair.a, &pair.b].into_iter().filter_map(|name| of(name)).collect()
+}
+
+/// The 95 % interval in brackets.
+fn range(paired: &Paired, unit: f64, digits: usize) -> String {
+    paired
+        .interval
+        .map(|[low, high]| format!(" [{:.digits$}, {:.digits$}]", low * unit, high * unit))
+        .unwrap_or_default()
+}
+
+/// "p = 0.031".
+pub fn p_value(p: f64) -> String {
+    match p {
+        p if p < 0.001 => "p < 0.001".into(),
+        p if p < 0.1 => format!("p = {p:.3}"),
+        p => format!("p = {p:.2}"),
+    }
+}
+
+/// The optimizers from best to worst, with the places that are not separated.
+pub fn ranking(results: &Results) -> String {
+    let mut ranked: Vec<&Standing> = results.optimizers.iter().filter(|s| s.loss.is_some()).collect();
+    ranked.sort_by(|a, b| a.loss.unwrap_or(f64::INFINITY).total_cmp(&b.loss.unwrap_or(f64::INFINITY)));
+    let placed = |standing: &&Standing| {
+        standing.places.map(|[best, worst]| match best == worst {
+            true => format!("{best}. {}", standing.name),
+            false => format!("{best}–{worst}. {}", standing.name),
+        })
+    };
+    match ranked.iter().map(placed).collect::<Option<Vec<String>>>() {
+        Some(places) if !places.is_empty() => {
+            let open = ranked.iter().any(|standing| standing.places.is_some_and(|[best, worst]| best != worst));
+            let note = if open { " (a range of places: the evidence does not separate them)" } else { "" };
+            format!("{}{note}", places.join(", "))
+        }
+        _ => {
+            let names: Vec<&str> = ranked.iter().map(|standing| standing.name.as_str()).collect();
+            match names.is_empty() {
+                true => "no optimizer finished a verdict run".into(),
+                false => format!("by mean loss {}, but no place is established", names.join(", ")),
+            }
+        }
+    }
+}
+
+/// What stands in the way of the verdict, or limits it.
+pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
+    let settings = &plan.settings;
+    let mut notes = Vec::new();
+    if results.seeds.len() == 1 {
+        notes.push(
+            "One verdict seed: differences are shown, but chance cannot be told from effect; use at least 3 seeds."
+                .into(),
+        );
+    }
+    for standing in &results.optimizers {
+        notes.extend(notes_on(standing, settings.extensions));
+    }
+    for (index, target) in results.targets.iter().enumerate() {
+        let reached: usize = results.optimizers.iter().map(|standing| standing.targets[index].reached).sum();
+        if reached == 0 {
+            let losses = results.optimizers.iter().filter_map(|standing| standing.loss);
+            let lowest = losses.fold(f64::INFINITY, f64::min);
+            notes.push(format!(
+                "No run reached {target} within {} steps; the lowest mean final loss is {lowest:.4}.",
+                results.steps
+            ));
+        }
+    }
+    let budgets: Vec<usize> = results.optimizers.iter().map(|standing| standing.tuning_runs).collect();
+    if budgets.iter().any(|budget| *budget != budgets[0]) {
+        let shown: Vec<String> = results.optimizers.iter().map(|s| format!("{} {}", s.name, s.tuning_runs)).collect();
+        notes.push(format!(
+            "The tuning runs differ in number, since grids were extended or swept: {}.",
+            shown.join(", ")
+        ));
+    }
+    notes.push(format!(
+        "Brackets hold 95 % intervals of Student's t over {} paired seeds; p-values are corrected by Holm over all pairs (steps: \
+         over all pairs and targets).",
+        results.seeds.len()
+    ));
+    if results.seeds.len() >= BOOTSTRAP_FROM {
+        notes.push("results.json has bootstrap intervals beside them.".into());
+    }
+    notes.push(format!("Targets: {}.", results.targets_are));
+    notes.push(coverage(settings.valid_windows));
+    notes.push(format!("Seconds are training time with {} runs at a time on this machine.", settings.jobs));
+    notes.push(
+        "The verdict is about this model, text and number of steps; seeds vary initial weights and batches.".into(),
+    );
+    notes
+}
+
+fn coverage(windows: u64) -> String {
+    let on = match windows {
+        0 => "all windows".to_owned(),
+        windows => format!("{windows} evenly spaced windows"),
+    };
+    format!("Final losses are over all validation windows, losses on the way (targets, curves) over {on}.")
+}
+
+fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    let name = &standing.name;
+    if standing.tuning.best.is_none() && !standing.tuning.trials.is_empty() {
+        notes.push(format!(
+            "{name}: every tuning run diverged, so it is not in the verdict; give it smaller learning rates."
+        ));
+    }
+    if let (Some(edge), Some(chosen)) = (standing.tuning.edge, &standing.chosen) {
+        let end = if edge == Edge::Low { "smallest" } else { "largest" };
+        notes.push(format!(
+            "{name}: its best learning rate, {}, is still the {end} one tried after {} of {limit} extensions; it may do better \
+             than shown.",
+            chosen.lr, standing.tuning.extensions
+        ));
+    }
+    if standing.tuning.trials.len() == 1 {
+        notes.push(format!("{name}: not tuned, since the plan has a single candidate."));
+    }
+    if standing.diverged > 0 {
+        notes.push(format!("{name}: {} of {} verdict runs diverged.", standing.diverged, standing.runs.len()));
+    }
+    notes
+}

@@ -1,0 +1,299 @@
+//! Charts as SVG inside a page: colours come from the page's style sheet, so that they follow light and dark.
+
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::prelude::*;
+
+/// Points of a curve in a chart; more cannot be seen.
+const MOST_POINTS: usize = 240;
+/// Everything is drawn twice as large as it is shown: the library rounds to whole pixels.
+const SCALE: f64 = 2.0;
+/// Stand-ins for colours of the style sheet, put in their place when the drawing is done.
+const TEXT: RGBColor = RGBColor(1, 1, 1);
+const GRID: RGBColor = RGBColor(2, 2, 2);
+const FIRST_SERIES: u8 = 16;
+/// Colours that the style sheet has; more series begin again.
+pub const COLOURS: usize = 8;
+
+/// A curve, with a band around it where there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Number of its colour.
+    pub colour: usize,
+    /// Its points, ascending in x.
+    pub points: Vec<(f64, f64)>,
+    /// x, low and high end.
+    pub band: Vec<(f64, f64, f64)>,
+}
+
+/// What a chart shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    /// What x is.
+    pub x: String,
+    /// What y is.
+    pub y: String,
+    /// Whether x is logarithmic; its points are marked then, and labelled with their value.
+    pub log_x: bool,
+    /// The curves.
+    pub series: Vec<Series>,
+}
+
+/// A size in which a chart is drawn, and the class under which the style sheet shows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Size {
+    class: &'static str,
+    width: f64,
+    height: f64,
+    font: f64,
+    labels: usize,
+}
+
+/// For wide and for narrow screens: text that is scaled down with a chart cannot be read.
+const SIZES: [Size; 2] = [
+    Size { class: "wide", width: 860.0, height: 380.0, font: 13.0, labels: 8 },
+    Size { class: "narrow", width: 360.0, height: 300.0, font: 12.0, labels: 4 },
+];
+
+impl Chart {
+    /// The chart as HTML: one SVG for every size. Empty if there is nothing to draw.
+    pub fn html(&self) -> String {
+        let Some(bounds) = self.bounds() else { return String::new() };
+        SIZES.iter().map(|size| self.svg(*size, bounds)).collect()
+    }
+
+    /// Ends of both axes: x over everything, y without the steep beginning of curves over time.
+    fn bounds(&self) -> Option<[(f64, f64); 2]> {
+        let points =
+            || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
+        let ends = |values: &mut dyn Iterator<Item = f64>| {
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
+        };
+        let x = ends(&mut points().map(|(x, _)| *x));
+        let low = ends(&mut points().map(|(_, y)| *y)).0;
+        let from = if self.log_x { x.0 } else { x.0 + 0.08 * (x.1 - x.0) };
+        let high = ends(&mut points().filter(|(x, _)| *x >= from).map(|(_, y)| *y)).1;
+        if !(x.0.is_finite() && low.is_finite() && high.is_finite()) {
+            return None;
+        }
+        let margin = (0.06 * (high - low)).max(1e-3);
+        let x = match (self.log_x, x.1 > x.0) {
+            (true, _) => (x.0 / 1.25, x.1 * 1.25),
+            (false, true) => (x.0.min(0.0), x.1 + 0.02 * x.1.abs()),
+            (false, false) => (x.0 - 0.5, x.1 + 0.5),
+        };
+        Some([x, (low - margin, high + margin)])
+    }
+
+    fn svg(&self, size: Size, [x, y]: [(f64, f64); 2]) -> String {
+        let mut text = String::new();
+        // Drawing into a string cannot fail; should the library ever refuse, the page shows the other parts.
+        let drawn = if self.log_x {
+            self.draw(&mut text, size, (x.0..x.1).log_scale(), y)
+        } else {
+            self.draw(&mut text, size, x.0..x.1, y)
+        };
+        if let Err(error) = drawn {
+            tracing::warn!("a chart cannot be drawn: {error}");
+            return String::new();
+        }
+        styled(&text, size, &format!("{} by {}", self.y, self.x))
+    }
+
+    fn draw<X>(&self, text: &mut String, size: Size, x: X, y: (f64, f64)) -> Result<(), Box<dyn std::error::Error>>
+    where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    {
+        let pixels = |length: f64| (length * SCALE).round() as u32;
+        let root = SVGBackend::with_string(text, (pixels(size.width), pixels(size.height))).into_drawing_area();
+        // The library makes text smaller than it is told.
+        let font = ("sans-serif", size.font * SCALE * 1.24).into_font().color(&TEXT);
+        let mut chart = ChartBuilder::on(&root)
+            .margin(pixels(8.0))
+            .margin_right(pixels(16.0))
+            .x_label_area_size(pixels(40.0))
+            .y_label_area_size(pixels(58.0))
+            .build_cartesian_2d(x, y.0..y.1)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(size.labels)
+            .y_labels(6)
+            .x_desc(self.x.as_str())
+            .y_desc(self.y.as_str())
+            .x_label_formatter(&|x| number(*x))
+            .y_label_formatter(&|y| number((y * 1e4).round() / 1e4))
+            .label_style(font.clone())
+            .axis_desc_style(font)
+            .axis_style(ShapeStyle { color: TEXT.mix(0.6), filled: false, stroke_width: 2 })
+            .bold_line_style(ShapeStyle { color: GRID.into(), filled: false, stroke_width: 2 })
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for series in &self.series {
+            let colour = RGBColor(FIRST_SERIES + (series.colour % COLOURS) as u8, 0, 255);
+            let band = clipped_band(
+                &thinned(
+                    &series.band,
+                    |p| p.0,
+                    |ps| (average(ps, |p| p.0), average(ps, |p| p.1), average(ps, |p| p.2)),
+                ),
+                y,
+            );
+            if band.len() > 1 {
+                let outline =
+                    band.iter().map(|(x, low, _)| (*x, *low)).chain(band.iter().rev().map(|(x, _, high)| (*x, *high)));
+                chart.draw_series([Polygon::new(outline.collect::<Vec<_>>(), colour.mix(0.18).filled())])?;
+            }
+            let points =
+                clipped(&thinned(&series.points, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1))), y);
+            if points.len() > 1 {
+                chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(4)))?;
+            }
+            if self.log_x || points.len() == 1 {
+                chart.draw_series(points.iter().map(|point| Circle::new(*point, 7, colour.filled())))?;
+            }
+        }
+        root.present()?;
+        Ok(())
+    }
+}
+
+fn average<P>(points: &[P], of: impl Fn(&P) -> f64) -> f64 {
+    points.iter().map(of).sum::<f64>() / points.len() as f64
+}
+
+/// As many points as can be seen: means over equal stretches, with the last point kept.
+fn thinned<P: Copy>(points: &[P], x: impl Fn(&P) -> f64, mean: impl Fn(&[P]) -> P) -> Vec<P> {
+    let Some(last) = points.last().filter(|_| points.len() > MOST_POINTS) else { return points.to_vec() };
+    let stretch = points.len().div_ceil(MOST_POINTS);
+    let mut thin: Vec<P> = points.chunks(stretch).map(mean).collect();
+    if thin.last().is_some_and(|point| x(point) < x(last)) {
+        thin.push(*last);
+    }
+    thin
+}
+
+/// The points below the upper end of the axis; a curve that comes down from above begins on it.
+fn clipped(points: &[(f64, f64)], y: (f64, f64)) -> Vec<(f64, f64)> {
+    let inside = |point: &(f64, f64)| point.1.is_finite() && point.1 <= y.1;
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        if !inside(point) {
+            continue;
+        }
+        let before =
+            index.checked_sub(1).map(|before| points[before]).filter(|before| !inside(before) && before.1.is_finite());
+        if let Some(before) = before.filter(|_| kept.is_empty()) {
+            let share = (before.1 - y.1) / (before.1 - point.1);
+            kept.push((before.0 + share * (point.0 - before.0), y.1));
+        }
+        kept.push(*point);
+    }
+    kept
+}
+
+fn clipped_band(band: &[(f64, f64, f64)], y: (f64, f64)) -> Vec<(f64, f64, f64)> {
+    let within = |value: f64| value.clamp(y.0, y.1);
+    let inside = band.iter().filter(|(_, low, high)| low.is_finite() && high.is_finite() && *low <= y.1);
+    inside.map(|(x, low, high)| (*x, within(*low), within(*high))).collect()
+}
+
+/// A label that is as short as it can be.
+pub fn number(x: f64) -> String {
+    let size = x.abs();
+    let trimmed = |text: String| {
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    };
+    match size {
+        0.0 => "0".into(),
+        _ if size >= 1e6 => format!("{}M", trimmed(format!("{:.2}", x / 1e6))),
+        _ if size >= 1e4 => format!("{}k", trimmed(format!("{:.1}", x / 1e3))),
+        _ if size >= 1e-3 => trimmed(format!("{x:.4}")),
+        _ => format!("{x:e}"),
+    }
+}
+
+/// Puts the style sheet's colours and classes into a drawing.
+fn styled(text: &str, size: Size, title: &str) -> String {
+    let hexadecimal = |colour: RGBColor| format!("\"#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2);
+    let mut text = text.replace(&hexadecimal(TEXT), "\"currentColor\"").replace(&hexadecimal(GRID), "\"var(--grid)\"");
+    for index in 0..COLOURS {
+        let stand_in = hexadecimal(RGBColor(FIRST_SERIES + index as u8, 0, 255));
+        text = text.replace(&stand_in, &format!("\"var(--c{index})\" data-series=\"{index}\""));
+    }
+    text = text.replace(" font-family=\"sans-serif\"", "");
+    // The page brings size and name space.
+    let body = text.split_once('>').map_or("", |(_, body)| body);
+    let view = format!("0 0 {} {}", size.width * SCALE, size.height * SCALE);
+    let label = super::html::escape(title);
+    format!("<svg class=\"{}\" viewBox=\"{view}\" role=\"img\" aria-label=\"{label}\">{body}", size.class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(log_x: bool) -> Chart {
+        let line = |colour: usize| Series {
+            colour,
+            points: (1..=2000).map(|i| (f64::from(i), 4.0 / f64::from(i).ln_1p() + colour as f64)).collect(),
+            band: (1..=2000).map(|i| (f64::from(i), 1.0, 2.0)).collect(),
+        };
+        Chart { x: "steps".into(), y: "loss <&>".into(), log_x, series: vec![line(0), line(1)] }
+    }
+
+    #[test]
+    fn every_series_is_one_curve_in_both_sizes() {
+        for log_x in [false, true] {
+            let html = chart(log_x).html();
+            assert_eq!(html.matches("<svg").count(), 2);
+            for colour in 0..2 {
+                let curve = format!("stroke=\"var(--c{colour})\" data-series=\"{colour}\"");
+                let curves = html.lines().filter(|line| line.starts_with("<polyline") && line.contains(&curve)).count();
+                assert_eq!(curves, 2, "log {log_x}");
+            }
+            assert!(!html.contains("#0") && !html.contains("#1"), "a stand-in colour is left");
+            assert!(html.len() < 120_000, "{}", html.len());
+        }
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        let html = chart(false).html();
+        assert!(html.contains("loss &lt;&amp;&gt;") && !html.contains("loss <"));
+    }
+
+    #[test]
+    fn a_chart_of_nothing_is_nothing() {
+        let empty = Chart { series: Vec::new(), ..chart(false) };
+        assert_eq!(empty.html(), "");
+        let nan = Chart {
+            series: vec![Series { colour: 0, points: vec![(1.0, f64::NAN)], band: Vec::new() }],
+            ..chart(false)
+        };
+        assert_eq!(nan.html(), "");
+        let one =
+            Chart { series: vec![Series { colour: 0, points: vec![(1.0, 2.0)], band: Vec::new() }], ..chart(false) };
+        assert!(one.html().contains("<circle"));
+    }
+
+    #[test]
+    fn curves_are_cut_at_the_top_of_the_chart() {
+        let cut = clipped(&[(0.0, 4.0), (1.0, 2.0), (2.0, f64::NAN), (3.0, 1.0)], (0.0, 3.0));
+        assert_eq!(cut, [(0.5, 3.0), (1.0, 2.0), (3.0, 1.0)]);
+    }
+
+    #[test]
+    fn thinning_keeps_the_ends() {
+        let points: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
+        let thin = thinned(&points, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1)));
+        assert!(thin.len() <= MOST_POINTS + 1);
+        assert_eq!(thin.last(), points.last());
+    }
+
+    #[test]
+    fn labels_are_short() {
+        let shown = [0.0, 0.02, 1e-4, 2.5, 400.0, 12_000.0, 3_070_000.0].map(number);
+        assert_eq!(shown, ["0", "0.02", "1e-4", "2.5", "400", "12k", "3.07M"]);
+    }
+}

@@ -1,0 +1,187 @@
+//! The part of a page about a comparison.
+
+use std::path::Path;
+
+use super::html::{escape, folded, list, table};
+use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars};
+use crate::compare::{ComparisonFolder, LoadedComparison, Outcome, Point, mean, table_rows};
+use crate::progress::thousands;
+use crate::report::chart::{Chart, Series};
+use crate::run_folder::RunFolder;
+
+/// The sections about a comparison: the verdict first.
+pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
+    let results = &comparison.results;
+    let unfinished = match comparison.missing {
+        0 => String::new(),
+        missing => format!("<p><strong>Not finished: at least {missing} runs are still to come.</strong></p>\n"),
+    };
+    let (head, rows) = table_rows(results);
+    let verdict = if results.verdict.is_empty() {
+        vec!["no pair has ended its verdict runs yet".to_owned()]
+    } else {
+        results.verdict.clone()
+    };
+    let names = || results.optimizers.iter().map(|standing| standing.name.as_str());
+    let group = |name: &str| format!("{name}-{}", slug(&name_of(dir)));
+    let mut html = format!(
+        "<h1>Comparison of {}</h1>\n<p class=\"faint\">{}: {} steps of {} tokens, {} paired seeds, {} tuning seeds</p>\n{unfinished}\
+         <div class=\"verdict\"><p>{}</p>\n{}</div>\n{}<div class=\"note\">{}</div>\n",
+        escape(&names().collect::<Vec<_>>().join(", ")),
+        escape(&comparison.plan.preset()),
+        thousands(results.steps),
+        thousands(results.tokens_per_step),
+        results.seeds.len(),
+        results.tune_seeds.len(),
+        escape(&results.ranking),
+        list(&verdict),
+        table(&head, &rows),
+        list(&results.notes),
+    );
+    let valid = curve_tabs(
+        &group("valid"),
+        &mean_curves(comparison, |outcome| outcome.curve.clone()),
+        "validation loss",
+        "tokens",
+    );
+    if !valid.is_empty() {
+        html.push_str(&section(
+            "Validation loss on the way",
+            &format!(
+                "{}{valid}<p class=\"note\">Mean of the seeds; the band reaches from the lowest to the highest.</p>\n",
+                keys(names())
+            ),
+        ));
+    }
+    let train = curve_tabs(
+        &group("train"),
+        &mean_curves(comparison, |outcome| smoothed(&outcome.train)),
+        "training loss",
+        "tokens",
+    );
+    if !train.is_empty() {
+        html.push_str(&section("Training loss, moving mean", &format!("{}{train}", keys(names()))));
+    }
+    html.push_str(&sensitivity(comparison, &keys(names())));
+    let times = results
+        .optimizers
+        .iter()
+        .filter_map(|standing| Some((standing.name.as_str(), standing.seconds_per_step?, standing.optimizer_share?)));
+    let bars = "Forward and backward; lighter: clipping and updating.";
+    html.push_str(&section("Time of a step", &format!("{}<p class=\"note\">{bars}</p>\n", time_bars(times))));
+    html.push_str(&section("Runs of the verdict", &run_table(comparison)));
+    html.push_str(&section("Details", &details(dir, comparison)));
+    html
+}
+
+fn section(title: &str, body: &str) -> String {
+    format!("<section><h2>{}</h2>\n{body}</section>\n", escape(title))
+}
+
+/// Letters and digits: an identifier for the page.
+fn slug(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+/// The mean curve of every optimizer, over its verdict runs that finished, where all of them have a point.
+fn mean_curves(comparison: &LoadedComparison, of: impl Fn(&Outcome) -> Vec<Point>) -> Vec<Curve> {
+    let curve = |runs: &[crate::compare::VerdictRun]| {
+        let ended = runs.iter().filter_map(|run| comparison.ended.get(&run.name));
+        let curves: Vec<Vec<Point>> = ended.filter(|outcome| outcome.loss.is_some()).map(&of).collect();
+        let length = curves.iter().map(Vec::len).min().unwrap_or(0);
+        let at = |index: usize| {
+            let points: Vec<Point> = curves.iter().map(|curve| curve[index]).collect();
+            let average = |of: fn(&Point) -> f64| mean(&points.iter().map(of).collect::<Vec<f64>>());
+            let losses = || points.iter().map(|point| point.loss);
+            let point = Point {
+                step: average(|p| p.step),
+                tokens: average(|p| p.tokens),
+                seconds: average(|p| p.seconds),
+                loss: average(|p| p.loss),
+            };
+            (point, (losses().fold(f64::INFINITY, f64::min), losses().fold(f64::NEG_INFINITY, f64::max)))
+        };
+        (0..length).map(at).unzip::<Point, (f64, f64), Vec<_>, Vec<_>>()
+    };
+    let standings = comparison.results.optimizers.iter();
+    let curves = standings.map(|standing| {
+        let (points, band) = curve(&standing.runs);
+        // One run has no band.
+        let band = if standing.runs.len() > 1 { band } else { Vec::new() };
+        Curve { points, band }
+    });
+    curves.collect()
+}
+
+/// Tuning loss over the learning rate, at the chosen values of swept keys.
+fn sensitivity(comparison: &LoadedComparison, keys: &str) -> String {
+    let standings = comparison.results.optimizers.iter().enumerate();
+    let series = standings.filter_map(|(colour, standing)| {
+        let chosen = standing.chosen.as_ref()?;
+        let alike = standing.tuning.trials.iter().filter(|trial| trial.candidate.swept == chosen.swept);
+        let mut points: Vec<(f64, f64)> =
+            alike.map(|trial| (trial.candidate.lr, trial.loss())).filter(|(_, loss)| loss.is_finite()).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (!points.is_empty()).then_some(Series { colour, points, band: Vec::new() })
+    });
+    let chart = Chart { x: "learning rate".into(), y: "tuning loss".into(), log_x: true, series: series.collect() };
+    let svg = chart.html();
+    if svg.is_empty() {
+        return String::new();
+    }
+    let steps = comparison.plan.settings.tune_steps;
+    let note = format!(
+        "<p class=\"note\">Validation loss after {steps} steps on the tuning seeds; runs that diverged are left out.</p>\n"
+    );
+    section("Sensitivity to the learning rate", &format!("{keys}{svg}{note}"))
+}
+
+fn run_table(comparison: &LoadedComparison) -> String {
+    let mut head: Vec<String> = ["optimizer", "seed", "final loss", "steps", "seconds"].map(String::from).into();
+    head.extend(comparison.results.targets.iter().map(|target| format!("steps to {target}")));
+    let rows = comparison.results.optimizers.iter().flat_map(|standing| {
+        standing.runs.iter().map(|run| {
+            let loss = run.loss.map_or_else(|| "diverged".into(), |loss| format!("{loss:.4}"));
+            let mut row = vec![
+                standing.name.clone(),
+                run.seed.to_string(),
+                loss,
+                run.steps.to_string(),
+                format!("{:.1}", run.seconds),
+            ];
+            row.extend(
+                run.reached
+                    .iter()
+                    .map(|reached| reached.map_or_else(|| "–".into(), |[steps, _, _]| format!("{steps:.0}"))),
+            );
+            row
+        })
+    });
+    table(&head, &rows.collect::<Vec<_>>())
+}
+
+fn details(dir: &Path, comparison: &LoadedComparison) -> String {
+    let folder = ComparisonFolder::new(dir);
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let mut html = format!(
+        "<p>Repeat it: <code>polaron compare {}/plan.toml --out runs/again</code></p>\n",
+        escape(&dir.display().to_string())
+    );
+    let sessions = read(&folder.sessions_file());
+    if !sessions.is_empty() {
+        html.push_str(&folded("Commands, program and machine", &sessions));
+    }
+    html.push_str(&folded("Plan of the comparison", &read(&folder.plan_file())));
+    for standing in &comparison.results.optimizers {
+        let Some(run) = standing.runs.first() else { continue };
+        let run = RunFolder::new(folder.run(&run.name));
+        html.push_str(&format!("<h3>{}</h3>\n", escape(&standing.name)));
+        html.push_str(&folded("Which rule updates which parameter", &read(&run.plan_file())));
+        html.push_str(&folded("Configuration of its first verdict run", &read(&run.config_file())));
+    }
+    html.push_str(&folded(
+        "Table and verdict as Markdown, for pasting",
+        &crate::compare::markdown(&comparison.results),
+    ));
+    html
+}

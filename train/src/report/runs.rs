@@ -1,0 +1,162 @@
+//! The part of a page about single runs.
+
+use std::path::Path;
+
+use super::html::{escape, folded, table};
+use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars};
+use crate::compare::{Point, train_losses, validations};
+use crate::config::Config;
+use crate::error::{Error, FileError};
+use crate::metrics::{self, End, Event};
+use crate::progress::{duration, thousands};
+use crate::run_folder::RunFolder;
+
+/// A run as far as it is.
+#[derive(Debug)]
+pub struct ReportedRun {
+    /// Name of its folder.
+    pub name: String,
+    path: String,
+    config: Config,
+    config_text: String,
+    plan: String,
+    events: Vec<Event>,
+}
+
+impl ReportedRun {
+    /// Reads the run in a folder.
+    ///
+    /// # Errors
+    ///
+    /// A damaged configuration, files that cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let folder = RunFolder::existing(dir)?;
+        let text = |path: &Path| std::fs::read_to_string(path).map_err(FileError::at("read", path));
+        Ok(Self {
+            name: name_of(dir),
+            path: dir.display().to_string(),
+            config: folder.config()?,
+            config_text: text(&folder.config_file())?,
+            plan: text(&folder.plan_file())?,
+            events: metrics::read(&folder.metrics_file())?,
+        })
+    }
+
+    fn end(&self) -> Option<&End> {
+        match self.events.last() {
+            Some(Event::End(end)) => Some(end),
+            _ => None,
+        }
+    }
+
+    fn status(&self) -> String {
+        self.end().map_or_else(|| "not ended".into(), |end| end.status.clone())
+    }
+
+    fn last(&self) -> Option<(u64, u64, f64, f64)> {
+        self.events.iter().rev().find_map(|event| match event {
+            Event::Train { step, tokens, seconds, optimizer_seconds, .. } => {
+                Some((*step, *tokens, *seconds, *optimizer_seconds))
+            }
+            _ => None,
+        })
+    }
+
+    fn row(&self) -> Vec<String> {
+        let (step, tokens, seconds, optimizer_seconds) = self.last().unwrap_or_default();
+        let none = || "–".to_owned();
+        let last = validations_of_all(&self.events).last().map(|point| format!("{:.4}", point.loss));
+        let best = self.end().and_then(|end| Some(format!("{:.4} at {}", end.best_valid_loss?, end.best_step?)));
+        let pace = (seconds > 0.0).then(|| thousands((tokens as f64 / seconds) as u64));
+        let share = (seconds > 0.0).then(|| format!("{:.1} %", 100.0 * optimizer_seconds / seconds));
+        vec![
+            self.name.clone(),
+            self.config.model.preset().into(),
+            self.config.optimizer.stack.clone(),
+            self.config.optimizer.lr.to_string(),
+            self.config.train.seed.to_string(),
+            self.status(),
+            format!("{} of {}", thousands(step), thousands(self.config.train.steps)),
+            last.unwrap_or_else(none),
+            best.unwrap_or_else(none),
+            thousands(tokens),
+            duration(seconds),
+            pace.unwrap_or_else(none),
+            share.unwrap_or_else(none),
+        ]
+    }
+}
+
+/// Every validation, whatever it covers.
+fn validations_of_all(events: &[Event]) -> Vec<Point> {
+    let point = |event: &Event| match event {
+        Event::Valid { step, loss, tokens, seconds, .. } => {
+            Some(Point { step: *step as f64, tokens: *tokens as f64, seconds: *seconds, loss: *loss })
+        }
+        _ => None,
+    };
+    events.iter().filter_map(point).collect()
+}
+
+/// The sections about runs.
+pub fn sections(runs: &[ReportedRun]) -> String {
+    let title = match runs {
+        [run] => format!("Run {}", run.name),
+        runs => format!("{} runs", runs.len()),
+    };
+    let many = runs[0].config.model.unit().many;
+    let head = [
+        "run",
+        "model",
+        "optimizer",
+        "lr",
+        "seed",
+        "status",
+        "steps",
+        "last loss",
+        "best loss",
+        many,
+        "time",
+        &format!("{many}/s"),
+        "optimizer share",
+    ];
+    let rows: Vec<Vec<String>> = runs.iter().map(ReportedRun::row).collect();
+    let mut html = format!("<h1>{}</h1>\n{}", escape(&title), table(&head.map(String::from), &rows));
+    for run in runs {
+        if let Some(reason) = run.end().and_then(|end| end.reason.as_ref()) {
+            html.push_str(&format!("<p><strong>{}</strong>: {}</p>\n", escape(&run.name), escape(reason)));
+        }
+    }
+    let curve = |of: fn(&[Event]) -> Vec<Point>| {
+        let curves = runs.iter().map(|run| Curve { points: of(&run.events), band: Vec::new() });
+        curves.collect::<Vec<Curve>>()
+    };
+    let names = || keys(runs.iter().map(|run| run.name.as_str()));
+    for (group, title, curves) in [
+        ("run-valid", "Validation loss", curve(validations)),
+        ("run-train", "Training loss, moving mean", curve(|events| smoothed(&train_losses(events)))),
+    ] {
+        let tabs = curve_tabs(group, &curves, "nats", many);
+        if !tabs.is_empty() {
+            html.push_str(&format!("<section><h2>{title}</h2>\n{}{tabs}</section>\n", names()));
+        }
+    }
+    let times = runs.iter().filter_map(|run| {
+        let (step, _, seconds, optimizer_seconds) =
+            run.last().filter(|(step, _, seconds, _)| *step > 0 && *seconds > 0.0)?;
+        Some((run.name.as_str(), seconds / step as f64, optimizer_seconds / seconds))
+    });
+    html.push_str(&format!("<section><h2>Time of a step</h2>\n{}</section>\n", time_bars(times)));
+    html.push_str("<section><h2>Details</h2>\n");
+    for run in runs {
+        html.push_str(&format!("<h3>{}</h3>\n", escape(&run.name)));
+        html.push_str(&format!(
+            "<p>Repeat it: <code>polaron train {}/config.toml --out runs/again</code></p>\n",
+            escape(&run.path)
+        ));
+        html.push_str(&folded("Plan: which rule updates which parameter", &run.plan));
+        html.push_str(&folded("Configuration", &run.config_text));
+    }
+    html.push_str("</section>\n");
+    html
+}

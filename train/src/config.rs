@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
-use polaron_datasets::{DATASETS, IMAGE_DATASETS, Packed, TokenizerKind};
+use polaron_datasets::{DATASETS, IMAGE_DATASETS, Manifest, Packed, TokenizerKind};
 use polaron_models::Activation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -255,14 +255,36 @@ impl Config {
             let absolute = std::path::absolute(&self.data.source).ok().and_then(|path| path.to_str().map(String::from));
             self.data.source = absolute.unwrap_or_else(|| self.data.source.clone());
         }
-        let packed = if embedded { None } else { Packed::manifest_at(Path::new(&self.data.source)) };
         if self.data.tokenizer == TokenizerKind::Auto {
-            self.data.tokenizer = packed.as_ref().map_or(TokenizerKind::Char, |manifest| manifest.tokenizer);
-        }
-        if let Some(manifest) = packed {
-            self.data.valid_fraction = manifest.valid_fraction;
+            self.data.tokenizer = self.packed().map_or(TokenizerKind::Char, |manifest| manifest.tokenizer);
         }
         Ok(())
+    }
+
+    /// What packed data says about itself, where the data are packed.
+    fn packed(&self) -> Option<Manifest> {
+        let embedded = DATASETS.iter().any(|info| info.name == self.data.source);
+        if embedded { None } else { Packed::manifest_at(Path::new(&self.data.source)) }
+    }
+
+    /// Takes the share of the validation split from packed data, which brings its split.
+    pub(crate) fn adopt_split(&mut self) {
+        self.data.valid_fraction = self.packed().map_or(self.data.valid_fraction, |manifest| manifest.valid_fraction);
+    }
+
+    /// Checks that packed data have the split that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::BadValue`].
+    pub fn check_split(&self) -> Result<(), ConfigError> {
+        let asked = self.data.valid_fraction;
+        let Some(manifest) = self.packed().filter(|manifest| manifest.valid_fraction != asked) else { return Ok(()) };
+        let rule = format!(
+            "`{}` was packed with {}: leave the key out, or pack the text again with `--valid-fraction {asked}`",
+            self.data.source, manifest.valid_fraction
+        );
+        Err(ConfigError::BadValue { key: "data.valid_fraction".into(), value: asked.to_string(), rule })
     }
 
     /// Checks every value that has a range.

@@ -42,21 +42,11 @@ impl Layers {
         }
         let mut config = Config::from_table(table)?;
         config.settle()?;
+        if self.pick("data.valid_fraction").is_none() {
+            config.adopt_split();
+        }
         config.validate()?;
-        self.check_split(&config)?;
         Ok(config)
-    }
-
-    /// Packed data brings its split: another one that was asked for must not be passed over in silence.
-    fn check_split(&self, config: &Config) -> Result<(), ConfigError> {
-        let key = "data.valid_fraction";
-        let asked = self.pick(key).and_then(|value| value.as_float());
-        let Some(asked) = asked.filter(|asked| *asked != config.data.valid_fraction) else { return Ok(()) };
-        let rule = format!(
-            "`{}` was packed with {}: leave the key out, or pack the text again with `--valid-fraction {asked}`",
-            config.data.source, config.data.valid_fraction
-        );
-        Err(ConfigError::BadValue { key: key.into(), value: asked.to_string(), rule })
     }
 
     fn choices(&self) -> Result<Choices, ConfigError> {

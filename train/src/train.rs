@@ -48,6 +48,7 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
     match &config.model {
         NetworkConfig::Decoder(decoder) => {
             let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
+            config.check_split()?;
             data.check_windows(decoder.context)?;
             let model = decoder.init(data.tokenizer.vocab_size(), config.train.seed, &training_device)?;
             let Some(model) = run.run(&data, Some(&data.tokenizer), model, fingerprint(&data)?)? else {

@@ -1,13 +1,16 @@
 //! Causal self-attention.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::cache::KeyValues;
+use crate::decoder::Deviations;
 use crate::init::Initializer;
-use crate::rotary::Rotary;
-use crate::{ModelConfig, ProjectionKind, fused};
+use crate::norm::Norm;
+use crate::rotary::Rotaries;
+use crate::{ModelConfig, Parametrization, ProjectionKind, QkNormKind, fused};
 
 /// What a score of a later token becomes. Finite, because not every GPU promises to compute with
 /// infinities; its exponential is exactly zero in 16, 32 and 64 bits.
@@ -16,18 +19,36 @@ const MASKED: f32 = -1e9;
 /// Causal self-attention: either one fused `qkv` projection or `wq`, `wk`, `wv`, then `wo`.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Queries, keys and values in one projection, `[d_model, 3 · d_model]`.
+    /// Queries, keys and values in one projection, `[d_model, (heads + 2 · kv_heads) · head_dim]`.
     pub qkv: Option<Linear>,
-    /// Query projection, `[d_model, d_model]`.
+    /// Query projection, `[d_model, heads · head_dim]`.
     pub wq: Option<Linear>,
-    /// Key projection, `[d_model, d_model]`.
+    /// Key projection, `[d_model, kv_heads · head_dim]`.
     pub wk: Option<Linear>,
-    /// Value projection, `[d_model, d_model]`.
+    /// Value projection, `[d_model, kv_heads · head_dim]`.
     pub wv: Option<Linear>,
-    /// Output projection, `[d_model, d_model]`.
+    /// Output projection, `[heads · head_dim, d_model]`.
     pub wo: Linear,
+    /// Norm of the queries.
+    pub q_norm: Option<Norm>,
+    /// Norm of the keys.
+    pub k_norm: Option<Norm>,
+    /// A score per query head that takes part in every softmax of the head and carries no value, `[heads]`.
+    pub sinks: Option<Param<Tensor<1>>>,
     #[module(skip)]
+    heads: Heads,
+}
+
+/// What an attention layer knows beside its parameters.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
     heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    /// Factor of the scores.
+    scale: f64,
+    /// Tokens that a query sees, itself included; none sees the whole context.
+    window: Option<usize>,
 }
 
 /// Sizes of one forward pass.
@@ -37,67 +58,180 @@ pub(crate) struct Windows {
     pub batch: usize,
     /// Tokens in a window.
     pub context: usize,
+    /// Position of their first token.
+    pub start: usize,
 }
 
 impl Attention {
-    pub(crate) fn new(config: &ModelConfig, std: f64, residual_std: f64, init: &Initializer) -> Self {
-        let d_model = config.d_model;
-        let project = |name, outputs| Some(init.linear(name, d_model, outputs, std));
+    pub(crate) fn new(config: &ModelConfig, layer: usize, std: Deviations, init: &Initializer) -> Self {
+        let (d_model, query, key) = (config.d_model, config.query_width(), config.key_width());
+        let bias = config.attention_bias;
+        let project = |name, outputs| Some(init.biased(name, d_model, outputs, std.hidden, bias));
         let (qkv, [wq, wk, wv]) = match config.projection {
-            ProjectionKind::Fused => (project("qkv", 3 * d_model), [None, None, None]),
-            ProjectionKind::Separate => (None, ["wq", "wk", "wv"].map(|name| project(name, d_model))),
+            ProjectionKind::Fused => (project("qkv", query + 2 * key), [None, None, None]),
+            ProjectionKind::Separate => (None, [project("wq", query), project("wk", key), project("wv", key)]),
         };
-        let wo = init.linear("wo", d_model, d_model, residual_std);
-        Self { qkv, wq, wk, wv, wo, heads: config.heads }
+        let norm = |width: usize| match config.qk_norm {
+            QkNormKind::None => None,
+            QkNormKind::PerHead => Some(init.norm(config, config.head_dim())),
+            QkNormKind::FullWidth => Some(init.norm(config, width)),
+        };
+        let head_dim = config.head_dim();
+        let scale = match config.parametrization {
+            Parametrization::Standard => 1.0 / (head_dim as f64).sqrt(),
+            Parametrization::Mup => 1.0 / head_dim as f64,
+        };
+        Self {
+            qkv,
+            wq,
+            wk,
+            wv,
+            wo: init.biased("wo", query, d_model, std.residual, bias),
+            q_norm: norm(query),
+            k_norm: norm(key),
+            sinks: config.sinks.then(|| init.constant(0.0, [config.heads])),
+            heads: Heads {
+                heads: config.heads,
+                kv_heads: config.kv_heads(),
+                head_dim,
+                scale,
+                window: config.window(layer),
+            },
+        }
     }
 
-    /// Maps `x`, `[batch · context, d_model]`, to the same shape.
-    pub(crate) fn forward(&self, x: Tensor<2>, windows: Windows, rotary: Option<&Rotary>) -> Tensor<2> {
-        let Windows { batch, context } = windows;
-        let (heads, head_dim) = (self.heads, self.wo.weight.dims()[0] / self.heads);
+    /// Maps `x`, `[batch · context, d_model]`, to the same shape. With a `cache`, the tokens follow those that it holds,
+    /// and are added to it.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        windows: Windows,
+        rotaries: &Rotaries,
+        cache: Option<&mut KeyValues>,
+    ) -> Tensor<2> {
+        let Windows { batch, context, start } = windows;
+        let Heads { heads, kv_heads, head_dim, window, .. } = self.heads;
         let [query, key, value] = self.project(x);
-        let turn = |x| match rotary {
-            Some(rotary) => rotary.turn(x, context),
-            None => x,
+        let place = |x: Tensor<2>, norm: &Option<Norm>| {
+            let x = match norm {
+                Some(norm) => norm.forward(x),
+                None => x,
+            };
+            match rotaries.of_layer(window.is_some()) {
+                Some(rotary) => rotary.turn(x, start, context),
+                None => x,
+            }
         };
-        let split = |x: Tensor<2>| x.reshape([batch, context, heads, head_dim]).swap_dims(1, 2);
-        let scores = split(turn(query)).matmul(split(turn(key)).transpose());
-        let scale = 1.0 / (head_dim as f64).sqrt();
-        let weights = fused::causal_softmax(scores, scale).unwrap_or_else(|scores| causal_softmax(scores, scale));
-        let mixed = weights.matmul(split(value));
+        let split = |x: Tensor<2>, heads| x.reshape([batch, context, heads, head_dim]).swap_dims(1, 2);
+        let query = split(place(query, &self.q_norm), heads);
+        let (key, value) = (split(place(key, &self.k_norm), kv_heads), split(value, kv_heads));
+        let (key, value) = match cache {
+            Some(cache) => cache.extend(key, value, window),
+            None => (key, value),
+        };
+        let mixed = self.mix(query, key, value);
         self.wo.forward(mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim]))
     }
 
-    /// Queries, keys and values, `[tokens, d_model]` each.
+    /// Queries `[batch, heads, queries, head_dim]`, keys and values `[batch, kv_heads, keys, head_dim]`; the last query
+    /// stands where the last key stands.
+    fn mix(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+        let ([batch, heads, queries, head_dim], keys) = (query.dims(), key.dims()[2]);
+        let kv_heads = self.heads.kv_heads;
+        // The queries that share a key head stand below one another, so that keys are never repeated.
+        let rows = heads / kv_heads * queries;
+        let shared = |x: Tensor<4>, width| match heads == kv_heads {
+            true => x,
+            false => x.reshape([batch, kv_heads, rows, width]),
+        };
+        let apart = |x: Tensor<4>, width| match heads == kv_heads {
+            true => x,
+            false => x.reshape([batch, heads, queries, width]),
+        };
+        let scores = apart(shared(query, head_dim).matmul(key.transpose()), keys);
+        let weights = self.weights(scores);
+        apart(shared(weights, keys).matmul(value), head_dim)
+    }
+
+    /// Attention weights of scores `[batch, heads, queries, keys]`.
+    fn weights(&self, scores: Tensor<4>) -> Tensor<4> {
+        let Heads { scale, window, .. } = self.heads;
+        match &self.sinks {
+            None => fused::causal_softmax(scores, scale, window)
+                .unwrap_or_else(|scores| causal_softmax(scores, scale, window, None)),
+            Some(sinks) => fused::sink_softmax(scores, sinks.val(), scale, window)
+                .unwrap_or_else(|(scores, sinks)| causal_softmax(scores, scale, window, Some(sinks))),
+        }
+    }
+
+    /// Queries, `[tokens, heads · head_dim]`, keys and values, `[tokens, kv_heads · head_dim]`.
     fn project(&self, x: Tensor<2>) -> [Tensor<2>; 3] {
         // Cutting the weight instead of the projected activations: it is the smaller tensor, and
         // the backward pass of a cut writes the whole of what was cut.
-        let part = |index: usize| {
+        let (query, key) = (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
+        let part = |index: usize, start: usize, width: usize| {
             let separate = [&self.wq, &self.wk, &self.wv];
             match (&self.qkv, separate[index]) {
                 (Some(qkv), _) => {
-                    let weight = qkv.weight.val();
-                    let width = weight.dims()[0];
-                    x.clone().matmul(weight.narrow(1, index * width, width))
+                    let projected = x.clone().matmul(qkv.weight.val().narrow(1, start, width));
+                    match &qkv.bias {
+                        Some(bias) => projected + bias.val().narrow(0, start, width).unsqueeze(),
+                        None => projected,
+                    }
                 }
                 (None, Some(linear)) => linear.forward(x.clone()),
                 (None, None) => unreachable!("either qkv or all of wq, wk, wv"),
             }
         };
-        [part(0), part(1), part(2)]
+        [part(0, 0, query), part(1, query, key), part(2, query + key, key)]
     }
 }
 
-/// Softmax of `scores · scale`, `[batch, heads, query, key]`, where query i sees the keys up to i; in Burn's operations.
-pub(crate) fn causal_softmax(scores: Tensor<4>, scale: f64) -> Tensor<4> {
-    let [.., context] = scores.dims();
-    let mask = causal_mask(context, &scores.device()).cast(scores.dtype());
-    softmax(scores * scale + mask.unsqueeze(), 3)
+/// Softmax of `scores · scale`, `[batch, heads, queries, keys]`, where a query sees the keys up to its own, and of these
+/// the last `window`; in Burn's operations. `sinks`, `[heads]`, take part and are left out again.
+pub(crate) fn causal_softmax(
+    scores: Tensor<4>,
+    scale: f64,
+    window: Option<usize>,
+    sinks: Option<Tensor<1>>,
+) -> Tensor<4> {
+    let [batch, heads, queries, keys] = scores.dims();
+    let mask = causal_mask(queries, keys, window, &scores.device()).cast(scores.dtype());
+    let scores = scores * scale + mask.unsqueeze();
+    match sinks {
+        None => softmax(scores, 3),
+        Some(sinks) => {
+            let sinks = sinks.reshape([1, heads, 1, 1]).expand([batch, heads, queries, 1]);
+            softmax(Tensor::cat(vec![scores, sinks], 3), 3).narrow(3, 0, keys)
+        }
+    }
 }
 
-/// 0 where a token may look, `MASKED` where it may not: `[query, key]`.
-fn causal_mask(context: usize, device: &Device) -> Tensor<2> {
-    let row = |query: usize| (0..context).map(move |key| if key > query { MASKED } else { 0.0 });
-    let values: Vec<f32> = (0..context).flat_map(row).collect();
-    Tensor::from_data(TensorData::new(values, [context, context]), device)
+/// 0 where a token may look, `MASKED` where it may not: `[queries, keys]`, the last of both at the same position.
+fn causal_mask(queries: usize, keys: usize, window: Option<usize>, device: &Device) -> Tensor<2> {
+    let window = window.unwrap_or(keys);
+    let row = |query: usize| {
+        let last = keys - queries + query;
+        (0..keys).map(move |key| if key > last || last - key >= window { MASKED } else { 0.0 })
+    };
+    let values: Vec<f32> = (0..queries).flat_map(row).collect();
+    Tensor::from_data(TensorData::new(values, [queries, keys]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_sees_its_window_and_nothing_later() {
+        let seen = |queries, keys, window| -> Vec<bool> {
+            let mask: Vec<f32> = causal_mask(queries, keys, window, &Device::flex()).into_data().try_to_vec().unwrap();
+            mask.into_iter().map(|x| x == 0.0).collect()
+        };
+        let (o, x) = (false, true);
+        assert_eq!(seen(3, 3, None), [x, o, o, x, x, o, x, x, x]);
+        assert_eq!(seen(3, 3, Some(2)), [x, o, o, x, x, o, o, x, x]);
+        assert_eq!(seen(2, 4, Some(3)), [x, x, x, o, o, x, x, x]);
+        assert_eq!(seen(1, 2, Some(1)), [o, x]);
+    }
 }

@@ -37,8 +37,8 @@ pub enum ModelError {
     },
     /// Rotary positions rotate pairs of features, so a head needs an even number of them.
     #[error(
-        "rotary positions need an even head dimension, but `d_model` = {d_model} with `heads` = \
-         {heads} gives {head_dim}: change one of them, for example `d_model` = {suggestion}"
+        "rotary positions need an even head dimension, but it is {head_dim} (`d_model` = {d_model}, \
+         `heads` = {heads}): {remedy}"
     )]
     OddHeadDimension {
         /// Width of the residual stream.
@@ -47,8 +47,43 @@ pub enum ModelError {
         heads: usize,
         /// Features of one head.
         head_dim: usize,
-        /// The nearest larger width that works.
-        suggestion: usize,
+        /// Which key to change, with the nearest larger value that works.
+        remedy: String,
+    },
+    /// The query heads cannot be shared out among the heads of keys and values.
+    #[error(
+        "`heads` = {heads} is not divisible by `kv_heads` = {kv_heads}: every key head serves the same \
+         number of query heads, so choose a divisor of {heads}"
+    )]
+    KeyHeadsDoNotDivide {
+        /// Number of query heads.
+        heads: usize,
+        /// Number of key heads.
+        kv_heads: usize,
+    },
+    /// A number is outside its range.
+    #[error("`{key}` is {value}, but it must be a finite number {rule}")]
+    OutOfRange {
+        /// Name of the setting.
+        key: &'static str,
+        /// The value given.
+        value: f64,
+        /// Its range.
+        rule: &'static str,
+    },
+    /// A token cannot be sent to so many experts.
+    #[error("`top_k` = {top_k} experts per token with `experts` = {experts}: choose `top_k` between 1 and {experts}")]
+    TopK {
+        /// Experts per token.
+        top_k: usize,
+        /// Experts in a block.
+        experts: usize,
+    },
+    /// Settings of experts that do not fit together.
+    #[error("{message}")]
+    Experts {
+        /// What does not fit, and what to do.
+        message: String,
     },
     /// A token is negative or not below the vocabulary size.
     #[error(

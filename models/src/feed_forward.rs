@@ -3,33 +3,34 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, silu};
+use burn::tensor::activation::{gelu, gelu_approximate, sigmoid, silu};
 
+use crate::decoder::Deviations;
 use crate::init::Initializer;
 use crate::{FeedForwardKind, ModelConfig, fused};
 
-/// Two or three projections with a nonlinearity: SwiGLU where there is a gate, else GELU.
+/// Two or three projections with a nonlinearity: a gated one where there is a gate, else GELU.
 #[derive(Module, Debug)]
 pub struct FeedForward {
-    /// Gate projection, `[d_model, hidden]`; only with SwiGLU.
+    /// Gate projection, `[d_model, hidden]`; not with GELU.
     pub gate: Option<Linear>,
     /// Up projection, `[d_model, hidden]`.
     pub up: Linear,
     /// Down projection, `[hidden, d_model]`.
     pub down: Linear,
+    #[module(skip)]
+    kind: FeedForwardKind,
 }
 
 impl FeedForward {
-    pub(crate) fn new(config: &ModelConfig, std: f64, residual_std: f64, init: &Initializer) -> Self {
-        let (d_model, hidden) = (config.d_model, config.hidden);
-        let gate = match config.feed_forward {
-            FeedForwardKind::Gelu => None,
-            FeedForwardKind::SwiGlu => Some(init.linear("gate", d_model, hidden, std)),
-        };
+    pub(crate) fn new(config: &ModelConfig, std: Deviations, init: &Initializer) -> Self {
+        let (d_model, hidden, kind) = (config.d_model, config.hidden, config.feed_forward);
+        let gated = kind != FeedForwardKind::Gelu;
         Self {
-            gate,
-            up: init.linear("up", d_model, hidden, std),
-            down: init.linear("down", hidden, d_model, residual_std),
+            gate: gated.then(|| init.linear("gate", d_model, hidden, std.hidden)),
+            up: init.linear("up", d_model, hidden, std.hidden),
+            down: init.linear("down", hidden, d_model, std.residual),
+            kind,
         }
     }
 
@@ -39,9 +40,33 @@ impl FeedForward {
             None => fused::gelu(self.up.forward(x)).unwrap_or_else(gelu),
             Some(gate) => {
                 let (gate, up) = (gate.forward(x.clone()), self.up.forward(x));
-                fused::swiglu(gate, up).unwrap_or_else(|(gate, up)| silu(gate) * up)
+                gated(self.kind, gate, up)
             }
         };
         self.down.forward(hidden)
+    }
+}
+
+/// The gated nonlinearity of a kind.
+pub(crate) fn gated(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    fused::gated(kind, gate, up).unwrap_or_else(|(gate, up)| gated_plainly(kind, gate, up))
+}
+
+/// The bound of [`FeedForwardKind::ClampedGlu`].
+pub(crate) const GATE_LIMIT: f32 = 7.0;
+/// The factor inside its sigmoid.
+pub(crate) const GATE_SLOPE: f32 = 1.702;
+
+/// The same in Burn's operations.
+pub(crate) fn gated_plainly(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    match kind {
+        FeedForwardKind::Gelu => unreachable!("GELU has no gate"),
+        FeedForwardKind::SwiGlu => silu(gate) * up,
+        FeedForwardKind::GeGlu => gelu_approximate(gate) * up,
+        FeedForwardKind::ClampedGlu => {
+            let gate = gate.clamp_max(GATE_LIMIT);
+            let up = up.clamp(-GATE_LIMIT, GATE_LIMIT);
+            gate.clone() * sigmoid(gate * GATE_SLOPE) * (up + 1.0)
+        }
     }
 }

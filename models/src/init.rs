@@ -11,8 +11,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use polaron::splitmix64;
 
-use crate::NormKind;
 use crate::norm::Norm;
+use crate::{ModelConfig, NormKind};
 
 /// 2^-53: the spacing of the uniform numbers.
 const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
@@ -39,9 +39,14 @@ impl<'a> Initializer<'a> {
         Self { path, ..self.clone() }
     }
 
-    /// A projection without bias, `[d_in, d_out]`.
+    /// A projection, `[d_in, d_out]`, without bias.
     pub(crate) fn linear(&self, name: &str, d_in: usize, d_out: usize, std: f64) -> Linear {
         Linear { weight: self.enter(name).normal([d_in, d_out], std), bias: None }
+    }
+
+    /// A projection, `[d_in, d_out]`, with a bias of zeros where `bias` says so.
+    pub(crate) fn biased(&self, name: &str, d_in: usize, d_out: usize, std: f64, bias: bool) -> Linear {
+        Linear { bias: bias.then(|| self.constant(0.0, [d_out])), ..self.linear(name, d_in, d_out, std) }
     }
 
     /// An embedding table, `[entries, d_model]`.
@@ -49,16 +54,23 @@ impl<'a> Initializer<'a> {
         Embedding { weight: self.enter(name).normal([entries, d_model], std) }
     }
 
-    /// A norm whose gains are all one.
-    pub(crate) fn norm(&self, kind: NormKind, d_model: usize) -> Norm {
-        let gain = TensorData::new(vec![1f32; d_model], [d_model]);
-        Norm::new(kind, Param::from_tensor(Tensor::from_data(gain, self.device)))
+    /// A norm of the model's kind over groups of `features`, whose factors are all one.
+    pub(crate) fn norm(&self, config: &ModelConfig, features: usize) -> Norm {
+        let gain = if config.norm == NormKind::RmsNormPlusOne { 0.0 } else { 1.0 };
+        Norm::new(config.norm, config.norm_eps, self.constant(gain, [features]))
     }
 
-    fn normal(&self, shape: [usize; 2], std: f64) -> Param<Tensor<2>> {
+    /// The weight at this path, normal with standard deviation `std`.
+    pub(crate) fn normal<const D: usize>(&self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
         let path = format!("{}.weight", self.path);
-        let values = normal_values(self.seed, &path, shape[0] * shape[1], std);
+        let values = normal_values(self.seed, &path, shape.iter().product(), std);
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+
+    /// A parameter that is one number throughout.
+    pub(crate) fn constant<const D: usize>(&self, value: f32, shape: [usize; D]) -> Param<Tensor<D>> {
+        let values = TensorData::new(vec![value; shape.iter().product()], shape);
+        Param::from_tensor(Tensor::from_data(values, self.device))
     }
 }
 

@@ -1,9 +1,9 @@
 //! A multi-layer perceptron for images, tables and regression.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::{gelu, relu, silu, tanh};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use polaron::{Role, RoleHint, Roles};
 use serde::{Deserialize, Serialize};
 
@@ -136,10 +136,10 @@ impl MlpConfig {
         let layer = |index: usize| {
             let d_in = if index == 0 { inputs } else { self.width };
             let std = self.activation.gain() / (d_in as f64).sqrt();
-            biased(init.enter("layers").linear(&index.to_string(), d_in, self.width, std), device)
+            init.enter("layers").biased(&index.to_string(), d_in, self.width, std, true)
         };
         let layers = (0..self.depth).map(layer).collect();
-        let head = biased(init.linear("head", self.width, outputs, 1.0 / (self.width as f64).sqrt()), device);
+        let head = init.biased("head", self.width, outputs, 1.0 / (self.width as f64).sqrt(), true);
         Ok(Mlp { layers, head, activation: self.activation })
     }
 
@@ -161,12 +161,6 @@ impl MlpConfig {
         let weights = self.hidden_parameters(inputs) as f64 + self.width as f64 * outputs as f64;
         6.0 * batch as f64 * weights
     }
-}
-
-fn biased(linear: Linear, device: &Device) -> Linear {
-    let [_, d_out] = linear.weight.dims();
-    let zeros = TensorData::new(vec![0f32; d_out], [d_out]);
-    Linear { bias: Some(Param::from_tensor(Tensor::from_data(zeros, device))), ..linear }
 }
 
 /// A multi-layer perceptron: hidden layers with a nonlinearity, then a linear head.
@@ -213,6 +207,8 @@ impl Roles for Mlp {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
     use crate::parameter_table;
 

@@ -5,38 +5,50 @@ use burn::tensor::Tensor;
 
 use crate::{NormKind, fused};
 
-/// Added to the variance or mean square before the root.
-pub(crate) const EPSILON: f64 = 1e-5;
-
-/// A norm over the features of each token, with a gain and no bias.
+/// A norm over groups of features of each token, with a gain and no bias.
 #[derive(Module, Debug)]
 pub struct Norm {
-    /// Factor of each feature, `[d_model]`; ones at first.
+    /// Factor of each feature of a group, ones at first; with [`NormKind::RmsNormPlusOne`] the factor less one, zeros at
+    /// first. `[d_model]` where the group is the whole token.
     pub gain: Param<Tensor<1>>,
     #[module(skip)]
     kind: NormKind,
+    #[module(skip)]
+    eps: f64,
 }
 
 impl Norm {
-    pub(crate) fn new(kind: NormKind, gain: Param<Tensor<1>>) -> Self {
-        Self { gain, kind }
+    pub(crate) fn new(kind: NormKind, eps: f64, gain: Param<Tensor<1>>) -> Self {
+        Self { gain, kind, eps }
     }
 
-    /// Normalises every token of `x`, `[tokens, d_model]`.
+    /// Normalises `x`, `[tokens, features]`: every token, or every group of as many features as there are gains.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        fused::norm(self.kind, x, self.gain.val()).unwrap_or_else(|(x, gain)| norm(self.kind, x, gain))
+        let gain = match self.kind {
+            NormKind::LayerNorm | NormKind::RmsNorm => self.gain.val(),
+            NormKind::RmsNormPlusOne => self.gain.val() + 1.0,
+        };
+        let ([tokens, features], [group]) = (x.dims(), gain.dims());
+        if features == group {
+            return self.normalise(x, gain);
+        }
+        self.normalise(x.reshape([tokens * features / group, group]), gain).reshape([tokens, features])
+    }
+
+    fn normalise(&self, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+        let centred = self.kind == NormKind::LayerNorm;
+        fused::norm(centred, self.eps, x, gain).unwrap_or_else(|(x, gain)| norm(centred, self.eps, x, gain))
     }
 }
 
 /// The same in Burn's operations.
-pub(crate) fn norm(kind: NormKind, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
-    let x = match kind {
-        NormKind::LayerNorm => {
-            let mean = x.clone().mean_dim(1);
-            x - mean
-        }
-        NormKind::RmsNorm => x,
+pub(crate) fn norm(centred: bool, eps: f64, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+    let x = if centred {
+        let mean = x.clone().mean_dim(1);
+        x - mean
+    } else {
+        x
     };
     let mean_square = x.clone().square().mean_dim(1);
-    x / (mean_square + EPSILON).sqrt() * gain.unsqueeze()
+    x / (mean_square + eps).sqrt() * gain.unsqueeze()
 }

@@ -4,22 +4,56 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 
-use crate::NormKind;
+use crate::FeedForwardKind;
 
-pub(crate) fn norm(_kind: NormKind, x: Tensor<2>, gain: Tensor<1>) -> Result<Tensor<2>, (Tensor<2>, Tensor<1>)> {
+pub(crate) fn norm(
+    _centred: bool,
+    _eps: f64,
+    x: Tensor<2>,
+    gain: Tensor<1>,
+) -> Result<Tensor<2>, (Tensor<2>, Tensor<1>)> {
     Err((x, gain))
 }
 
-pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Result<Tensor<2>, (Tensor<2>, Tensor<2>)> {
+pub(crate) fn gated(
+    _kind: FeedForwardKind,
+    gate: Tensor<2>,
+    up: Tensor<2>,
+) -> Result<Tensor<2>, (Tensor<2>, Tensor<2>)> {
     Err((gate, up))
+}
+
+pub(crate) fn grouped_matmul(
+    rows: Tensor<2>,
+    weight: Tensor<3>,
+    _counts: &[usize],
+) -> Result<Tensor<2>, (Tensor<2>, Tensor<3>)> {
+    Err((rows, weight))
+}
+
+pub(crate) fn grouped_add(
+    rows: Tensor<2>,
+    bias: Tensor<2>,
+    _counts: &[usize],
+) -> Result<Tensor<2>, (Tensor<2>, Tensor<2>)> {
+    Err((rows, bias))
 }
 
 pub(crate) fn gelu(x: Tensor<2>) -> Result<Tensor<2>, Tensor<2>> {
     Err(x)
 }
 
-pub(crate) fn causal_softmax(scores: Tensor<4>, _scale: f64) -> Result<Tensor<4>, Tensor<4>> {
+pub(crate) fn causal_softmax(scores: Tensor<4>, _scale: f64, _window: Option<usize>) -> Result<Tensor<4>, Tensor<4>> {
     Err(scores)
+}
+
+pub(crate) fn sink_softmax(
+    scores: Tensor<4>,
+    sinks: Tensor<1>,
+    _scale: f64,
+    _window: Option<usize>,
+) -> Result<Tensor<4>, (Tensor<4>, Tensor<1>)> {
+    Err((scores, sinks))
 }
 
 pub(crate) fn cross_entropy(logits: Tensor<2>, _targets: &Tensor<1, Int>) -> Result<Tensor<1>, Tensor<2>> {

@@ -4,7 +4,10 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use polaron::{Role, Roles};
-use polaron_models::{LanguageModel, ModelConfig, ModelError, NamedTensor, load_named, parameter_table, to_named};
+use polaron_models::{
+    LanguageModel, ModelConfig, ModelError, NamedTensor, NormKind, Parametrization, load_named, parameter_table,
+    to_named,
+};
 
 mod common;
 
@@ -14,6 +17,13 @@ fn tiny(preset: &str) -> ModelConfig {
     let mut config = ModelConfig::preset(preset).unwrap();
     (config.d_model, config.layers, config.heads) = (16, 2, 2);
     (config.context, config.hidden) = (8, 24);
+    if config.kv_heads > 0 {
+        (config.kv_heads, config.head_dim) = (1, 6);
+    }
+    config.sliding_window = 3;
+    if config.experts > 0 {
+        (config.experts, config.top_k, config.hidden) = (4, 2, 6);
+    }
     config
 }
 
@@ -35,7 +45,7 @@ fn bytes(model: &LanguageModel) -> Vec<(String, Vec<u8>)> {
     tensors.map(|tensor| (tensor.name, tensor.data.as_bytes().to_vec())).collect()
 }
 
-const KINDS: [&str; 2] = ["nanogpt-char", "llama-d64"];
+const KINDS: [&str; 6] = ["nanogpt-char", "llama-d64", "qwen3-tiny", "gemma3-tiny", "olmoe-tiny", "gpt-oss-tiny"];
 
 #[test]
 fn presets_hold_the_published_number_of_parameters() {
@@ -54,7 +64,7 @@ fn presets_hold_the_published_number_of_parameters() {
 #[test]
 fn the_first_loss_is_near_that_of_guessing() {
     let device = Device::flex();
-    for name in ["nanogpt-char", "llama-d64"] {
+    for name in KINDS {
         let model = ModelConfig::preset(name).unwrap().init(65, 1, &device).unwrap();
         let values: Vec<i32> = (0..4 * 64).map(|i| i * 31 % 65).collect();
         let inputs = Tensor::from_data(TensorData::new(values.clone(), [4, 64]), &device);
@@ -188,17 +198,35 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
 
 #[test]
 fn first_weights_have_the_documented_deviations() {
-    let config = ModelConfig::preset("llama-d64").unwrap();
+    let presets = [("llama-d64", 1.0), ("gemma3-tiny", 1.0), ("gpt-oss-tiny", 1.0), ("olmoe-tiny", 4.0)];
+    for (preset, ratio) in presets {
+        let mut config = ModelConfig::preset(preset).unwrap();
+        if ratio > 1.0 {
+            config.parametrization = Parametrization::Mup;
+            config.base_width = config.d_model / 4;
+        }
+        check_deviations(&config, ratio);
+    }
+}
+
+/// `ratio` is the width over the base width.
+fn check_deviations(config: &ModelConfig, ratio: f64) {
     for tensor in to_named(&config.init(65, 5, &Device::flex()).unwrap()) {
         let values: Vec<f32> = tensor.data.try_to_vec().unwrap();
-        let residual = tensor.name.ends_with("wo.weight") || tensor.name.ends_with("down.weight");
-        let expected = match residual {
-            _ if tensor.name.ends_with("gain") => {
-                assert!(values.iter().all(|x| *x == 1.0), "{}", tensor.name);
-                continue;
-            }
-            true => 0.02 / 8f64.sqrt(),
-            false => 0.02,
+        let ends = |end: &str| tensor.name.ends_with(end);
+        let constant = match ends("gain") {
+            true => Some(if config.norm == NormKind::RmsNormPlusOne { 0.0 } else { 1.0 }),
+            false => (ends("bias") || ends("sinks")).then_some(0.0),
+        };
+        if let Some(constant) = constant {
+            assert!(values.iter().all(|x| *x == constant), "{}", tensor.name);
+            continue;
+        }
+        let expected = match tensor.name.as_str() {
+            "embed.weight" | "head.weight" => 0.02,
+            _ if ends("router.weight") => 0.02 / ratio,
+            _ if ends("wo.weight") || ends("down.weight") => 0.02 / (2.0 * config.layers as f64 * ratio).sqrt(),
+            _ => 0.02 / ratio.sqrt(),
         };
         let square = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
         let deviation = (square / values.len() as f64).sqrt();
@@ -285,7 +313,8 @@ fn weights_that_do_not_fit_are_refused_by_name() {
 
 #[test]
 fn every_parameter_has_one_role_and_every_hint_a_parameter() {
-    for (kind, tied) in [("nanogpt-char", true), ("nanogpt-char", false), ("llama-d64", false)] {
+    let all = KINDS.map(|kind| (kind, kind == "nanogpt-char"));
+    for (kind, tied) in all.into_iter().chain([("nanogpt-char", false)]) {
         let mut config = tiny(kind);
         config.tied_head = tied;
         let model = config.init(VOCAB, 1, &Device::flex()).unwrap();
@@ -300,13 +329,17 @@ fn every_parameter_has_one_role_and_every_hint_a_parameter() {
             let roles: Vec<Role> =
                 hints.iter().filter(|hint| hits(&hint.pattern, &info.path)).map(|hint| hint.role).collect();
             assert_eq!(roles.len(), 1, "{}: {roles:?}", info.path);
-            let vector = roles == [Role::Gain];
-            assert_eq!(vector, info.shape.len() == 1, "{}", info.path);
+            let vector = Role::VECTORS.contains(&roles[0]);
+            assert_eq!(vector, info.shape.len() == 1 || info.path.ends_with(".bias"), "{}", info.path);
         }
         for hint in &hints {
             assert!(table.iter().any(|info| hits(&hint.pattern, &info.path)), "{hint:?}");
-            let attention = [Role::AttentionQuery, Role::AttentionKey, Role::AttentionValue, Role::AttentionOutput];
-            assert_eq!(hint.heads, attention.contains(&hint.role).then_some(2), "{hint:?}");
+            let heads = match hint.role {
+                Role::AttentionQuery | Role::AttentionOutput => Some(2),
+                Role::AttentionKey | Role::AttentionValue => Some(config.kv_heads()),
+                _ => None,
+            };
+            assert_eq!(hint.heads, heads, "{hint:?}");
         }
         let embed = hints.iter().find(|hint| hint.pattern == "embed.weight").unwrap();
         assert_eq!(embed.role == Role::TiedEmbedding, tied);

@@ -1,4 +1,4 @@
-//! The forward pass against `reference/forward.py`, written independently in float64.
+//! The forward pass against `reference/forward.py` and `reference/modern.py`, written independently in float64.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ mod common;
 
 #[derive(Deserialize)]
 struct Fixture {
-    d_model: usize,
-    layers: usize,
-    heads: usize,
-    context: usize,
-    hidden: usize,
+    /// Keys of the configuration that differ from the preset's.
+    #[serde(flatten)]
+    config: serde_json::Map<String, serde_json::Value>,
     vocab_size: usize,
+    /// Parameters of the preset itself with 65 tokens.
+    preset_parameters: Option<usize>,
     tensors: BTreeMap<String, Stored>,
     tokens: Vec<Vec<i32>>,
     targets: Vec<Vec<i32>>,
@@ -33,9 +33,9 @@ struct Stored {
 
 impl Fixture {
     fn model(&self, preset: &str, device: &Device) -> LanguageModel {
-        let mut config = ModelConfig::preset(preset).unwrap();
-        (config.d_model, config.layers, config.heads) = (self.d_model, self.layers, self.heads);
-        (config.context, config.hidden) = (self.context, self.hidden);
+        let mut config = self.config.clone();
+        config.insert("preset".into(), preset.into());
+        let config: ModelConfig = serde_json::from_value(config.into()).unwrap();
         let model = config.init(self.vocab_size, 0, device).unwrap();
         let paths = parameter_table(&model).into_iter().map(|info| info.path);
         let tensors: Vec<NamedTensor> = paths.map(|path| self.stored(path)).collect();
@@ -47,7 +47,7 @@ impl Fixture {
     fn stored(&self, path: String) -> NamedTensor {
         let exported = &self.tensors[&path.replace(".gain", ".weight")];
         let data = match exported.shape[..] {
-            [outputs, inputs] if !is_table(&path) => {
+            [outputs, inputs] if is_projection(&path) => {
                 let at = |i: usize| exported.data[i % outputs * inputs + i / outputs];
                 let values: Vec<f32> = (0..outputs * inputs).map(at).collect();
                 TensorData::new(values, [inputs, outputs])
@@ -58,16 +58,20 @@ impl Fixture {
     }
 }
 
-/// Embeddings are stored as they are exported; other matrices are stored `[input, output]`.
-fn is_table(path: &str) -> bool {
-    path == "embed.weight" || path == "position.weight"
+/// Embeddings and the biases of experts are stored as they are exported; other matrices are stored `[input, output]`.
+fn is_projection(path: &str) -> bool {
+    path != "embed.weight" && path != "position.weight" && !path.ends_with(".bias")
 }
 
-fn fixtures() -> [(&'static str, Fixture); 2] {
+fn fixtures() -> [(&'static str, Fixture); 6] {
     let parse = |text| serde_json::from_str::<Fixture>(text).unwrap();
     [
         ("nanogpt-char", parse(include_str!("reference/nanogpt.json"))),
         ("llama-d64", parse(include_str!("reference/llama.json"))),
+        ("qwen3-tiny", parse(include_str!("reference/qwen3.json"))),
+        ("gemma3-tiny", parse(include_str!("reference/gemma3.json"))),
+        ("olmoe-tiny", parse(include_str!("reference/olmoe.json"))),
+        ("gpt-oss-tiny", parse(include_str!("reference/gpt_oss.json"))),
     ]
 }
 
@@ -126,7 +130,7 @@ fn gradients_are_those_of_the_float64_reference() {
         for (path, gradient) in gradients {
             let name = path.replace(".gain", ".weight");
             let shape = &fixture.tensors[&name].shape;
-            let slope = slope_along_sines(&gradient, shape, is_table(&path));
+            let slope = slope_along_sines(&gradient, shape, is_projection(&path));
             // As the loss, and the error of the reference's own difference.
             let error = (slope - fixture.slopes[&name]).abs();
             assert!(error <= TOLERANCE, "{preset} {path}: {slope} {error:.2e}");
@@ -135,15 +139,29 @@ fn gradients_are_those_of_the_float64_reference() {
 }
 
 /// Product of a gradient and the unit vector along sin(1), sin(2), … in the exported layout.
-fn slope_along_sines(gradient: &[f32], shape: &[usize], is_table: bool) -> f64 {
+fn slope_along_sines(gradient: &[f32], shape: &[usize], is_projection: bool) -> f64 {
     let sine = |i: usize| ((i + 1) as f64).sin();
     let exported_index = |i: usize| match *shape {
-        [outputs, inputs] if !is_table => i % outputs * inputs + i / outputs,
+        [outputs, inputs] if is_projection => i % outputs * inputs + i / outputs,
         _ => i,
     };
     let length = (0..gradient.len()).map(|i| sine(i).powi(2)).sum::<f64>().sqrt();
     let product = |(i, g): (usize, &f32)| f64::from(*g) * sine(exported_index(i));
     gradient.iter().enumerate().map(product).sum::<f64>() / length
+}
+
+#[test]
+fn presets_have_as_many_parameters_as_the_reference_counts() {
+    let mut counted = 0;
+    for (preset, fixture) in fixtures() {
+        let Some(expected) = fixture.preset_parameters else { continue };
+        let config = ModelConfig::preset(preset).unwrap();
+        assert_eq!(config.parameters(65), expected, "{preset}");
+        let model = config.init(65, 1, &Device::flex()).unwrap();
+        assert_eq!(parameter_table(&model).iter().map(|info| info.count).sum::<usize>(), expected, "{preset}");
+        counted += 1;
+    }
+    assert_eq!(counted, 4);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use polaron_datasets::pack::PackOptions;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
-use crate::compare::{self, Plan, Request};
+use crate::compare::{self, ComparisonFolder, Plan, Request};
 use crate::config::{Config, ConfigError};
 use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, Error};
 use crate::generate::{Sampling, generate};
@@ -196,8 +196,8 @@ struct TrainArgs {
 
 #[derive(Debug, Default, Args)]
 struct CompareArgs {
-    /// TOML plan; every key it leaves out keeps its default.
-    #[arg(value_name = "PLAN.toml")]
+    /// TOML plan, in which every key may be left out; or the folder of a comparison to go on with.
+    #[arg(value_name = "PLAN.toml|DIR")]
     plan: Option<PathBuf>,
     /// Optimizers: stacks (`polaron list stacks`) or names from the plan, comma separated.
     /// [default: adamw,muon,muon_eq,symmetric]
@@ -443,8 +443,11 @@ fn run_train(args: &TrainArgs) -> Result<u8, Error> {
 }
 
 fn run_compare(args: &CompareArgs) -> Result<u8, Error> {
-    let file = match &args.plan {
-        Some(path) => Some((path.clone(), layers::read_file(path)?)),
+    // The folder of a comparison stands for its plan, to go on with.
+    let folder = args.plan.clone().filter(|path| ComparisonFolder::new(path).holds_comparison());
+    let plan = folder.as_ref().map(|folder| ComparisonFolder::new(folder).plan_file()).or_else(|| args.plan.clone());
+    let file = match plan {
+        Some(path) => Some((path.clone(), layers::read_file(&path)?)),
         None => None,
     };
     let number = |value: Option<i64>| value.map(Value::Integer);
@@ -476,7 +479,7 @@ fn run_compare(args: &CompareArgs) -> Result<u8, Error> {
     if args.dry_run {
         return compare::dry_run(&plan);
     }
-    compare::compare(&plan, &args.out.clone().unwrap_or_else(|| plan.default_folder()))
+    compare::compare(&plan, &args.out.clone().or(folder).unwrap_or_else(|| plan.default_folder()))
 }
 
 /// The configuration that the arguments describe; with `--resume DIR` on top of that run's own.

@@ -355,8 +355,11 @@ impl Config {
 
 /// Names the nearest choice, which the TOML library would not.
 fn check_choices(table: &Table) -> Result<(), ConfigError> {
-    let choices: [(&str, &[&str]); 7] = [
-        ("model.norm", &["layer_norm", "rms_norm"]),
+    let choices: [(&str, &[&str]); 10] = [
+        ("model.norm", &["layer_norm", "rms_norm", "rms_norm_plus_one"]),
+        ("model.qk_norm", &["none", "per_head", "full_width"]),
+        ("model.router", &["softmax_then_top_k", "top_k_then_softmax"]),
+        ("model.parametrization", &["standard", "mup"]),
         ("model.position", &["learned", "rotary"]),
         ("model.projection", &["fused", "separate"]),
         ("model.feed_forward", recipe::FEED_FORWARD_KINDS),

@@ -3,10 +3,11 @@
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron_datasets::{Batch, Tokens, validation_batches, validation_windows};
-use polaron_models::LanguageModel;
+use polaron_models::{LanguageModel, TrainingLoss};
 
 use crate::error::{Error, one_line};
-use crate::network::Network;
+use crate::metrics::RouterReport;
+use crate::network::{Network, Validation};
 use crate::workers::{Workers, shares};
 
 /// Tokens of one validation batch: large enough to be worth an operation, small enough for the caches and for memory.
@@ -31,7 +32,7 @@ pub fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
     loss.try_into_scalar::<f32>().map(f64::from).map_err(|error| failed(error.to_string()))
 }
 
-/// Gradient and mean loss of a batch, cut into `parts` micro-batches of consecutive rows, each of them shared out among
+/// Gradient of the training loss and mean cross-entropy of a batch, cut into `parts` micro-batches of consecutive rows, each of them shared out among
 /// the workers. Every loss counts with its share of the rows, so that the sum is that of the whole batch; it is always
 /// formed in the same order.
 ///
@@ -65,36 +66,35 @@ pub fn gradients<N: Network>(
     Ok((accumulator.grads(), total))
 }
 
-/// Gradient and loss of some rows, both times their share of the batch.
+/// Gradient of the training loss and cross-entropy of some rows, both times their share of the batch.
 fn backward<N: Network>(
     model: &N,
     batch: &N::Batch,
     rows: (usize, usize),
     device: &Device,
 ) -> Result<(GradientsParams, f64), Error> {
-    let loss = model.loss(batch, rows, device);
+    let TrainingLoss { total, cross_entropy } = model.loss(batch, rows, device);
     let all = N::rows(batch);
-    let share = rows.1 as f64 / all as f64;
-    let loss = if rows.1 < all { loss.mul_scalar(share) } else { loss };
-    let grads = GradientsParams::from_grads(loss.backward(), model);
-    Ok((grads, to_host(loss.inner(), "training")?))
+    let share = |loss: Tensor<1>| if rows.1 < all { loss.mul_scalar(rows.1 as f64 / all as f64) } else { loss };
+    let grads = GradientsParams::from_grads(share(total).backward(), model);
+    Ok((grads, to_host(share(cross_entropy).inner(), "training")?))
 }
 
 /// Mean cross-entropy in nats per token over `windows` evenly spaced ones of the non-overlapping windows of `tokens`, 0 for
-/// all; it does not depend on the number of workers. `model` must be free of automatic differentiation (`model.valid()`) and live on `device`. None when `stop`
-/// asked to leave off, or without any window.
+/// all, and what the routers did; neither depends on the number of workers. `model` must be free of automatic
+/// differentiation (`model.valid()`) and live on `device`. None when `stop` asked to leave off, or without any window.
 ///
 /// # Errors
 ///
 /// [`Error::DeviceFailed`].
-pub fn validation_loss(
+pub fn validation(
     model: &LanguageModel,
     tokens: &Tokens,
     windows: u64,
     device: &Device,
     workers: &Workers,
     stop: impl Fn() -> bool + Sync,
-) -> Result<Option<f64>, Error> {
+) -> Result<Option<Validation>, Error> {
     let context = model.context();
     let rows = (TOKENS_PER_BATCH / context.max(1)).max(1);
     let all = validation_windows(tokens.len(), context);
@@ -109,16 +109,22 @@ pub fn validation_loss(
                     return Ok(None);
                 }
                 let (inputs, targets) = tensors(&batch, (0, batch.rows), device);
-                Ok(Some(to_host(model.loss(inputs, targets), "validating")? * (batch.rows * context) as f64))
+                let (loss, routers) = model.loss_and_routers(inputs, targets);
+                Ok(Some((to_host(loss, "validating")? * (batch.rows * context) as f64, routers)))
             };
-            mine.map(loss).take_while(|loss| !matches!(loss, Ok(None))).collect::<Result<Vec<_>, Error>>()
+            mine.map(loss).take_while(|loss| !matches!(loss, Ok(None))).collect::<Result<Option<Vec<_>>, Error>>()
         }
     });
-    let sums = workers.run(tasks.collect()).into_iter().collect::<Result<Vec<Vec<Option<f64>>>, Error>>()?;
-    let batches = windows.div_ceil(rows);
-    let in_order = (0..batches).map(|index| sums.get(index % sums.len())?.get(index / sums.len()).copied().flatten());
-    let Some(sum) = in_order.sum::<Option<f64>>() else { return Ok(None) };
-    Ok((windows > 0).then(|| sum / (windows * context) as f64))
+    let found = workers.run(tasks.collect()).into_iter().collect::<Result<Option<Vec<Vec<_>>>, Error>>()?;
+    let Some(found) = found else { return Ok(None) };
+    let in_order = (0..windows.div_ceil(rows)).map(|index| found.get(index % found.len())?.get(index / found.len()));
+    let Some(batches) = in_order.collect::<Option<Vec<_>>>().filter(|batches| !batches.is_empty()) else {
+        return Ok(None);
+    };
+    let loss = batches.iter().map(|(loss, _)| loss).sum::<f64>() / (windows * context) as f64;
+    let routers: Vec<_> = batches.into_iter().map(|(_, routers)| routers.clone()).collect();
+    let router = RouterReport::of_batches(&routers);
+    Ok(Some(Validation { loss, accuracy: None, windows: (windows < all).then_some(windows as u64), router }))
 }
 
 /// `windows` evenly spaced ones of the non-overlapping windows of `tokens`, in order, `rows` at a time.

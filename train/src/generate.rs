@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron_datasets::{Tokenizer, splitmix64};
-use polaron_models::LanguageModel;
+use polaron_models::{Cache, LanguageModel};
 
 use crate::error::{Error, one_line};
 
@@ -37,10 +37,9 @@ pub fn generate(
         tokens = tokenizer.encode("\n").unwrap_or_else(|_| vec![0]);
     }
     let begin = tokens.len();
+    let mut cache = Cache::new();
     for index in 0..sampling.tokens {
-        let window: Vec<i32> =
-            tokens.iter().skip(tokens.len().saturating_sub(model.context())).map(|t| *t as i32).collect();
-        let logits = next_logits(model, window, device)?;
+        let logits = next_logits(model, &mut cache, &tokens, device)?;
         let uniform = uniform(sampling.seed, index as u64);
         let token = pick(&logits, sampling.temperature, sampling.top_k, uniform).ok_or_else(|| {
             Error::Usage("the model's output is not finite: use a checkpoint from before it diverged".into())
@@ -50,11 +49,19 @@ pub fn generate(
     Ok(tokenizer.decode(tokens.get(begin..).unwrap_or_default())?)
 }
 
-/// Scores of the token that follows `window`.
-fn next_logits(model: &LanguageModel, window: Vec<i32>, device: &Device) -> Result<Vec<f32>, Error> {
-    let length = window.len();
-    let input = Tensor::<2, Int>::from_data(TensorData::new(window, [1, length]), device);
-    let logits = model.forward(input).narrow(1, length - 1, 1);
+/// Scores of the token that follows `tokens`. As long as they fit into the context, only those that the cache does not hold
+/// are computed; then the window slides, every token's position changes, and all of it is.
+fn next_logits(model: &LanguageModel, cache: &mut Cache, tokens: &[u32], device: &Device) -> Result<Vec<f32>, Error> {
+    let context = model.context();
+    let slides = tokens.len() > context;
+    let first = if slides { tokens.len() - context } else { cache.len() };
+    if slides {
+        *cache = Cache::new();
+    }
+    let new: Vec<i32> = tokens.iter().skip(first).map(|token| *token as i32).collect();
+    let length = new.len();
+    let input = Tensor::<2, Int>::from_data(TensorData::new(new, [1, length]), device);
+    let logits = model.extend(cache, input);
     let failed = |message: String| Error::DeviceFailed { doing: "generating", message: one_line(&message) };
     let data = logits.try_into_data_as::<f32>().map_err(|error| failed(error.to_string()))?;
     data.try_to_vec::<f32>().map_err(|error| failed(error.to_string()))

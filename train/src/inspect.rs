@@ -5,7 +5,7 @@ use std::path::Path;
 use polaron::Role;
 use polaron::layerwise::Plan;
 use polaron_datasets::{ImageData, TextData};
-use polaron_models::{ModelConfig, ROTARY_BASE, RopeBound, Severity};
+use polaron_models::{RopeBound, Severity};
 use toml::Value;
 
 use crate::checkpoint::Store;
@@ -89,10 +89,12 @@ fn brought(config: &Config, vocabulary: Option<usize>) -> Result<Brought, Error>
 fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
     let device = device::open(device::default_name())?;
     let (seed, batch) = (config.train.seed, config.train.batch);
+    let mut active = None;
     let (optimizer, flops, size) = match (&config.model, brought) {
         (NetworkConfig::Decoder(decoder), Brought::Vocabulary(vocabulary)) => {
             let model = decoder.init(vocabulary, seed, &device)?;
             let flops = decoder.flops_per_step(vocabulary, batch);
+            active = (decoder.experts > 0).then(|| decoder.active_parameters(vocabulary));
             (build_optimizer(config, &model)?, flops, format!("vocabulary {vocabulary}"))
         }
         (NetworkConfig::Mlp(mlp), Brought::Images { features, classes }) => {
@@ -116,13 +118,16 @@ fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
             format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
         ],
     ];
-    let bounds = decoder.and_then(ModelConfig::rope_bounds);
-    facts.extend(bounds.map(|bounds| ["rotary base".into(), rope_advice(&bounds)]));
+    if let Some(active) = active {
+        facts.insert(2, ["used by one token".into(), thousands(active as u64)]);
+    }
+    let bounds = decoder.and_then(|model| Some((model.rope_base, model.rope_bounds()?)));
+    facts.extend(bounds.map(|(base, bounds)| ["rotary base".into(), rope_advice(base, &bounds)]));
     Ok(format!("{}\n{}\n{plan}\n", table(facts), parameters(plan)))
 }
 
 /// The bounds on the base that do not hold, as advice.
-fn rope_advice(bounds: &[RopeBound]) -> String {
+fn rope_advice(base: f64, bounds: &[RopeBound]) -> String {
     let failed: Vec<String> = bounds
         .iter()
         .filter(|bound| !bound.holds)
@@ -132,9 +137,9 @@ fn rope_advice(bounds: &[RopeBound]) -> String {
         })
         .collect();
     if failed.is_empty() {
-        format!("{ROTARY_BASE}, large enough for this context")
+        format!("{base}, large enough for this context")
     } else {
-        format!("{ROTARY_BASE}; {}", failed.join("; "))
+        format!("{base}; {}", failed.join("; "))
     }
 }
 

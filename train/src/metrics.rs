@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use polaron_models::RouterMetrics;
 use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
@@ -51,9 +52,35 @@ pub enum Event {
         /// How many evenly spaced windows the loss is over; absent for all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         windows: Option<u64>,
+        /// What the routers of a mixture of experts did; absent without experts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        router: Option<RouterReport>,
     },
     /// The last line.
     End(End),
+}
+
+/// What the routers did in a validation: every metric is taken of each batch first, then averaged over the batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterReport {
+    /// Means over the routers.
+    #[serde(flatten)]
+    pub mean: RouterMetrics,
+    /// The router of every block, first to last.
+    pub layers: Vec<RouterMetrics>,
+}
+
+impl RouterReport {
+    /// The report on batches, each with the metrics of every router; none without routers.
+    pub fn of_batches(batches: &[Vec<RouterMetrics>]) -> Option<Self> {
+        let routers = batches.first()?.len();
+        let layer = |index: usize| {
+            let of_all: Vec<RouterMetrics> = batches.iter().filter_map(|batch| batch.get(index).copied()).collect();
+            RouterMetrics::mean(&of_all)
+        };
+        let layers = (0..routers).map(layer).collect::<Option<Vec<_>>>()?;
+        Some(Self { mean: RouterMetrics::mean(&layers)?, layers })
+    }
 }
 
 /// How a run ended.
@@ -191,7 +218,8 @@ mod tests {
     }
 
     fn valid(step: u64) -> Event {
-        Event::Valid { step, loss: 2.25, tokens: step * 8, seconds: 0.5, accuracy: None, windows: None }
+        let (loss, tokens, seconds) = (2.25, step * 8, 0.5);
+        Event::Valid { step, loss, tokens, seconds, accuracy: None, windows: None, router: None }
     }
 
     fn end(step: u64) -> Event {
@@ -223,6 +251,27 @@ mod tests {
         let line = serde_json::to_string(&valid(3)).unwrap();
         assert_eq!(line, r#"{"event":"valid","step":3,"loss":2.25,"tokens":24,"seconds":0.5}"#);
         assert!(serde_json::to_string(&end(3)).unwrap().starts_with(r#"{"event":"end","status":"interrupted""#));
+    }
+
+    #[test]
+    fn a_validation_with_experts_holds_the_means_and_every_router() {
+        let metrics = |logits: &[f32]| RouterMetrics::of_logits(logits, 2, 1);
+        let batches = [
+            vec![metrics(&[1.0, 0.0]), metrics(&[0.0, 1.0, 1.0, 0.0])],
+            vec![metrics(&[0.0, 1.0, 1.0, 0.0]), metrics(&[0.0, 1.0, 1.0, 0.0])],
+        ];
+        let report = RouterReport::of_batches(&batches).unwrap();
+        assert_eq!([0, 1].map(|index| report.layers[index].load_cv), [0.5, 0.0]);
+        assert_eq!(report.mean.load_cv, 0.25);
+        let (loss, router) = (2.25, Some(report));
+        let event = Event::Valid { step: 1, loss, tokens: 8, seconds: 0.5, accuracy: None, windows: None, router };
+        let line = serde_json::to_string(&event).unwrap();
+        assert!(
+            line.contains(r#""router":{"load_cv":0.25,"#) && line.contains(r#""layers":[{"load_cv":0.5,"#),
+            "{line}"
+        );
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        assert_eq!(RouterReport::of_batches(&[vec![], vec![]]), None);
     }
 
     #[test]

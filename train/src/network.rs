@@ -3,16 +3,15 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron::Roles;
-use polaron_datasets::{
-    Batch, ImageBatch, ImageData, ImageSampler, TextData, Windows, image_batches, validation_windows,
-};
-use polaron_models::{LanguageModel, Mlp, MlpConfig, ModelConfig, ModelError};
+use polaron_datasets::{Batch, ImageBatch, ImageData, ImageSampler, TextData, Windows, image_batches};
+use polaron_models::{LanguageModel, Mlp, MlpConfig, ModelConfig, ModelError, TrainingLoss};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::config::{Config, ConfigError};
 use crate::error::{Error, one_line};
 use crate::evaluate;
+use crate::metrics::RouterReport;
 use crate::progress::thousands;
 use crate::workers::Workers;
 
@@ -110,7 +109,7 @@ pub struct Unit {
 }
 
 /// What a validation found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Validation {
     /// Mean cross-entropy in nats per token or image.
     pub loss: f64,
@@ -118,6 +117,8 @@ pub struct Validation {
     pub accuracy: Option<f64>,
     /// How many evenly spaced windows the loss is over; None for all of the split.
     pub windows: Option<u64>,
+    /// What the routers did; None without experts.
+    pub router: Option<RouterReport>,
 }
 
 /// What the training loop asks of a model.
@@ -137,8 +138,8 @@ pub trait Network: Module + Roles {
     /// Number of rows.
     fn rows(batch: &Self::Batch) -> usize;
 
-    /// Mean loss, `[1]`, of `rows` (first, number) of a batch.
-    fn loss(&self, batch: &Self::Batch, rows: (usize, usize), device: &Device) -> Tensor<1>;
+    /// Mean loss of `rows` (first, number) of a batch.
+    fn loss(&self, batch: &Self::Batch, rows: (usize, usize), device: &Device) -> TrainingLoss;
 
     /// The loss over `windows` evenly spaced windows of the validation split, where it has windows; 0 is all of the split. It
     /// does not depend on the number of workers. The model must be free of
@@ -173,9 +174,9 @@ impl Network for LanguageModel {
         batch.rows
     }
 
-    fn loss(&self, batch: &Batch, rows: (usize, usize), device: &Device) -> Tensor<1> {
+    fn loss(&self, batch: &Batch, rows: (usize, usize), device: &Device) -> TrainingLoss {
         let (inputs, targets) = evaluate::tensors(batch, rows, device);
-        LanguageModel::loss(self, inputs, targets)
+        self.training_loss(inputs, targets)
     }
 
     fn validate(
@@ -186,10 +187,7 @@ impl Network for LanguageModel {
         workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Validation>, Error> {
-        let loss = evaluate::validation_loss(self, &data.valid, windows, device, workers, stop)?;
-        let all = validation_windows(data.valid.len(), self.context()) as u64;
-        let windows = (1..all).contains(&windows).then_some(windows);
-        Ok(loss.map(|loss| Validation { loss, accuracy: None, windows }))
+        evaluate::validation(self, &data.valid, windows, device, workers, stop)
     }
 
     fn describe(data: &TextData) -> String {
@@ -218,9 +216,10 @@ impl Network for Mlp {
         batch.rows
     }
 
-    fn loss(&self, batch: &ImageBatch, rows: (usize, usize), device: &Device) -> Tensor<1> {
+    fn loss(&self, batch: &ImageBatch, rows: (usize, usize), device: &Device) -> TrainingLoss {
         let (pixels, labels) = image_tensors(batch, rows, device);
-        self.cross_entropy(pixels, labels)
+        let cross_entropy = self.cross_entropy(pixels, labels);
+        TrainingLoss { total: cross_entropy.clone(), cross_entropy }
     }
 
     fn validate(
@@ -242,7 +241,8 @@ impl Network for Mlp {
             loss += evaluate::to_host(polaron_models::cross_entropy(scores, labels), "validating")? * batch.rows as f64;
             hits += count(right)?;
         }
-        Ok(Some(Validation { loss: loss / images as f64, accuracy: Some(hits as f64 / images as f64), windows: None }))
+        let accuracy = Some(hits as f64 / images as f64);
+        Ok(Some(Validation { loss: loss / images as f64, accuracy, windows: None, router: None }))
     }
 
     fn describe(data: &ImageData) -> String {

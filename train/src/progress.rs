@@ -185,6 +185,11 @@ impl Live {
         Self
     }
 
+    /// Whether there is a terminal to show it on.
+    pub fn is_visible(&self) -> bool {
+        bar().is_some()
+    }
+
     /// Shows how much of `total` is done; the lines of `text` after the first stand below the bar.
     pub fn show(&self, done: u64, total: u64, text: &str) {
         if let Some(bar) = bar().as_ref() {

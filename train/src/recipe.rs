@@ -17,7 +17,7 @@ pub const DEFAULT_PRESET: &str = "llama-d64";
 pub const DEFAULT_STACK: &str = "muon";
 const DEFAULT_SEED: u64 = 1;
 /// Values of `model.feed_forward`.
-pub(crate) const FEED_FORWARD_KINDS: &[&str] = &["gelu", "swi_glu"];
+pub(crate) const FEED_FORWARD_KINDS: &[&str] = &["gelu", "swi_glu", "ge_glu", "clamped_glu"];
 
 /// The choices that other defaults depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl Recipe {
             },
             "llama-d64" => llama(1500, 32, 500, 6e-3),
             "llama-d256" => llama(100, 16, 50, 3e-3),
+            "gemma3-tiny" => llama(300, 16, 100, 3e-3),
             // llama-d128, and any preset that has no published recipe of its own.
             _ => llama(300, 32, 100, 3e-3),
         }
@@ -232,5 +233,6 @@ mod tests {
         assert_eq!(hidden("llama-d64", 128), 384);
         assert_eq!(hidden("llama-d64", 256), 704);
         assert_eq!(hidden("llama-d64", 64), 192);
+        assert_eq!(hidden("olmoe-tiny", 64), 32);
     }
 }

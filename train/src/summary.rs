@@ -79,6 +79,11 @@ pub fn end(
     if let Some(accuracy) = validations.accuracy {
         lines.push(format!("accuracy         {:.2} % of the validation images", 100.0 * accuracy));
     }
+    if let Some(load_cv) = validations.router_load_cv {
+        lines.push(format!(
+            "router load CV   {load_cv:.3} (0 is balanced; mean over the routers, more in metrics.jsonl)"
+        ));
+    }
     let seconds = state.seconds.max(1e-9);
     lines.push(format!(
         "trained          {} steps, {} {many} in {} ({} {many}/s), optimizer {:.0} % of it",

@@ -172,13 +172,18 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
     Ok(true)
 }
 
-/// Builds the optimizer that the configuration describes, with the model's own hints on its roles.
+/// Builds the optimizer that the configuration describes, with the model's own hints on its roles and width rules.
 ///
 /// # Errors
 ///
 /// [`polaron::LayerwiseError`].
 pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<LayerwiseOptimizer, Error> {
-    Ok(Layerwise::from_config(&config.optimizer)?.hints(model.roles()).build(model)?)
+    let builder = Layerwise::from_config(&config.optimizer)?.hints(model.roles());
+    let builder = match config.model.decoder() {
+        Some(decoder) => builder.adamw_lr_factors(|role| decoder.adam_lr_factor(role)),
+        None => builder,
+    };
+    Ok(builder.build(model)?)
 }
 
 /// Takes the folder's lock and writes what a new run begins with.

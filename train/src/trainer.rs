@@ -56,6 +56,8 @@ pub struct Validations {
     pub windows: Option<u64>,
     /// Accuracy of the last one, for classes of images.
     pub accuracy: Option<f64>,
+    /// Variation of the experts' loads in the last one, the mean over the routers.
+    pub router_load_cv: Option<f64>,
 }
 
 impl Validations {
@@ -63,16 +65,19 @@ impl Validations {
     pub fn of(events: &[Event]) -> Self {
         let mut validations = Self::default();
         for event in events {
-            if let Event::Valid { step, loss, accuracy, windows, .. } = event {
-                validations.add(*step, Validation { loss: *loss, accuracy: *accuracy, windows: *windows });
+            if let Event::Valid { step, loss, accuracy, windows, router, .. } = event {
+                let (loss, accuracy, windows, router) = (*loss, *accuracy, *windows, router.clone());
+                validations.add(*step, &Validation { loss, accuracy, windows, router });
             }
         }
         validations
     }
 
-    fn add(&mut self, step: u64, Validation { loss, accuracy, windows }: Validation) {
+    fn add(&mut self, step: u64, validation: &Validation) {
+        let Validation { loss, accuracy, windows, ref router } = *validation;
         self.last = Some((step, loss));
         self.accuracy = accuracy;
+        self.router_load_cv = router.as_ref().map(|router| router.mean.load_cv);
         if self.best.is_none_or(|(_, best)| loss < best || self.windows != windows) {
             self.best = Some((step, loss));
         }
@@ -213,13 +218,14 @@ impl<N: Network> Session<'_, N> {
         let windows = if self.state.step == train.steps { train.valid_windows_end } else { train.valid_windows };
         let validated = plain.validate(self.data, windows, &self.device, &self.workers, stop)?;
         let Some(validation) = validated else { return Ok(()) };
-        let Validation { loss, accuracy, windows } = validation;
+        let Validation { loss, accuracy, windows, .. } = validation;
         if !loss.is_finite() {
             return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
         }
         let TrainerState { step, tokens, seconds, .. } = self.state;
-        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy, windows })?;
-        self.validations.add(step, validation);
+        self.validations.add(step, &validation);
+        let router = validation.router;
+        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy, windows, router })?;
         let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
         let steps = self.config.train.steps;
         crate::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{accuracy}"));

@@ -4,8 +4,7 @@ use rayon::prelude::*;
 
 use super::math::{erf, exp, max, sigmoid, sum};
 use super::tape::{Buffer, Kernel};
-use crate::NormKind;
-use crate::norm::EPSILON;
+use crate::feed_forward::{GATE_LIMIT, GATE_SLOPE};
 
 /// Elements that one task works on: small enough for the innermost caches. Fixed, so that sums over tasks do not depend
 /// on the number of threads.
@@ -35,13 +34,14 @@ fn lines(width: usize) -> usize {
 /// Layer norm without bias or RMS norm, times a gain: inputs x `[tokens, width]` and gain `[width]`.
 #[derive(Debug)]
 pub(super) struct NormKernel {
-    pub kind: NormKind,
+    pub centred: bool,
+    pub eps: f32,
 }
 
 impl Kernel<2> for NormKernel {
     fn forward(&self, [x, gain]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
         let width = gain.values().len();
-        let centred = self.kind == NormKind::LayerNorm;
+        let Self { centred, eps } = *self;
         let mut value = vec![0f32; x.values().len()];
         // Mean and inverse deviation of every token.
         let mut moments = vec![0f32; 2 * x.values().len() / width];
@@ -50,7 +50,7 @@ impl Kernel<2> for NormKernel {
         run(
             items.collect(),
             #[inline(always)]
-            |((value, x), moments)| norm_lines(value, x, gain.values(), moments, centred),
+            |((value, x), moments)| norm_lines(value, x, gain.values(), moments, centred, eps),
         );
         let moments = Buffer::new(moments, &[x.values().len() / width, 2]);
         (Buffer::new(value, &x.shape()), vec![x, gain, moments])
@@ -59,7 +59,7 @@ impl Kernel<2> for NormKernel {
     fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 2] {
         let [x, gain, moments] = &kept[..] else { unreachable!("forward keeps three") };
         let width = gain.values().len();
-        let centred = self.kind == NormKind::LayerNorm;
+        let centred = self.centred;
         let task = lines(width);
         let items = gradient.values_mut().chunks_mut(task).zip(x.values().chunks(task));
         let items = items.zip(moments.values().chunks(2 * task / width));
@@ -77,14 +77,14 @@ impl Kernel<2> for NormKernel {
 }
 
 #[inline(always)]
-fn norm_lines(value: &mut [f32], x: &[f32], gain: &[f32], moments: &mut [f32], centred: bool) {
+fn norm_lines(value: &mut [f32], x: &[f32], gain: &[f32], moments: &mut [f32], centred: bool, eps: f32) {
     let width = gain.len();
     let share = 1.0 / width as f32;
     let lines = value.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks_exact_mut(2));
     for ((value, x), moments) in lines {
         let mean = if centred { sum(x, |_, x| x) * share } else { 0.0 };
         let variance = sum(x, |_, x| (x - mean) * (x - mean)) * share;
-        let inverse = 1.0 / (variance + EPSILON as f32).sqrt();
+        let inverse = 1.0 / (variance + eps).sqrt();
         moments.copy_from_slice(&[mean, inverse]);
         for ((value, x), gain) in value.iter_mut().zip(x).zip(gain) {
             *value = (x - mean) * inverse * gain;
@@ -117,12 +117,93 @@ fn norm_lines_backward(gradient: &mut [f32], x: &[f32], gain: &[f32], moments: &
     gain_gradient
 }
 
-/// `silu(gate) · up`: inputs gate and up, of one shape.
-#[derive(Debug)]
-pub(super) struct SwiGluKernel;
+/// A gated nonlinearity of one feature.
+pub(super) trait Gate: std::fmt::Debug + Clone + Copy + Send + Sync + 'static {
+    /// Its value.
+    fn value(self, gate: f32, up: f32) -> f32;
 
-impl Kernel<2> for SwiGluKernel {
+    /// Gradients of gate and up from that of the value.
+    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32);
+}
+
+/// `silu(gate) · up`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SwiGlu;
+
+impl Gate for SwiGlu {
+    #[inline(always)]
+    fn value(self, gate: f32, up: f32) -> f32 {
+        gate * sigmoid(gate) * up
+    }
+
+    #[inline(always)]
+    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32) {
+        let sigmoid = sigmoid(gate);
+        let silu = gate * sigmoid;
+        (gradient * up * (sigmoid + silu * (1.0 - sigmoid)), gradient * silu)
+    }
+}
+
+/// `gelu(gate) · up` with the GELU by tanh, which is `x · sigmoid(2 √(2/π) (x + 0.044715 x³))`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GeGlu;
+
+/// 2 √(2/π)
+const GELU_SLOPE: f32 = 1.595_769_1;
+const GELU_CUBE: f32 = 0.044_715;
+
+impl Gate for GeGlu {
+    #[inline(always)]
+    fn value(self, gate: f32, up: f32) -> f32 {
+        gate * sigmoid(GELU_SLOPE * (gate + GELU_CUBE * gate * gate * gate)) * up
+    }
+
+    #[inline(always)]
+    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32) {
+        let sigmoid = sigmoid(GELU_SLOPE * (gate + GELU_CUBE * gate * gate * gate));
+        let slope = GELU_SLOPE * (1.0 + 3.0 * GELU_CUBE * gate * gate);
+        let gelu = gate * sigmoid;
+        (gradient * up * (sigmoid + gelu * (1.0 - sigmoid) * slope), gradient * gelu)
+    }
+}
+
+/// `g · sigmoid(1.702 g) · (u + 1)` with g = gate up to 7 and u = up within -7 and 7.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClampedGlu;
+
+impl Gate for ClampedGlu {
+    #[inline(always)]
+    fn value(self, gate: f32, up: f32) -> f32 {
+        let (gate, up) = limited(gate, up);
+        gate * sigmoid(GATE_SLOPE * gate) * (up + 1.0)
+    }
+
+    #[inline(always)]
+    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32) {
+        let (g, u) = limited(gate, up);
+        let sigmoid = sigmoid(GATE_SLOPE * g);
+        let weighed = g * sigmoid;
+        let to_gate = gradient * (u + 1.0) * (sigmoid + weighed * (1.0 - sigmoid) * GATE_SLOPE);
+        // Beyond a limit nothing flows back.
+        (if g == gate { to_gate } else { 0.0 }, if u == up { gradient * weighed } else { 0.0 })
+    }
+}
+
+/// Comparisons that are false for what is no number, so that it stays what it is.
+#[inline(always)]
+fn limited(gate: f32, up: f32) -> (f32, f32) {
+    let gate = if gate > GATE_LIMIT { GATE_LIMIT } else { gate };
+    let up = if up > GATE_LIMIT { GATE_LIMIT } else { up };
+    (gate, if up < -GATE_LIMIT { -GATE_LIMIT } else { up })
+}
+
+/// A gated nonlinearity: inputs gate and up, of one shape.
+#[derive(Debug)]
+pub(super) struct GatedKernel<G>(pub G);
+
+impl<G: Gate> Kernel<2> for GatedKernel<G> {
     fn forward(&self, [gate, up]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
+        let kind = self.0;
         let mut value = vec![0f32; gate.values().len()];
         let items = value.chunks_mut(TASK).zip(gate.values().chunks(TASK)).zip(up.values().chunks(TASK));
         run(
@@ -130,7 +211,7 @@ impl Kernel<2> for SwiGluKernel {
             #[inline(always)]
             |((value, gate), up)| {
                 for ((value, gate), up) in value.iter_mut().zip(gate).zip(up) {
-                    *value = gate * sigmoid(*gate) * up;
+                    *value = kind.value(*gate, *up);
                 }
             },
         );
@@ -138,6 +219,7 @@ impl Kernel<2> for SwiGluKernel {
     }
 
     fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 2] {
+        let kind = self.0;
         let Ok([gate, mut up]) = <[Buffer; 2]>::try_from(kept) else { unreachable!("forward keeps two") };
         // The gradient of `up` takes the place of `up`, that of the gate the place of the value's.
         let items = gradient.values_mut().chunks_mut(TASK).zip(up.values_mut().chunks_mut(TASK));
@@ -146,11 +228,7 @@ impl Kernel<2> for SwiGluKernel {
             #[inline(always)]
             |((gradient, up), gate)| {
                 for ((gradient, up), gate) in gradient.iter_mut().zip(up).zip(gate) {
-                    let sigmoid = sigmoid(*gate);
-                    let silu = gate * sigmoid;
-                    let to_gate = *gradient * *up * (sigmoid + silu * (1.0 - sigmoid));
-                    *up = *gradient * silu;
-                    *gradient = to_gate;
+                    (*gradient, *up) = kind.gradients(*gate, *up, *gradient);
                 }
             },
         );
@@ -200,52 +278,131 @@ impl Kernel<1> for GeluKernel {
     }
 }
 
-/// Causal softmax of scaled scores `[.., query, key]`, as many queries as keys: query i sees the keys up to i.
+/// Causal softmax of scaled scores `[.., query, key]`, as many queries as keys: query i sees the last `window` of the keys
+/// up to i.
 #[derive(Debug)]
 pub(super) struct CausalSoftmaxKernel {
     pub scale: f32,
+    pub window: usize,
+}
+
+/// The keys that a query sees.
+#[inline(always)]
+fn seen(query: usize, window: usize) -> std::ops::Range<usize> {
+    (query + 1).saturating_sub(window)..query + 1
+}
+
+/// The part of a query's row that it sees; the rest becomes zero.
+#[inline(always)]
+fn seen_part(row: &mut [f32], query: usize, window: usize) -> &mut [f32] {
+    let seen = seen(query, window);
+    row[..seen.start].fill(0.0);
+    row[seen.end..].fill(0.0);
+    &mut row[seen]
 }
 
 impl Kernel<1> for CausalSoftmaxKernel {
     fn forward(&self, [mut scores]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
         let context = scores.shape().last().copied().unwrap_or(1);
-        let scale = self.scale;
+        let Self { scale, window } = *self;
         run(
             scores.values_mut().chunks_mut(context * context).collect(),
             #[inline(always)]
             |scores| {
                 for (query, row) in scores.chunks_exact_mut(context).enumerate() {
-                    let (seen, later) = row.split_at_mut(query + 1);
-                    later.fill(0.0);
-                    softmax(seen, scale);
+                    softmax(seen_part(row, query, window), scale);
                 }
             },
         );
         (scores.clone(), vec![scores])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 1] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
         let [weights] = &kept[..] else { unreachable!("forward keeps one") };
-        let context = gradient.shape().last().copied().unwrap_or(1);
-        let scale = self.scale;
-        let window = context * context;
+        let (gradient, _) = softmax_backward(weights, gradient, self.scale, self.window, false);
+        [gradient]
+    }
+}
+
+/// The gradient of the scores from that of the `weights`; and where there are `sinks`, for every head of the batch the
+/// gradient of the one that took part with the weight that is missing from one.
+fn softmax_backward(
+    weights: &Buffer,
+    mut gradient: Buffer,
+    scale: f32,
+    window: usize,
+    sinks: bool,
+) -> (Buffer, Vec<f32>) {
+    let context = gradient.shape().last().copied().unwrap_or(1);
+    let square = context * context;
+    let to_sinks = run(
+        gradient.values_mut().chunks_mut(square).zip(weights.values().chunks(square)).collect(),
+        #[inline(always)]
+        |(gradient, weights)| {
+            let mut sink = 0.0;
+            let rows = gradient.chunks_exact_mut(context).zip(weights.chunks_exact(context));
+            for (query, (gradient, weights)) in rows.enumerate() {
+                let gradient = seen_part(gradient, query, window);
+                let weights = &weights[seen(query, window)];
+                let mean = sum(gradient, |at, g| g * weights[at]);
+                for (gradient, weight) in gradient.iter_mut().zip(weights) {
+                    *gradient = weight * (*gradient - mean) * scale;
+                }
+                if sinks {
+                    sink -= mean * (1.0 - sum(weights, |_, weight| weight));
+                }
+            }
+            sink
+        },
+    );
+    (gradient, to_sinks)
+}
+
+/// The same with a sink for every head, `[heads]`: a score that takes part in the softmax and is left out again.
+#[derive(Debug)]
+pub(super) struct SinkSoftmaxKernel {
+    pub scale: f32,
+    pub window: usize,
+}
+
+impl Kernel<2> for SinkSoftmaxKernel {
+    fn forward(&self, [mut scores, sinks]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
+        let context = scores.shape().last().copied().unwrap_or(1);
+        let Self { scale, window } = *self;
+        let heads = sinks.values().iter().cycle();
         run(
-            gradient.values_mut().chunks_mut(window).zip(weights.values().chunks(window)).collect(),
+            scores.values_mut().chunks_mut(context * context).zip(heads).collect(),
             #[inline(always)]
-            |(gradient, weights)| {
-                let rows = gradient.chunks_exact_mut(context).zip(weights.chunks_exact(context));
-                for (query, (gradient, weights)) in rows.enumerate() {
-                    let (gradient, later) = gradient.split_at_mut(query + 1);
-                    later.fill(0.0);
-                    let weights = &weights[..gradient.len()];
-                    let mean = sum(gradient, |at, g| g * weights[at]);
-                    for (gradient, weight) in gradient.iter_mut().zip(weights) {
-                        *gradient = weight * (*gradient - mean) * scale;
-                    }
+            |(scores, sink)| {
+                for (query, row) in scores.chunks_exact_mut(context).enumerate() {
+                    softmax_beside(seen_part(row, query, window), scale, *sink);
                 }
             },
         );
-        [gradient]
+        let heads = Buffer::new(vec![0.0; sinks.values().len()], &sinks.shape());
+        (scores.clone(), vec![scores, heads])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 2] {
+        let Ok([weights, mut sinks]) = <[Buffer; 2]>::try_from(kept) else { unreachable!("forward keeps two") };
+        let (gradient, parts) = softmax_backward(&weights, gradient, self.scale, self.window, true);
+        for part in parts.chunks(sinks.values().len()) {
+            sinks.values_mut().iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        [gradient, sinks]
+    }
+}
+
+#[inline(always)]
+fn softmax_beside(row: &mut [f32], scale: f32, sink: f32) {
+    let largest = max(row) * scale;
+    let largest = if sink > largest { sink } else { largest };
+    for value in row.iter_mut() {
+        *value = exp(*value * scale - largest);
+    }
+    let factor = 1.0 / (sum(row, |_, value| value) + exp(sink - largest));
+    for value in row.iter_mut() {
+        *value *= factor;
     }
 }
 

@@ -14,7 +14,7 @@ use burn::backend::{
     Autodiff, BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, Flex,
     GradientCheckpointingStrategy, TensorMetadata,
 };
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 /// A tensor of 32-bit floats in host memory, contiguous; clones share the memory.
 #[derive(Clone, Debug)]
@@ -28,6 +28,19 @@ impl Buffer {
     fn contiguous(tensor: FlexTensor) -> Self {
         let exact = tensor.layout().contiguous_offsets() == Some((0, tensor.bytes().len() / size_of::<f32>()));
         Self(if exact { tensor } else { tensor.to_contiguous() })
+    }
+
+    /// The same as a tensor of Burn, without a graph.
+    pub(super) fn tensor<const D: usize>(&self) -> Tensor<D> {
+        Tensor::from_dispatch(untracked(self.0.clone()))
+    }
+
+    /// The values of a tensor that [`tensor`](Self::tensor) led to.
+    pub(super) fn of<const D: usize>(tensor: Tensor<D>) -> Self {
+        match plain(&tensor.into_dispatch()) {
+            Some(tensor) => Self::contiguous(tensor.clone()),
+            None => unreachable!("operations on plain tensors of this backend give such tensors"),
+        }
     }
 
     pub(super) fn values(&self) -> &[f32] {
@@ -62,8 +75,7 @@ pub(super) fn apply<K: Kernel<N>, const N: usize>(
     if let Some(buffers) = all(&inputs, plain) {
         drop(inputs); // so that a kernel may write into memory that nothing else holds
         let (value, _) = kernel.forward(buffers.map(Buffer::contiguous));
-        let kind = DispatchTensorKind::Flex(BackendTensor::Float(value.0));
-        return Ok(DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled });
+        return Ok(untracked(value.0));
     }
     if let Some(tensors) = all(&inputs, tracked) {
         drop(inputs);
@@ -84,6 +96,11 @@ fn all<T: Clone, const N: usize>(
 ) -> Option<[T; N]> {
     let parts: Option<Vec<T>> = inputs.iter().map(|input| part(input).cloned()).collect();
     parts?.try_into().ok()
+}
+
+fn untracked(tensor: FlexTensor) -> DispatchTensor {
+    let kind = DispatchTensorKind::Flex(BackendTensor::Float(tensor));
+    DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }
 }
 
 fn plain(tensor: &DispatchTensor) -> Option<&FlexTensor> {

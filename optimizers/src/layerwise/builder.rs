@@ -39,6 +39,7 @@ pub struct Layerwise {
     assignments: Vec<RoleHint>,
     clip: Option<f64>,
     qk_clip: Option<f64>,
+    adamw_factors: Vec<(Role, f64)>,
 }
 
 /// Where the first rules come from.
@@ -59,6 +60,7 @@ impl Layerwise {
             assignments: vec![],
             clip: None,
             qk_clip: None,
+            adamw_factors: vec![],
         }
     }
 
@@ -193,6 +195,14 @@ impl Layerwise {
         self.set(|builder| builder.rules.push(rule))
     }
 
+    /// Multiplies the learning rates of AdamW by a factor for each role, whichever rule they come from; 1 unless said.
+    ///
+    /// This is how the width rules muP (arXiv 2203.03466) reach an element-wise optimizer: `1 / width` for hidden
+    /// matrices. Matrix rules are left alone: the size of their updates follows the shape by their `scale`.
+    pub fn adamw_lr_factors(self, factor: impl Fn(Role) -> f64) -> Self {
+        self.set(|builder| builder.adamw_factors = Role::ALL.map(|role| (role, factor(role))).to_vec())
+    }
+
     fn change(mut self, f: impl FnOnce(&mut LayerwiseConfig)) -> Self {
         if let Base::Stack(config) = &mut self.base {
             f(config);
@@ -216,7 +226,13 @@ impl Layerwise {
 
     fn decide<M: Module>(&self, module: &M) -> Result<(Plan, Vec<AnyOptimizer>), LayerwiseError> {
         let rules = self.all_rules()?;
-        let decision = Decision { rules: &rules, hints: &self.hints, assignments: &self.assignments, lr: self.lr };
+        let decision = Decision {
+            rules: &rules,
+            hints: &self.hints,
+            assignments: &self.assignments,
+            lr: self.lr,
+            adamw_factors: &self.adamw_factors,
+        };
         let plan = Plan::decide(&ParameterInfo::of_module(module), &decision)?;
         let optimizers = plan
             .entries()

@@ -97,6 +97,18 @@ pub(crate) struct Decision<'a> {
     pub hints: &'a [RoleHint],
     pub assignments: &'a [RoleHint],
     pub lr: f64,
+    /// What the learning rate of AdamW is multiplied by, by role.
+    pub adamw_factors: &'a [(Role, f64)],
+}
+
+impl Decision<'_> {
+    /// Learning rate of a parameter of this role under this rule.
+    fn lr_of(&self, rule: &Rule, role: Option<Role>) -> f64 {
+        let lr = rule.lr.unwrap_or(self.lr);
+        let elementwise = matches!(&rule.optimizer, RuleOptimizer::Config(config) if config.kind() == "adamw");
+        let factor = self.adamw_factors.iter().find(|(known, _)| elementwise && role == Some(*known));
+        factor.map_or(lr, |(_, factor)| lr * factor)
+    }
 }
 
 impl Plan {
@@ -201,7 +213,7 @@ fn decide_one(
         heads,
         placement,
         optimizer: rule.optimizer.label(),
-        lr: rule.lr.unwrap_or(decision.lr),
+        lr: decision.lr_of(rule, role),
         weight_decay,
         scale,
         state,

@@ -178,9 +178,9 @@ fn badly_conditioned_f32_gradients_give_about_the_update_of_f64() {
                 |gradient: Tensor<2>| optimizer.step(1.0, gradient.zeros_like(), gradient, None).0.cast(DType::F64);
             let exact = step(gradient.clone());
             let single = step(gradient.clone().cast(DType::F32));
-            // At 1e6 the smallest singular values are f32 rounding of the largest: their directions are
-            // free, and whatever a rule gives them may differ. Size and finiteness may not.
-            let limit = if condition > 1e3 { 1.5 } else { 1e-3 };
+            // Rounding the gradient to f32 moves singular values by 1e-7 of the largest, and with a condition of 1e6 the
+            // smallest by a tenth of itself, together with its directions. Measured: 2e-6 and 3e-4 at most.
+            let limit = if condition > 1e3 { 1e-3 } else { 1e-5 };
             let error = largest(exact.clone() - single) / largest(exact);
             assert!(error < limit, "{kind}, condition {condition:e}: {error:e}");
         }

@@ -7,13 +7,14 @@ use std::time::Instant;
 use super::error::CompareError;
 use super::outcome::Outcome;
 use super::plan::{Plan, Purpose};
+use super::runner::last_error;
 use super::tables::aligned;
 use crate::config::Config;
 use crate::error::{EXIT_BAD_INPUT, EXIT_FAILED, Error, FileError};
 use crate::progress::duration;
 use crate::run_folder::write_atomically;
 
-/// Steps that are timed. The time before the first of them is not counted as theirs.
+/// Steps of a timed run.
 const STEPS: u64 = 12;
 /// Windows of the validation that ends a timed run: next to nothing.
 const WINDOWS: u64 = 1;
@@ -141,16 +142,21 @@ fn measure(plan: &Plan) -> Result<(Vec<Cost>, f64), Error> {
     }
     let cost = |(wall, outcome): &(f64, Outcome)| Cost {
         start: wall - outcome.end.seconds,
-        step: pace(outcome, |outcome| outcome.end.seconds),
-        gradient: pace(outcome, |outcome| outcome.end.seconds - outcome.end.optimizer_seconds),
+        step: pace(outcome),
+        gradient: pace(outcome) * (1.0 - outcome.optimizer_share().unwrap_or(0.0)),
     };
     let costs: Vec<Cost> = timed.iter().take(plan.contenders.len()).map(cost).collect();
     let (wall, outcome) = &timed[timed.len() - 1];
     Ok((costs.clone(), (wall - outcome.end.seconds - costs[0].start).max(0.0)))
 }
 
-fn pace(outcome: &Outcome, seconds: impl Fn(&Outcome) -> f64) -> f64 {
-    seconds(outcome) / outcome.end.step.max(1) as f64
+/// Seconds of a step, the first two left out, which warm up.
+fn pace(outcome: &Outcome) -> f64 {
+    match outcome.train.as_slice() {
+        [_, second, .., last] => (last.seconds - second.seconds) / (last.step - second.step),
+        // It diverged at once.
+        _ => outcome.end.seconds / outcome.end.step.max(1) as f64,
+    }
 }
 
 /// Runs one configuration. Returns the seconds of the whole process and what the run came to.
@@ -168,7 +174,7 @@ fn timed_run(config: &Config, folder: &Path) -> Result<(f64, Outcome), Error> {
         Some(outcome) => Ok((wall, outcome)),
         None => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let message = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it was stopped");
+            let message = last_error(&said).unwrap_or("it was stopped");
             let bad_input = output.status.code() == Some(i32::from(EXIT_BAD_INPUT));
             let code = if bad_input { EXIT_BAD_INPUT } else { EXIT_FAILED };
             Err(CompareError::RunFailed { run: name.into(), message: message.into(), log: file, code }.into())

@@ -25,7 +25,7 @@ pub use outcome::{Outcome, Point, first_reach, train_losses, validations};
 pub use plan::{Candidate, Contender, DEFAULT_OPTIMIZERS, Plan, Purpose, Request, Settings};
 pub use results::{Pair, PairReach, Reach, Results, Standing, VerdictRun, results};
 pub use statistics::{Paired, half_width, mean};
-pub use tables::{markdown, rows as table_rows};
+pub use tables::{columns as table_columns, markdown, pairs as pair_table};
 pub use tuning::{Edge, Trial, Tuning};
 
 use crate::checkpoint::Store;
@@ -54,7 +54,7 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     let ended = runner.into_ended();
     if ending == Ending::Interrupted {
         let out = out.display();
-        say(&format!("stopped; the same command, or `polaron compare {out}/plan.toml --out {out}`, goes on from here"));
+        say(&format!("stopped; the same command, or `polaron compare {out}`, goes on from here"));
         return Ok(EXIT_INTERRUPTED);
     }
     let results = results(plan, &ended, &|run| state_bytes_per_parameter(&folder.run(run)));

@@ -131,7 +131,10 @@ mod tests {
 
     #[test]
     fn losses_over_other_windows_are_not_mixed_in() {
-        let valid = |step, windows| Event::Valid { step, loss: 2.0, tokens: 1, seconds: 1.0, accuracy: None, windows };
+        let valid = |step, windows| {
+            let (loss, tokens, seconds) = (2.0, 1, 1.0);
+            Event::Valid { step, loss, tokens, seconds, accuracy: None, windows, router: None }
+        };
         let events = [valid(10, Some(8)), valid(20, Some(8)), valid(30, None)];
         assert_eq!(validations(&events).len(), 2);
         assert_eq!(validations(&events[2..]).len(), 1);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::outcome::{Outcome, first_reach};
-use super::plan::{Candidate, Plan};
+use super::plan::{Candidate, Plan, Purpose};
 use super::statistics::{self, ALPHA, Paired, detectable, half_width, mean, paired, pairs_needed, sign_test};
 use super::tuning::{Run, Stage, Tuning, stage, verdict_runs};
 use super::verdict;
@@ -34,6 +34,8 @@ pub struct Results {
     pub targets_are: String,
     /// Steps of a verdict run.
     pub steps: u64,
+    /// What is counted as tokens: "tokens" or "images".
+    pub unit: &'static str,
     /// Tokens of a step.
     pub tokens_per_step: u64,
     /// Verdict seeds.
@@ -42,7 +44,7 @@ pub struct Results {
     pub tune_seeds: Vec<u64>,
     /// The optimizers, in the order of the plan.
     pub optimizers: Vec<Standing>,
-    /// Every pair of them, the one with the lower mean loss first.
+    /// Every pair of them, the better one first.
     pub pairs: Vec<Pair>,
 }
 
@@ -82,6 +84,16 @@ pub struct Standing {
     pub runs: Vec<VerdictRun>,
 }
 
+impl Standing {
+    /// Sorts from best to worst: by place where there is one, then by mean loss.
+    pub fn order(&self) -> f64 {
+        let place = self.places.map_or(0, |[best, worst]| best + worst) as f64;
+        // Losses of different size do not reach the next place.
+        let loss = self.loss.map_or(1.0, |loss| loss / (1.0 + loss));
+        place + 0.5 * loss
+    }
+}
+
 /// How often and when a target was reached.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reach {
@@ -119,13 +131,15 @@ pub struct VerdictRun {
     pub diverged: Option<String>,
 }
 
-/// Two optimizers compared, seed by seed. `a` has the lower mean loss.
+/// Two optimizers compared, seed by seed; `a` is the better one, as far as that can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pair {
-    /// The one with the lower mean loss.
+    /// The one with the lower mean loss; if a run diverged, the one that ended lower on more seeds.
     pub a: String,
     /// The other one.
     pub b: String,
+    /// Seeds on which `a` and on which `b` ended lower; a diverged run is the worse one.
+    pub wins: [usize; 2],
     /// Final loss of `b` minus that of `a`, over the seeds on which both finished.
     pub loss: Option<Paired>,
     /// Which test gives `p_loss`: "t", or "sign" if a run diverged (a diverged run counts as the worse one).
@@ -142,6 +156,17 @@ pub struct Pair {
     pub targets: Vec<PairReach>,
     /// The verdict in one sentence.
     pub sentence: String,
+}
+
+impl Pair {
+    /// Whether `a` is the better one.
+    fn is_ordered(&self) -> bool {
+        match (self.test, self.wins[0].cmp(&self.wins[1])) {
+            ("sign", std::cmp::Ordering::Less) => false,
+            ("sign", std::cmp::Ordering::Greater) => true,
+            _ => self.loss.is_none_or(|loss| loss.mean >= 0.0),
+        }
+    }
 }
 
 /// Two optimizers on the way to one target.
@@ -188,10 +213,7 @@ pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: State
     for pair in &mut pairs {
         pair.sentence = verdict::sentence(pair, &optimizers, seeds.len());
     }
-    let tokens_per_step = plan.candidates(0).first().and_then(|candidate| {
-        let config = plan.config(0, candidate, super::plan::Purpose::Verdict, plan.settings.first_seed);
-        config.ok().map(|config| config.tokens_per_step())
-    });
+    let config = plan.config(0, &plan.candidates(0)[0], Purpose::Verdict, plan.settings.first_seed).ok();
     let mut results = Results {
         format: FORMAT,
         polaron: env!("CARGO_PKG_VERSION").into(),
@@ -201,7 +223,8 @@ pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: State
         targets,
         targets_are,
         steps: plan.settings.steps,
-        tokens_per_step: tokens_per_step.unwrap_or_default(),
+        unit: config.as_ref().map_or("tokens", |config| config.model.unit().many),
+        tokens_per_step: config.map_or(0, |config| config.tokens_per_step()),
         seeds,
         tune_seeds: plan.tune_seeds().collect(),
         optimizers,
@@ -321,18 +344,11 @@ fn pairs(plan: &Plan, entries: &[Entry<'_>], targets: &[f64]) -> Vec<Pair> {
             if first.runs.is_empty() || second.runs.is_empty() {
                 continue;
             }
-            let ordered = order_key(first) <= order_key(second);
-            let (a, b) = if ordered { (first, second) } else { (second, first) };
-            pairs.push(pair(plan, a, b, targets, count));
+            let pair = pair(plan, first, second, targets, count);
+            pairs.push(if pair.is_ordered() { pair } else { self::pair(plan, second, first, targets, count) });
         }
     }
     pairs
-}
-
-/// Mean loss, with those that never finished last.
-fn order_key(entry: &Entry<'_>) -> f64 {
-    let losses = entry.losses();
-    if losses.is_empty() { f64::INFINITY } else { mean(&losses) }
 }
 
 fn pair(plan: &Plan, a: &Entry<'_>, b: &Entry<'_>, targets: &[f64], questions: usize) -> Pair {
@@ -341,13 +357,15 @@ fn pair(plan: &Plan, a: &Entry<'_>, b: &Entry<'_>, targets: &[f64], questions: u
     let both = seeds.iter().filter_map(|(a, b)| Some(b.loss? - a.loss?)).collect::<Vec<f64>>();
     let loss = paired(&both);
     let diverged = seeds.iter().any(|(a, b)| a.loss.is_none() || b.loss.is_none());
-    let raw = if diverged { sign_of_losses(&seeds) } else { loss.and_then(|loss| loss.p) };
+    let wins = wins(&seeds);
+    let raw = if diverged { Some(sign_test(wins[0], wins[1])) } else { loss.and_then(|loss| loss.p) };
     let level = ALPHA / questions.max(1) as f64;
     let sd = loss.and_then(|loss| loss.sd).filter(|sd| *sd > 0.0);
     let effect = sd.and_then(|sd| loss.map(|loss| loss.mean / sd));
     Pair {
         a: a.name.into(),
         b: b.name.into(),
+        wins,
         loss,
         test: if diverged { "sign" } else { "t" },
         // Corrected when all are known.
@@ -360,12 +378,12 @@ fn pair(plan: &Plan, a: &Entry<'_>, b: &Entry<'_>, targets: &[f64], questions: u
     }
 }
 
-/// Sign test in which a diverged run is worse than one that finished.
-fn sign_of_losses(seeds: &[(&Outcome, &Outcome)]) -> Option<f64> {
+/// Seeds on which the first and on which the second ended lower; a diverged run is worse than one that finished.
+fn wins(seeds: &[(&Outcome, &Outcome)]) -> [usize; 2] {
     let key = |outcome: &Outcome| outcome.loss.unwrap_or(f64::INFINITY);
     let better = seeds.iter().filter(|(a, b)| key(a) < key(b)).count();
     let worse = seeds.iter().filter(|(a, b)| key(a) > key(b)).count();
-    Some(sign_test(better, worse))
+    [better, worse]
 }
 
 fn pair_reach(plan: &Plan, seeds: &[(&Outcome, &Outcome)], target: f64) -> PairReach {
@@ -549,7 +567,20 @@ mod tests {
         assert_eq!((pair.test, pair.a.as_str(), pair.loss.unwrap().n), ("sign", "calm", 7));
         // Eight of eight: 2 / 2^8.
         assert_eq!(pair.p_loss, Some(1.0 / 128.0));
+        assert!(pair.sentence.starts_with("calm beats wild on 8 of 8 seeds"), "{}", pair.sentence);
         assert!(pair.sentence.contains("wild diverged in 1 of 8 runs"), "{}", pair.sentence);
+    }
+
+    #[test]
+    fn one_that_mostly_diverges_is_not_the_better_one_for_its_few_good_runs() {
+        let results = simulated(&["wild", "calm"], 12, |index, seed| {
+            (index == 1 || seed <= 1).then(|| [1.5, 1.9][index] + 0.001 * normal(seed))
+        });
+        let pair = &results.pairs[0];
+        assert_eq!((pair.a.as_str(), pair.wins, pair.separated), ("calm", [11, 1], true));
+        assert!(pair.sentence.contains("calm beats wild on 11 of 12 seeds"), "{}", pair.sentence);
+        assert!(pair.sentence.contains("where both finished calm ended 0.40"), "{}", pair.sentence);
+        assert_eq!(results.ranking, "1. calm, 2. wild");
     }
 
     #[test]

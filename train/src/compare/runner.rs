@@ -45,7 +45,6 @@ pub struct Runner<'a> {
     /// Runs that have ended, by name.
     ended: HashMap<String, Outcome>,
     running: Vec<Running>,
-    live: Live,
     /// Since when a run's folder has been in use by another process.
     waiting: Option<Instant>,
     began: Instant,
@@ -80,7 +79,6 @@ impl<'a> Runner<'a> {
             folder,
             ended: HashMap::new(),
             running: Vec::new(),
-            live: Live::start(),
             waiting: None,
             began: Instant::now(),
             steps_before: 0,
@@ -137,6 +135,7 @@ impl<'a> Runner<'a> {
     pub fn run(&mut self) -> Result<Ending, Error> {
         let program = std::env::current_exe()
             .map_err(|error| CompareError::CannotStart { program: "polaron".into(), message: error.to_string() })?;
+        let live = Live::start();
         loop {
             if interrupt::requested() {
                 return self.stop();
@@ -152,7 +151,9 @@ impl<'a> Runner<'a> {
             for run in next.into_iter().take(free) {
                 self.start(run, &program)?;
             }
-            self.show();
+            if live.is_visible() {
+                self.show(&live);
+            }
             std::thread::sleep(TICK);
         }
     }
@@ -212,7 +213,7 @@ impl<'a> Runner<'a> {
     fn failure(&self, run: &Run, code: Option<u8>) -> Error {
         let log = self.folder.log(&run.name);
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let said = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(String::from);
+        let said = last_error(&text).map(String::from);
         let ended = || match code {
             Some(code) => format!("it ended with code {code}"),
             None => "it was killed".into(),
@@ -239,7 +240,7 @@ impl<'a> Runner<'a> {
         self.ended.values().map(|outcome| outcome.end.step).sum()
     }
 
-    fn show(&self) {
+    fn show(&self, live: &Live) {
         let inside: Vec<u64> =
             self.running.iter().map(|running| newest_step(&self.folder.run(&running.run.name))).collect();
         let done = self.steps_done() + inside.iter().sum::<u64>();
@@ -252,7 +253,7 @@ impl<'a> Runner<'a> {
         let here = done.saturating_sub(self.steps_before).max(1) as f64;
         let left = total.saturating_sub(done) as f64 * self.began.elapsed().as_secs_f64() / here;
         let rows = (0..self.plan.contenders.len()).map(|index| self.row(index));
-        self.live.show(done, total, &format!("{} left\n{}", duration(left), list::table(rows).trim_end()));
+        live.show(done, total, &format!("{} left\n{}", duration(left), list::table(rows).trim_end()));
     }
 
     fn row(&self, index: usize) -> [String; 2] {
@@ -269,6 +270,11 @@ impl<'a> Runner<'a> {
         };
         [name, if running > 0 { format!("{state}, {running} running") } else { state }]
     }
+}
+
+/// The error that a run ended with, from what it said.
+pub fn last_error(said: &str) -> Option<&str> {
+    said.lines().rev().find_map(|line| line.strip_prefix("error: "))
 }
 
 /// One line about a run that has ended.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::outcome::{Outcome, first_reach};
 use super::plan::{Candidate, Plan, Purpose};
-use super::results::{Results, Standing};
+use super::results::{Pair, Results, Standing};
 use super::tuning::{Run, Tuning, verdict_runs};
 use crate::progress::thousands;
 
@@ -12,20 +12,21 @@ use crate::progress::thousands;
 pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
     let mut head: Vec<String> = ["place", "optimizer", "final loss"].map(String::from).into();
     for target in &results.targets {
-        head.extend([format!("steps to {target}"), "tokens".into(), "seconds".into()]);
+        head.extend([format!("steps to {target}"), results.unit.into(), "seconds".into()]);
     }
     let rest = [
         "ms per step",
         "optimizer share",
         "state per parameter",
         "best lr",
-        "lr below, above",
+        "next lr below",
+        "next lr above",
         "tuning runs",
         "diverged",
     ];
     head.extend(rest.map(String::from));
     let mut standings: Vec<&Standing> = results.optimizers.iter().collect();
-    standings.sort_by(|a, b| a.loss.unwrap_or(f64::INFINITY).total_cmp(&b.loss.unwrap_or(f64::INFINITY)));
+    standings.sort_by(|a, b| a.order().total_cmp(&b.order()));
     (head, standings.into_iter().map(row).collect())
 }
 
@@ -46,7 +47,7 @@ fn row(standing: &Standing) -> Vec<String> {
     cells.push(or_none(standing.optimizer_share.map(|share| format!("{:.1} %", share * 100.0))));
     cells.push(or_none(standing.state_bytes_per_parameter.map(|bytes| format!("{bytes:.1} B"))));
     cells.push(or_none(standing.chosen.as_ref().map(describe_candidate)));
-    cells.push(sensitivity(standing));
+    cells.extend(standing.sensitivity.iter().map(sensitivity));
     cells.push(standing.tuning_runs.to_string());
     cells.push(format!("{} of {}", standing.diverged, standing.runs.len()));
     cells
@@ -66,29 +67,84 @@ pub fn describe_candidate(candidate: &Candidate) -> String {
     format!("{}{swept}", candidate.lr)
 }
 
-/// How much worse the tuning loss is at the next smaller and the next larger rate.
-fn sensitivity(standing: &Standing) -> String {
-    let side = |side: &Option<(f64, Option<f64>)>| match side {
-        None => NONE.into(),
-        Some((factor, worse)) => {
-            let times = if *factor < 1.0 { format!("÷{:.3}", 1.0 / factor) } else { format!("×{factor:.3}") };
-            let times = times.trim_end_matches('0').trim_end_matches('.').to_owned();
-            worse.map_or_else(|| format!("{times}: diverged"), |worse| format!("{times}: {worse:+.3}"))
-        }
-    };
-    standing.sensitivity.iter().map(side).collect::<Vec<String>>().join(", ")
+/// How much worse the tuning loss is at another rate: "×3: +0.017".
+fn sensitivity(side: &Option<(f64, Option<f64>)>) -> String {
+    let Some((factor, worse)) = side else { return NONE.into() };
+    let times = if *factor < 1.0 { format!("÷{:.3}", 1.0 / factor) } else { format!("×{factor:.3}") };
+    let times = times.trim_end_matches('0').trim_end_matches('.').to_owned();
+    worse.map_or_else(|| format!("{times}: diverged"), |worse| format!("{times}: {worse:+.3}"))
 }
 
-/// For a terminal: one block of lines for every optimizer reads better than twenty columns.
-pub fn text(results: &Results) -> String {
-    let (head, rows) = rows(results);
-    // Transposed: optimizers are columns.
-    let mut lines: Vec<Vec<String>> = Vec::new();
-    for (index, name) in head.iter().enumerate() {
-        lines.push(std::iter::once(name.clone()).chain(rows.iter().map(|row| row[index].clone())).collect());
+/// Head and lines of a table of the pairs: what the sentences are made of.
+pub fn pairs(results: &Results) -> Vec<Vec<String>> {
+    let head = [
+        "better",
+        "other",
+        "seeds won",
+        "difference",
+        "95 % t",
+        "95 % bootstrap",
+        "p",
+        "p (Holm)",
+        "seeds needed",
+        "detectable",
+    ];
+    let mut head: Vec<String> = head.map(String::from).into();
+    for target in &results.targets {
+        head.extend([format!("steps to {target}, ratio"), "95 % t".into(), "p (Holm)".into(), "seconds, ratio".into()]);
     }
+    let mut lines = vec![head];
+    lines.extend(results.pairs.iter().map(pair_line));
+    lines
+}
+
+fn pair_line(pair: &Pair) -> Vec<String> {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| NONE.into());
+    let number = |x: Option<f64>| or_none(x.map(|x| format!("{x:.4}")));
+    let range = |ends: Option<[f64; 2]>, digits: usize| {
+        or_none(ends.map(|[low, high]| format!("{low:.digits$} to {high:.digits$}")))
+    };
+    let small = |p: Option<f64>| or_none(p.map(|p| if p < 1e-4 { "< 0.0001".into() } else { format!("{p:.4}") }));
+    let loss = pair.loss;
+    let mut cells = vec![
+        pair.a.clone(),
+        pair.b.clone(),
+        format!("{} : {}", pair.wins[0], pair.wins[1]),
+        number(loss.map(|loss| loss.mean)),
+        range(loss.and_then(|loss| loss.interval), 4),
+        range(loss.and_then(|loss| loss.bootstrap), 4),
+        small(loss.and_then(|loss| loss.p)),
+        small(pair.p_loss),
+        or_none(pair.seeds_needed.map(|seeds| seeds.to_string())),
+        number(pair.detectable),
+    ];
+    for reach in &pair.targets {
+        let bound = if reach.complete { "" } else { " (bound)" };
+        cells.extend([
+            or_none(reach.steps.map(|steps| format!("{:.3}{bound}", steps.mean))),
+            range(reach.steps.and_then(|steps| steps.interval), 3),
+            small(reach.p),
+            or_none(reach.seconds.map(|seconds| format!("{:.3}{bound}", seconds.mean))),
+        ]);
+    }
+    cells
+}
+
+/// For a terminal, where a dozen columns do not fit.
+pub fn text(results: &Results) -> String {
+    aligned(&columns(results))
+}
+
+/// The same table with a column for every optimizer; the first line is the head.
+pub fn columns(results: &Results) -> Vec<Vec<String>> {
+    let (head, rows) = rows(results);
+    let line = |(index, name): (usize, &String)| {
+        std::iter::once(name.clone()).chain(rows.iter().map(|row| row[index].clone())).collect()
+    };
+    let mut lines: Vec<Vec<String>> = head.iter().enumerate().map(line).collect();
+    // Names on top, then places.
     lines.swap(0, 1);
-    aligned(&lines)
+    lines
 }
 
 /// Columns as wide as they need to be, two spaces between them.

@@ -8,6 +8,9 @@ use super::tuning::Edge;
 /// The verdict on a pair of optimizers: one sentence.
 pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
     let diverged = diverged(pair, optimizers);
+    if pair.test == "sign" && pair.p_loss.is_some() {
+        return format!("{}{diverged}", by_sign(pair));
+    }
     let Some(loss) = pair.loss else {
         return format!("no seed on which both {} and {} finished{diverged}", pair.a, pair.b);
     };
@@ -18,17 +21,37 @@ pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
         return format!("{why} on {a} and {b}: {a} ended {:.4} lower{}{diverged}", loss.mean, on_the_way(pair, false));
     };
     if pair.separated {
-        let ends = format!("{} ends {:.4} below {}{}, {}", pair.a, loss.mean, pair.b, range(&loss, 1.0, 4), p_value(p));
+        let ends = format!("{} ends {:.4} below {}{}, {}", pair.a, loss.mean, pair.b, range(&loss), p_value(p));
         return format!("{ends}{}{diverged}", on_the_way(pair, true));
     }
     let found = if loss.mean == 0.0 && loss.sd == Some(0.0) {
         "their runs ended alike".to_owned()
     } else {
-        format!("{} ended {:.4} lower{}, {}", pair.a, loss.mean, range(&loss, 1.0, 4), p_value(p))
+        format!("{} ended {:.4} lower{}, {}", pair.a, loss.mean, range(&loss), p_value(p))
     };
     let (a, b) = (&pair.a, &pair.b);
     let detected = format!("no difference detected between {a} and {b} with {} seeds", loss.n);
     format!("{detected}: {found}{}{}{diverged}", more_seeds(pair), on_the_way(pair, false))
+}
+
+/// The verdict on a pair of which a run diverged.
+fn by_sign(pair: &Pair) -> String {
+    let Pair { a, b, wins: [better, worse], .. } = pair;
+    let seeds = better + worse;
+    let p = pair.p_loss.map(p_value).unwrap_or_default();
+    let counted = "a diverged run counts as the worse one";
+    let ends = if pair.separated {
+        format!("{a} beats {b} on {better} of {seeds} seeds ({counted}), {p}")
+    } else {
+        format!(
+            "no difference detected between {a} and {b}: {a} is better on {better} of {seeds} seeds ({counted}), {p}"
+        )
+    };
+    let finished = pair.loss.map(|loss| {
+        let word = if loss.mean >= 0.0 { "lower" } else { "higher" };
+        format!("; on the {} seeds where both finished {a} ended {:.4} {word}", loss.n, loss.mean.abs())
+    });
+    format!("{ends}{}{}", finished.unwrap_or_default(), on_the_way(pair, pair.separated))
 }
 
 /// How many seeds would settle it.
@@ -65,9 +88,14 @@ fn reach_words(reach: &PairReach, separated: bool) -> Option<String> {
     let ends = steps.interval.map(|[low, high]| [100.0 * (1.0 - high), 100.0 * (1.0 - low)]);
     let (size, word, ends) =
         if fewer >= 0.0 { (fewer, "fewer", ends) } else { (-fewer, "more", ends.map(|[low, high]| [-high, -low])) };
-    let range = ends.map(|[low, high]| format!(" [{low:.0} %, {high:.0} %]")).unwrap_or_default();
+    let range = ends.map(|[low, high]| format!(" [{} %, {} %]", whole(low), whole(high))).unwrap_or_default();
     let not = if found || reach.p.is_none() { "" } else { " (not separated)" };
     Some(format!("reaches {target} in {size:.0} % {word} steps{range}{p}{not}"))
+}
+
+/// To a whole number, without a "-0".
+fn whole(x: f64) -> f64 {
+    x.round() + 0.0
 }
 
 fn diverged(pair: &Pair, optimizers: &[Standing]) -> String {
@@ -80,11 +108,8 @@ fn diverged(pair: &Pair, optimizers: &[Standing]) -> String {
 }
 
 /// The 95 % interval in brackets.
-fn range(paired: &Paired, unit: f64, digits: usize) -> String {
-    paired
-        .interval
-        .map(|[low, high]| format!(" [{:.digits$}, {:.digits$}]", low * unit, high * unit))
-        .unwrap_or_default()
+fn range(paired: &Paired) -> String {
+    paired.interval.map(|[low, high]| format!(" [{low:.4}, {high:.4}]")).unwrap_or_default()
 }
 
 /// "p = 0.031".
@@ -99,7 +124,7 @@ pub fn p_value(p: f64) -> String {
 /// The optimizers from best to worst, with the places that are not separated.
 pub fn ranking(results: &Results) -> String {
     let mut ranked: Vec<&Standing> = results.optimizers.iter().filter(|s| s.loss.is_some()).collect();
-    ranked.sort_by(|a, b| a.loss.unwrap_or(f64::INFINITY).total_cmp(&b.loss.unwrap_or(f64::INFINITY)));
+    ranked.sort_by(|a, b| a.order().total_cmp(&b.order()));
     let placed = |standing: &&Standing| {
         standing.places.map(|[best, worst]| match best == worst {
             true => format!("{best}. {}", standing.name),
@@ -164,6 +189,13 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     }
     notes.push(format!("Targets: {}.", results.targets_are));
     notes.push(coverage(settings.valid_windows));
+    if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
+        notes.push(
+            "Tuned is the learning rate of the main rule alone; other rates (such as optimizer.adamw.lr) and weight decay are \
+             the recipe's."
+                .into(),
+        );
+    }
     notes.push(format!("Seconds are training time with {} runs at a time on this machine.", settings.jobs));
     notes.push(
         "The verdict is about this model, text and number of steps; seeds vary initial weights and batches.".into(),

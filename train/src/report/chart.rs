@@ -253,7 +253,8 @@ mod tests {
                 assert_eq!(curves, 2, "log {log_x}");
             }
             assert!(!html.contains("#0") && !html.contains("#1"), "a stand-in colour is left");
-            assert!(html.len() < 120_000, "{}", html.len());
+            // A page holds up to twenty of these and may have two megabytes; usual charts are far smaller.
+            assert!(html.len() < 150_000, "{}", html.len());
         }
     }
 

@@ -4,10 +4,14 @@ use std::path::Path;
 
 use super::html::{escape, folded, list, table};
 use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars};
-use crate::compare::{ComparisonFolder, LoadedComparison, Outcome, Point, mean, table_rows};
+use crate::compare::{ComparisonFolder, LoadedComparison, Outcome, Point, mean, pair_table, table_columns};
 use crate::progress::thousands;
 use crate::report::chart::{Chart, Series};
 use crate::run_folder::RunFolder;
+
+const PAIRS_NOTE: &str = "<p class=\"note\">Differences of the final loss, other minus better. Seeds needed: to find a difference \
+    of this size with probability 0.8; detectable: the difference that these seeds find with that probability. Bootstrap intervals \
+    stand here from five seeds on and are too narrow for few.</p>\n";
 
 /// The sections about a comparison: the verdict first.
 pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
@@ -16,7 +20,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         0 => String::new(),
         missing => format!("<p><strong>Not finished: at least {missing} runs are still to come.</strong></p>\n"),
     };
-    let (head, rows) = table_rows(results);
+    let columns = table_columns(results);
     let verdict = if results.verdict.is_empty() {
         vec!["no pair has ended its verdict runs yet".to_owned()]
     } else {
@@ -25,24 +29,25 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
     let names = || results.optimizers.iter().map(|standing| standing.name.as_str());
     let group = |name: &str| format!("{name}-{}", slug(&name_of(dir)));
     let mut html = format!(
-        "<h1>Comparison of {}</h1>\n<p class=\"faint\">{}: {} steps of {} tokens, {} paired seeds, {} tuning seeds</p>\n{unfinished}\
+        "<h1>Comparison of {}</h1>\n<p class=\"faint\">{}: {} steps of {} {}, {} paired and {} tuning seeds</p>\n{unfinished}\
          <div class=\"verdict\"><p>{}</p>\n{}</div>\n{}<div class=\"note\">{}</div>\n",
         escape(&names().collect::<Vec<_>>().join(", ")),
         escape(&comparison.plan.preset()),
         thousands(results.steps),
         thousands(results.tokens_per_step),
+        results.unit,
         results.seeds.len(),
         results.tune_seeds.len(),
         escape(&results.ranking),
         list(&verdict),
-        table(&head, &rows),
+        table(&columns[0], &columns[1..]),
         list(&results.notes),
     );
     let valid = curve_tabs(
         &group("valid"),
         &mean_curves(comparison, |outcome| outcome.curve.clone()),
         "validation loss",
-        "tokens",
+        results.unit,
     );
     if !valid.is_empty() {
         html.push_str(&section(
@@ -57,7 +62,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         &group("train"),
         &mean_curves(comparison, |outcome| smoothed(&outcome.train)),
         "training loss",
-        "tokens",
+        results.unit,
     );
     if !train.is_empty() {
         html.push_str(&section("Training loss, moving mean", &format!("{}{train}", keys(names()))));
@@ -69,6 +74,10 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         .filter_map(|standing| Some((standing.name.as_str(), standing.seconds_per_step?, standing.optimizer_share?)));
     let bars = "Forward and backward; lighter: clipping and updating.";
     html.push_str(&section("Time of a step", &format!("{}<p class=\"note\">{bars}</p>\n", time_bars(times))));
+    let pairs = pair_table(results);
+    if pairs.len() > 1 {
+        html.push_str(&section("Pairs in figures", &format!("{}{PAIRS_NOTE}", table(&pairs[0], &pairs[1..]))));
+    }
     html.push_str(&section("Runs of the verdict", &run_table(comparison)));
     html.push_str(&section("Details", &details(dir, comparison)));
     html

@@ -6,6 +6,7 @@ mod data;
 mod devices;
 mod outputs;
 mod perceptron;
+mod reporting;
 mod resuming;
 mod support;
 mod training;

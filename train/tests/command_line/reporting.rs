@@ -1,0 +1,173 @@
+//! The pages that `polaron report` and `polaron compare` write.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::Place;
+
+const SIZES: &[&str] = &["--set", "model.d_model=16", "--set", "model.layers=1", "--set", "model.heads=2"];
+const MORE: &[&str] = &["--set", "model.context=16", "--set", "train.batch=4", "--set", "schedule.warmup=5"];
+
+/// A comparison of two optimizers with two learning rates each.
+fn compared() -> Place {
+    let place = Place::new();
+    let plan = "optimizers = [{ name = 'a.b', stack = 'adamw' }, { name = 'muon', stack = 'muon' }]\n[compare]\nextensions = 0";
+    place.write("plan.toml", plan.as_bytes());
+    let rest = ["--data", "text.txt", "--threads", "2", "--steps", "40", "--tune-steps", "20", "--lrs", "0.003,0.01"];
+    let arguments = [&["compare", "plan.toml", "--out", "c"], SIZES, MORE, &rest].concat();
+    place.run(&arguments).succeeds();
+    place
+}
+
+fn text(place: &Place, name: &str) -> String {
+    String::from_utf8(place.read(name)).unwrap()
+}
+
+fn curves(html: &str) -> usize {
+    html.lines().filter(|line| line.starts_with("<polyline") && line.contains("data-series=")).count()
+}
+
+/// Nothing is loaded from anywhere, and every element is closed where it must be.
+#[track_caller]
+fn is_one_good_page(html: &str) {
+    assert!(html.len() < 2_000_000, "{} bytes", html.len());
+    for outside in [" src=", "@import", "url(", "<link rel=\"stylesheet", "<iframe", "fetch(", "XMLHttpRequest"] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+    for reference in html.split("href=\"").skip(1) {
+        assert!(reference.starts_with("data:") || reference.starts_with('#'), "{:.60}", reference);
+    }
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = html;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (tag, behind) = after.split_once('>').expect("a tag that does not end");
+        rest = behind;
+        let name = tag.trim_start_matches('/').split([' ', '\n', '/']).next().unwrap();
+        match name {
+            "!doctype" | "meta" | "link" | "input" | "br" => {}
+            _ if tag.ends_with('/') => {}
+            _ if tag.starts_with('/') => assert_eq!(open.pop(), Some(name), "near {:.80}", rest),
+            "style" | "script" => {
+                let end = format!("</{name}>");
+                rest = rest.split_once(end.as_str()).expect("style or script does not end").1;
+            }
+            _ => open.push(name),
+        }
+    }
+    assert!(open.is_empty(), "{open:?} are not closed");
+}
+
+#[test]
+fn the_page_of_a_comparison_holds_everything() {
+    let place = compared();
+    let html = text(&place, "c/report.html");
+    is_one_good_page(&html);
+    // Two losses over three axes and one sensitivity, in two sizes, for two optimizers.
+    assert_eq!(curves(&html), (2 * 3 + 1) * 2 * 2);
+    let verdict = html.find("class=\"verdict\"").unwrap();
+    assert!(verdict < html.find("<table").unwrap() && verdict < html.find("<svg").unwrap(), "the verdict comes first");
+    for part in
+        ["a.b", "final loss", "optimizer share", "Sensitivity", "tensors, each once", "[train]", "polaron compare"]
+    {
+        assert!(html.contains(part), "{part}");
+    }
+    place.run(&["report", "c", "--out", "page.html"]).succeeds();
+    assert_eq!(text(&place, "page.html"), html, "the page depends on the folder alone");
+}
+
+#[test]
+fn pages_of_runs_can_be_made_at_any_time() {
+    let place = Place::new();
+    place.train(&["--steps", "30", "--set", "train.valid_every=10", "--out", "one"]).succeeds();
+    place
+        .train(&["--steps", "20", "--set", "train.valid_every=10", "--optimizer", "adamw", "--out", "two & <b>"])
+        .succeeds();
+    place.train(&["--steps", "20", "--lr", "1e30", "--optimizer", "sgd", "--out", "bad"]).fails(1, &["diverged"]);
+    let said = place.run(&["report", "one"]).succeeds();
+    assert!(said.out.contains("one/report.html"), "{said:?}");
+    let html = text(&place, "one/report.html");
+    is_one_good_page(&html);
+    assert_eq!(curves(&html), 2 * 3 * 2);
+    place.run(&["report", "one", "two & <b>", "bad"]).succeeds();
+    let html = text(&place, "report.html");
+    is_one_good_page(&html);
+    assert!(html.contains("two &amp; &lt;b&gt;") && !html.contains("<b>two"), "names are escaped");
+    assert!(html.contains("the run diverged at step"), "a reason is shown");
+    // The third has neither validation nor more than a step.
+    assert!(curves(&html) >= 2 * 3 * 2 * 2, "{}", curves(&html));
+    // The folder of a run stays one.
+    place.train(&["--steps", "30", "--set", "train.valid_every=10", "--out", "one"]).succeeds();
+}
+
+#[test]
+fn a_folder_without_anything_to_report_is_refused() {
+    let place = Place::new();
+    place.run(&["report", "nowhere"]).fails(2, &["`nowhere`", "neither a run nor a comparison"]);
+    place.run(&["report"]).fails(2, &["DIR"]);
+}
+
+/// What the page says about itself once it is shown: errors, text that leaves its chart or another's place.
+const PROBE: &str = r#"<script>
+var problems = [];
+window.addEventListener("error", function (event) { problems.push("error: " + event.message); });
+window.addEventListener("load", function () {
+  if (document.documentElement.scrollWidth > window.innerWidth + 1) problems.push("the page is wider than the window");
+  document.querySelectorAll("svg").forEach(function (svg) {
+    var frame = svg.getBoundingClientRect();
+    if (!frame.width) return;
+    var boxes = [];
+    svg.querySelectorAll("text").forEach(function (text) {
+      var box = text.getBoundingClientRect();
+      if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+        problems.push("outside: " + text.textContent.trim());
+      if (box.height && Math.min(box.height, box.width) < 9 && text.textContent.trim().length > 1) problems.push("tiny: " + text.textContent.trim());
+      boxes.forEach(function (other) {
+        if (box.left < other.right - 1 && other.left < box.right - 1 && box.top < other.bottom - 1 && other.top < box.bottom - 1)
+          problems.push("overlapping: " + text.textContent.trim());
+      });
+      boxes.push(box);
+    });
+  });
+  document.querySelectorAll(".key").forEach(function (key) { key.click(); });
+  document.documentElement.setAttribute("data-shown", problems.length ? problems.join("; ") : "well");
+});
+</script>
+"#;
+
+fn browser() -> Option<&'static str> {
+    let found = |name: &&&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    ["chromium", "chromium-browser", "google-chrome"].iter().find(found).copied()
+}
+
+/// What a page says about itself in a window of this width.
+fn shown(browser: &str, page: &Path, width: u32) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let output = Command::new(browser)
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("--window-size={width},900"))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = dom.split_once("data-shown=\"").and_then(|(_, rest)| rest.split_once('"'));
+    said.map_or_else(|| format!("nothing: {}", String::from_utf8_lossy(&output.stderr)), |(said, _)| said.to_owned())
+}
+
+#[test]
+fn pages_are_shown_without_errors_and_text_fits() {
+    let Some(browser) = browser() else {
+        eprintln!("skipped: there is no chromium here to open the page with");
+        return;
+    };
+    let place = compared();
+    place.train(&["--steps", "30", "--set", "train.valid_every=10", "--out", "run"]).succeeds();
+    place.run(&["report", "run"]).succeeds();
+    for name in ["c/report.html", "run/report.html"] {
+        let probed = text(&place, name).replacen("<title>", &format!("{PROBE}<title>"), 1);
+        place.write("probed.html", probed.as_bytes());
+        for width in [1400, 500] {
+            assert_eq!(shown(browser, &place.path("probed.html"), width), "well", "{name} at {width} pixels");
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! What can be wrong with a data set, said in one sentence each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::TokenizerKind;
 
 /// Why a data set could not be read, encoded or cut into batches.
 ///
@@ -20,8 +22,12 @@ pub enum DataError {
         /// Empty, or a suggestion that begins with a semicolon.
         hint: String,
     },
-    /// The path is a folder.
-    #[error("`{}` is a folder, not a text file: give the path of one UTF-8 text file", path.display())]
+    /// The path is a folder without packed tokens.
+    #[error(
+        "`{}` is a folder, and holds no packed tokens: give the path of one UTF-8 text file, or pack the folder's files \
+         first with `polaron data pack`",
+        path.display()
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -124,6 +130,43 @@ pub enum DataError {
         /// Name of the size.
         what: &'static str,
     },
+    /// No tokenizer has that name.
+    #[error(
+        "`{value}` is no tokenizer: write auto, char, byte or bpe:N with N from 257 to 1048576, for example bpe:4096"
+    )]
+    BadTokenizerKind {
+        /// What was asked for.
+        value: String,
+    },
+    /// A text was to be encoded by the tokenizer of a file.
+    #[error(
+        "the tokenizer `file` belongs to packed data: pack the text first with `polaron data pack --tokenizer FILE`, or \
+         take char, byte or bpe:N"
+    )]
+    NoTokenizerFile,
+    /// A stored tokenizer makes no sense.
+    #[error(
+        "the tokenizer cannot be used ({problem}): store one that training, packing or the tokenizers library wrote"
+    )]
+    BadTokenizer {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A byte-pair tokenizer could not be learnt.
+    #[error("no tokenizer can be learnt from the text ({problem}): take the byte tokenizer, which needs no learning")]
+    Learning {
+        /// What the library said.
+        problem: String,
+    },
+    /// A tokenizer from a file gave up.
+    #[error("the tokenizer fails ({problem}): take another tokenizer.json, or bpe:N, which knows every text")]
+    Encoding {
+        /// What the library said.
+        problem: String,
+    },
+    /// Tokens cannot be packed, or packed tokens cannot be read.
+    #[error(transparent)]
+    Pack(#[from] PackError),
     /// Images cannot be read.
     #[error(transparent)]
     Images(#[from] ImageError),
@@ -264,4 +307,240 @@ pub enum ImageError {
         /// The share that was asked for.
         valid_fraction: f64,
     },
+}
+
+/// Why texts could not be packed, or packed tokens not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// An input does not exist.
+    #[error("there is no file or folder `{}`: check the spelling of the path", path.display())]
+    NoInput {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A folder holds no file of the right kind.
+    #[error(
+        "the folder `{}` holds no file ending in .txt, .md or .jsonl, nor one of these with .gz or .zst: give the files \
+         themselves, whatever their names",
+        folder.display()
+    )]
+    NoMatch {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file or folder could not be read.
+    #[error("`{}` cannot be read ({source}): check its permissions, or restore it", path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system or the unpacker said.
+        source: std::io::Error,
+    },
+    /// A line of a JSONL file is not a document.
+    #[error(
+        "line {line} of `{}` is no document ({problem}): every line must be an object that holds its text under one key; \
+         --key names it",
+        path.display()
+    )]
+    BadRecord {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something is wrong with the text in a file.
+    #[error("in `{}`: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What.
+        source: Box<DataError>,
+    },
+    /// Neither a tokenizer's name nor a file.
+    #[error(
+        "`{value}` is neither a tokenizer nor an existing file: write char, byte, bpe:N with N from 257 to 1048576, or the \
+         path of a tokenizer.json"
+    )]
+    NoTokenizer {
+        /// What was asked for.
+        value: String,
+    },
+    /// A file holds no tokenizer.
+    #[error(
+        "`{}` holds no tokenizer ({problem}): give a tokenizer.json that polaron or the tokenizers library wrote",
+        path.display()
+    )]
+    BadTokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The tokens cannot be divided.
+    #[error(
+        "{tokens} tokens cannot be divided with a validation share of {valid_fraction}: give more text, or another share"
+    )]
+    TooFew {
+        /// Tokens in all.
+        tokens: u64,
+        /// The share.
+        valid_fraction: f64,
+    },
+    /// The folder holds packed tokens already.
+    #[error("`{}` holds packed tokens already: choose another --out, or remove that folder", folder.display())]
+    Exists {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder holds something else.
+    #[error("`{}` is not empty, it holds `{name}`: choose another --out", folder.display())]
+    Occupied {
+        /// The folder.
+        folder: PathBuf,
+        /// What is in it.
+        name: String,
+    },
+    /// Another process packs into the folder.
+    #[error("another process is packing into `{}`: wait for it, stop it, or choose another --out", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file or folder could not be written.
+    #[error(
+        "cannot write `{}` ({source}): check the permissions and the space on the disk, or choose another --out",
+        path.display()
+    )]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// There are shards, but no manifest.
+    #[error(
+        "`{}` holds tokens but no manifest.json: packing was interrupted, so run `polaron data pack` with the same --out again",
+        folder.display()
+    )]
+    Unfinished {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The manifest is damaged.
+    #[error("the manifest `{}` is damaged ({problem}): restore it, or pack again", path.display())]
+    BadManifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A format of another version.
+    #[error(
+        "`{}` has format version {found}, but this program reads version {supported}: pack again, or use a newer polaron",
+        path.display()
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+        /// The version that is read.
+        supported: u32,
+    },
+    /// A file is no shard.
+    #[error("`{}` is no shard of tokens (it does not begin with POLARTOK): restore it, or pack again", path.display())]
+    NotAShard {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A shard's tokens are of an unknown size.
+    #[error("the shard `{}` has {found} bytes per token, but only 2 and 4 exist: it is damaged, restore it or pack again", path.display())]
+    BadTokenSize {
+        /// The file.
+        path: PathBuf,
+        /// Bytes per token.
+        found: usize,
+    },
+    /// A shard is shorter or longer than it says.
+    #[error(
+        "the shard `{}` holds {found} bytes, but its header asks for {expected}: it was cut short, restore it or pack again",
+        path.display()
+    )]
+    WrongLength {
+        /// The file.
+        path: PathBuf,
+        /// Bytes found.
+        found: u64,
+        /// Bytes needed.
+        expected: u64,
+    },
+    /// A shard is not the one that the manifest names.
+    #[error(
+        "the shard `{}` is not the one that manifest.json describes: it is damaged or of another data set, restore it or \
+         pack again",
+        path.display()
+    )]
+    ForeignShard {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A shard's content has changed.
+    #[error(
+        "the tokens in `{}` do not match their checksum (SHA-256): the file is damaged, restore it or pack again",
+        path.display()
+    )]
+    BadChecksum {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A token is not in the vocabulary.
+    #[error(
+        "token {token} at position {position} (counted from 0) of `{}` is outside the vocabulary of {vocab_size} tokens: \
+         pack again with the right tokenizer",
+        path.display()
+    )]
+    TokenOutside {
+        /// The file.
+        path: PathBuf,
+        /// The first such token.
+        token: u32,
+        /// Its position in the file, from 0.
+        position: u64,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// The tokenizer beside the shards is another one.
+    #[error(
+        "`{}` is not the tokenizer that the tokens beside it were made with: restore it, or pack again",
+        path.display()
+    )]
+    ForeignTokenizer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another tokenizer was asked for.
+    #[error(
+        "`{}` was packed with the tokenizer {packed}, but {asked} is asked for: leave `data.tokenizer` out, or pack the text \
+         again with `--tokenizer {asked}`",
+        folder.display()
+    )]
+    OtherTokenizer {
+        /// The folder.
+        folder: PathBuf,
+        /// The tokenizer of the data.
+        packed: TokenizerKind,
+        /// The one asked for.
+        asked: TokenizerKind,
+    },
+}
+
+impl PackError {
+    /// For `map_err`: `.map_err(PackError::writing(&path))`.
+    pub(crate) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Unwritable { path, source }
+    }
 }

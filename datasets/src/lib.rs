@@ -14,9 +14,12 @@
 //!
 //! # What is here
 //!
-//! * [`TextData`]: an embedded text ([`DATASETS`]) or any UTF-8 file, as token numbers, split into
+//! * [`TextData`]: an embedded text ([`DATASETS`]), any UTF-8 file or packed data, as token numbers, split into
 //!   training and validation.
-//! * [`Tokenizer`]: characters or bytes. A run stores it beside its weights, so that generated
+//! * [`pack`]: many or large texts, packed once into a folder of tokens that [`TextData`] then maps
+//!   into memory.
+//! * [`Tokens`]: a sequence of tokens, in memory or mapped.
+//! * [`Tokenizer`]: characters, bytes or byte pairs. A run stores it beside its weights, so that generated
 //!   tokens become text again.
 //! * [`Windows`]: the training batches of every step, from a counter-based generator: the step
 //!   number alone fixes the batch, so resuming needs no saved generator state and another program
@@ -29,13 +32,21 @@
 mod error;
 mod idx;
 mod images;
+mod learned;
+pub mod pack;
+mod packed;
+mod shard;
+mod source;
 pub mod tasks;
 mod text;
 mod tokenizer;
+mod tokens;
 mod windows;
 
-pub use error::{DataError, ImageError};
+pub use error::{DataError, ImageError, PackError};
 pub use images::{IMAGE_DATASETS, ImageBatch, ImageData, ImageSampler, Images, image_batches};
+pub use packed::{Manifest, Packed, ShardEntry};
 pub use text::{DATASETS, DatasetInfo, TextData};
 pub use tokenizer::{Tokenizer, TokenizerKind};
+pub use tokens::Tokens;
 pub use windows::{Batch, Windows, splitmix64, validation_batches, validation_windows};

@@ -6,7 +6,8 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 
 use crate::images::IMAGE_DATASETS;
-use crate::{DataError, Tokenizer, TokenizerKind};
+use crate::packed::Packed;
+use crate::{DataError, Tokenizer, TokenizerKind, Tokens};
 
 /// One embedded data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +44,20 @@ pub struct TextData {
     /// The tokenizer that made the tokens.
     pub tokenizer: Tokenizer,
     /// The first `N * (1 - valid_fraction)` tokens, truncated to a whole number.
-    pub train: Vec<u32>,
+    pub train: Tokens,
     /// The other tokens.
-    pub valid: Vec<u32>,
+    pub valid: Tokens,
     /// Length of the whole text in characters (not bytes).
-    pub characters: usize,
+    pub characters: u64,
 }
 
 impl TextData {
-    /// Reads an embedded text by name ([`DATASETS`]) or, with any other `source`, the UTF-8 file at
-    /// that path; an embedded name wins over a file of the same name (write `./shakespeare` for the
-    /// file).
+    /// Reads an embedded text by name ([`DATASETS`]) or, with any other `source`, the UTF-8 file or
+    /// the folder of [packed](crate::pack) tokens at that path; an embedded name wins over a file of
+    /// the same name (write `./shakespeare` for the file).
+    ///
+    /// Packed data brings its tokenizer and its split: `tokenizer` must be that or
+    /// [`TokenizerKind::Auto`], and `valid_fraction` does not count.
     ///
     /// `valid_fraction`: share of the tokens, at the end of the text, that is kept for validation;
     /// 0.1 is usual.
@@ -61,11 +65,14 @@ impl TextData {
     /// # Errors
     ///
     /// One [`DataError`] each for: no such text, a folder, an unreadable file, an empty one, bytes
-    /// that are not UTF-8, a `valid_fraction` that is not strictly between 0 and 1. Whether the
+    /// that are not UTF-8, damaged packed data ([`PackError`](crate::PackError)), a `valid_fraction` that is not strictly between 0 and 1. Whether the
     /// text is long enough for a model is [`check_windows`](Self::check_windows)' question.
     pub fn load(source: &str, tokenizer: TokenizerKind, valid_fraction: f64) -> Result<Self, DataError> {
         // Before the reading, which may take long.
         check_fraction(valid_fraction)?;
+        if source != SHAKESPEARE && Packed::is_at(Path::new(source)) {
+            return Packed::open(Path::new(source))?.into_text(source, tokenizer);
+        }
         let text = match source {
             SHAKESPEARE => unpack(SHAKESPEARE, SHAKESPEARE_GZ, SHAKESPEARE_BYTES)?,
             path => read_file(path)?,
@@ -83,12 +90,13 @@ impl TextData {
         if text.is_empty() {
             return Err(DataError::Empty { name: name.into() });
         }
-        let tokenizer = Tokenizer::for_text(tokenizer, text);
+        let tokenizer = Tokenizer::for_text(tokenizer, text)?;
         let mut train = tokenizer.encode(text)?;
         let border = (train.len() as f64 * (1.0 - valid_fraction)) as usize;
         let valid = train.split_off(border.min(train.len()));
         train.shrink_to_fit();
-        Ok(Self { name: name.into(), tokenizer, train, valid, characters: text.chars().count() })
+        let characters = text.chars().count() as u64;
+        Ok(Self { name: name.into(), tokenizer, train: train.into(), valid: valid.into(), characters })
     }
 
     /// Checks that both splits hold at least one window of `context` tokens, which is `context + 1`

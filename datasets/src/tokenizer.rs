@@ -1,21 +1,85 @@
 //! Text to token numbers and back.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::DataError;
+use crate::learned::{self, Learned};
+use crate::{DataError, PackError};
 
-/// How a text becomes tokens.
+/// Tokens that every byte-pair vocabulary holds: the 256 bytes and the end of text.
+const SMALLEST_BPE: usize = 257;
+/// More than any vocabulary in use.
+const LARGEST_BPE: usize = 1 << 20;
+
+/// How a text becomes tokens. Written as `auto`, `char`, `byte`, `bpe:4096`, `file`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 pub enum TokenizerKind {
+    /// Characters for a text; for packed data, what it was packed with.
+    Auto,
     /// One token per character; the alphabet is what the text holds.
     #[default]
     Char,
     /// One token per byte of the UTF-8 form; 256 tokens, any text.
     Byte,
+    /// Byte-level byte-pair encoding (arXiv 1508.07909, in the form of GPT-2), learnt from the text: at most so many
+    /// tokens, from 257 to 1,048,576; any text.
+    Bpe(usize),
+    /// Read from a file when the data was packed; of packed data only.
+    File,
 }
 
-/// A tokenizer. Stored as `{"kind": "char", "alphabet": "..."}` or `{"kind": "byte"}`.
+impl fmt::Display for TokenizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Char => f.write_str("char"),
+            Self::Byte => f.write_str("byte"),
+            Self::Bpe(vocab_size) => write!(f, "bpe:{vocab_size}"),
+            Self::File => f.write_str("file"),
+        }
+    }
+}
+
+impl FromStr for TokenizerKind {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        let unknown = || DataError::BadTokenizerKind { value: text.into() };
+        match text {
+            "auto" => Ok(Self::Auto),
+            "char" => Ok(Self::Char),
+            "byte" => Ok(Self::Byte),
+            "file" => Ok(Self::File),
+            _ => {
+                let size: usize = text.strip_prefix("bpe:").and_then(|size| size.parse().ok()).ok_or_else(unknown)?;
+                if (SMALLEST_BPE..=LARGEST_BPE).contains(&size) { Ok(Self::Bpe(size)) } else { Err(unknown()) }
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for TokenizerKind {
+    type Error = DataError;
+
+    fn try_from(text: String) -> Result<Self, DataError> {
+        text.parse()
+    }
+}
+
+impl From<TokenizerKind> for String {
+    fn from(kind: TokenizerKind) -> Self {
+        kind.to_string()
+    }
+}
+
+/// A tokenizer. Stored as `{"kind": "char", "alphabet": "..."}`, as `{"kind": "byte"}`, or in the
+/// `tokenizer.json` format of the `tokenizers` library, which other programs read too.
 ///
 /// ```
 /// use polaron_datasets::Tokenizer;
@@ -26,7 +90,7 @@ pub enum TokenizerKind {
 /// # Ok::<(), polaron_datasets::DataError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
+#[serde(try_from = "Value", into = "Value")]
 pub struct Tokenizer {
     inner: Inner,
 }
@@ -36,9 +100,10 @@ enum Inner {
     /// Strictly ascending code points; a character's token is its position.
     Char(Vec<char>),
     Byte,
+    Learned(Learned),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Stored {
     Char { alphabet: String },
@@ -52,9 +117,12 @@ impl Tokenizer {
     /// A character tokenizer whose alphabet is every distinct character of `text`, sorted by code
     /// point.
     pub fn char_from(text: &str) -> Self {
-        let mut alphabet: Vec<char> = text.chars().collect::<std::collections::HashSet<_>>().into_iter().collect();
-        alphabet.sort_unstable();
-        Self { inner: Inner::Char(alphabet) }
+        Self::char_of(text.chars().collect())
+    }
+
+    /// The same from the characters themselves.
+    pub(crate) fn char_of(alphabet: BTreeSet<char>) -> Self {
+        Self { inner: Inner::Char(alphabet.into_iter().collect()) }
     }
 
     /// The byte tokenizer.
@@ -62,20 +130,63 @@ impl Tokenizer {
         Self { inner: Inner::Byte }
     }
 
-    /// The tokenizer of that kind for `text`.
-    pub fn for_text(kind: TokenizerKind, text: &str) -> Self {
+    /// A byte-level BPE of at most `vocab_size` tokens, learnt from `texts`. The same texts give the same tokenizer,
+    /// whatever the number of threads.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Learning`].
+    pub fn bpe_from<S: AsRef<str> + Send>(
+        vocab_size: usize,
+        texts: impl Iterator<Item = S> + Send,
+    ) -> Result<Self, DataError> {
+        Ok(Self { inner: Inner::Learned(Learned::train(vocab_size, texts)?) })
+    }
+
+    /// The tokenizer of that kind for `text`. A BPE learns from its first 64 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Learning`], [`DataError::NoTokenizerFile`] for [`TokenizerKind::File`].
+    pub fn for_text(kind: TokenizerKind, text: &str) -> Result<Self, DataError> {
         match kind {
-            TokenizerKind::Char => Self::char_from(text),
-            TokenizerKind::Byte => Self::byte(),
+            TokenizerKind::Auto | TokenizerKind::Char => Ok(Self::char_from(text)),
+            TokenizerKind::Byte => Ok(Self::byte()),
+            TokenizerKind::Bpe(vocab_size) => Self::bpe_from(vocab_size, learned::lessons(text)),
+            TokenizerKind::File => Err(DataError::NoTokenizerFile),
         }
     }
 
-    /// Which kind this is.
+    /// Reads a `tokenizer.json`, of this library or of the `tokenizers` library.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::BadTokenizerFile`] naming the file.
+    pub fn from_file(path: &Path) -> Result<Self, DataError> {
+        let bad = |problem: String| PackError::BadTokenizerFile { path: path.into(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        Ok(serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?)
+    }
+
+    /// Which kind this is. A BPE counts with the size that its vocabulary has; what is neither of the others is a
+    /// [`TokenizerKind::File`].
     pub fn kind(&self) -> TokenizerKind {
-        match self.inner {
+        match &self.inner {
             Inner::Char(_) => TokenizerKind::Char,
             Inner::Byte => TokenizerKind::Byte,
+            Inner::Learned(learned) if learned.is_bpe() => TokenizerKind::Bpe(learned.vocab_size()),
+            Inner::Learned(_) => TokenizerKind::File,
         }
+    }
+
+    /// What stands between two documents: the end-of-text token where there is one, otherwise a line break.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownCharacter`] when the alphabet has no line break either.
+    pub fn separator(&self) -> Result<Vec<u32>, DataError> {
+        let end = if let Inner::Learned(learned) = &self.inner { learned.end_of_text() } else { None };
+        end.map_or_else(|| self.encode("\n"), |token| Ok(vec![token]))
     }
 
     /// Number of different tokens; every token is below it.
@@ -83,6 +194,7 @@ impl Tokenizer {
         match &self.inner {
             Inner::Char(alphabet) => alphabet.len(),
             Inner::Byte => 256,
+            Inner::Learned(learned) => learned.vocab_size(),
         }
     }
 
@@ -91,15 +203,16 @@ impl Tokenizer {
     /// # Errors
     ///
     /// [`DataError::UnknownCharacter`] names the first character outside the alphabet and its
-    /// offset.
+    /// offset; [`DataError::Encoding`] if a tokenizer from a file gives up.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         match &self.inner {
             Inner::Byte => Ok(text.bytes().map(u32::from).collect()),
             Inner::Char(alphabet) => encode_chars(alphabet, text),
+            Inner::Learned(learned) => learned.encode(text),
         }
     }
 
-    /// The text of `tokens`. With the byte tokenizer, byte sequences that are not UTF-8 (a model
+    /// The text of `tokens`. With byte and byte-pair tokenizers, byte sequences that are not UTF-8 (a model
     /// may write them) become the replacement character U+FFFD.
     ///
     /// # Errors
@@ -120,6 +233,16 @@ impl Tokenizer {
                 let bytes: Result<Vec<u8>, DataError> =
                     tokens.map(|(position, token)| u8::try_from(token).map_err(|_| unknown(position, token))).collect();
                 Ok(String::from_utf8_lossy(&bytes?).into_owned())
+            }
+            Inner::Learned(learned) => {
+                let ids: Result<Vec<u32>, DataError> = tokens
+                    .map(
+                        |(at, token)| {
+                            if (token as usize) < self.vocab_size() { Ok(token) } else { Err(unknown(at, token)) }
+                        },
+                    )
+                    .collect();
+                learned.decode(&ids?)
             }
         }
     }
@@ -153,10 +276,15 @@ fn token_number(position: usize) -> u32 {
     position as u32
 }
 
-impl TryFrom<Stored> for Tokenizer {
+impl TryFrom<Value> for Tokenizer {
     type Error = DataError;
 
-    fn try_from(stored: Stored) -> Result<Self, DataError> {
+    fn try_from(value: Value) -> Result<Self, DataError> {
+        if value.get("model").is_some() {
+            return Ok(Self { inner: Inner::Learned(Learned::from_json(&value.to_string())?) });
+        }
+        let stored: Stored =
+            serde_json::from_value(value).map_err(|error| DataError::BadTokenizer { problem: error.to_string() })?;
         let Stored::Char { alphabet } = stored else {
             return Ok(Self::byte());
         };
@@ -173,11 +301,12 @@ impl TryFrom<Stored> for Tokenizer {
     }
 }
 
-impl From<Tokenizer> for Stored {
+impl From<Tokenizer> for Value {
     fn from(tokenizer: Tokenizer) -> Self {
         match tokenizer.inner {
-            Inner::Char(alphabet) => Self::Char { alphabet: alphabet.into_iter().collect() },
-            Inner::Byte => Self::Byte {},
+            Inner::Char(alphabet) => json!({ "kind": "char", "alphabet": String::from_iter(alphabet) }),
+            Inner::Byte => json!({ "kind": "byte" }),
+            Inner::Learned(learned) => learned.json().clone(),
         }
     }
 }

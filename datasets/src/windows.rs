@@ -1,6 +1,6 @@
 //! Windows of a token sequence: random ones for training, all of them for validation.
 
-use crate::DataError;
+use crate::{DataError, Tokens};
 
 /// `rows` windows of `context` tokens each, row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Batch {
 /// no thread can change the order. See [`starts`](Self::starts) for the rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows<'a> {
-    tokens: &'a [u32],
+    tokens: &'a Tokens,
     data_seed: u64,
     batch: usize,
     context: usize,
@@ -34,7 +34,7 @@ impl<'a> Windows<'a> {
     ///
     /// [`DataError::Zero`] when `batch` or `context` is 0, [`DataError::TooShort`] with fewer than
     /// `context + 1` tokens.
-    pub fn new(tokens: &'a [u32], data_seed: u64, batch: usize, context: usize) -> Result<Self, DataError> {
+    pub fn new(tokens: &'a Tokens, data_seed: u64, batch: usize, context: usize) -> Result<Self, DataError> {
         for (what, size) in [("batch", batch), ("context", context)] {
             if size == 0 {
                 return Err(DataError::Zero { what });
@@ -85,10 +85,10 @@ impl Batch {
     }
 
     /// Adds the window at `start`; the caller keeps `start + context` inside `tokens`.
-    fn push(&mut self, tokens: &[u32], start: usize) {
-        let window = |from: usize| tokens.iter().skip(from).take(self.context).map(|token| *token as i32);
-        self.inputs.extend(window(start));
-        self.targets.extend(window(start + 1));
+    fn push(&mut self, tokens: &Tokens, start: usize) {
+        let window = tokens.to_vec(start..start + self.context + 1);
+        self.inputs.extend(window.iter().take(self.context).map(|token| *token as i32));
+        self.targets.extend(window.iter().skip(1).map(|token| *token as i32));
         self.rows += 1;
     }
 }
@@ -105,7 +105,7 @@ pub fn validation_windows(tokens: usize, context: usize) -> usize {
 /// Window i covers the tokens `[i * context, (i + 1) * context)`. Fewer tokens than `context + 1`,
 /// or a context of 0, give no batch at all:
 /// [`TextData::check_windows`](crate::TextData::check_windows) refuses such a text beforehand.
-pub fn validation_batches(tokens: &[u32], context: usize, rows: usize) -> impl Iterator<Item = Batch> {
+pub fn validation_batches(tokens: &Tokens, context: usize, rows: usize) -> impl Iterator<Item = Batch> {
     let (windows, rows) = (validation_windows(tokens.len(), context), rows.max(1));
     (0..windows).step_by(rows).map(move |first| {
         let last = first.saturating_add(rows).min(windows);
@@ -130,8 +130,8 @@ pub fn splitmix64(state: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn count_up(tokens: usize) -> Vec<u32> {
-        (0..tokens as u32).collect()
+    fn count_up(tokens: usize) -> Tokens {
+        (0..tokens as u32).collect::<Vec<u32>>().into()
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
             (7, 0, 3, 65, 64, &[0, 0, 0]),
         ];
         for (seed, step, batch, tokens, context, expected) in cases {
-            let tokens = vec![0; tokens];
+            let tokens = vec![0; tokens].into();
             let windows = Windows::new(&tokens, seed, batch, context).unwrap();
             assert_eq!(windows.starts(step), expected, "seed {seed}, step {step}");
         }

@@ -94,6 +94,9 @@ pub struct TrainerState {
     pub optimizer_seconds: f64,
     /// SHA-256 over tokenizer and tokens of the run's text, in hexadecimal.
     pub data_sha256: String,
+    /// SHA-256 of the tokenizer in its stored form, in hexadecimal; empty in checkpoints of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tokenizer_sha256: String,
 }
 
 /// One checkpoint in memory.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use polaron_datasets::pack::PackOptions;
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
@@ -17,7 +18,7 @@ use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::{Resume, train};
 use crate::verify::verify;
-use crate::{device, export, inspect, interrupt, list, panics, report, task};
+use crate::{data, device, export, inspect, interrupt, list, panics, report, task};
 
 /// Train small language models with Muon and its relatives.
 ///
@@ -81,6 +82,9 @@ enum Command {
         #[arg(long, value_name = "X", allow_negative_numbers = true)]
         lr: Option<f64>,
     },
+    /// Pack texts into tokens, or look at packed ones.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Show what there is to choose from.
     List {
         /// What to list.
@@ -93,6 +97,43 @@ enum Command {
         #[arg(long, conflicts_with = "symmetry")]
         spectrum: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum DataCommand {
+    /// Pack text files (.txt, .md, .jsonl, also .gz and .zst) of any size into a folder for `polaron train --data`.
+    Pack(PackArgs),
+    /// Show what a folder of packed tokens holds.
+    Info {
+        /// Folder that `polaron data pack` wrote.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Check every token against its checksum; small sets always are.
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct PackArgs {
+    /// Files, in this order, and folders, whose files are sorted by path.
+    #[arg(value_name = "FILE|DIR", required = true)]
+    inputs: Vec<PathBuf>,
+    /// char, byte, bpe:N (learnt from the text, at most N tokens) or a tokenizer.json.
+    #[arg(long, value_name = "char|byte|bpe:N|FILE")]
+    tokenizer: String,
+    /// Folder to write; must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Key of the text in the objects of .jsonl files.
+    #[arg(long, value_name = "KEY", default_value = "text")]
+    key: String,
+    /// Share of the tokens, at the end, kept for validation.
+    #[arg(long, value_name = "X", default_value_t = 0.1, allow_negative_numbers = true)]
+    valid_fraction: f64,
+    /// Tokens of one file of the folder.
+    #[arg(long, value_name = "N", default_value_t = 1 << 26)]
+    shard_tokens: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -119,8 +160,8 @@ struct TrainArgs {
     /// Optimizer stack or kind; `polaron list stacks`. [default: muon]
     #[arg(long, value_name = "STACK")]
     optimizer: Option<String>,
-    /// Embedded data, path of a UTF-8 text file, or for `--model mlp` folder of IDX files. [default: shakespeare, or digits
-    /// for the mlp]
+    /// Embedded data, path of a UTF-8 text file or of a folder that `polaron data pack` wrote, or for `--model mlp` folder
+    /// of IDX files. [default: shakespeare, or digits for the mlp]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
     /// Optimizer steps. [default: by model]
@@ -347,6 +388,11 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
             let passed = task::run(&name, quick, optimizer.as_deref(), lr, print)?;
             Ok(if passed { EXIT_DONE } else { EXIT_FAILED })
         }
+        Some(Command::Data(DataCommand::Pack(args))) => run_pack(args),
+        Some(Command::Data(DataCommand::Info { folder, verify })) => {
+            print(&data::info(&folder, verify)?);
+            Ok(EXIT_DONE)
+        }
         Some(Command::List { what, symmetry, spectrum }) if symmetry || spectrum => {
             let Listing::Optimizers = what else {
                 let flag = if symmetry { "--symmetry" } else { "--spectrum" };
@@ -463,7 +509,7 @@ fn explain_missing(path: &Path, error: Error) -> Error {
     if !path.exists() && path.extension().is_none() {
         if let Some(near) = polaron::nearest(
             word,
-            ["train", "compare", "report", "generate", "export", "inspect", "verify", "task", "list"],
+            ["train", "compare", "report", "generate", "export", "inspect", "verify", "task", "data", "list"],
         ) {
             return Error::Usage(format!(
                 "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
@@ -530,6 +576,15 @@ fn run_generate(args: &GenerateArgs) -> Result<u8, Error> {
     let sampling = Sampling { tokens: args.tokens, temperature: args.temperature, top_k: args.top_k, seed: args.seed };
     let text = generate(model, tokenizer, &args.prompt, &sampling, &run.device)?;
     print(&format!("{}{text}\n", args.prompt));
+    Ok(EXIT_DONE)
+}
+
+fn run_pack(args: PackArgs) -> Result<u8, Error> {
+    let mut options = PackOptions::new(args.inputs, args.tokenizer.parse()?);
+    options.key = args.key;
+    options.valid_fraction = args.valid_fraction;
+    options.shard_tokens = args.shard_tokens;
+    print(&data::pack(&options, &args.out)?);
     Ok(EXIT_DONE)
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
-use polaron_datasets::{DATASETS, IMAGE_DATASETS, TokenizerKind};
+use polaron_datasets::{DATASETS, IMAGE_DATASETS, Manifest, Packed, TokenizerKind};
 use polaron_models::Activation;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -43,12 +43,14 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Name of embedded data, or the path of a UTF-8 file or, for a perceptron, of a folder of IDX files (made absolute in a
-    /// resolved configuration).
+    /// Name of embedded data, or the path of a UTF-8 file, of a folder of packed tokens or, for a perceptron, of a folder of
+    /// IDX files (made absolute in a resolved configuration).
     pub source: String,
-    /// `char` or `byte`; of no meaning for images.
+    /// `char`, `byte` or `bpe:N`; `auto` is `char` for a text and the tokenizer that packed data brings, and is replaced
+    /// by that in a resolved configuration. Of no meaning for images.
     pub tokenizer: TokenizerKind,
     /// Share of the tokens, at the end of the text, or of embedded images, kept for validation; strictly between 0 and 1.
+    /// Packed data brings its own, which is put here in a resolved configuration.
     pub valid_fraction: f64,
 }
 
@@ -253,7 +255,36 @@ impl Config {
             let absolute = std::path::absolute(&self.data.source).ok().and_then(|path| path.to_str().map(String::from));
             self.data.source = absolute.unwrap_or_else(|| self.data.source.clone());
         }
+        if self.data.tokenizer == TokenizerKind::Auto {
+            self.data.tokenizer = self.packed().map_or(TokenizerKind::Char, |manifest| manifest.tokenizer);
+        }
         Ok(())
+    }
+
+    /// What packed data says about itself, where the data are packed.
+    fn packed(&self) -> Option<Manifest> {
+        let embedded = DATASETS.iter().any(|info| info.name == self.data.source);
+        if embedded { None } else { Packed::manifest_at(Path::new(&self.data.source)) }
+    }
+
+    /// Takes the share of the validation split from packed data, which brings its split.
+    pub(crate) fn adopt_split(&mut self) {
+        self.data.valid_fraction = self.packed().map_or(self.data.valid_fraction, |manifest| manifest.valid_fraction);
+    }
+
+    /// Checks that packed data have the split that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::BadValue`].
+    pub fn check_split(&self) -> Result<(), ConfigError> {
+        let asked = self.data.valid_fraction;
+        let Some(manifest) = self.packed().filter(|manifest| manifest.valid_fraction != asked) else { return Ok(()) };
+        let rule = format!(
+            "`{}` was packed with {}: leave the key out, or pack the text again with `--valid-fraction {asked}`",
+            self.data.source, manifest.valid_fraction
+        );
+        Err(ConfigError::BadValue { key: "data.valid_fraction".into(), value: asked.to_string(), rule })
     }
 
     /// Checks every value that has a range.
@@ -324,7 +355,7 @@ impl Config {
 
 /// Names the nearest choice, which the TOML library would not.
 fn check_choices(table: &Table) -> Result<(), ConfigError> {
-    let choices: [(&str, &[&str]); 11] = [
+    let choices: [(&str, &[&str]); 10] = [
         ("model.norm", &["layer_norm", "rms_norm", "rms_norm_plus_one"]),
         ("model.qk_norm", &["none", "per_head", "full_width"]),
         ("model.router", &["softmax_then_top_k", "top_k_then_softmax"]),
@@ -333,13 +364,20 @@ fn check_choices(table: &Table) -> Result<(), ConfigError> {
         ("model.projection", &["fused", "separate"]),
         ("model.feed_forward", recipe::FEED_FORWARD_KINDS),
         ("model.activation", Activation::NAMES),
-        ("data.tokenizer", &["char", "byte"]),
         ("schedule.kind", &["constant", "cosine", "wsd"]),
         ("schedule.warmup_rule", &["nanogpt", "llama"]),
     ];
     for (key, choices) in choices {
         if let Some(Value::String(value)) = merge::lookup(table, key) {
             ConfigError::check_choice(key, value, choices)?;
+        }
+    }
+    if let Some(Value::String(value)) = merge::lookup(table, "data.tokenizer") {
+        let known = value.parse::<TokenizerKind>().is_ok();
+        let rule = "the N of bpe:N must be a whole number from 257 to 1048576";
+        ensure(known || !value.starts_with("bpe:"), "data.tokenizer", value, rule)?;
+        if !known {
+            ConfigError::check_choice("data.tokenizer", value, &["auto", "char", "byte", "bpe:N"])?;
         }
     }
     Ok(())

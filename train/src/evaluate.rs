@@ -2,7 +2,7 @@
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use polaron_datasets::{Batch, validation_batches, validation_windows};
+use polaron_datasets::{Batch, Tokens, validation_batches, validation_windows};
 use polaron_models::{LanguageModel, TrainingLoss};
 
 use crate::error::{Error, one_line};
@@ -89,7 +89,7 @@ fn backward<N: Network>(
 /// [`Error::DeviceFailed`].
 pub fn validation(
     model: &LanguageModel,
-    tokens: &[u32],
+    tokens: &Tokens,
     windows: u64,
     device: &Device,
     workers: &Workers,
@@ -128,14 +128,20 @@ pub fn validation(
 }
 
 /// `windows` evenly spaced ones of the non-overlapping windows of `tokens`, in order, `rows` at a time.
-fn chosen_batches(tokens: &[u32], context: usize, rows: usize, windows: usize) -> Box<dyn Iterator<Item = Batch> + '_> {
+fn chosen_batches(
+    tokens: &Tokens,
+    context: usize,
+    rows: usize,
+    windows: usize,
+) -> Box<dyn Iterator<Item = Batch> + '_> {
     let all = validation_windows(tokens.len(), context);
     if windows >= all {
         return Box::new(validation_batches(tokens, context, rows));
     }
     let window = move |place: usize| {
         let start = (place as u128 * all as u128 / windows as u128) as usize * context;
-        tokens.get(start..=start + context).and_then(|window| validation_batches(window, context, 1).next())
+        let window = Tokens::from(tokens.to_vec(start..start + context + 1));
+        validation_batches(&window, context, 1).next()
     };
     Box::new((0..windows).step_by(rows).map(move |first| {
         let mut batch = Batch { inputs: Vec::new(), targets: Vec::new(), rows: 0, context };
@@ -154,7 +160,7 @@ mod tests {
 
     #[test]
     fn chosen_windows_are_evenly_spaced_ones_of_all() {
-        let tokens: Vec<u32> = (0..103).collect();
+        let tokens: Tokens = (0..103).collect::<Vec<u32>>().into();
         let starts = |windows: usize| -> Vec<i32> {
             let batches = chosen_batches(&tokens, 10, 2, windows);
             batches.flat_map(|batch| batch.inputs.iter().step_by(10).copied().collect::<Vec<i32>>()).collect()

@@ -42,6 +42,9 @@ impl Layers {
         }
         let mut config = Config::from_table(table)?;
         config.settle()?;
+        if self.pick("data.valid_fraction").is_none() {
+            config.adopt_split();
+        }
         config.validate()?;
         Ok(config)
     }

@@ -4,6 +4,7 @@
 //! configuration ([`config`]), its events ([`metrics`]), its checkpoints ([`checkpoint`]) or the whole run ([`loaded`]).
 
 mod cli;
+mod data;
 mod error;
 mod evaluate;
 mod export;

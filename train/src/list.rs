@@ -124,7 +124,8 @@ pub fn datasets() -> String {
         .chain(IMAGE_DATASETS)
         .map(|info| [info.name.to_owned(), format!("{}; {}; {}", info.description, info.origin, info.licence)]);
     format!(
-        "{}any other name is taken as the path of a UTF-8 text file or, for images, of a folder of IDX files\n",
+        "{}any other name is taken as a path: of a UTF-8 text file, of a folder that `polaron data pack` wrote or, for \
+         images, of a folder of IDX files\n",
         table(rows)
     )
 }

@@ -12,7 +12,8 @@ use crate::device;
 use crate::error::Error;
 use crate::network::NetworkConfig;
 use crate::progress::say;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{FolderError, RunFolder};
+use crate::train::tokenizer_sha256;
 
 /// The model of a run at one checkpoint, on a plain device.
 #[derive(Debug)]
@@ -88,6 +89,10 @@ impl LoadedRun {
         let network = match &config.model {
             NetworkConfig::Decoder(decoder) => {
                 let tokenizer = folder.tokenizer()?;
+                let trained_with = &checkpoint.trainer.tokenizer_sha256;
+                if !trained_with.is_empty() && *trained_with != tokenizer_sha256(&tokenizer)? {
+                    return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
+                }
                 let fresh = decoder.init(tokenizer.vocab_size(), config.train.seed, &device)?;
                 let model = load_named(fresh, checkpoint.model, &device)?;
                 LoadedNetwork::Decoder(Box::new(model), tokenizer)

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -105,6 +106,66 @@ impl Progress {
             self.unit,
             duration(left)
         )
+    }
+}
+
+/// Progress of one pass over files.
+#[derive(Debug)]
+pub struct Reading {
+    doing: &'static str,
+    total: u64,
+    start: Instant,
+    /// When the last plain line was written.
+    said: Instant,
+    on_terminal: bool,
+}
+
+impl Reading {
+    /// How often a plain line is written: passes may take hours or a moment, and their steps have no natural size.
+    const EVERY: Duration = Duration::from_secs(5);
+
+    /// A pass that is called `doing`, over `total` bytes.
+    pub fn start(doing: &'static str, total: u64) -> Self {
+        let (start, on_terminal) = (Instant::now(), stderr().is_terminal());
+        if on_terminal {
+            let new = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+            let style = ProgressStyle::with_template("{wide_bar} {msg}");
+            new.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            *bar() = Some(new);
+        }
+        Self { doing, total, start, said: start, on_terminal }
+    }
+
+    /// What is being done.
+    pub fn doing(&self) -> &'static str {
+        self.doing
+    }
+
+    /// Shows that `read` bytes are done.
+    pub fn at(&mut self, read: u64) {
+        if self.on_terminal {
+            if let Some(bar) = bar().as_ref() {
+                bar.set_position(read);
+                bar.set_message(self.describe(read));
+            }
+        } else if self.said.elapsed() >= Self::EVERY {
+            self.said = Instant::now();
+            say(&self.describe(read));
+        }
+    }
+
+    fn describe(&self, read: u64) -> String {
+        let (doing, seconds) = (self.doing, self.start.elapsed().as_secs_f64().max(1e-9));
+        let left = self.total.saturating_sub(read) as f64 * seconds / (read.max(1) as f64);
+        let rate = read as f64 / 1e6 / seconds;
+        let (read, total) = (thousands(read / 1_000_000), thousands(self.total / 1_000_000));
+        format!("{doing}: {read} of {total} MB  {rate:.1} MB/s  {} left", duration(left))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        clear();
     }
 }
 

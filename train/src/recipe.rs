@@ -151,7 +151,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
 /// Embedded data that suit the preset.
 fn data(preset: &str) -> DataConfig {
     let (source, valid_fraction) = if preset == MlpConfig::PRESET { ("digits", 0.2) } else { ("shakespeare", 0.1) };
-    DataConfig { source: source.into(), tokenizer: TokenizerKind::Char, valid_fraction }
+    DataConfig { source: source.into(), tokenizer: TokenizerKind::Auto, valid_fraction }
 }
 
 /// The preset, with the hidden width that it gives to the chosen model dimension and kind of feed-forward layer.

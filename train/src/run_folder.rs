@@ -80,6 +80,12 @@ pub enum FolderError {
         /// What is wrong with it.
         message: String,
     },
+    /// The tokenizer of the run is not what it was.
+    #[error("the tokenizer `{}` is not the one that the checkpoints were trained with: restore it", path.display())]
+    OtherTokenizer {
+        /// The file.
+        path: PathBuf,
+    },
     /// The data of the run are not what they were.
     #[error("the data `{source_name}` have changed since `{}` was begun: restore them, or choose another --out", path.display())]
     OtherData {
@@ -153,7 +159,8 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    fn tokenizer_file(&self) -> PathBuf {
+    /// `tokenizer.json`.
+    pub fn tokenizer_file(&self) -> PathBuf {
         self.path.join(TOKENIZER)
     }
 

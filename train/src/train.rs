@@ -48,6 +48,7 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
     match &config.model {
         NetworkConfig::Decoder(decoder) => {
             let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
+            config.check_split()?;
             data.check_windows(decoder.context)?;
             let model = decoder.init(data.tokenizer.vocab_size(), config.train.seed, &training_device)?;
             let Some(model) = run.run(&data, Some(&data.tokenizer), model, fingerprint(&data)?)? else {
@@ -64,6 +65,32 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
         }
     }
     Ok(EXIT_DONE)
+}
+
+/// Checks what runs of these configurations would fail on: the data, the model, the rules of the optimizer. The
+/// configurations may differ in their optimizers alone.
+///
+/// # Errors
+///
+/// The first objection.
+pub fn check(configs: &[Config]) -> Result<(), Error> {
+    let Some(Config { model, data, train, device, .. }) = configs.first() else { return Ok(()) };
+    let device = device::open(&device.name)?;
+    match model {
+        NetworkConfig::Decoder(decoder) => {
+            let text = TextData::load(&data.source, data.tokenizer, data.valid_fraction)?;
+            text.check_windows(decoder.context)?;
+            check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)
+        }
+        NetworkConfig::Mlp(mlp) => {
+            let images = ImageData::load(&data.source, data.valid_fraction)?;
+            check_rules(configs, &mlp.init(images.train.features, images.classes, train.seed, &device)?)
+        }
+    }
+}
+
+fn check_rules<M: Module + Roles>(configs: &[Config], model: &M) -> Result<(), Error> {
+    configs.iter().try_for_each(|config| build_optimizer(config, model).map(drop))
 }
 
 /// What a run is told by its command.
@@ -87,7 +114,9 @@ impl Run<'_> {
         let (config, out) = (self.config, self.folder.path());
         let optimizer = build_optimizer(config, &model)?;
         let _lock = claim(&self.folder, config, self.resume, tokenizer, &optimizer)?;
-        let (model, mut session) = self.restore(data, data_sha256, model, optimizer)?;
+        let tokenizer_sha256 = tokenizer.map(tokenizer_sha256).transpose()?.unwrap_or_default();
+        let fresh = TrainerState { data_sha256, tokenizer_sha256, ..TrainerState::default() };
+        let (model, mut session) = self.restore(data, fresh, model, optimizer)?;
         let (plan, step) = (session.optimizer.plan(), session.state.step);
         say(&summary::start(config, &N::describe(data), plan, self.threads, out, step));
         let (model, ending) = session.run(model)?;
@@ -105,21 +134,20 @@ impl Run<'_> {
         Ok(Some(model))
     }
 
-    /// The session of a fresh run, or of one that goes on from its newest good checkpoint.
+    /// The session of a run that begins in `state`, or of one that goes on from its newest good checkpoint.
     fn restore<'a, N: Network>(
         &'a self,
         data: &'a N::Data,
-        data_sha256: String,
+        mut state: TrainerState,
         mut model: N,
         mut optimizer: LayerwiseOptimizer,
     ) -> Result<(N, Session<'a, N>), Error> {
         let Self { config, folder, device, .. } = self;
         let store = Store::new(folder.checkpoints());
         store.remove_unfinished();
-        let mut state = TrainerState { data_sha256: data_sha256.clone(), ..TrainerState::default() };
         let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
         if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
-            if trainer.data_sha256 != data_sha256 {
+            if trainer.data_sha256 != state.data_sha256 {
                 let source_name = config.data.source.clone();
                 return Err(FolderError::OtherData { path: folder.path().into(), source_name }.into());
             }
@@ -164,7 +192,7 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
         tokens: end.tokens,
         seconds: end.seconds,
         optimizer_seconds: end.optimizer_seconds,
-        data_sha256: String::new(),
+        ..TrainerState::default()
     };
     print(&summary::end(config, &state, &Validations::of(&events), end.peak_memory_bytes, folder.path()));
     Ok(true)
@@ -202,18 +230,32 @@ fn claim(
     Ok(lock)
 }
 
-/// SHA-256 over tokenizer and tokens: a resumed run must see the text it began with.
+/// SHA-256 over tokenizer and tokens: a resumed run must see the text it began with. For packed tokens their checksums
+/// stand in, so that a large data set need not be read.
 fn fingerprint(data: &TextData) -> Result<String, Error> {
-    let tokenizer = serde_json::to_vec(&data.tokenizer).map_err(|error| Error::Usage(one_line(&error.to_string())))?;
     let mut hasher = Sha256::new();
-    hasher.update(&tokenizer);
+    hasher.update(stored(&data.tokenizer)?);
     for part in [&data.train, &data.valid] {
         hasher.update((part.len() as u64).to_le_bytes());
-        for chunk in part.chunks(1 << 14) {
-            hasher.update(chunk.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
+        if let Some(checksums) = part.checksums() {
+            checksums.iter().for_each(|checksum| hasher.update(checksum));
+            continue;
+        }
+        for start in (0..part.len()).step_by(1 << 14) {
+            let tokens = part.to_vec(start..start + (1 << 14));
+            hasher.update(tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
         }
     }
     Ok(hex(&hasher.finalize()))
+}
+
+/// SHA-256 of a tokenizer as it is stored.
+pub(crate) fn tokenizer_sha256(tokenizer: &Tokenizer) -> Result<String, Error> {
+    Ok(hex(&Sha256::digest(stored(tokenizer)?)))
+}
+
+fn stored(tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(tokenizer).map_err(|error| Error::Usage(one_line(&error.to_string())))
 }
 
 /// SHA-256 over pixels and labels.

@@ -36,6 +36,7 @@ use crate::layers::read_file;
 use crate::progress::{print, say};
 use crate::report;
 use crate::run_folder::{RunFolder, write_atomically};
+use crate::train;
 use runner::{Ending, Runner};
 
 /// Makes the comparison of a plan in the folder `out`, or goes on with it. Returns the exit code.
@@ -46,6 +47,9 @@ use runner::{Ending, Runner};
 pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     let folder = ComparisonFolder::new(out);
     folder.check(plan)?;
+    if !folder.holds_comparison() {
+        train::check(&plan.first_configs()?)?;
+    }
     interrupt::install();
     let _lock = folder.claim(plan)?;
     folder.log_session(&session())?;

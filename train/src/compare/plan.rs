@@ -293,6 +293,17 @@ impl Plan {
         all
     }
 
+    /// One configuration of every optimizer.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the values.
+    pub fn first_configs(&self) -> Result<Vec<Config>, Error> {
+        let first =
+            |index: usize| self.config(index, &self.candidates(index)[0], Purpose::Verdict, self.settings.first_seed);
+        (0..self.contenders.len()).map(first).collect()
+    }
+
     /// Seeds of the verdict runs.
     pub fn seeds(&self) -> std::ops::Range<u64> {
         self.settings.first_seed..self.settings.first_seed + self.settings.seeds

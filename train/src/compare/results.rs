@@ -554,7 +554,7 @@ mod tests {
         // Sign test: three of three seeds went one way.
         assert_eq!(reach.p, Some(0.25));
         assert!(reach.steps.unwrap().mean < 0.97, "{reach:?}");
-        assert!(results.verdict[0].contains("1.9 is reached by 3 of its runs against 1"), "{}", results.verdict[0]);
+        assert!(results.verdict[0].contains("1.9 is reached on 3 seeds by a and on 1 by b"), "{}", results.verdict[0]);
         assert_eq!(results.optimizers[1].targets[0].mean, None);
     }
 

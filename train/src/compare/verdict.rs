@@ -18,11 +18,11 @@ pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
         let why =
             if loss.n < 2 && seeds < 2 { "with one seed no verdict is possible" } else { "no verdict is possible" };
         let (a, b) = (&pair.a, &pair.b);
-        return format!("{why} on {a} and {b}: {a} ended {:.4} lower{}{diverged}", loss.mean, on_the_way(pair, false));
+        return format!("{why} on {a} and {b}: {a} ended {:.4} lower{}{diverged}", loss.mean, on_the_way(pair));
     };
     if pair.separated {
         let ends = format!("{} ends {:.4} below {}{}, {}", pair.a, loss.mean, pair.b, range(&loss), p_value(p));
-        return format!("{ends}{}{diverged}", on_the_way(pair, true));
+        return format!("{ends}{}{diverged}", on_the_way(pair));
     }
     let found = if loss.mean == 0.0 && loss.sd == Some(0.0) {
         "their runs ended alike".to_owned()
@@ -31,7 +31,7 @@ pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
     };
     let (a, b) = (&pair.a, &pair.b);
     let detected = format!("no difference detected between {a} and {b} with {} seeds", loss.n);
-    format!("{detected}: {found}{}{}{diverged}", more_seeds(pair), on_the_way(pair, false))
+    format!("{detected}: {found}{}{}{diverged}", more_seeds(pair), on_the_way(pair))
 }
 
 /// The verdict on a pair of which a run diverged.
@@ -51,7 +51,7 @@ fn by_sign(pair: &Pair) -> String {
         let word = if loss.mean >= 0.0 { "lower" } else { "higher" };
         format!("; on the {} seeds where both finished {a} ended {:.4} {word}", loss.n, loss.mean.abs())
     });
-    format!("{ends}{}{}", finished.unwrap_or_default(), on_the_way(pair, pair.separated))
+    format!("{ends}{}{}", finished.unwrap_or_default(), on_the_way(pair))
 }
 
 /// How many seeds would settle it.
@@ -67,21 +67,21 @@ fn more_seeds(pair: &Pair) -> String {
 }
 
 /// Steps to the targets.
-fn on_the_way(pair: &Pair, separated: bool) -> String {
-    let told: Vec<String> = pair.targets.iter().filter_map(|reach| reach_words(reach, separated)).collect();
+fn on_the_way(pair: &Pair) -> String {
+    let told: Vec<String> = pair.targets.iter().filter_map(|reach| reach_words(pair, reach)).collect();
     told.iter().map(|words| format!("; {words}")).collect()
 }
 
-fn reach_words(reach: &PairReach, separated: bool) -> Option<String> {
+fn reach_words(pair: &Pair, reach: &PairReach) -> Option<String> {
     let steps = reach.steps?;
     let target = reach.target;
     let found = reach.p.is_some_and(|p| p < ALPHA);
     let p = reach.p.map(|p| format!(", {}", p_value(p))).unwrap_or_default();
     if !reach.complete {
         let [a, b] = reach.reached;
-        return Some(format!("{target} is reached by {a} of its runs against {b}{p}"));
+        return Some(format!("{target} is reached on {a} seeds by {} and on {b} by {}{p}", pair.a, pair.b));
     }
-    if !found && !separated && reach.p.is_some() {
+    if !found && reach.p.is_some() {
         return Some(format!("steps to {target} not separated{p}"));
     }
     let fewer = 100.0 * (1.0 - steps.mean);
@@ -89,8 +89,9 @@ fn reach_words(reach: &PairReach, separated: bool) -> Option<String> {
     let (size, word, ends) =
         if fewer >= 0.0 { (fewer, "fewer", ends) } else { (-fewer, "more", ends.map(|[low, high]| [-high, -low])) };
     let range = ends.map(|[low, high]| format!(" [{} %, {} %]", whole(low), whole(high))).unwrap_or_default();
-    let not = if found || reach.p.is_none() { "" } else { " (not separated)" };
-    Some(format!("reaches {target} in {size:.0} % {word} steps{range}{p}{not}"))
+    // A separated pair has its subject already.
+    let subject = if pair.separated { String::new() } else { format!("{} ", pair.a) };
+    Some(format!("{subject}reaches {target} in {size:.0} % {word} steps{range}{p}"))
 }
 
 /// To a whole number, without a "-0".
@@ -188,7 +189,9 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
         notes.push("results.json has bootstrap intervals beside them.".into());
     }
     notes.push(format!("Targets: {}.", results.targets_are));
-    notes.push(coverage(settings.valid_windows));
+    if results.unit == "tokens" {
+        notes.push(coverage(settings.valid_windows));
+    }
     if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
         notes.push(
             "Tuned is the learning rate of the main rule alone; other rates (such as optimizer.adamw.lr) and weight decay are \

@@ -243,13 +243,22 @@ fn bad_plans_are_refused_before_anything_is_written() {
     refused(&["--set", "model.heads=3"], &["heads"]);
     refused(&["plan.toml"], &["`compare.sedes`", "plan.toml", "did you mean `compare.seeds`?"]);
     refused(&["nowhere.toml"], &["nowhere.toml"]);
+    refused(&["--data", "nowhere.txt"], &["nowhere.txt"]);
+    place.write("rule.toml", b"[[optimizer.rule]]\nmatch = 'blocks.*.nothing'\nkind = 'sgd'\n");
+    compare(&place, &["rule.toml", "--out", "c"]).fails(2, &["blocks.*.nothing"]);
+    assert!(!place.path("c").exists());
 }
 
 #[test]
-fn a_run_that_cannot_start_stops_the_comparison_with_its_message() {
+fn a_run_that_fails_stops_the_comparison_with_its_message() {
     let place = Place::new();
-    let said = compare(&place, &[TWO, &["--data", "nowhere.txt", "--out", "c"]].concat());
-    said.fails(2, &["the run `tune-adamw-01-lr0.003-s10001` failed", "nowhere.txt", "logs"]);
+    let arguments = ["--optimizers", "adamw,muon", "--lrs", "0.01", "--seeds", "2", "--out", "c"];
+    compare(&place, &arguments).succeeds();
+    std::fs::remove_dir_all(place.path("c/runs/verdict-muon-s2")).unwrap();
+    std::fs::remove_file(place.path("text.txt")).unwrap();
+    let fragments = ["the run `verdict-muon-s2` failed", "text.txt", "c/logs/verdict-muon-s2.log"];
+    compare(&place, &["--optimizers", "adamw,muon", "--lrs", "0.01", "--seeds", "2", "--out", "c"])
+        .fails(2, &fragments);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod comparing;
+mod data;
 mod devices;
 mod outputs;
 mod perceptron;

@@ -1,0 +1,172 @@
+//! Packed data and learnt tokenizers, from the command line.
+
+use std::io::Write;
+
+use crate::support::{Place, names_in};
+
+const SHORT: &[&str] = &["--steps", "12", "--set", "train.valid_every=6"];
+
+/// Packs `text.txt` into `out`.
+fn pack(place: &Place, tokenizer: &str, more: &[&str]) -> String {
+    place.run(&[&["data", "pack", "text.txt", "--tokenizer", tokenizer], more].concat()).succeeds().out
+}
+
+fn short<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [SHORT, more].concat()
+}
+
+#[test]
+fn training_on_packed_data_gives_the_weights_that_the_text_gives() {
+    for tokenizer in ["char", "bpe:300"] {
+        let place = Place::new();
+        let said = pack(&place, tokenizer, &["--out", "packed", "--shard-tokens", "1000"]);
+        assert!(said.contains(tokenizer) && said.contains("polaron train --data packed"), "{said}");
+        let set = format!("data.tokenizer={tokenizer}");
+        place.train(&short(&["--set", &set, "--out", "plain"])).succeeds();
+        place.train(&short(&["--data", "packed", "--out", "run"])).succeeds();
+        assert_eq!(place.weights("run", 12), place.weights("plain", 12), "{tokenizer}");
+        assert_eq!(place.timeless_events("run"), place.timeless_events("plain"), "{tokenizer}");
+        assert_eq!(place.read("run/tokenizer.json"), place.read("packed/tokenizer.json"), "{tokenizer}");
+    }
+}
+
+#[test]
+fn a_run_on_packed_data_repeats_resumes_and_generates() {
+    let place = Place::new();
+    pack(&place, "bpe:300", &["--out", "packed", "--valid-fraction", "0.2"]);
+    place.train(&short(&["--data", "packed", "--out", "run"])).succeeds();
+    let config = String::from_utf8(place.read("run/config.toml")).unwrap();
+    assert!(config.contains("tokenizer = \"bpe:300\"") && config.contains("valid_fraction = 0.2"), "{config}");
+    place.run(&["train", "run/config.toml", "--out", "again"]).succeeds();
+    assert_eq!(place.weights("again", 12), place.weights("run", 12));
+    place.train(&short(&["--data", "packed", "--out", "run"])).succeeds();
+    let text = place.run(&["generate", "run", "--prompt", "The k\u{f6}nig", "--tokens", "30"]).succeeds().out;
+    assert!(text.starts_with("The k\u{f6}nig"), "{text}");
+}
+
+#[test]
+fn another_tokenizer_or_split_than_the_packed_one_is_refused() {
+    let place = Place::new();
+    pack(&place, "byte", &["--out", "packed"]);
+    let refused = |set: &str, parts: &[&str]| {
+        place.train(&short(&["--data", "packed", "--set", set, "--out", "run"])).fails(2, parts);
+        assert!(!place.path("run").exists());
+    };
+    refused(
+        "data.tokenizer=char",
+        &["packed with the tokenizer byte", "char is asked for", "leave `data.tokenizer` out"],
+    );
+    refused("data.tokenizer=bpe:400", &["packed with the tokenizer byte", "bpe:400"]);
+    refused("data.valid_fraction=0.3", &["`data.valid_fraction` is 0.3", "packed with 0.1", "--valid-fraction 0.3"]);
+    place.train(&short(&["--data", "packed", "--set", "data.tokenizer=byte", "--out", "run"])).succeeds();
+}
+
+#[test]
+fn a_tokenizer_that_is_none_is_refused() {
+    let place = Place::new();
+    let refused = |value: &str, parts: &[&str]| {
+        place.train(&["--set", &format!("data.tokenizer={value}"), "--out", "run"]).fails(2, parts);
+    };
+    refused("bpe:100", &["`data.tokenizer` is bpe:100", "from 257"]);
+    refused("bytes", &["`data.tokenizer` is `bytes`", "did you mean `byte`?"]);
+    refused("file", &["`file` belongs to packed data"]);
+}
+
+#[test]
+fn data_or_tokenizer_that_changed_under_a_run_are_refused() {
+    let place = Place::new();
+    pack(&place, "bpe:300", &["--out", "packed"]);
+    place.train(&short(&["--data", "packed", "--out", "run"])).succeeds();
+    std::fs::remove_dir_all(place.path("packed")).unwrap();
+    place.write("more.txt", b"Another text. The fool is a king.\n");
+    place.run(&["data", "pack", "text.txt", "more.txt", "--tokenizer", "bpe:300", "--out", "packed"]).succeeds();
+    std::fs::remove_dir_all(place.path("run/checkpoints/step-000012")).unwrap();
+    place.train(&short(&["--data", "packed", "--out", "run"])).fails(2, &["packed", "have changed since"]);
+    let learnt = place.read("run/tokenizer.json");
+    place.write("run/tokenizer.json", &place.read("packed/tokenizer.json"));
+    place.run(&["generate", "run", "--prompt", "x"]).fails(2, &["run/tokenizer.json", "trained with"]);
+    place.write("run/tokenizer.json", b"{\"kind\":\"byte\"}");
+    place.run(&["generate", "run", "--prompt", "x"]).fails(2, &["run/tokenizer.json", "trained with"]);
+    place.write("run/tokenizer.json", &learnt);
+    place.run(&["generate", "run", "--prompt", "x", "--tokens", "3"]).succeeds();
+}
+
+#[test]
+fn damaged_packed_data_is_refused() {
+    let place = Place::new();
+    pack(&place, "byte", &["--out", "packed"]);
+    let whole = place.read("packed/train-00000.bin");
+    let mut damaged = whole.clone();
+    damaged[1000] ^= 4;
+    for (bytes, problem) in [(&damaged[..], "checksum"), (&whole[..999], "holds 999 bytes")] {
+        place.write("packed/train-00000.bin", bytes);
+        place.train(&["--data", "packed", "--out", "run"]).fails(2, &["train-00000.bin", problem]);
+        place.run(&["data", "info", "packed"]).fails(2, &["train-00000.bin", problem]);
+    }
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn info_says_what_is_in_a_folder() {
+    let place = Place::new();
+    pack(&place, "byte", &["--out", "packed"]);
+    let said = place.run(&["data", "info", "packed", "--verify"]).succeeds().out;
+    for part in ["1 file, 1 document", "byte, vocabulary 256, 1.00 characters", "2, 1 MB", "good", "text.txt"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    place.run(&["data", "info", "."]).fails(2, &["holds no packed tokens"]);
+    place.run(&["data", "info", "nowhere"]).fails(2, &["nowhere", "holds no packed tokens"]);
+}
+
+#[test]
+fn what_cannot_be_packed_is_refused_and_nothing_stays_behind() {
+    let place = Place::new();
+    place.write("latin1.txt", b"caf\xe9 and more");
+    place.write("empty.txt", b"");
+    place.write("bad.jsonl", b"{\"body\": \"x\"}\n");
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let before = names_in(&place.path(""));
+    let refused = |arguments: &[&str], parts: &[&str]| {
+        place.run(&[&["data", "pack", "--out", "packed"], arguments].concat()).fails(2, parts);
+        assert_eq!(names_in(&place.path("")), before, "something was written");
+    };
+    refused(&["text.txt"], &["--tokenizer"]);
+    refused(&["--tokenizer", "byte"], &["FILE"]);
+    refused(&["nowhere.txt", "--tokenizer", "byte"], &["nowhere.txt", "spelling"]);
+    refused(&["folder", "--tokenizer", "byte"], &["folder", "no file ending in"]);
+    refused(&["text.txt", "--tokenizer", "bpe:1"], &["`bpe:1`", "bpe:N with N from 257"]);
+    refused(&["text.txt", "--tokenizer", "text.txt"], &["text.txt", "holds no tokenizer"]);
+    refused(&["empty.txt", "--tokenizer", "char"], &["empty.txt", "is empty"]);
+    refused(&["latin1.txt", "--tokenizer", "byte"], &["latin1.txt", "byte offset 3"]);
+    refused(&["bad.jsonl", "--tokenizer", "byte"], &["line 1", "bad.jsonl", "only: body", "--key"]);
+    refused(&["text.txt", "--tokenizer", "byte", "--valid-fraction", "1"], &["`valid_fraction` is 1"]);
+    refused(&["text.txt", "--tokenizer", "byte", "--shard-tokens", "0"], &["shard tokens"]);
+    pack(&place, "byte", &["--out", "packed"]);
+    place.run(&["data", "pack", "text.txt", "--tokenizer", "byte", "--out", "packed"]).fails(2, &["already"]);
+    place.train(&["--data", "folder", "--out", "run"]).fails(2, &["folder", "polaron data pack"]);
+}
+
+/// The input is a pipe that never ends, so that the kill always comes in the middle.
+#[cfg(unix)]
+#[test]
+fn a_killed_packing_leaves_no_data_set_and_does_not_stand_in_the_way() {
+    use std::process::{Command, Stdio};
+    let place = Place::new();
+    let pipe = place.path("endless.txt");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let arguments =
+        ["data", "pack", "endless.txt", "--tokenizer", "byte", "--out", "packed", "--shard-tokens", "200000"];
+    let mut child = place.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    writer.write_all(&b"some words of text\n".repeat(200_000)).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let left = names_in(&place.path("packed"));
+    assert!(left.len() > 5 && left.iter().all(|name| name != "manifest.json"), "{left:?}");
+    place.train(&["--data", "packed", "--out", "run"]).fails(2, &["packed", "was interrupted"]);
+    place.run(&["data", "info", "packed"]).fails(2, &["packed", "was interrupted"]);
+    pack(&place, "byte", &["--out", "packed"]);
+    let names = ["manifest.json", "tokenizer.json", "train-00000.bin", "valid-00000.bin"];
+    assert_eq!(names_in(&place.path("packed")), names);
+    place.train(&short(&["--data", "packed", "--out", "run"])).succeeds();
+}

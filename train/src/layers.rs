@@ -27,6 +27,21 @@ impl Layers {
     ///
     /// [`ConfigError`] for the first key or value that is wrong, or the model's own objection.
     pub fn resolve(&self) -> Result<Config, Error> {
+        let mut config = Config::from_table(self.table()?)?;
+        config.settle()?;
+        if self.pick("data.valid_fraction").is_none() {
+            config.adopt_split();
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The layers over the defaults, every key of them, before any check of a value's range.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first key or type that is wrong.
+    pub fn table(&self) -> Result<Table, Error> {
         let defaults = recipe::defaults(&self.choices()?)?;
         let mut table = defaults.to_table()?;
         if let Some((path, file)) = &self.file {
@@ -40,13 +55,7 @@ impl Layers {
             let value = merge::parse_set(raw, merge::lookup(&table, key));
             merge_set(&mut table, key, value)?;
         }
-        let mut config = Config::from_table(table)?;
-        config.settle()?;
-        if self.pick("data.valid_fraction").is_none() {
-            config.adopt_split();
-        }
-        config.validate()?;
-        Ok(config)
+        Ok(table)
     }
 
     fn choices(&self) -> Result<Choices, ConfigError> {

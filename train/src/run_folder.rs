@@ -21,7 +21,6 @@ use crate::device;
 use crate::error::{Error, FileError, one_line};
 use crate::layers::{Layers, read_file};
 use crate::merge;
-use crate::network::NetworkConfig;
 
 const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
@@ -108,16 +107,6 @@ pub struct Lock {
     _file: File,
 }
 
-/// The table of a run; keys of the model that did not exist yet when it began have their defaults, which are what the run
-/// computes.
-fn with_newer_keys(mut table: Table) -> Result<Table, ConfigError> {
-    if let Some(Value::Table(model)) = table.get_mut("model") {
-        let complete: NetworkConfig = std::mem::take(model).try_into().map_err(ConfigError::misfit)?;
-        *model = Table::try_from(&complete).map_err(ConfigError::misfit)?;
-    }
-    Ok(table)
-}
-
 impl RunFolder {
     /// The folder at `path`; nothing is read or made.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -191,7 +180,9 @@ impl RunFolder {
     ///
     /// [`FolderError::OtherConfig`] with every key that differs and both values.
     pub fn check_config(&self, config: &Config) -> Result<(), Error> {
-        let there = with_newer_keys(self.config_table()?)?;
+        // A run of an earlier version left out keys that did not exist yet: it computed what their defaults say.
+        let file = Some((self.config_file(), self.config_table()?));
+        let there = Layers { file, ..Layers::default() }.table()?;
         let differences = merge::differences(&there, &config.to_table()?, REPORTING_KEYS);
         if differences.is_empty() {
             return Ok(());

@@ -45,6 +45,24 @@ fn terminate(child: Child) -> Said {
 }
 
 #[test]
+fn a_run_of_before_a_key_existed_goes_on() {
+    let place = Place::new();
+    place.train(&["--steps", "3", "--out", "run"]).succeeds();
+    let config = String::from_utf8(place.read("run/config.toml")).unwrap();
+    let newer = ["kv_heads", "head_dim", "rope_base", "experts", "aux_z", "parametrization", "valid_windows"];
+    let old = |line: &&str| !newer.iter().any(|key| line.starts_with(key));
+    let older: Vec<&str> = config.lines().filter(old).collect();
+    assert!(older.len() + newer.len() <= config.lines().count(), "{config}");
+    place.write("run/config.toml", older.join("\n").as_bytes());
+    assert!(place.train(&["--steps", "3", "--out", "run"]).succeeds().err.contains("finished already"));
+    place.train(&["--steps", "3", "--out", "run", "--set", "model.aux_z=0.5"]).fails(2, &["`experts`"]);
+    let more = ["--set", "model.head_dim=4"];
+    place
+        .train(&[&["--steps", "3", "--out", "run"], &more[..]].concat())
+        .fails(2, &["`model.head_dim` is 0 there and 4 now"]);
+}
+
+#[test]
 fn a_run_killed_again_and_again_ends_with_the_same_bytes() {
     let place = Place::new();
     undisturbed(&place, &[]);

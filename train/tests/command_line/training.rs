@@ -133,12 +133,30 @@ fn a_default_folder_is_named_after_model_optimizer_and_seed() {
 #[test]
 fn every_model_and_stack_trains() {
     let place = Place::new();
-    for model in ["nanogpt-char", "llama-d64", "llama-d128", "llama-d256"] {
-        for stack in ["muon", "adamw", "sgd"] {
+    let old = ["nanogpt-char", "llama-d64", "llama-d128", "llama-d256"];
+    for model in old.into_iter().chain(["qwen3-tiny", "gemma3-tiny", "olmoe-tiny", "gpt-oss-tiny"]) {
+        for stack in ["muon", "adamw", "sgd", "symmetric"] {
             let out = format!("{model}-{stack}");
             place.train(&["--model", model, "--optimizer", stack, "--steps", "3", "--out", &out]).succeeds();
         }
     }
+}
+
+#[test]
+fn a_mixture_of_experts_reports_what_its_routers_did() {
+    let place = Place::new();
+    let balance = ["--set", "model.aux_load_balance=0.01", "--set", "model.experts=4", "--set", "model.top_k=2"];
+    let said = place.train(&[&["--model", "olmoe-tiny", "--steps", "3", "--out", "run"], &balance[..]].concat());
+    assert!(said.succeeds().out.contains("router load CV"));
+    let events = place.events("run");
+    let router = &events.iter().find(|event| event["event"] == "valid").unwrap()["router"];
+    let load_cv = router["load_cv"].as_f64().unwrap();
+    // Between balance and all tokens at the same two of four experts.
+    assert!((0.0..=1.0).contains(&load_cv), "{router}");
+    assert_eq!(router["layers"].as_array().unwrap().len(), 1);
+    let said = place.train(&["--steps", "3", "--out", "dense"]).succeeds();
+    assert!(!said.out.contains("router"), "{said:?}");
+    assert!(place.events("dense").iter().all(|event| event.get("router").is_none()));
 }
 
 #[test]

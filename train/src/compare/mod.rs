@@ -1,8 +1,8 @@
 //! `polaron compare`: a verdict on optimizers, from paired runs.
 //!
 //! For one seed every optimizer starts from the same weights and sees the same batches. Each is tuned with the same number of
-//! learning rates on seeds that the verdict does not use ([`tuning`]); then each runs with every verdict seed
-//! ([`runner`]), and the differences are tested seed by seed ([`statistics`], [`results`], [`verdict`]).
+//! learning rates on seeds that the verdict does not use (`tuning`); then each runs with every verdict seed
+//! (`runner`), and the differences are tested seed by seed (`statistics`, `results`, `verdict`).
 
 mod error;
 mod estimate;

@@ -10,6 +10,7 @@
 //! | `factorisation` | when each eigenvalue is learned; Muon learns the smallest first | arXiv 2605.28613 |
 //! | `layer_peeled` | the optimum to thirteen digits; logits are circulant | arXiv 2605.12756 |
 //! | `random_features` | the best step of Muon is the nuclear norm over a trace | arXiv 2605.11181 |
+//! | `lr_transfer` | under muP the best learning rate does not depend on the width | arXiv 2512.05620 |
 //! | `spike` | a teacher's direction appears in the spectrum and is lost again | arXiv 2604.18450 |
 //! | `xor` | from which signal strength a kernel sees the classes | arXiv 2605.29669 |
 //!
@@ -17,6 +18,7 @@
 
 mod factorisation;
 mod layer_peeled;
+mod lr_transfer;
 mod memory;
 mod nonsmooth;
 mod quadratic;
@@ -99,6 +101,7 @@ pub const TASKS: &[Task] = &[
     ),
     task("layer_peeled", "an exactly solvable softmax problem with circulant logits", layer_peeled::run),
     task("random_features", "the best step size on a random-feature quadratic", random_features::run),
+    task("lr_transfer", "best learning rates of networks of several widths, with and without muP", lr_transfer::run),
     task("spike", "a teacher's direction that appears in the spectrum and vanishes", spike::run),
     task("xor", "whether the top eigenvectors of a kernel see an XOR problem", xor::run),
 ];

@@ -1,5 +1,7 @@
 //! The fused layers: each forward and each backward is one pass over its tensors.
 
+use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
+
 use rayon::prelude::*;
 
 use super::math::{erf, exp, max, sigmoid, sum};
@@ -149,7 +151,7 @@ impl Gate for SwiGlu {
 pub(super) struct GeGlu;
 
 /// 2 √(2/π)
-const GELU_SLOPE: f32 = 1.595_769_1;
+const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
 const GELU_CUBE: f32 = 0.044_715;
 
 impl Gate for GeGlu {

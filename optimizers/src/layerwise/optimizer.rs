@@ -23,8 +23,8 @@ impl Entry {
         Self { optimizer, lr, rank, state: None }
     }
 
-    fn update(&mut self, lr: f64, tensor: BridgeTensor, grad: BridgeTensor, device: &Device) -> BridgeTensor {
-        let state = self.state.take().map(|state| self.optimizer.to_device_dyn(state, device));
+    fn update(&mut self, lr: f64, Taken { tensor, grad, device, .. }: Taken) -> BridgeTensor {
+        let state = self.state.take().map(|state| self.optimizer.to_device_dyn(state, &device));
         let (updated, state) = self.optimizer.step_dyn(self.rank, lr, tensor, grad, state);
         self.state = state;
         updated
@@ -104,9 +104,9 @@ impl LayerwiseOptimizer {
         let mut taken = collect.taken;
         let mut updates: Vec<ParameterUpdate<'_>> = Vec::with_capacity(taken.len());
         for (path, entry) in &mut self.entries {
-            if let Some(Taken { tensor, grad, device, elements }) = taken.remove(path) {
-                let (lr, work) = (factor * entry.lr, Work::Waiting { tensor, grad, device });
-                updates.push(ParameterUpdate { path, entry, lr, elements, work });
+            if let Some(taken) = taken.remove(path) {
+                let (lr, elements) = (factor * entry.lr, taken.elements);
+                updates.push(ParameterUpdate { path, entry, lr, elements, work: Work::Waiting(Box::new(taken)) });
             }
         }
         if let Some(path) = taken.keys().next() {
@@ -208,11 +208,7 @@ pub struct ParameterUpdate<'a> {
 }
 
 enum Work {
-    Waiting {
-        tensor: BridgeTensor,
-        grad: BridgeTensor,
-        device: Device,
-    },
+    Waiting(Box<Taken>),
     Done(BridgeTensor),
     /// Only while the update runs.
     Running,
@@ -227,7 +223,7 @@ impl ParameterUpdate<'_> {
     /// Runs the update; nothing happens if it has run before.
     pub fn run(&mut self) {
         self.work = match std::mem::replace(&mut self.work, Work::Running) {
-            Work::Waiting { tensor, grad, device } => Work::Done(self.entry.update(self.lr, tensor, grad, &device)),
+            Work::Waiting(taken) => Work::Done(self.entry.update(self.lr, *taken)),
             done => done,
         };
     }
@@ -236,7 +232,7 @@ impl ParameterUpdate<'_> {
         self.run();
         match self.work {
             Work::Done(updated) => (self.path.to_owned(), updated),
-            Work::Waiting { .. } | Work::Running => unreachable!("an update that has run is done"),
+            Work::Waiting(_) | Work::Running => unreachable!("an update that has run is done"),
         }
     }
 }

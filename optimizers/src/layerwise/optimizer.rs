@@ -106,7 +106,7 @@ impl LayerwiseOptimizer {
         for (path, entry) in &mut self.entries {
             if let Some(taken) = taken.remove(path) {
                 let (lr, elements) = (factor * entry.lr, taken.elements);
-                updates.push(ParameterUpdate { path, entry, lr, elements, work: Work::Waiting(Box::new(taken)) });
+                updates.push(ParameterUpdate { path, entry, lr, elements, waiting: Some(taken), updated: None });
             }
         }
         if let Some(path) = taken.keys().next() {
@@ -115,7 +115,7 @@ impl LayerwiseOptimizer {
             );
         }
         run(&mut updates);
-        let updated = updates.into_iter().map(ParameterUpdate::finish).collect();
+        let updated = updates.into_iter().filter_map(ParameterUpdate::finish).collect();
         module.map(&mut PutBack { path: Vec::new(), updated })
     }
 
@@ -204,14 +204,8 @@ pub struct ParameterUpdate<'a> {
     entry: &'a mut Entry,
     lr: f64,
     elements: usize,
-    work: Work,
-}
-
-enum Work {
-    Waiting(Box<Taken>),
-    Done(BridgeTensor),
-    /// Only while the update runs.
-    Running,
+    waiting: Option<Taken>,
+    updated: Option<BridgeTensor>,
 }
 
 impl ParameterUpdate<'_> {
@@ -222,18 +216,14 @@ impl ParameterUpdate<'_> {
 
     /// Runs the update; nothing happens if it has run before.
     pub fn run(&mut self) {
-        self.work = match std::mem::replace(&mut self.work, Work::Running) {
-            Work::Waiting(taken) => Work::Done(self.entry.update(self.lr, *taken)),
-            done => done,
-        };
+        if let Some(taken) = self.waiting.take() {
+            self.updated = Some(self.entry.update(self.lr, taken));
+        }
     }
 
-    fn finish(mut self) -> (String, BridgeTensor) {
+    fn finish(mut self) -> Option<(String, BridgeTensor)> {
         self.run();
-        match self.work {
-            Work::Done(updated) => (self.path.to_owned(), updated),
-            Work::Waiting(_) | Work::Running => unreachable!("an update that has run is done"),
-        }
+        self.updated.map(|updated| (self.path.to_owned(), updated))
     }
 }
 

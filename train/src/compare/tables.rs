@@ -70,7 +70,7 @@ pub fn describe_candidate(candidate: &Candidate) -> String {
 /// How much worse the tuning loss is at another rate: "×3: +0.017".
 fn sensitivity(side: &Option<(f64, Option<f64>)>) -> String {
     let Some((factor, worse)) = side else { return NONE.into() };
-    let times = if *factor < 1.0 { format!("÷{:.3}", 1.0 / factor) } else { format!("×{factor:.3}") };
+    let times = if *factor < 1.0 { format!("÷{:.2}", 1.0 / factor) } else { format!("×{factor:.2}") };
     let times = times.trim_end_matches('0').trim_end_matches('.').to_owned();
     worse.map_or_else(|| format!("{times}: diverged"), |worse| format!("{times}: {worse:+.3}"))
 }

@@ -183,8 +183,43 @@ fn gradients(layers: &[(Trained, f64)], x: Tensor<2>, y: Tensor<2>) -> Vec<Tenso
         let Some(h) = activations.pop() else { break };
         gradients.push(slope.clone().transpose().matmul(h.clone()));
         // The derivative of ReLU; at the input it is not used any more.
-        slope = slope.matmul(layer.weights.clone()) * h.greater_elem(0.0).float();
+        let dtype = h.dtype();
+        slope = slope.matmul(layer.weights.clone()) * h.greater_elem(0.0).float().cast(dtype);
     }
     gradients.reverse();
     gradients
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Layers of width 5 in f64, `moved` along their gradients.
+    fn layers(device: &Device, gradients: &[Tensor<2>], moved: f64) -> Vec<(Trained, f64)> {
+        let sizes = [INPUTS, 5, 5, 5, OUTPUTS];
+        let layer = |index: usize| {
+            let mut weights = gaussian([sizes[index + 1], sizes[index]], 0.5, 7 + index as u64, device);
+            if let Some(gradient) = gradients.get(index) {
+                weights = weights + gradient.clone() * moved;
+            }
+            let (optimizer, lr) = Rules::Standard.layer(index, BASE, 1.0);
+            (Trained::new(&optimizer, weights).unwrap(), lr)
+        };
+        (0..4).map(layer).collect()
+    }
+
+    #[test]
+    fn gradients_are_the_slopes_of_the_loss() {
+        let device = Device::flex();
+        let (x, y) = (gaussian([BATCH, INPUTS], 1.0, 1, &device), gaussian([BATCH, OUTPUTS], 1.0, 2, &device));
+        let found = gradients(&layers(&device, &[], 0.0), x.clone(), y.clone());
+        let loss = |moved: f64| {
+            let out = forward(&layers(&device, &found, moved), x.clone()).pop().unwrap();
+            0.5 * (out - y.clone()).square().mean().into_scalar::<f64>()
+        };
+        let slope = (loss(1e-5) - loss(-1e-5)) / 2e-5;
+        let squares: f64 = found.iter().map(|gradient| gradient.clone().square().sum().into_scalar::<f64>()).sum();
+        // The difference is off by the order of its step squared, but for a few units that cross zero.
+        assert!((slope / squares - 1.0).abs() < 1e-4, "{slope} {squares}");
+    }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::error::CompareError;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, REPORTING_KEYS};
 use crate::device;
 use crate::error::Error;
 use crate::layers::Layers;
@@ -41,16 +41,8 @@ const DECIDED: &[(&str, &str)] = &[
     ("optimizer.stack", "optimizers"),
     ("optimizer.lr", "compare.lrs"),
 ];
-/// What a comparison has no use for: left out of a resolved plan.
-const UNUSED: &[&str] = &[
-    "train.valid_at_start",
-    "train.log_every",
-    "train.sample_tokens",
-    "train.sample_prompt",
-    "train.sample_temperature",
-    "train.sample_top_k",
-    "train.sample_seed",
-];
+/// What a comparison has no use for, beside what only changes what is said: left out of a resolved plan.
+const UNUSED: &str = "train.valid_at_start";
 /// Its default follows the number of steps, which tuning and verdict runs differ in.
 const WARMUP: &str = "schedule.warmup";
 /// What may be swept: everything else would give the optimizers different work.
@@ -206,7 +198,7 @@ impl Plan {
         }
         let mut base = shared.unwrap_or_default();
         base.remove("optimizer");
-        for key in DECIDED.iter().map(|(key, _)| *key).chain(UNUSED.iter().copied()) {
+        for key in DECIDED.iter().map(|(key, _)| *key).chain(REPORTING_KEYS.iter().copied()).chain([UNUSED]) {
             remove(&mut base, key);
         }
         if !warmup_given {

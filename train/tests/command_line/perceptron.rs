@@ -1,17 +1,12 @@
 //! Images and perceptrons.
 
-use crate::support::Place;
+use crate::support::{Place, Said};
 
 /// A step takes about a millisecond.
 const SMALL: &[&str] = &["train", "--model", "mlp", "--set", "model.width=32", "--threads", "2", "--out", "run"];
 
-fn small(more: &[&str]) -> Vec<String> {
-    SMALL.iter().chain(more).map(|word| (*word).to_owned()).collect()
-}
-
-fn run(place: &Place, more: &[&str]) -> crate::support::Said {
-    let words = small(more);
-    place.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+fn run(place: &Place, more: &[&str]) -> Said {
+    place.run(&[SMALL, more].concat())
 }
 
 #[test]

@@ -1,75 +1,307 @@
-//! Orthogonalisation and whole optimizer steps beside a matrix product of the same size.
+//! Every matrix function and a step of every kind, beside the product of the same matrices.
 //!
 //! ```text
-//! cargo bench -p polaron-benches
-//! RAYON_NUM_THREADS=1 cargo bench -p polaron-benches -- polar    # one thread
+//! cargo bench -p polaron-benches --bench optimizers                       # all of it
+//! cargo bench -p polaron-benches --bench optimizers -- --quick            # no large matrices; a minute
+//! RAYON_NUM_THREADS=1 cargo bench -p polaron-benches --bench optimizers -- 'product|newton'   # one thread, some benches
 //! ```
 //!
-//! Absolute times drift on shared machines: compare with the `gemm` line of the same run.
+//! Ends with a table. Its last columns compare with `X Xᵀ`, `2 r²R` operations for an `r x R` matrix, in the same run:
+//! absolute times drift on shared machines. Rules without matrix products are compared too: "products" is how many
+//! such products would take the same time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use burn::optim::Optimizer;
-use burn::tensor::{Device, Distribution, Tensor};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use polaron::OptimizerConfig;
-use polaron::matrix::{Placement, Polar};
+use burn::tensor::{DType, Device, Tensor};
+use criterion::{BenchmarkId, Criterion};
+use polaron::matrix::{self, Axis, EpsMode, Layout, Matrix, OneSided, POLAR_EXPRESS_LIMIT, Placement, Polar};
+use polaron::{ConfiguredOptimizer, OptimizerConfig};
+use polaron_benches::{digits, quick, random, table};
+use serde_json::{Map, Value, json};
 
 const SHAPES: [[usize; 2]; 4] = [[64, 64], [128, 384], [256, 704], [768, 3072]];
+/// Of a stack, as experts and blocks are.
+const STACK: usize = 16;
+const STACKED: [[usize; 2]; 2] = [[64, 64], [128, 384]];
+/// Rows of the matrices, all together, that the short form decomposes at most.
+const DECOMPOSED: usize = 128;
 
-fn random(shape: [usize; 2]) -> Tensor<2> {
-    Tensor::random(shape, Distribution::Default, &Device::flex())
+/// A bench that may have run: where criterion puts its result, and what it computed.
+struct Line {
+    group: &'static str,
+    name: String,
+    stack: usize,
+    shape: [usize; 2],
+    flop: Option<f64>,
 }
 
-/// Multiply-adds of five Newton–Schulz steps: 20 r² R + 10 r³ floating-point operations.
-fn newton_schulz_flop([a, b]: [usize; 2]) -> u64 {
-    let (r, long) = (a.min(b) as u64, a.max(b) as u64);
-    20 * r * r * long + 10 * r * r * r
-}
-
-fn gemm(c: &mut Criterion) {
-    let mut group = c.benchmark_group("gemm");
-    for n in [64, 128, 256, 512, 768] {
-        let (x, y) = (random([n, n]), random([n, n]));
-        group.throughput(Throughput::Elements(2 * (n as u64).pow(3)));
-        group.bench_function(BenchmarkId::from_parameter(n), |b| b.iter(|| x.clone().matmul(y.clone())));
+impl Line {
+    fn shape(&self) -> String {
+        let [a, b] = self.shape;
+        if self.stack == 1 { format!("{a}x{b}") } else { format!("{}x{a}x{b}", self.stack) }
     }
-    group.finish();
-}
 
-fn polar(c: &mut Criterion) {
-    let mut group = c.benchmark_group("polar");
-    for shape in SHAPES {
-        let stack = random(shape).unsqueeze::<3>();
-        group.throughput(Throughput::Elements(newton_schulz_flop(shape)));
-        let id = BenchmarkId::new("newton_schulz5", format!("{}x{}", shape[0], shape[1]));
-        group.bench_function(id, |b| b.iter(|| Polar::default().apply(stack.clone())));
+    /// Seconds of the run that began at `start`, if this bench was part of it.
+    fn seconds(&self, folder: &Path, start: SystemTime) -> Option<f64> {
+        let path = folder.join(self.group).join(&self.name).join(self.shape()).join("new/estimates.json");
+        if fs::metadata(&path).ok()?.modified().ok()? < start {
+            return None;
+        }
+        let estimates: Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        Some(estimates["median"]["point_estimate"].as_f64()? * 1e-9)
     }
-    group.finish();
 }
 
-fn step(c: &mut Criterion) {
-    let mut group = c.benchmark_group("step");
-    for kind in OptimizerConfig::KINDS {
-        let optimizer = OptimizerConfig::of_kind(kind)
-            .and_then(|config| config.build(Placement::default()))
-            .expect("the defaults of every kind are valid");
-        for shape in &SHAPES[..3] {
-            let gradient = random(*shape);
-            let mut weights = Some((random(*shape), None));
-            let id = BenchmarkId::new(*kind, format!("{}x{}", shape[0], shape[1]));
-            group.bench_function(id, |b| {
-                b.iter(|| {
-                    let (tensor, state) = weights.take().expect("put back after every step");
-                    weights = Some(optimizer.step(1e-3, tensor, gradient.clone(), state));
-                });
-            });
+struct Suite {
+    criterion: Criterion,
+    lines: Vec<Line>,
+}
+
+impl Suite {
+    fn bench(&mut self, line: Line, mut run: impl FnMut()) {
+        let large = line.shape[0] > 256;
+        let mut group = self.criterion.benchmark_group(line.group);
+        group.sample_size(if large { 10 } else { 20 });
+        group.bench_function(BenchmarkId::new(&line.name, line.shape()), |b| b.iter(&mut run));
+        group.finish();
+        self.lines.push(line);
+    }
+}
+
+fn main() {
+    let start = SystemTime::now();
+    let folder = folder();
+    let criterion = Criterion::default()
+        .nresamples(1000)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(if quick() { 500 } else { 2000 }))
+        .output_directory(&folder);
+    let mut suite = Suite { criterion: criterion.configure_from_args(), lines: Vec::new() };
+    for (stack, shape) in shapes() {
+        products(&mut suite, stack, shape);
+        functions(&mut suite, stack, shape);
+        steps(&mut suite, stack, shape);
+    }
+    let rows = rows(&suite.lines, &folder, start);
+    if !rows.is_empty() {
+        let head = ["bench", "shape", "time, µs", "MFLOP", "GFLOP/s", "of the product's", "products"];
+        println!("\n{} thread(s)\n\n{}", polaron_train::device::set_threads(0), table(&head, &rows));
+    }
+}
+
+/// Beside the folder of the program.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion")
+}
+
+fn shapes() -> Vec<(usize, [usize; 2])> {
+    let (single, stacked) = if quick() { (&SHAPES[..3], &STACKED[..1]) } else { (&SHAPES[..], &STACKED[..]) };
+    let single = single.iter().map(|shape| (1, *shape));
+    single.chain(stacked.iter().map(|shape| (STACK, *shape))).collect()
+}
+
+fn flex<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    random(shape, DType::F32, &Device::flex())
+}
+
+/// `X Xᵀ`, the product all others are compared with.
+fn products(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
+    let [a, b] = shape;
+    let (x, y) = (flex([stack, a, b]), flex([stack, b, a]));
+    let line =
+        Line { group: "product", name: "matmul".into(), stack, shape, flop: Some(product(shape) * stack as f64) };
+    suite.bench(line, || drop(x.clone().matmul(y.clone())));
+}
+
+/// `2 r²R`
+fn product(shape: [usize; 2]) -> f64 {
+    let [r, long] = sides(shape);
+    2.0 * r * r * long
+}
+
+/// The short side r and the long side R.
+fn sides([a, b]: [usize; 2]) -> [f64; 2] {
+    [a.min(b) as f64, a.max(b) as f64]
+}
+
+/// Of the polynomial iteration: `4 r²R + 2 r³` a step.
+fn polynomial(shape: [usize; 2], steps: usize) -> f64 {
+    let [r, long] = sides(shape);
+    steps as f64 * (4.0 * r * r * long + 2.0 * r.powi(3))
+}
+
+/// Of the coupled iteration: four products of r x r matrices a step, the Gram matrix before and one product behind.
+fn coupled(shape: [usize; 2], steps: usize) -> f64 {
+    let [r, long] = sides(shape);
+    4.0 * r * r * long + steps as f64 * 8.0 * r.powi(3)
+}
+
+/// Whether the short form leaves out what is decomposed on the host.
+fn too_slow([a, _]: [usize; 2], stack: usize) -> bool {
+    quick() && a * stack > DECOMPOSED
+}
+
+fn functions(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
+    let x = flex([stack, shape[0], shape[1]]);
+    let line = |name: &str, flop: Option<f64>| {
+        let flop = flop.map(|flop| flop * stack as f64);
+        Line { group: "matrix", name: name.into(), stack, shape, flop }
+    };
+    let express = Polar::PolarExpress { steps: 5, eps: 1e-6 };
+    let limit = Polar::Polynomial { coefficients: vec![POLAR_EXPRESS_LIMIT; 3], norm_factor: 1.0, eps: 1e-7 };
+    for polar in [Polar::default(), express, limit] {
+        let steps = polar.schedule().len();
+        let work = line(&polar.label(), Some(polynomial(shape, steps)));
+        suite.bench(work, || drop(polar.apply(x.clone())));
+    }
+    for dtype in [DType::F16, DType::BF16].into_iter().filter(|dtype| Device::flex().supports_dtype(*dtype)) {
+        let low = x.clone().cast(dtype);
+        let work = line(&format!("newton_schulz5 {dtype:?}"), Some(polynomial(shape, 5)));
+        suite.bench(work, || drop(Polar::default().apply(low.clone())));
+    }
+    let stored = Matrix::new(x.clone(), Layout::default());
+    let root = |one_sided: OneSided| {
+        let stored = stored.clone();
+        move || drop(one_sided.apply(stored.clone(), Axis::Output, 1e-6, EpsMode::Relative))
+    };
+    suite.bench(line("gram_polar_express5", Some(coupled(shape, 5))), root(OneSided::GramPolarExpress { steps: 5 }));
+    if !too_slow(shape, stack) {
+        let svd = Polar::Svd { rcond: 1e-5 };
+        suite.bench(line("svd", None), || drop(svd.apply(x.clone())));
+        suite.bench(line("gram_eigh", None), root(OneSided::GramEigh));
+        suite.bench(line("map_singular_values", None), || {
+            drop(matrix::map_singular_values(x.clone(), |_, s| s.to_vec()));
+        });
+    }
+    suite.bench(line("frobenius_norm", None), || drop(matrix::frobenius_norm(x.clone())));
+    suite.bench(line("inner_product", None), || drop(matrix::inner_product(x.clone(), x.clone())));
+    for axis in [Axis::Output, Axis::Input] {
+        suite.bench(line(&format!("unit_sums {}", axis.name()), None), || drop(matrix::unit_sums(&stored, axis)));
+        suite.bench(line(&format!("normalize_units {}", axis.name()), None), || {
+            drop(matrix::normalize_units(stored.clone(), axis, 1e-8, EpsMode::Relative));
+        });
+        suite.bench(line(&format!("center {}", axis.name()), None), || drop(matrix::center(stored.clone(), axis)));
+    }
+}
+
+/// A kind as it is by default, or with other keys.
+struct Rule {
+    name: String,
+    config: OptimizerConfig,
+    work: Work,
+}
+
+/// What a step computes besides passes over the entries.
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    /// Nothing.
+    Entries,
+    /// Decompositions on the host.
+    Host,
+    /// So many steps of a polynomial iteration.
+    Polynomial(usize),
+    /// The same on `r x (R + r)`.
+    Widened(usize),
+    /// So many steps of the coupled iteration.
+    Coupled(usize),
+}
+
+impl Work {
+    fn flop(self, shape: [usize; 2]) -> Option<f64> {
+        let [a, b] = shape;
+        match self {
+            Work::Entries | Work::Host => None,
+            Work::Polynomial(steps) => Some(polynomial(shape, steps)),
+            Work::Widened(steps) => Some(polynomial([a.min(b), a + b], steps)),
+            Work::Coupled(steps) => Some(coupled(shape, steps)),
         }
     }
-    group.finish();
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(20);
-    targets = gemm, polar, step
+/// Every kind, and those whose default is a decomposition once more with an iteration.
+fn rules() -> Vec<Rule> {
+    let default = |kind: &&'static str| Rule { name: kind.to_string(), config: of_kind(kind), work: work(kind) };
+    let express = json!({"polar": {"method": "polar_express"}});
+    let gram = json!({"polar": {"method": "gram_polar_express"}});
+    let variant = |(kind, keys, name, work): (&str, &Value, &str, Work)| {
+        let keys: Map<String, Value> = keys.as_object().cloned().unwrap_or_default();
+        let config = of_kind(kind).merge(&keys).expect("the keys are those of this kind");
+        Rule { name: format!("{kind} {name}"), config, work }
+    };
+    let variants = [
+        ("regularized_muon", &express, "polar_express", Work::Widened(5)),
+        ("error_feedback_muon", &express, "polar_express", Work::Polynomial(5)),
+        ("ssd", &express, "polar_express", Work::Polynomial(5)),
+        ("polar_grad", &express, "polar_express", Work::Polynomial(5)),
+        ("spectral", &gram, "gram_polar_express", Work::Coupled(5)),
+        ("hybrid", &gram, "gram_polar_express", Work::Coupled(5)),
+        ("freon", &json!({"method": "rational"}), "rational", Work::Host),
+    ];
+    OptimizerConfig::KINDS.iter().map(default).chain(variants.into_iter().map(variant)).collect()
 }
-criterion_main!(benches);
+
+fn of_kind(kind: &str) -> OptimizerConfig {
+    OptimizerConfig::of_kind(kind).expect("the defaults of every kind are valid")
+}
+
+/// Of a kind's defaults.
+fn work(kind: &str) -> Work {
+    match kind {
+        "sgd" | "adamw" | "row_norm" => Work::Entries,
+        "muon" | "muon_eq" | "normuon" | "adamuon" | "kaon" | "scion" => Work::Polynomial(5),
+        _ => Work::Host,
+    }
+}
+
+fn steps(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
+    let [a, b] = shape;
+    for Rule { name, config, work } in rules() {
+        if work == Work::Host && too_slow(shape, stack) {
+            continue;
+        }
+        let optimizer = config.build(Placement::default()).expect("the defaults of every kind are valid");
+        let flop = work.flop(shape).map(|flop| flop * stack as f64);
+        let line = Line { group: "step", name, stack, shape, flop };
+        match stack {
+            1 => step(suite, line, &optimizer, [a, b]),
+            _ => step(suite, line, &optimizer, [stack, a, b]),
+        }
+    }
+}
+
+/// A step with a state, in place.
+fn step<const D: usize>(suite: &mut Suite, line: Line, optimizer: &ConfiguredOptimizer, shape: [usize; D]) {
+    let gradient = flex(shape);
+    let mut weights = Some(optimizer.step(1e-3, flex(shape), gradient.clone(), None));
+    suite.bench(line, || {
+        let (tensor, state) = weights.take().expect("put back after every step");
+        weights = Some(optimizer.step(1e-3, tensor, gradient.clone(), state));
+    });
+}
+
+/// The table: what ran, beside the product of the same matrices.
+fn rows(lines: &[Line], folder: &Path, start: SystemTime) -> Vec<Vec<String>> {
+    let rate = |shape: [usize; 2]| {
+        let same = lines.iter().find(|line| line.group == "product" && line.stack == 1 && line.shape == shape)?;
+        Some(product(shape) / same.seconds(folder, start)?)
+    };
+    let row = |line: &Line| {
+        let seconds = line.seconds(folder, start)?;
+        let (rate, speed) = (rate(line.shape), line.flop.map(|flop| flop / seconds));
+        let one = product(line.shape) * line.stack as f64;
+        let show = |value: Option<f64>| value.map_or_else(|| "–".into(), digits);
+        Some(vec![
+            format!("{}: {}", line.group, line.name),
+            line.shape(),
+            digits(1e6 * seconds),
+            show(line.flop.map(|flop| flop / 1e6)),
+            show(speed.map(|speed| speed / 1e9)),
+            speed.zip(rate).map_or_else(|| "–".into(), |(speed, rate)| format!("{:.0} %", 100.0 * speed / rate)),
+            show(rate.map(|rate| seconds * rate / one)),
+        ])
+    };
+    lines.iter().filter_map(row).collect()
+}

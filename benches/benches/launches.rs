@@ -1,0 +1,131 @@
+//! How many kernels a step launches on a GPU: what a step on small matrices costs there is their number, not their work.
+//!
+//! ```text
+//! cargo bench -p polaron-benches --features wgpu --bench launches
+//! cargo bench -p polaron-benches --features fusion --bench launches     # or autotune; the counts are those of that build
+//! ```
+//!
+//! Any driver will do, also one that computes on the CPU: a count does not depend on speed. The optimizers' reference
+//! vectors are checked on the device first; the exit code is 1 if one misses, because counts of wrong results are worth
+//! nothing.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::optim::Optimizer;
+use burn::tensor::{DType, Device};
+use cubecl_runtime::logging::{LaunchObservation, LaunchObserver};
+use polaron::matrix::Placement;
+use polaron::{ConfiguredOptimizer, OptimizerConfig};
+use polaron_benches::{random, table, training};
+use polaron_train::{Error, device, verify};
+
+const SHAPE: [usize; 2] = [128, 384];
+const STACK: [usize; 3] = [16, 128, 384];
+/// Steps before the one that counts: state exists then, and kernels have been chosen.
+const WARM_UP: usize = 3;
+const PRESETS: [&str; 4] = ["nanogpt-char", "llama-d64", "olmoe-tiny", "mlp"];
+
+/// Launches so far.
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl LaunchObserver for Counter {
+    fn launched(&self, _kernel: &'static str) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Counter {
+    fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn main() -> ExitCode {
+    // Without this flag it is `cargo test` that asks.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool, Error> {
+    let device = device::open("wgpu")?;
+    let build = match (cfg!(feature = "fusion"), cfg!(feature = "autotune")) {
+        (false, false) => "neither fusion nor autotune",
+        (true, false) => "fusion",
+        (false, true) => "autotune",
+        (true, true) => "fusion and autotune",
+    };
+    let (report, passed) = verify::verify(&[], &device)?;
+    if !passed {
+        println!("{report}");
+    }
+    println!("Built with {build}; verify: {}\n", if passed { "ok" } else { "MISS, see above" });
+    let counter = Arc::new(Counter::default());
+    let _observation = LaunchObservation::new(counter.clone());
+    println!("{}", table(&["kind", "128x384", "stack of 16"], &kinds(&counter, &device)));
+    let head = ["preset, optimizer", "forward", "backward", "clip", "optimizer", "step"];
+    println!("{}", table(&head, &presets(&counter, &device)?));
+    Ok(passed)
+}
+
+/// Launches of one step of every kind.
+fn kinds(counter: &Counter, device: &Device) -> Vec<Vec<String>> {
+    let row = |kind: &&'static str| {
+        let config = OptimizerConfig::of_kind(kind).expect("the defaults of every kind are valid");
+        let host = config.describe().cost.starts_with("a host SVD");
+        let optimizer = config.build(Placement::default()).expect("the defaults of every kind are valid");
+        let [single, stack] = [step(counter, device, &optimizer, SHAPE), step(counter, device, &optimizer, STACK)];
+        let name = if host { format!("{kind} (besides the decomposition on the host)") } else { kind.to_string() };
+        vec![name, single.to_string(), stack.to_string()]
+    };
+    OptimizerConfig::KINDS.iter().map(row).collect()
+}
+
+fn step<const D: usize>(
+    counter: &Counter,
+    device: &Device,
+    optimizer: &ConfiguredOptimizer,
+    shape: [usize; D],
+) -> usize {
+    let gradient = random(shape, DType::F32, device);
+    let mut weights = (random(shape, DType::F32, device), None);
+    let mut launched = 0;
+    for _ in 0..=WARM_UP {
+        device.sync().expect("the device works");
+        let before = counter.now();
+        weights = optimizer.step(1e-3, weights.0, gradient.clone(), weights.1);
+        device.sync().expect("the device works");
+        launched = counter.now() - before;
+    }
+    launched
+}
+
+/// Launches of one training step on two rows, by phase; their number does not depend on the rows.
+fn presets(counter: &Counter, device: &Device) -> Result<Vec<Vec<String>>, Error> {
+    let mut rows = Vec::new();
+    for (preset, stack) in PRESETS.iter().flat_map(|preset| ["adamw", "muon"].map(|stack| (preset, stack))) {
+        eprintln!("{preset}, {stack}");
+        let mut training = training(preset, stack, Some(2), device)?;
+        let mut marks = Vec::new();
+        for _ in 0..=WARM_UP {
+            marks.clear();
+            training.step(&mut || marks.push(counter.now()))?;
+        }
+        let phases = marks.windows(2).map(|pair| pair[1] - pair[0]);
+        let all = marks.last().zip(marks.first()).map_or(0, |(last, first)| last - first);
+        let counts = phases.chain([all]).map(|count| count.to_string());
+        rows.push([format!("{preset}, {stack}")].into_iter().chain(counts).collect());
+    }
+    Ok(rows)
+}

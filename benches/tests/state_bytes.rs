@@ -1,0 +1,51 @@
+//! What `polaron list optimizers` says an optimizer keeps per parameter is what its record holds.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Distribution, Tensor};
+use polaron::{Layerwise, LayerwiseError, OptimizerConfig};
+
+const INPUTS: usize = 48;
+const OUTPUTS: usize = 80;
+
+#[derive(Module, Debug)]
+struct Model {
+    hidden: Linear,
+}
+
+/// Bytes of the state of one f32 matrix after two steps.
+fn kept(kind: &str) -> Result<usize, LayerwiseError> {
+    let device = Device::flex().autodiff();
+    let mut model = Model { hidden: LinearConfig::new(INPUTS, OUTPUTS).with_bias(false).init(&device) };
+    let rules = format!("stack = \"sgd\"\n[[rule]]\nmatch = \"*\"\nkind = \"{kind}\"\n");
+    let mut optimizer = Layerwise::from_toml(&rules)?.build(&model)?;
+    for _ in 0..2 {
+        let inputs = Tensor::<2>::random([8, INPUTS], Distribution::Default, &device);
+        let loss = model.hidden.forward(inputs).square().mean();
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(1.0, model, grads);
+    }
+    Ok(optimizer.to_record().tensors().values().map(|data| data.as_bytes().len()).sum())
+}
+
+/// Bytes that the description promises, in f32: buffers of the parameter's size, and one number per output unit.
+fn documented(state: &str) -> usize {
+    let numbers = match state {
+        "none" => 0,
+        "1 buffer" => INPUTS * OUTPUTS,
+        "2 buffers" => 2 * INPUTS * OUTPUTS,
+        "1 buffer + 1 per unit" => INPUTS * OUTPUTS + OUTPUTS,
+        other => panic!("the state \"{other}\" is described in words that this test does not know"),
+    };
+    4 * numbers
+}
+
+#[test]
+fn the_state_of_every_kind_has_the_documented_size() -> Result<(), LayerwiseError> {
+    for kind in OptimizerConfig::KINDS {
+        let state = OptimizerConfig::of_kind(kind).map(|config| config.describe().state).unwrap_or_default();
+        assert_eq!(kept(kind)?, documented(state), "{kind}: {state}");
+    }
+    Ok(())
+}

@@ -28,7 +28,7 @@ pub fn chosen(name: &str) -> bool {
 
 /// Normal numbers of any shape.
 pub fn random<const D: usize>(shape: [usize; D], dtype: DType, device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Default, device).cast(dtype)
+    Tensor::<D>::random(shape, Distribution::Default, device).cast(dtype)
 }
 
 /// The middle of some numbers; NaN without any.

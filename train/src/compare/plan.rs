@@ -781,6 +781,16 @@ mod tests {
     }
 
     #[test]
+    fn the_plans_of_the_reproductions_can_be_made_and_tune_alike() {
+        for name in ["reproductions.toml", "reproductions-moe.toml"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches").join(name);
+            let plan = resolve(&std::fs::read_to_string(path).unwrap()).unwrap();
+            let trials: Vec<usize> = (0..plan.contenders.len()).map(|index| plan.candidates(index).len()).collect();
+            assert!(trials.iter().all(|count| *count == trials[0] && *count > 1), "{name}: {trials:?}");
+        }
+    }
+
+    #[test]
     fn grids_hold_their_centre() {
         assert_eq!(grid(0.02, 4, 2.0), [0.01, 0.02, 0.04, 0.08]);
         assert_eq!(grid(1.0, 1, 3.0), [1.0]);

@@ -5,6 +5,8 @@ use plotters::prelude::*;
 
 /// Points of a curve in a chart; more cannot be seen.
 const MOST_POINTS: usize = 240;
+/// Points of a curve where there are so many that the page would become too large.
+const FEWEST_POINTS: usize = 40;
 /// Everything is drawn twice as large as it is shown: the library rounds to whole pixels.
 const SCALE: f64 = 2.0;
 /// Stand-ins for colours of the style sheet, put in their place when the drawing is done.
@@ -60,7 +62,8 @@ impl Chart {
     /// The chart as HTML: one SVG for every size, and its values for the script. Empty if there is nothing to draw.
     pub fn html(&self) -> String {
         let Some(bounds) = self.bounds() else { return String::new() };
-        let series = self.series.iter().map(Series::thinned).collect();
+        let most = (MOST_POINTS * COLOURS / self.series.len().max(1)).clamp(FEWEST_POINTS, MOST_POINTS);
+        let series = self.series.iter().map(|series| series.thinned(most)).collect();
         let chart = Self { series, x: self.x.clone(), y: self.y.clone(), ..*self };
         let drawings: String = SIZES.iter().map(|size| chart.svg(*size, bounds)).collect();
         if drawings.is_empty() {
@@ -209,12 +212,17 @@ impl Chart {
 }
 
 impl Series {
-    /// With as many points as can be seen.
-    fn thinned(&self) -> Self {
+    /// With about `most` points.
+    fn thinned(&self, most: usize) -> Self {
         Self {
             key: self.key,
-            points: thinned(&self.points, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1))),
-            band: thinned(&self.band, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1), average(ps, |p| p.2))),
+            points: thinned(&self.points, most, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1))),
+            band: thinned(
+                &self.band,
+                most,
+                |p| p.0,
+                |ps| (average(ps, |p| p.0), average(ps, |p| p.1), average(ps, |p| p.2)),
+            ),
         }
     }
 }
@@ -233,10 +241,10 @@ fn average<P>(points: &[P], of: impl Fn(&P) -> f64) -> f64 {
     points.iter().map(of).sum::<f64>() / points.len() as f64
 }
 
-/// As many points as can be seen: means over equal stretches, with the last point kept.
-fn thinned<P: Copy>(points: &[P], x: impl Fn(&P) -> f64, mean: impl Fn(&[P]) -> P) -> Vec<P> {
-    let Some(last) = points.last().filter(|_| points.len() > MOST_POINTS) else { return points.to_vec() };
-    let stretch = points.len().div_ceil(MOST_POINTS);
+/// About `most` points: means over equal stretches, with the last point kept.
+fn thinned<P: Copy>(points: &[P], most: usize, x: impl Fn(&P) -> f64, mean: impl Fn(&[P]) -> P) -> Vec<P> {
+    let Some(last) = points.last().filter(|_| points.len() > most) else { return points.to_vec() };
+    let stretch = points.len().div_ceil(most);
     let mut thin: Vec<P> = points.chunks(stretch).map(mean).collect();
     if thin.last().is_some_and(|point| x(point) < x(last)) {
         thin.push(*last);
@@ -314,6 +322,15 @@ mod tests {
     }
 
     #[test]
+    fn many_curves_are_drawn_with_fewer_points() {
+        let Chart { series, .. } = chart(false);
+        let series = (0..40).map(|key| Series { key, ..series[0].clone() }).collect();
+        let html = Chart { series, ..chart(false) }.html();
+        // A page of a comparison has about ten such charts, and two megabytes.
+        assert!(html.len() < 200_000, "{}", html.len());
+    }
+
+    #[test]
     fn names_are_escaped() {
         let html = chart(false).html();
         assert!(html.contains("loss &lt;&amp;&gt;") && !html.contains("loss <"));
@@ -350,7 +367,7 @@ mod tests {
     #[test]
     fn thinning_keeps_the_ends() {
         let points: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
-        let thin = thinned(&points, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1)));
+        let thin = thinned(&points, MOST_POINTS, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1)));
         assert!(thin.len() <= MOST_POINTS + 1);
         assert_eq!(thin.last(), points.last());
     }

@@ -113,7 +113,10 @@ impl AttentionKernel {
             |((inputs, value), weights)| {
                 for (head, weights) in weights.chunks_exact_mut(weights_of_head).enumerate() {
                     let sink = sinks.map(|sinks| sinks[head]);
-                    blocks.iter().for_each(|block| self.attend_block(&inputs, head, sink, block, weights, value));
+                    // A closure in place of the loop would be compiled for narrow vectors.
+                    for block in &blocks {
+                        self.attend_block(&inputs, head, sink, block, weights, value);
+                    }
                 }
             },
         );
@@ -164,14 +167,14 @@ impl AttentionKernel {
             #[inline(always)]
             |((inputs, mut parts), (gradient, weights))| {
                 let mut scratch = vec![0f32; scratch];
-                let heads = weights.chunks_exact(weights_of_head).enumerate();
-                let head = |(head, weights): (usize, &[f32])| -> f32 {
-                    let block = |block| {
-                        self.attend_block_back(&inputs, head, block, weights, gradient, &mut scratch, &mut parts)
-                    };
-                    blocks.iter().map(block).sum()
-                };
-                heads.map(head).collect::<Vec<f32>>()
+                let mut to_sinks = vec![0f32; self.heads];
+                for (head, weights) in weights.chunks_exact(weights_of_head).enumerate() {
+                    for block in &blocks {
+                        to_sinks[head] +=
+                            self.attend_block_back(&inputs, head, block, weights, gradient, &mut scratch, &mut parts);
+                    }
+                }
+                to_sinks
             },
         );
         let mut sinks = vec![0f32; self.heads];

@@ -7,7 +7,7 @@
 //! Work is cut by the shapes alone, never by the number of threads, so the result does not depend on that.
 
 use std::mem::swap;
-use std::ops::{Add, AddAssign, Div, Mul};
+use std::ops::{AddAssign, DivAssign, Mul};
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensor, DispatchTensorKind};
@@ -19,8 +19,12 @@ use rayon::prelude::*;
 
 use super::polar::Iteration;
 
-/// Rows of a product that are computed as one piece of work.
-const BLOCK: usize = 128;
+/// Rows of a product that are computed as one piece of work: fewer, and copying the other operand into the layout of the
+/// kernels shows; more, and there is less to share out.
+const BLOCK: usize = 256;
+
+/// The same of a symmetric product, of which only rows have to reach beyond the diagonal.
+const SYMMETRIC_BLOCK: usize = 128;
 
 /// Rows of a diagonal block that are computed at once: what they compute beyond the diagonal is wasted.
 const PANEL: usize = 32;
@@ -32,15 +36,13 @@ const FULL: usize = 64;
 const PARALLEL: usize = 192 * 192 * 192;
 
 /// A scalar that both Burn and faer compute with.
-trait Real:
-    Element + ComplexField + Copy + Into<f64> + Add<Output = Self> + AddAssign + Mul<Output = Self> + Div<Output = Self>
-{
-}
+trait Real: Element + ComplexField + Copy + Into<f64> + AddAssign + DivAssign + Mul<Output = Self> {}
 
 impl Real for f32 {}
 impl Real for f64 {}
 
 /// Runs the iteration on a plain tensor of 32 or 64-bit floats of this backend; gives any other tensor back.
+#[allow(clippy::result_large_err, reason = "an `Err` gives the stack back, it is no failure")]
 pub(super) fn run(stack: Tensor<3>, iteration: &Iteration<'_>) -> Result<Tensor<3>, Tensor<3>> {
     let [_, height, width] = stack.dims();
     let shape = [height, width];
@@ -154,12 +156,12 @@ impl<T: Real> Workspace<T> {
     fn apply(&self, from: &[T], to: &mut [T]) {
         let [height, width] = self.shape;
         let (total, x) = (square(&self.total, self.size()), view(from, self.shape));
-        in_blocks(to, width, height.min(width), |first, rows| {
+        in_blocks(to, width, BLOCK, height.min(width), |first, rows| {
             let count = rows.len() / width;
             let out = MatMut::from_row_major_slice_mut(rows, count, width);
             let (left, right) =
                 if height <= width { (total.subrows(first, count), x) } else { (x.subrows(first, count), total) };
-            product(out, Accum::Replace, left, right, T::one_impl());
+            matmul(out, Accum::Replace, left, right, T::one_impl(), Par::Seq);
         });
     }
 
@@ -172,7 +174,7 @@ impl<T: Real> Workspace<T> {
 fn normalise<T: Real>(values: &mut [T], iteration: &Iteration<'_>) {
     let norm = iteration.norm_factor * frobenius_norm(values) + iteration.eps;
     let norm: T = if norm == 0.0 { 1.0.elem() } else { norm.elem() };
-    values.iter_mut().for_each(|x| *x = *x / norm);
+    values.iter_mut().for_each(|x| *x /= norm);
 }
 
 /// Summed in f64, in eight lanes.
@@ -208,47 +210,46 @@ fn polynomial<T: Real>(gram: &[T], size: usize, [a, b, c]: [f64; 3], out: &mut [
 fn symmetric_product<T: Real>(out: &mut [T], accum: Accum, left: MatRef<'_, T>, right: MatRef<'_, T>, factor: T) {
     let size = left.nrows();
     if size <= FULL {
-        product(MatMut::from_row_major_slice_mut(out, size, size), accum, left, right, factor);
+        matmul(MatMut::from_row_major_slice_mut(out, size, size), accum, left, right, factor, Par::Seq);
         return;
     }
-    in_blocks(out, size, left.ncols(), |first, rows| {
+    in_blocks(out, size, SYMMETRIC_BLOCK, left.ncols(), |first, rows| {
         let count = rows.len() / size;
         let mut block = MatMut::from_row_major_slice_mut(rows, count, size);
         let left = left.subrows(first, count);
-        product(block.as_mut().subcols_mut(0, first), accum, left, right.subcols(0, first), factor);
+        matmul(block.as_mut().subcols_mut(0, first), accum, left, right.subcols(0, first), factor, Par::Seq);
         for start in (0..count).step_by(PANEL) {
             let height = PANEL.min(count - start);
             let panel = block.as_mut().submatrix_mut(start, first, height, start + height);
-            product(panel, accum, left.subrows(start, height), right.subcols(first, start + height), factor);
+            let right = right.subcols(first, start + height);
+            matmul(panel, accum, left.subrows(start, height), right, factor, Par::Seq);
         }
     });
     mirror(out, size);
 }
 
-/// `out = factor · left · right`, or added to `out`; `out` is stored row after row.
-fn product<T: Real>(out: MatMut<'_, T>, accum: Accum, left: MatRef<'_, T>, right: MatRef<'_, T>, factor: T) {
-    // faer is faster where the result is stored column after column: as the transposed product.
-    matmul(out.transpose_mut(), accum, right.transpose(), left.transpose(), factor, Par::Seq);
-}
-
-/// Calls `f` with the first row and the entries of every block of rows of a product over `inner` terms.
-fn in_blocks<T: Send>(out: &mut [T], columns: usize, inner: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    let run = |(index, rows): (usize, &mut [T])| f(index * BLOCK, rows);
+/// Calls `f` with the first row and the entries of every block of `height` rows of a product over `inner` terms.
+fn in_blocks<T: Send>(out: &mut [T], columns: usize, height: usize, inner: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let run = |(index, rows): (usize, &mut [T])| f(index * height, rows);
     if out.len() * inner < PARALLEL {
-        out.chunks_mut(BLOCK * columns).enumerate().for_each(run);
+        out.chunks_mut(height * columns).enumerate().for_each(run);
     } else {
-        out.par_chunks_mut(BLOCK * columns).enumerate().for_each(run);
+        out.par_chunks_mut(height * columns).enumerate().for_each(run);
     }
 }
 
 /// Copies what is below the diagonal to above it, tile after tile.
 fn mirror<T: Copy>(values: &mut [T], size: usize) {
     const TILE: usize = 16;
+    let Some(&any) = values.first() else { return };
+    let mut tile = [[any; TILE]; TILE];
     for row in (0..size).step_by(TILE) {
         for column in (0..=row).step_by(TILE) {
             if column < row && row + TILE <= size {
-                let tile: [[T; TILE]; TILE] =
-                    std::array::from_fn(|j| std::array::from_fn(|i| values[(row + i) * size + column + j]));
+                for i in 0..TILE {
+                    let below = &values[(row + i) * size + column..][..TILE];
+                    tile.iter_mut().zip(below).for_each(|(tile, value)| tile[i] = *value);
+                }
                 for (j, tile) in tile.iter().enumerate() {
                     values[(column + j) * size + row..][..TILE].copy_from_slice(tile);
                 }

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::cache::KeyValues;
 use crate::decoder::Deviations;
 use crate::init::Initializer;
+use crate::linear::{add_bias, linear, matmul};
 use crate::norm::Norm;
 use crate::rotary::Rotaries;
 use crate::{ModelConfig, Parametrization, ProjectionKind, QkNormKind, fused};
@@ -41,14 +42,14 @@ pub struct Attention {
 
 /// What an attention layer knows beside its parameters.
 #[derive(Clone, Copy, Debug)]
-struct Heads {
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+pub(crate) struct Heads {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
     /// Factor of the scores.
-    scale: f64,
+    pub scale: f64,
     /// Tokens that a query sees, itself included; none sees the whole context.
-    window: Option<usize>,
+    pub window: Option<usize>,
 }
 
 /// Sizes of one forward pass.
@@ -109,6 +110,31 @@ impl Attention {
         rotaries: &Rotaries,
         cache: Option<&mut KeyValues>,
     ) -> Tensor<2> {
+        let mixed = match self.mix_jointly(&x, windows, rotaries, cache.is_some()) {
+            Some(mixed) => mixed,
+            None => self.mix_apart(x, windows, rotaries, cache),
+        };
+        linear(&self.wo, mixed)
+    }
+
+    /// Attention straight from one projection, `[tokens, heads · head_dim]`: where nothing happens to queries and keys in
+    /// between, and a fused layer serves.
+    fn mix_jointly(&self, x: &Tensor<2>, windows: Windows, rotaries: &Rotaries, cached: bool) -> Option<Tensor<2>> {
+        let turned = rotaries.of_layer(self.heads.window.is_some()).is_some();
+        let between = turned || self.q_norm.is_some() || self.k_norm.is_some() || self.sinks.is_some();
+        let qkv = self.qkv.as_ref().filter(|_| !cached && !between)?;
+        let projected = fused::matmul(x.clone(), qkv.weight.val(), false).ok()?;
+        fused::joint_attention(self.heads, windows, add_bias(projected, qkv)).ok()
+    }
+
+    /// The same from queries, keys and values that are projected apart.
+    fn mix_apart(
+        &self,
+        x: Tensor<2>,
+        windows: Windows,
+        rotaries: &Rotaries,
+        cache: Option<&mut KeyValues>,
+    ) -> Tensor<2> {
         let Windows { batch, context, start } = windows;
         let Heads { heads, kv_heads, head_dim, window, .. } = self.heads;
         let [query, key, value] = self.project(x);
@@ -122,15 +148,23 @@ impl Attention {
                 None => x,
             }
         };
+        let mut parts = [place(query, &self.q_norm), place(key, &self.k_norm), value];
+        if cache.is_none() {
+            let sinks = self.sinks.as_ref().map(Param::val);
+            match fused::attention(self.heads, windows, parts, sinks) {
+                Ok(mixed) => return mixed,
+                Err(given) => parts = given,
+            }
+        }
         let split = |x: Tensor<2>, heads| x.reshape([batch, context, heads, head_dim]).swap_dims(1, 2);
-        let query = split(place(query, &self.q_norm), heads);
-        let (key, value) = (split(place(key, &self.k_norm), kv_heads), split(value, kv_heads));
+        let [query, key, value] = parts;
+        let (query, key, value) = (split(query, heads), split(key, kv_heads), split(value, kv_heads));
         let (key, value) = match cache {
             Some(cache) => cache.extend(key, value, window),
             None => (key, value),
         };
         let mixed = self.mix(query, key, value);
-        self.wo.forward(mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim]))
+        mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim])
     }
 
     /// Queries `[batch, heads, queries, head_dim]`, keys and values `[batch, kv_heads, keys, head_dim]`; the last query
@@ -149,19 +183,9 @@ impl Attention {
             false => x.reshape([batch, heads, queries, width]),
         };
         let scores = apart(shared(query, head_dim).matmul(key.transpose()), keys);
-        let weights = self.weights(scores);
-        apart(shared(weights, keys).matmul(value), head_dim)
-    }
-
-    /// Attention weights of scores `[batch, heads, queries, keys]`.
-    fn weights(&self, scores: Tensor<4>) -> Tensor<4> {
         let Heads { scale, window, .. } = self.heads;
-        match &self.sinks {
-            None => fused::causal_softmax(scores, scale, window)
-                .unwrap_or_else(|scores| causal_softmax(scores, scale, window, None)),
-            Some(sinks) => fused::sink_softmax(scores, sinks.val(), scale, window)
-                .unwrap_or_else(|(scores, sinks)| causal_softmax(scores, scale, window, Some(sinks))),
-        }
+        let weights = causal_softmax(scores, scale, window, self.sinks.as_ref().map(Param::val));
+        apart(shared(weights, keys).matmul(value), head_dim)
     }
 
     /// Queries, `[tokens, heads · head_dim]`, keys and values, `[tokens, kv_heads · head_dim]`.
@@ -173,13 +197,13 @@ impl Attention {
             let separate = [&self.wq, &self.wk, &self.wv];
             match (&self.qkv, separate[index]) {
                 (Some(qkv), _) => {
-                    let projected = x.clone().matmul(qkv.weight.val().narrow(1, start, width));
+                    let projected = matmul(x.clone(), qkv.weight.val().narrow(1, start, width));
                     match &qkv.bias {
                         Some(bias) => projected + bias.val().narrow(0, start, width).unsqueeze(),
                         None => projected,
                     }
                 }
-                (None, Some(linear)) => linear.forward(x.clone()),
+                (None, Some(projection)) => linear(projection, x.clone()),
                 (None, None) => unreachable!("either qkv or all of wq, wk, wv"),
             }
         };

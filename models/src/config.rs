@@ -90,7 +90,7 @@ pub enum Parametrization {
     /// `m = d_model / base_width`: first weights of hidden matrices are `√m` times smaller, those of routers m times;
     /// scores are divided by the head dimension, logits by m; and an element-wise optimizer multiplies its learning rate of
     /// hidden matrices and routers by `1/m` ([`ModelConfig::adam_lr_factor`]). Muon needs no factor: its scales
-    /// `original` and `spectral` do not depend on the width.
+    /// `original` and `spectral` do not depend on the width. (`match_rms_adamw` does, and `polaron train` refuses it.)
     Mup,
 }
 

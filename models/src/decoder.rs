@@ -13,6 +13,7 @@ use crate::cache::{Cache, KeyValues};
 use crate::experts::{MixtureOfExperts, Routing};
 use crate::feed_forward::FeedForward;
 use crate::init::Initializer;
+use crate::linear::{linear, matmul_transposed};
 use crate::norm::Norm;
 use crate::rotary::Rotaries;
 use crate::router::{RouterMetrics, auxiliary_losses};
@@ -302,8 +303,8 @@ impl LanguageModel {
     /// Logits, `[tokens, vocab]`, of what the last norm gave, `[tokens, d_model]`.
     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
         let logits = match &self.head {
-            Some(head) => head.forward(x),
-            None => x.matmul(self.embed.weight.val().transpose()),
+            Some(head) => linear(head, x),
+            None => matmul_transposed(x, self.embed.weight.val()),
         };
         match self.config().width_ratio() {
             1.0 => logits,

@@ -12,6 +12,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::decoder::Deviations;
 use crate::feed_forward::gated;
 use crate::init::Initializer;
+use crate::linear::linear;
 use crate::{FeedForwardKind, ModelConfig, RouterKind, fused};
 
 /// Experts, of which a router chooses some for every token.
@@ -166,7 +167,7 @@ impl MixtureOfExperts {
     pub(crate) fn route(&self, x: Tensor<2>) -> (Tensor<2>, Routing) {
         let [tokens, d_model] = x.dims();
         let top_k = self.top_k;
-        let logits = self.router.forward(x.clone());
+        let logits = linear(&self.router, x.clone());
         let experts = logits.dims()[1];
         let choice = Choice::new(logits.to_data().iter::<f32>().collect(), experts, top_k);
         let device = x.device();

@@ -7,6 +7,7 @@ use burn::tensor::activation::{gelu, gelu_approximate, sigmoid, silu};
 
 use crate::decoder::Deviations;
 use crate::init::Initializer;
+use crate::linear::linear;
 use crate::{FeedForwardKind, ModelConfig, fused};
 
 /// Two or three projections with a nonlinearity: a gated one where there is a gate, else GELU.
@@ -37,13 +38,13 @@ impl FeedForward {
     /// Maps `x`, `[tokens, d_model]`, to the same shape.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = match &self.gate {
-            None => fused::gelu(self.up.forward(x)).unwrap_or_else(gelu),
+            None => fused::gelu(linear(&self.up, x)).unwrap_or_else(gelu),
             Some(gate) => {
-                let (gate, up) = (gate.forward(x.clone()), self.up.forward(x));
+                let (gate, up) = (linear(gate, x.clone()), linear(&self.up, x));
                 gated(self.kind, gate, up)
             }
         };
-        self.down.forward(hidden)
+        linear(&self.down, hidden)
     }
 }
 

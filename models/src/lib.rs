@@ -69,9 +69,9 @@
 //!
 //! # Speed on a CPU
 //!
-//! With the feature `flex` (turn it on where you turn on Burn's), norms, rotary positions, attention weights, GELU,
-//! SwiGLU and the loss run on that backend as single passes with hand-written gradients, in vector code and on all
-//! threads; matrix products remain Burn's. The results are the same up to rounding and do not depend on the number of
+//! With the feature `flex` (turn it on where you turn on Burn's), norms, rotary positions, attention, GELU, SwiGLU and the
+//! loss run on that backend as single passes with hand-written gradients, in vector code and on all threads; matrix
+//! products run by the routine that Burn takes, but straight into fresh memory. The results are the same up to rounding and do not depend on the number of
 //! threads. Everywhere else, and with gradient checkpointing, the layers run in Burn's operations.
 //!
 //! # Names
@@ -139,6 +139,7 @@ mod feed_forward;
 #[allow(clippy::result_large_err, reason = "an `Err` gives the inputs back, it is no failure")]
 mod fused;
 mod init;
+mod linear;
 mod mlp;
 mod norm;
 mod presets;

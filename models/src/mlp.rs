@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ModelError;
 use crate::decoder::cross_entropy;
 use crate::init::Initializer;
+use crate::linear::linear;
 
 /// The nonlinearity after every hidden layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -179,8 +180,8 @@ pub struct Mlp {
 impl Mlp {
     /// Logits or predictions, `[examples, outputs]`, for `x`, `[examples, inputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = self.layers.iter().fold(x, |x, layer| self.activation.forward(layer.forward(x)));
-        self.head.forward(hidden)
+        let hidden = self.layers.iter().fold(x, |x, layer| self.activation.forward(linear(layer, x)));
+        linear(&self.head, hidden)
     }
 
     /// Mean cross-entropy in nats per example, `[1]`, of `labels`, `[examples]`, each below the number of outputs.

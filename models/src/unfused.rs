@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor};
 
 use crate::FeedForwardKind;
+use crate::attention::{Heads, Windows};
 
 pub(crate) fn norm(
     _centred: bool,
@@ -43,17 +44,21 @@ pub(crate) fn gelu(x: Tensor<2>) -> Result<Tensor<2>, Tensor<2>> {
     Err(x)
 }
 
-pub(crate) fn causal_softmax(scores: Tensor<4>, _scale: f64, _window: Option<usize>) -> Result<Tensor<4>, Tensor<4>> {
-    Err(scores)
+pub(crate) fn matmul(x: Tensor<2>, weight: Tensor<2>, _transposed: bool) -> Result<Tensor<2>, (Tensor<2>, Tensor<2>)> {
+    Err((x, weight))
 }
 
-pub(crate) fn sink_softmax(
-    scores: Tensor<4>,
-    sinks: Tensor<1>,
-    _scale: f64,
-    _window: Option<usize>,
-) -> Result<Tensor<4>, (Tensor<4>, Tensor<1>)> {
-    Err((scores, sinks))
+pub(crate) fn attention(
+    _heads: Heads,
+    _windows: Windows,
+    inputs: [Tensor<2>; 3],
+    _sinks: Option<Tensor<1>>,
+) -> Result<Tensor<2>, [Tensor<2>; 3]> {
+    Err(inputs)
+}
+
+pub(crate) fn joint_attention(_heads: Heads, _windows: Windows, qkv: Tensor<2>) -> Result<Tensor<2>, Tensor<2>> {
+    Err(qkv)
 }
 
 pub(crate) fn cross_entropy(logits: Tensor<2>, _targets: &Tensor<1, Int>) -> Result<Tensor<1>, Tensor<2>> {

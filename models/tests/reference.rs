@@ -151,6 +151,32 @@ fn slope_along_sines(gradient: &[f32], shape: &[usize], is_projection: bool) -> 
 }
 
 #[test]
+fn fused_layers_agree_with_burns_operations_over_windows_of_several_blocks() {
+    // Fused attention takes 64 queries at a time: two whole blocks and a short one, in two presets seeing 40 keys each.
+    const CONTEXT: usize = 150;
+    for (preset, window) in [("nanogpt-char", 0), ("qwen3-tiny", 0), ("gemma3-tiny", 40), ("gpt-oss-tiny", 40)] {
+        let mut config = ModelConfig::preset(preset).unwrap();
+        (config.context, config.layers) = (CONTEXT, 2);
+        if window > 0 {
+            config.sliding_window = window;
+        }
+        let rows: Vec<Vec<i32>> = (0..2).map(|row| (0..CONTEXT as i32).map(|i| (i * i + row) % 31).collect()).collect();
+        let [fused, plain] = [fused_device(), plain_device()].map(|device| {
+            let model = config.init(31, 3, &device).unwrap();
+            let loss = model.loss(tokens(&rows, &device), tokens(&rows, &device));
+            let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+            common::named_gradients(&model, &mut gradients)
+        });
+        for ((path, fused), (_, plain)) in fused.into_iter().zip(plain) {
+            let largest = plain.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+            let error = fused.iter().zip(&plain).fold(0f32, |error, (a, b)| error.max((a - b).abs()));
+            // Sums of some hundred terms in another order; the largest error seen is a tenth of this.
+            assert!(error <= 2e-5 * largest && largest > 0.0, "{preset} {path}: {error:e} of {largest:e}");
+        }
+    }
+}
+
+#[test]
 fn presets_have_as_many_parameters_as_the_reference_counts() {
     let mut counted = 0;
     for (preset, fixture) in fixtures() {

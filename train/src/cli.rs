@@ -222,6 +222,9 @@ struct CompareArgs {
     /// Steps of a tuning run. [default: 3/5 of --steps]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     tune_steps: Option<i64>,
+    /// Run every best learning rate divided and multiplied by 2 and 4 as well, for a table that interpolates nothing.
+    #[arg(long)]
+    sensitivity: bool,
     /// Model preset; `polaron list models`. [default: llama-d64]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -460,6 +463,7 @@ fn run_compare(args: &CompareArgs) -> Result<u8, Error> {
         ("--jobs", "jobs", number(args.jobs)),
         ("--lrs", "lrs", numbers(&args.lrs)),
         ("--target", "targets", numbers(&args.target)),
+        ("--sensitivity", "sensitivity", args.sensitivity.then_some(Value::Boolean(true))),
     ];
     let text = |value: &Option<String>| value.clone().map(Value::String);
     let flags = [

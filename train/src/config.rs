@@ -77,6 +77,9 @@ pub struct TrainConfig {
     pub valid_windows_end: u64,
     /// Whether to validate before the first step too. Off by default: it delays the first step by one whole validation.
     pub valid_at_start: bool,
+    /// Steps between two records of the weights' spectra, which `polaron report` draws; 0 records none. No influence on the
+    /// weights.
+    pub spectra_every: u64,
     /// Steps between checkpoints; 0 keeps the first and the last only.
     pub checkpoint_every: u64,
     /// How many of the newest good checkpoints are kept, beside the one of step 0.

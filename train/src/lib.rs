@@ -32,6 +32,7 @@ pub mod network;
 pub mod recipe;
 pub mod report;
 pub mod run_folder;
+pub mod spectra;
 pub mod train;
 pub mod trainer;
 pub mod verify;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
 use crate::run_folder::write_atomically;
+use crate::spectra::MatrixSpectrum;
 
 /// One line of `metrics.jsonl`.
 ///
@@ -55,6 +56,13 @@ pub enum Event {
         /// What the routers of a mixture of experts did; absent without experts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         router: Option<RouterReport>,
+    },
+    /// Spectra of the weights; `train.spectra_every` asks for them.
+    Spectra {
+        /// Finished steps.
+        step: u64,
+        /// Every matrix, in the order of the model.
+        matrices: Vec<MatrixSpectrum>,
     },
     /// The last line.
     End(End),
@@ -113,7 +121,10 @@ impl Event {
     /// Finished steps at this event.
     pub fn step(&self) -> u64 {
         match self {
-            Self::Train { step, .. } | Self::Valid { step, .. } | Self::End(End { step, .. }) => *step,
+            Self::Train { step, .. }
+            | Self::Valid { step, .. }
+            | Self::Spectra { step, .. }
+            | Self::End(End { step, .. }) => *step,
         }
     }
 }
@@ -126,7 +137,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the file for a run that stands at `step`: train and valid events up to there stay, byte for byte; what comes
+    /// Opens the file for a run that stands at `step`: events up to there stay, byte for byte; what comes
     /// later, end events and torn lines go. Returns the events that stay.
     ///
     /// # Errors

@@ -127,6 +127,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             valid_windows: 0,
             valid_windows_end: 0,
             valid_at_start: false,
+            spectra_every: 0,
             checkpoint_every: recipe.checkpoint_every,
             keep: 2,
             log_every: (recipe.steps / 40).clamp(1, 50),

@@ -6,6 +6,7 @@
 //! plan.txt          which optimizer updates which parameter
 //! metrics.jsonl     one event a line
 //! checkpoints/step-000500/
+//! report.html       what `polaron report` shows, written when training ends
 //! run.lock          held while a process trains into the folder
 //! ```
 

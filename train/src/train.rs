@@ -4,22 +4,24 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use polaron::layerwise::Plan;
+use polaron::step::Scale;
 use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, Roles};
 use polaron_datasets::{ImageData, TextData, Tokenizer};
-use polaron_models::{LanguageModel, load_named};
+use polaron_models::{LanguageModel, Parametrization, load_named};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, Store, TrainerState, hex};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, one_line};
 use crate::generate::{Sampling, generate};
 use crate::metrics::{self, Event, Metrics};
 use crate::network::{Network, NetworkConfig};
 use crate::progress::{print, say};
-use crate::run_folder::{FolderError, Lock, RunFolder};
+use crate::run_folder::{FolderError, Lock, RunFolder, write_atomically};
 use crate::trainer::{Ending, Session, Validations};
 use crate::workers::Workers;
-use crate::{device, interrupt, memory, summary};
+use crate::{device, interrupt, memory, report, summary};
 
 /// Whether an existing run is gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +121,11 @@ impl Run<'_> {
         let (model, mut session) = self.restore(data, fresh, model, optimizer)?;
         let (plan, step) = (session.optimizer.plan(), session.state.step);
         say(&summary::start(config, &N::describe(data), plan, self.threads, out, step));
-        let (model, ending) = session.run(model)?;
+        let ended = session.run(model);
+        if matches!(ended, Ok(_) | Err(Error::Diverged(_))) {
+            draw_report(out);
+        }
+        let (model, ending) = ended?;
         let state = session.state.clone();
         if ending == Ending::Interrupted {
             say(&format!(
@@ -158,9 +164,25 @@ impl Run<'_> {
         }
         let (metrics, events) = Metrics::resume(&folder.metrics_file(), state.step)?;
         let validations = Validations::of(&events);
+        let spectra_at = events.iter().rev().find_map(|event| match event {
+            Event::Spectra { step, .. } => Some(*step),
+            _ => None,
+        });
         let device = device.clone();
         let workers = Workers::new(device::workers(&config.device)?)?;
-        Ok((model, Session { config, data, device, workers, optimizer, state, store, metrics, validations }))
+        Ok((
+            model,
+            Session { config, data, device, workers, optimizer, state, store, metrics, validations, spectra_at },
+        ))
+    }
+}
+
+/// Writes the page of a run that has ended. A page that cannot be written is no reason for a trained run to fail.
+fn draw_report(out: &Path) {
+    let written = report::page(&[out.to_path_buf()])
+        .and_then(|page| Ok(write_atomically(&out.join(report::FILE), page.as_bytes())?));
+    if let Err(error) = written {
+        say(&format!("warning: no {} was written: {error}", report::FILE));
     }
 }
 
@@ -209,7 +231,23 @@ pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<
         Some(decoder) => builder.adamw_lr_factors(|role| decoder.adam_lr_factor(role)),
         None => builder,
     };
-    Ok(builder.build(model)?)
+    let optimizer = builder.build(model)?;
+    if config.model.decoder().is_some_and(|decoder| decoder.parametrization == Parametrization::Mup) {
+        check_scales(optimizer.plan())?;
+    }
+    Ok(optimizer)
+}
+
+/// With muP no rule may scale its updates by the width on its own: the best learning rate would not stay in place.
+fn check_scales(plan: &Plan) -> Result<(), ConfigError> {
+    let scale = Scale::MatchRmsAdamw.formula();
+    let Some(entry) = plan.entries().iter().find(|entry| entry.scale == scale) else { return Ok(()) };
+    let rule = format!(
+        "the update of `{}` has the scale {scale} (`match_rms_adamw`), which grows with the width that muP accounts for: \
+         choose another one for that rule, for example with --set optimizer.matrix.scale=original",
+        entry.path
+    );
+    Err(ConfigError::BadValue { key: "model.parametrization".into(), value: "mup".into(), rule })
 }
 
 /// Takes the folder's lock and writes what a new run begins with.

@@ -18,6 +18,7 @@ use crate::memory;
 use crate::metrics::{End, Event, Metrics};
 use crate::network::{Network, Validation};
 use crate::progress::{Progress, StepReport};
+use crate::spectra;
 use crate::tensors;
 use crate::workers::Workers;
 
@@ -43,6 +44,8 @@ pub struct Session<'a, N: Network> {
     pub metrics: Metrics,
     /// Validation losses so far.
     pub validations: Validations,
+    /// The step of the newest spectra in `metrics.jsonl`.
+    pub spectra_at: Option<u64>,
 }
 
 /// Validation losses of a run.
@@ -126,6 +129,7 @@ impl<N: Network> Session<'_, N> {
         let progress = Progress::start(first, steps, every, tokens, self.config.model.unit().many);
         loop {
             self.validate_if_due(&model)?;
+            self.record_spectra_if_due(&model)?;
             let interrupted = interrupt::requested();
             if self.state.step > first && (interrupted || self.save_is_due()) {
                 self.save(&model)?;
@@ -229,6 +233,19 @@ impl<N: Network> Session<'_, N> {
         let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
         let steps = self.config.train.steps;
         crate::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{accuracy}"));
+        Ok(())
+    }
+
+    fn record_spectra_if_due(&mut self, model: &N) -> Result<(), Error> {
+        let (step, train) = (self.state.step, &self.config.train);
+        let planned = train.spectra_every > 0 && (step.is_multiple_of(train.spectra_every) || step == train.steps);
+        // A run that was interrupted at this step has them already.
+        if !planned || self.spectra_at == Some(step) {
+            return Ok(());
+        }
+        let matrices = spectra::of_weights(&to_named(model), &self.workers);
+        self.metrics.write(&Event::Spectra { step, matrices })?;
+        self.spectra_at = Some(step);
         Ok(())
     }
 

@@ -1,8 +1,7 @@
 //! The products of a mixture of experts. Cutting the stack of weights in Burn's operations would write a whole stack of
 //! zeros for the gradient of every expert.
 
-use burn::tensor::Tensor;
-
+use super::product::{View, append, write};
 use super::tape::{Buffer, Kernel};
 use crate::experts::groups;
 
@@ -16,37 +15,48 @@ pub(super) struct GroupedMatmulKernel {
 
 impl Kernel<2> for GroupedMatmulKernel {
     fn forward(&self, [rows, weight]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
-        let (x, stack) = (rows.tensor::<2>(), weight.tensor::<3>());
-        let ([tokens, _], [_, _, d_out]) = (x.dims(), stack.dims());
-        let mut value = Vec::with_capacity(tokens * d_out);
+        let [d_in, d_out] = matrix_shape(&weight);
+        let mut value = Vec::with_capacity(rows.values().len() / d_in * d_out);
         for (expert, first, count) in groups(&self.counts) {
-            let product = x.clone().narrow(0, first, count).matmul(slice(&stack, expert));
-            value.extend_from_slice(Buffer::of(product).values());
+            append(&mut value, lines(&rows, first, count), matrix(&weight, expert));
         }
+        let tokens = value.len() / d_out;
         (Buffer::new(value, &[tokens, d_out]), vec![rows, weight])
     }
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 2] {
         let [rows, weight] = &kept[..] else { unreachable!("forward keeps two") };
-        let (x, stack, gradient) = (rows.tensor::<2>(), weight.tensor::<3>(), gradient.tensor::<2>());
-        let [_, d_in, d_out] = stack.dims();
         let mut to_rows = Vec::with_capacity(rows.values().len());
         let mut to_weight = vec![0f32; weight.values().len()];
+        let [d_in, d_out] = matrix_shape(weight);
         for (expert, first, count) in groups(&self.counts) {
-            let gradient = gradient.clone().narrow(0, first, count);
-            let back = gradient.clone().matmul(slice(&stack, expert).transpose());
-            to_rows.extend_from_slice(Buffer::of(back).values());
-            let product = x.clone().narrow(0, first, count).transpose().matmul(gradient);
-            let place = &mut to_weight[expert * d_in * d_out..(expert + 1) * d_in * d_out];
-            place.copy_from_slice(Buffer::of(product).values());
+            let gradient = lines(&gradient, first, count);
+            append(&mut to_rows, gradient, matrix(weight, expert).transpose());
+            if count > 0 {
+                let place = &mut to_weight[expert * d_in * d_out..][..d_in * d_out];
+                write(place, d_out, false, lines(rows, first, count).transpose(), gradient);
+            }
         }
         [Buffer::new(to_rows, &rows.shape()), Buffer::new(to_weight, &weight.shape())]
     }
 }
 
+/// `count` lines of a tensor of two axes.
+fn lines(tensor: &Buffer, first: usize, count: usize) -> View<'_> {
+    let width = tensor.shape().last().copied().unwrap_or(1);
+    View::whole(&tensor.values()[first * width..][..count * width], width)
+}
+
+/// `[d_in, d_out]` of a stack of weights.
+fn matrix_shape(weight: &Buffer) -> [usize; 2] {
+    let [_, d_in, d_out] = weight.shape()[..] else { unreachable!("a stack has three axes") };
+    [d_in, d_out]
+}
+
 /// The matrix of one expert, `[d_in, d_out]`.
-fn slice(stack: &Tensor<3>, expert: usize) -> Tensor<2> {
-    stack.clone().narrow(0, expert, 1).squeeze_dim(0)
+fn matrix(weight: &Buffer, expert: usize) -> View<'_> {
+    let [d_in, d_out] = matrix_shape(weight);
+    View::whole(&weight.values()[expert * d_in * d_out..][..d_in * d_out], d_out)
 }
 
 /// Every expert's bias added to its rows: inputs rows `[rows, d_out]`, which stand by expert, and bias `[experts, d_out]`.

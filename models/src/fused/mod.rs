@@ -6,9 +6,11 @@
 //! one node. Every function gives its inputs back (`Err`) where it cannot serve them: the caller then takes Burn's
 //! operations, which compute the same.
 
+mod attention;
 mod grouped;
 mod kernels;
 mod math;
+mod product;
 mod tape;
 
 use std::sync::Arc;
@@ -16,11 +18,11 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor};
 
 use crate::FeedForwardKind;
+use crate::attention::{Heads, Windows};
+use attention::AttentionKernel;
 use grouped::{GroupedAddKernel, GroupedMatmulKernel};
-use kernels::{
-    CausalSoftmaxKernel, ClampedGlu, CrossEntropyKernel, GatedKernel, GeGlu, GeluKernel, NormKernel, RotaryKernel,
-    SinkSoftmaxKernel, SwiGlu,
-};
+use kernels::{ClampedGlu, CrossEntropyKernel, GatedKernel, GeGlu, GeluKernel, NormKernel, RotaryKernel, SwiGlu};
+use product::MatmulKernel;
 use tape::{Kernel, apply};
 
 /// Norm of the lines of `x`, `[tokens, features]`, times `gain`; `centred` subtracts the mean first.
@@ -70,31 +72,41 @@ pub(crate) fn gelu(x: Tensor<2>) -> Result<Tensor<2>, Tensor<2>> {
     unary(GeluKernel, x)
 }
 
-/// Causal softmax of `scores · scale`, `[batch, heads, context, context]`; queries see the last `window` keys.
-pub(crate) fn causal_softmax(scores: Tensor<4>, scale: f64, window: Option<usize>) -> Result<Tensor<4>, Tensor<4>> {
-    if !is_square(&scores) {
-        return Err(scores);
-    }
-    unary(CausalSoftmaxKernel { scale: scale as f32, window: window.unwrap_or(usize::MAX) }, scores)
+/// `x`, `[tokens, d_in]`, times `weight`: `[d_in, d_out]`, or `[d_out, d_in]` if it is `transposed`.
+pub(crate) fn matmul(x: Tensor<2>, weight: Tensor<2>, transposed: bool) -> Result<Tensor<2>, (Tensor<2>, Tensor<2>)> {
+    binary(MatmulKernel { transposed }, x, weight)
 }
 
-/// The same with a sink for every head, `[heads]`, that takes part in the softmax and is left out again.
-pub(crate) fn sink_softmax(
-    scores: Tensor<4>,
-    sinks: Tensor<1>,
-    scale: f64,
-    window: Option<usize>,
-) -> Result<Tensor<4>, (Tensor<4>, Tensor<1>)> {
-    if !is_square(&scores) {
-        return Err((scores, sinks));
+/// Attention of windows to themselves: queries, `[tokens, heads · head_dim]`, keys and values, `[tokens, kv_heads ·
+/// head_dim]`.
+pub(crate) fn attention(
+    heads: Heads,
+    windows: Windows,
+    [query, key, value]: [Tensor<2>; 3],
+    sinks: Option<Tensor<1>>,
+) -> Result<Tensor<2>, [Tensor<2>; 3]> {
+    let kernel = attention_kernel(heads, windows);
+    let inputs = [query, key, value].map(Tensor::into_dispatch);
+    match sinks {
+        None => apply(kernel, inputs).map(Tensor::from_dispatch).map_err(|inputs| inputs.map(Tensor::from_dispatch)),
+        Some(sinks) => {
+            let [query, key, value] = inputs;
+            let done = apply(kernel, [query, key, value, sinks.into_dispatch()]);
+            done.map(Tensor::from_dispatch)
+                .map_err(|[query, key, value, _]| [query, key, value].map(Tensor::from_dispatch))
+        }
     }
-    binary(SinkSoftmaxKernel { scale: scale as f32, window: window.unwrap_or(usize::MAX) }, scores, sinks)
 }
 
-/// Whether there are as many queries as keys, as the kernels expect.
-fn is_square(scores: &Tensor<4>) -> bool {
-    let [_, _, queries, keys] = scores.dims();
-    queries == keys
+/// The same of queries, keys and values that are one tensor, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
+pub(crate) fn joint_attention(heads: Heads, windows: Windows, qkv: Tensor<2>) -> Result<Tensor<2>, Tensor<2>> {
+    unary(attention_kernel(heads, windows), qkv)
+}
+
+fn attention_kernel(heads: Heads, windows: Windows) -> AttentionKernel {
+    let Heads { heads, kv_heads, head_dim, scale, window } = heads;
+    let (window, context) = (window.unwrap_or(usize::MAX), windows.context);
+    AttentionKernel { heads, kv_heads, head_dim, context, window, scale: scale as f32 }
 }
 
 /// Mean cross-entropy of `logits`, `[tokens, vocab]`, against `targets`, `[tokens]`.

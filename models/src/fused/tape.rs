@@ -14,7 +14,7 @@ use burn::backend::{
     Autodiff, BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, Flex,
     GradientCheckpointingStrategy, TensorMetadata,
 };
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, TensorData};
 
 /// A tensor of 32-bit floats in host memory, contiguous; clones share the memory.
 #[derive(Clone, Debug)]
@@ -28,19 +28,6 @@ impl Buffer {
     fn contiguous(tensor: FlexTensor) -> Self {
         let exact = tensor.layout().contiguous_offsets() == Some((0, tensor.bytes().len() / size_of::<f32>()));
         Self(if exact { tensor } else { tensor.to_contiguous() })
-    }
-
-    /// The same as a tensor of Burn, without a graph.
-    pub(super) fn tensor<const D: usize>(&self) -> Tensor<D> {
-        Tensor::from_dispatch(untracked(self.0.clone()))
-    }
-
-    /// The values of a tensor that [`tensor`](Self::tensor) led to.
-    pub(super) fn of<const D: usize>(tensor: Tensor<D>) -> Self {
-        match plain(&tensor.into_dispatch()) {
-            Some(tensor) => Self::contiguous(tensor.clone()),
-            None => unreachable!("operations on plain tensors of this backend give such tensors"),
-        }
     }
 
     pub(super) fn values(&self) -> &[f32] {

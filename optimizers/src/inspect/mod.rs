@@ -1,7 +1,8 @@
-//! Looking at what an optimizer does: the symmetries of its updates, and what becomes of singular values.
+//! Looking at what an optimizer does: the symmetries of its updates, what becomes of singular values, and the spectra of the
+//! weights.
 
 mod spectrum;
 mod symmetry;
 
-pub use spectrum::singular_map;
+pub use spectrum::{Spectrum, singular_map, singular_values};
 pub use symmetry::{AUDITED, AuditedRule, Symmetry, symmetry};

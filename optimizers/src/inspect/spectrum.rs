@@ -1,7 +1,9 @@
-//! What a rule does to the singular values of a gradient.
+//! Singular values: what a rule does to those of a gradient, and those of weights in a few numbers.
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use faer::MatRef;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, OptimizerConfig};
 use crate::matrix::{Layout, Placement, polar_svd};
@@ -48,4 +50,89 @@ pub fn singular_map(config: &OptimizerConfig, s: &[f64], device: &Device) -> Res
     let along = left.matmul(after.neg()).matmul(right.transpose());
     let values: Vec<f64> = along.into_data().convert_dtype(DType::F64).iter::<f64>().collect();
     Ok((0..s.len()).map(|i| values[i * s.len() + i]).collect())
+}
+
+/// The singular values of a matrix in a few numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spectrum {
+    /// The largest one: the spectral norm.
+    pub largest: f64,
+    /// The smallest one.
+    pub smallest: f64,
+    /// `Σ s² / max s²`: how many directions carry as much as the strongest; between 1 and the rank, 0 for a zero matrix.
+    pub stable_rank: f64,
+    /// `exp(-Σ p ln p)` with `p = s² / Σ s²`: how many directions the size is spread over; between 1 and the rank, 0 for a
+    /// zero matrix.
+    pub effective_rank: f64,
+}
+
+impl Spectrum {
+    /// That of some singular values; None for none, or if one is not finite.
+    ///
+    /// ```
+    /// use polaron::inspect::Spectrum;
+    ///
+    /// let spectrum = Spectrum::of(&[2.0, 2.0, 2.0, 2.0, 0.0]).unwrap();
+    /// assert_eq!((spectrum.largest, spectrum.smallest), (2.0, 0.0));
+    /// assert_eq!(spectrum.stable_rank, 4.0);
+    /// assert!((spectrum.effective_rank - 4.0).abs() < 1e-12);
+    /// ```
+    pub fn of(singular_values: &[f64]) -> Option<Self> {
+        if singular_values.is_empty() || singular_values.iter().any(|s| !s.is_finite()) {
+            return None;
+        }
+        let largest = singular_values.iter().copied().fold(0.0, f64::max);
+        let smallest = singular_values.iter().copied().fold(f64::INFINITY, f64::min);
+        if largest == 0.0 {
+            return Some(Self { largest, smallest, stable_rank: 0.0, effective_rank: 0.0 });
+        }
+        // Relative to the largest, so that no square overflows.
+        let squares: Vec<f64> = singular_values.iter().map(|s| (s / largest).powi(2)).collect();
+        let sum: f64 = squares.iter().sum();
+        let entropy: f64 = squares.iter().map(|square| square / sum).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
+        Some(Self { largest, smallest, stable_rank: sum, effective_rank: entropy.exp() })
+    }
+}
+
+/// The singular values of every matrix in a tensor `[.., height, width]` of any number of leading axes, in f64, largest
+/// first. A transposed matrix has the same ones, so the layout does not matter. Empty for a vector; a matrix whose
+/// decomposition does not converge has NaN.
+pub fn singular_values(data: &TensorData) -> Vec<Vec<f64>> {
+    let &[.., height, width] = data.shape().as_slice() else { return Vec::new() };
+    let values: Vec<f64> = data.iter::<f64>().collect();
+    let of = |matrix: &[f64]| {
+        let matrix = MatRef::from_row_major_slice(matrix, height, width);
+        matrix.singular_values().unwrap_or_else(|_| vec![f64::NAN; height.min(width)])
+    };
+    values.chunks_exact((height * width).max(1)).map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_singular_values_of_a_stack_are_those_of_its_matrices() {
+        // Shear [[1, 1], [0, 1]]: the golden ratio and its inverse; then diag(3, -4) with a row of zeros below.
+        let golden = (1.0 + 5.0_f64.sqrt()) / 2.0;
+        let stack = TensorData::new(vec![1.0_f32, 1.0, 0.0, 1.0, 3.0, 0.0, 0.0, -4.0], [2, 2, 2]);
+        let found = singular_values(&stack);
+        for (found, expected) in found.iter().flatten().zip([golden, 1.0 / golden, 4.0, 3.0]) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+        let tall = TensorData::new(vec![3.0_f32, 0.0, 0.0, -4.0, 0.0, 0.0], [3, 2]);
+        assert_eq!(singular_values(&tall).iter().map(Vec::len).collect::<Vec<_>>(), [2]);
+        assert!(singular_values(&TensorData::new(vec![1.0_f32, 2.0], [2])).is_empty());
+    }
+
+    #[test]
+    fn a_spectrum_tells_ranks() {
+        // Squares 16 and 9: 25 / 16, and the entropy of 0.64 and 0.36.
+        let spectrum = Spectrum::of(&[4.0, 3.0]).unwrap();
+        assert!((spectrum.stable_rank - 1.5625).abs() < 1e-12);
+        assert!((spectrum.effective_rank - 1.922_099_7).abs() < 1e-6, "{}", spectrum.effective_rank);
+        assert_eq!(Spectrum::of(&[0.0, 0.0]).unwrap().stable_rank, 0.0);
+        assert_eq!(Spectrum::of(&[1e300, 1e300]).unwrap().stable_rank, 2.0);
+        assert_eq!((Spectrum::of(&[]), Spectrum::of(&[1.0, f64::NAN])), (None, None));
+    }
 }

@@ -9,6 +9,7 @@ use super::outcome::Outcome;
 use super::plan::{Plan, Purpose};
 use super::runner::last_error;
 use super::tables::aligned;
+use super::tuning::FACTORS;
 use crate::config::Config;
 use crate::error::{EXIT_BAD_INPUT, EXIT_FAILED, Error, FileError};
 use crate::progress::duration;
@@ -50,16 +51,17 @@ impl Drop for Scratch {
 pub fn describe(plan: &Plan) -> Result<String, Error> {
     let (costs, validation) = measure(plan)?;
     let settings = &plan.settings;
-    let head = ["optimizer", "learning rates", "tuning runs", "verdict runs", "ms per step"];
+    let head = ["optimizer", "learning rates", "tuning runs", "for sensitivity", "verdict runs", "ms per step"];
     let mut lines = vec![head.map(String::from).to_vec()];
     let (mut least, mut most) = (0.0, 0.0);
     for (index, (contender, cost)) in plan.contenders.iter().zip(&costs).enumerate() {
         let candidates = plan.candidates(index).len() as u64;
         let tuning = if candidates > 1 { candidates * settings.tune_seeds } else { 0 };
         let extensions = if contender.lrs.len() > 1 { settings.extensions * settings.tune_seeds } else { 0 };
+        let probes = probes(plan, candidates);
         let tune = run_seconds(plan, index, Purpose::Tuning, *cost, validation)?;
         let verdict = run_seconds(plan, index, Purpose::Verdict, *cost, validation)?;
-        let fixed = tuning as f64 * tune + settings.seeds as f64 * verdict;
+        let fixed = (tuning + probes) as f64 * tune + settings.seeds as f64 * verdict;
         least += fixed;
         most += fixed + extensions as f64 * tune;
         let rates: Vec<String> = contender.lrs.iter().map(f64::to_string).collect();
@@ -69,6 +71,7 @@ pub fn describe(plan: &Plan) -> Result<String, Error> {
             contender.name.clone(),
             format!("{}{times}", rates.join(", ")),
             if extensions > 0 { format!("{tuning} to {}", tuning + extensions) } else { tuning.to_string() },
+            probes.to_string(),
             settings.seeds.to_string(),
             format!("{:.1}", cost.step * 1e3),
         ]);
@@ -90,8 +93,14 @@ pub fn describe(plan: &Plan) -> Result<String, Error> {
 /// Runs without extensions.
 fn runs(plan: &Plan) -> u64 {
     let candidates = (0..plan.contenders.len()).map(|index| plan.candidates(index).len() as u64);
-    let tuning = candidates.filter(|count| *count > 1).sum::<u64>() * plan.settings.tune_seeds;
-    tuning + plan.contenders.len() as u64 * plan.settings.seeds
+    let runs = |count: u64| if count > 1 { count * plan.settings.tune_seeds } else { 0 } + probes(plan, count);
+    candidates.map(runs).sum::<u64>() + plan.contenders.len() as u64 * plan.settings.seeds
+}
+
+/// Runs for the sensitivity of an optimizer with so many candidates, at most: a tuned one has its best rate already.
+fn probes(plan: &Plan, candidates: u64) -> u64 {
+    let rates = if candidates > 1 { FACTORS.len() - 1 } else { FACTORS.len() } as u64;
+    if plan.settings.sensitivity { rates * plan.settings.tune_seeds } else { 0 }
 }
 
 fn run_seconds(plan: &Plan, index: usize, purpose: Purpose, cost: Cost, validation: f64) -> Result<f64, Error> {

@@ -3,7 +3,8 @@
 //! ```text
 //! plan.toml         fully resolved; `polaron compare plan.toml` repeats the comparison
 //! configs/          configuration of every run
-//! runs/             the run folders: tune-<optimizer>-<trial>-lr<rate>-s<seed>, verdict-<optimizer>-s<seed>
+//! runs/             the run folders: tune-<optimizer>-<trial>-lr<rate>-s<seed>, sensitivity-<optimizer>-lr<rate>-s<seed>,
+//!                   verdict-<optimizer>-s<seed>
 //! logs/             what every run said
 //! sessions.txt      every command that worked here, with program and machine
 //! results.json, results.csv, results.md, report.html
@@ -15,7 +16,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::error::CompareError;
-use super::plan::{Plan, differences};
+use super::plan::{Plan, Request, differences};
 use crate::config::{Config, ConfigError};
 use crate::error::{Error, FileError};
 use crate::layers::read_file;
@@ -44,6 +45,16 @@ impl ComparisonFolder {
     /// `plan.toml`.
     pub fn plan_file(&self) -> PathBuf {
         self.path.join(PLAN)
+    }
+
+    /// The plan. That of an earlier version left out keys that did not exist yet: it meant their defaults.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, a damaged plan.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        let file = Some((self.plan_file(), read_file(&self.plan_file())?));
+        Plan::resolve(&Request { file, ..Request::default() })
     }
 
     /// The folder of a run.
@@ -90,7 +101,7 @@ impl ComparisonFolder {
     /// [`CompareError::OtherPlan`] with the differences, [`CompareError::NotAComparison`].
     pub fn check(&self, plan: &Plan) -> Result<(), Error> {
         if self.holds_comparison() {
-            let differences = differences(&read_file(&self.plan_file())?, &plan.to_table()?);
+            let differences = differences(&self.plan()?.to_table()?, &plan.to_table()?);
             if differences.is_empty() {
                 return Ok(());
             }

@@ -21,18 +21,17 @@ use std::path::Path;
 
 pub use error::CompareError;
 pub use folder::ComparisonFolder;
-pub use outcome::{Outcome, Point, first_reach, train_losses, validations};
+pub use outcome::{Outcome, Point, Snapshot, first_reach, snapshots, train_losses, validations};
 pub use plan::{Candidate, Contender, DEFAULT_OPTIMIZERS, Plan, Purpose, Request, Settings};
 pub use results::{Pair, PairReach, Reach, Results, Standing, VerdictRun, results};
 pub use statistics::{Paired, half_width, mean};
-pub use tables::{columns as table_columns, markdown, pairs as pair_table};
-pub use tuning::{Edge, Trial, Tuning};
+pub use tables::{columns as table_columns, markdown, pairs as pair_table, rates as rate_table, rates_note};
+pub use tuning::{AtFactor, Edge, Known, Trial, Tuning};
 
 use crate::checkpoint::Store;
 use crate::device;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, FileError, one_line};
 use crate::interrupt;
-use crate::layers::read_file;
 use crate::progress::{print, say};
 use crate::report;
 use crate::run_folder::{RunFolder, write_atomically};
@@ -102,8 +101,7 @@ impl LoadedComparison {
     /// A damaged plan, runs of other configurations, files that cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = ComparisonFolder::new(path);
-        let file = Some((folder.plan_file(), read_file(&folder.plan_file())?));
-        let plan = Plan::resolve(&Request { file, ..Request::default() })?;
+        let plan = folder.plan()?;
         let (ended, missing) = {
             let runner = Runner::new(&plan, &folder)?;
             let missing = runner.needed().len();
@@ -124,7 +122,7 @@ fn write_results(
     let files = [
         ("results.json", format!("{json}\n")),
         ("results.csv", tables::csv(plan, results, ended)),
-        ("results.md", tables::markdown(results)),
+        ("results.md", tables::markdown(results, plan.settings.tune_steps)),
     ];
     for (name, text) in files {
         write_atomically(&folder.path().join(name), text.as_bytes())?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::metrics::{self, End, Event};
 use crate::run_folder::RunFolder;
+use crate::spectra::MatrixSpectrum;
 
 /// A loss with where it was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,17 @@ pub struct Outcome {
     pub curve: Vec<Point>,
     /// Training loss of every step.
     pub train: Vec<Point>,
+    /// Spectra of the weights, where they were recorded.
+    pub spectra: Vec<Snapshot>,
+}
+
+/// Spectra of all matrices at one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Finished steps.
+    pub step: f64,
+    /// The matrices, in the order of the model.
+    pub matrices: Vec<MatrixSpectrum>,
 }
 
 impl Outcome {
@@ -57,7 +69,14 @@ impl Outcome {
 
     fn of(events: &[Event], end: &End, diverged: Option<String>) -> Self {
         let loss = if diverged.is_some() { None } else { end.valid_loss };
-        Self { loss, curve: validations(events), train: train_losses(events), end: end.clone(), diverged }
+        Self {
+            loss,
+            curve: validations(events),
+            train: train_losses(events),
+            spectra: snapshots(events),
+            end: end.clone(),
+            diverged,
+        }
     }
 
     /// Share of the training time spent clipping and updating.
@@ -87,6 +106,15 @@ pub fn train_losses(events: &[Event]) -> Vec<Point> {
         _ => None,
     });
     points.collect()
+}
+
+/// The spectra of the weights, where they were recorded.
+pub fn snapshots(events: &[Event]) -> Vec<Snapshot> {
+    let snapshots = events.iter().filter_map(|event| match event {
+        Event::Spectra { step, matrices } => Some(Snapshot { step: *step as f64, matrices: matrices.clone() }),
+        _ => None,
+    });
+    snapshots.collect()
 }
 
 fn point(step: u64, tokens: u64, seconds: f64, loss: f64) -> Point {

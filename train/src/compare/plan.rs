@@ -85,6 +85,8 @@ pub struct Settings {
     pub valid_windows: u64,
     /// Windows of the one validation of a tuning run; 1024, 0 is all.
     pub tune_windows: u64,
+    /// Whether to run the best rate divided and multiplied by 2 and 4 as well, where the grid has no such rate; false.
+    pub sensitivity: bool,
     /// Runs at the same time; as many as there are threads on a CPU, 1 elsewhere. May change when a comparison goes on.
     pub jobs: u64,
 }
@@ -136,8 +138,21 @@ pub struct Plan {
 pub enum Purpose {
     /// Choosing learning rate and swept values.
     Tuning,
+    /// Telling how the loss depends on the learning rate; of no influence on the choice.
+    Sensitivity,
     /// The comparison itself.
     Verdict,
+}
+
+impl Purpose {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tuning => "tuning",
+            Self::Sensitivity => "sensitivity",
+            Self::Verdict => "verdict",
+        }
+    }
 }
 
 /// Values that tuning chooses among.
@@ -250,11 +265,11 @@ impl Plan {
     ) -> Result<Config, Error> {
         let Settings { steps, tune_steps, valid_every, valid_windows, tune_windows, .. } = self.settings;
         let (steps, every, windows, windows_end) = match purpose {
-            Purpose::Tuning => (tune_steps, 0, 0, tune_windows),
+            Purpose::Tuning | Purpose::Sensitivity => (tune_steps, 0, 0, tune_windows),
             Purpose::Verdict => (steps, valid_every, valid_windows, 0),
         };
         let number = |value: u64| Value::Integer(value.min(i64::MAX as u64) as i64);
-        let flags = vec![
+        let mut flags = vec![
             ("the plan", "optimizer.lr", Value::Float(candidate.lr)),
             ("the plan", "train.steps", number(steps)),
             ("the plan", "train.seed", number(seed)),
@@ -263,6 +278,9 @@ impl Plan {
             ("the plan", "train.valid_windows_end", number(windows_end)),
             ("the plan", "train.sample_tokens", number(0)),
         ];
+        if purpose != Purpose::Verdict {
+            flags.push(("the plan", "train.spectra_every", number(0)));
+        }
         let file = Some(("the plan".into(), self.file_of(contender, &candidate.swept)?));
         Layers { file, flags, ..Layers::default() }.resolve()
     }
@@ -402,6 +420,7 @@ fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings, Co
         valid_every: (steps / 40).max(1),
         valid_windows: 128,
         tune_windows: 1024,
+        sensitivity: false,
         jobs: default_jobs(request, file),
     };
     let mut table = Table::new();
@@ -759,6 +778,16 @@ mod tests {
             "{said:?}"
         );
         assert!(!said.iter().any(|line| line.contains("jobs")), "{said:?}");
+    }
+
+    #[test]
+    fn the_plans_of_the_reproductions_can_be_made_and_tune_alike() {
+        for name in ["reproductions.toml", "reproductions-moe.toml"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches").join(name);
+            let plan = resolve(&std::fs::read_to_string(path).unwrap()).unwrap();
+            let trials: Vec<usize> = (0..plan.contenders.len()).map(|index| plan.candidates(index).len()).collect();
+            assert!(trials.iter().all(|count| *count == trials[0] && *count > 1), "{name}: {trials:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::outcome::{Outcome, first_reach};
 use super::plan::{Candidate, Plan, Purpose};
 use super::statistics::{self, ALPHA, Paired, detectable, half_width, mean, paired, pairs_needed, sign_test};
-use super::tuning::{Run, Stage, Tuning, stage, verdict_runs};
+use super::tuning::{AtFactor, Run, Stage, Tuning, stage, verdict_runs};
 use super::verdict;
 
 /// Version of `results.json`.
@@ -70,6 +70,8 @@ pub struct Standing {
     /// Loss at the next smaller and the next larger learning rate tried: factor to the best rate, and how much worse; null
     /// stands for a run that diverged.
     pub sensitivity: [Option<(f64, Option<f64>)>; 2],
+    /// Tuning loss at the best learning rate divided and multiplied by 2 and 4, and how it is known; empty if none was chosen.
+    pub at_factors: Vec<AtFactor>,
     /// Mean share of the training time spent clipping and updating.
     pub optimizer_share: Option<f64>,
     /// Mean training seconds of a step.
@@ -198,7 +200,7 @@ pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: State
             Stage::Tuning(_) => None,
         })
         .collect();
-    let empty = Tuning { trials: Vec::new(), best: None, extensions: 0, edge: None };
+    let empty = Tuning { trials: Vec::new(), best: None, extensions: 0, edge: None, probes: Vec::new() };
     let entries: Vec<Entry<'_>> = tunings
         .into_iter()
         .enumerate()
@@ -275,6 +277,7 @@ impl<'a> Entry<'a> {
             chosen: self.tuning.chosen().cloned(),
             tuning_runs: self.tuning.runs(),
             sensitivity: self.tuning.sensitivity().map(|side| side.map(finite)),
+            at_factors: self.tuning.at_factors(),
             optimizer_share: average(shares),
             seconds_per_step: average(paces),
             state_bytes_per_parameter: self.runs.iter().find_map(|(run, _)| state_bytes(&run.name)),

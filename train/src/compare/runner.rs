@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long a folder may stay in use by a process of a comparison that was killed.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes at the end of a metrics file in which the newest step is looked for.
-const TAIL: u64 = 1024;
+const TAIL: u64 = 1 << 14;
 
 /// How the running ended, if not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,7 +280,7 @@ pub fn last_error(said: &str) -> Option<&str> {
 /// One line about a run that has ended.
 fn describe(plan: &Plan, run: &Run, outcome: &Outcome) -> String {
     let name = &plan.contenders[run.contender].name;
-    let what = if run.purpose == Purpose::Tuning { "tuning" } else { "verdict" };
+    let what = run.purpose.name();
     let swept = run.candidate.swept.iter().map(|(key, value)| format!("  {key} {value}")).collect::<String>();
     let said = match outcome.loss {
         Some(loss) => format!("loss {loss:.4}"),

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::outcome::{Outcome, first_reach};
-use super::plan::{Candidate, Plan, Purpose};
+use super::plan::{Candidate, Plan};
 use super::results::{Pair, Results, Standing};
-use super::tuning::{Run, Tuning, verdict_runs};
+use super::tuning::{AtFactor, FACTORS, Known, Run, Tuning, sensitivity_runs, tuning_runs, verdict_runs};
 use crate::progress::thousands;
 
 /// Head and rows of the table of optimizers, best first.
@@ -25,9 +25,14 @@ pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
         "diverged",
     ];
     head.extend(rest.map(String::from));
+    (head, ranked(results).into_iter().map(row).collect())
+}
+
+/// The optimizers, best first.
+fn ranked(results: &Results) -> Vec<&Standing> {
     let mut standings: Vec<&Standing> = results.optimizers.iter().collect();
     standings.sort_by(|a, b| a.order().total_cmp(&b.order()));
-    (head, standings.into_iter().map(row).collect())
+    standings
 }
 
 const NONE: &str = "–";
@@ -73,6 +78,38 @@ fn sensitivity(side: &Option<(f64, Option<f64>)>) -> String {
     let times = if *factor < 1.0 { format!("÷{:.2}", 1.0 / factor) } else { format!("×{factor:.2}") };
     let times = times.trim_end_matches('0').trim_end_matches('.').to_owned();
     worse.map_or_else(|| format!("{times}: diverged"), |worse| format!("{times}: {worse:+.3}"))
+}
+
+/// Head and lines of a table of the tuning losses at multiples of the best learning rate, best optimizer first.
+pub fn rates(results: &Results) -> Vec<Vec<String>> {
+    let factor = |factor: &f64| if *factor < 1.0 { format!("÷{}", 1.0 / factor) } else { format!("×{factor}") };
+    let mut lines =
+        vec![["optimizer".into(), "best lr".into()].into_iter().chain(FACTORS.iter().map(factor)).collect()];
+    for standing in ranked(results) {
+        let Some(chosen) = &standing.chosen else { continue };
+        let mut line = vec![standing.name.clone(), describe_candidate(chosen)];
+        line.extend(standing.at_factors.iter().map(at_factor));
+        lines.push(line);
+    }
+    lines
+}
+
+/// What the signs in [`rates`] mean, for `steps` steps of a tuning run.
+pub fn rates_note(steps: u64) -> String {
+    format!(
+        "Validation loss after {steps} steps on the tuning seeds, at the best learning rate divided and multiplied. ≈: not \
+         run, but straight between the two rates beside it, over the logarithm of the rate; –: not measured, beyond the \
+         rates that were run or beside one that diverged."
+    )
+}
+
+fn at_factor(at: &AtFactor) -> String {
+    match (at.known, at.loss) {
+        (Known::Measured, Some(loss)) => format!("{loss:.4}"),
+        (Known::Interpolated, Some(loss)) => format!("≈ {loss:.3}"),
+        (Known::Diverged, _) => "diverged".into(),
+        _ => NONE.into(),
+    }
 }
 
 /// Head and lines of a table of the pairs: what the sentences are made of.
@@ -161,19 +198,26 @@ pub fn aligned(lines: &[Vec<String>]) -> String {
     lines.iter().map(line).collect()
 }
 
-/// `results.md`: verdict, table and notes.
-pub fn markdown(results: &Results) -> String {
+/// `results.md`: verdict, tables and notes, for `tune_steps` steps of a tuning run.
+pub fn markdown(results: &Results, tune_steps: u64) -> String {
     let cell = |text: &String| text.replace('|', "\\|");
     let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(cell).collect::<Vec<String>>().join(" | "));
-    let (head, rows) = rows(results);
-    let rule = format!("|{}\n", " --- |".repeat(head.len()));
+    let table = |head: &[String], rows: &[Vec<String>]| {
+        let rule = format!("|{}\n", " --- |".repeat(head.len()));
+        format!("{}{rule}{}\n", line(head), rows.iter().map(|row| line(row)).collect::<String>())
+    };
     let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
-    let table = rows.iter().map(|row| line(row)).collect::<String>();
+    let (head, rows) = rows(results);
+    let rates = rates(results);
+    let sensitivity = match rates.as_slice() {
+        [head, rows @ ..] if !rows.is_empty() => format!("{}{}\n\n", table(head, rows), rates_note(tune_steps)),
+        _ => String::new(),
+    };
     format!(
-        "Ranking: {}\n\n{}\n{}{rule}{table}\n{}",
+        "Ranking: {}\n\n{}\n{}{sensitivity}{}",
         results.ranking,
         list(&results.verdict),
-        line(&head),
+        table(&head, &rows),
         list(&results.notes)
     )
 }
@@ -212,22 +256,27 @@ fn swept_keys(plan: &Plan) -> Vec<String> {
 
 /// Every run of an optimizer whose tuning has ended.
 fn runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> {
-    let tuned = tuning.trials.iter().enumerate().filter(|_| tuning.is_tuned());
+    let tuned = tuning.trials.iter().enumerate().filter(|(_, trial)| !trial.losses.is_empty());
     let mut runs: Vec<Run> =
-        tuned.flat_map(|(index, trial)| super::tuning::tuning_runs(plan, contender, index, &trial.candidate)).collect();
+        tuned.flat_map(|(index, trial)| tuning_runs(plan, contender, index, &trial.candidate)).collect();
+    runs.extend(tuning.probes.iter().flat_map(|probe| sensitivity_runs(plan, contender, &probe.candidate)));
     runs.extend(verdict_runs(plan, contender, tuning));
     runs
 }
 
 fn csv_line(run: &Run, name: &str, outcome: &Outcome, swept: &[String], targets: &[f64]) -> Vec<String> {
-    let purpose = if run.purpose == Purpose::Tuning { "tuning" } else { "verdict" };
     let number = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
     let value = |key: &String| {
         let found = run.candidate.swept.iter().find(|(k, _)| k == key);
         found.map_or(String::new(), |(_, value)| value.as_str().map_or_else(|| value.to_string(), String::from))
     };
-    let mut cells =
-        vec![run.name.clone(), purpose.into(), name.into(), run.seed.to_string(), run.candidate.lr.to_string()];
+    let mut cells = vec![
+        run.name.clone(),
+        run.purpose.name().into(),
+        name.into(),
+        run.seed.to_string(),
+        run.candidate.lr.to_string(),
+    ];
     cells.extend(swept.iter().map(value));
     let status = if outcome.diverged.is_some() { "diverged" } else { "finished" };
     let end = &outcome.end;
@@ -247,6 +296,18 @@ fn quoted(cell: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loss_says_how_it_is_known() {
+        let at = |loss, known| at_factor(&AtFactor { factor: 2.0, lr: 0.1, loss, known });
+        let shown = [
+            at(Some(1.23456), Known::Measured),
+            at(Some(1.23456), Known::Interpolated),
+            at(None, Known::Diverged),
+            at(None, Known::NotMeasured),
+        ];
+        assert_eq!(shown, ["1.2346", "≈ 1.235", "diverged", "–"]);
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -42,6 +42,39 @@ impl Trial {
     }
 }
 
+/// Factors to the best learning rate at which its sensitivity is told.
+pub const FACTORS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+
+/// Rates of a grid are rounded: closer ones, as logarithms, are the same.
+const SAME_RATE: f64 = 0.01;
+
+/// How a loss at a learning rate is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// That rate was run.
+    Measured,
+    /// It lies between two rates that finished: straight between their losses over the logarithm of the rate.
+    Interpolated,
+    /// That rate was run, and a run diverged.
+    Diverged,
+    /// It lies beyond the rates that were run, or beside one that diverged.
+    NotMeasured,
+}
+
+/// The tuning loss at a multiple of the best learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AtFactor {
+    /// The multiple.
+    pub factor: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// Mean validation loss over the tuning seeds, where it is known.
+    pub loss: Option<f64>,
+    /// How.
+    pub known: Known,
+}
+
 /// At which end of its grid a best learning rate lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,6 +96,8 @@ pub struct Tuning {
     pub extensions: u64,
     /// The end of the grid at which the best rate still lies.
     pub edge: Option<Edge>,
+    /// Rates that were run for their sensitivity alone: the choice was made without them.
+    pub probes: Vec<Trial>,
 }
 
 impl Tuning {
@@ -71,12 +106,7 @@ impl Tuning {
         self.best.map(|index| &self.trials[index].candidate)
     }
 
-    /// Whether anything was tried at all.
-    pub fn is_tuned(&self) -> bool {
-        self.trials.len() > 1
-    }
-
-    /// Runs made.
+    /// Runs that the choice was made with.
     pub fn runs(&self) -> usize {
         self.trials.iter().map(|trial| trial.losses.len()).sum()
     }
@@ -91,6 +121,35 @@ impl Tuning {
         let below = alike().filter(|trial| trial.candidate.lr < lr).max_by(by_rate);
         let above = alike().filter(|trial| trial.candidate.lr > lr).min_by(by_rate);
         [below, above].map(|trial| trial.map(|trial| (trial.candidate.lr / lr, trial.loss() - best.loss())))
+    }
+
+    /// Every rate that was run with the swept values chosen, and its loss; ascending, infinite where a run diverged.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        let alike = |trial: &&Trial| self.chosen().is_some_and(|chosen| trial.candidate.swept == chosen.swept);
+        let run = self.trials.iter().chain(&self.probes).filter(alike).filter(|trial| !trial.losses.is_empty());
+        let mut curve: Vec<(f64, f64)> = run.map(|trial| (trial.candidate.lr, trial.loss())).collect();
+        curve.sort_by(|a, b| a.0.total_cmp(&b.0));
+        curve
+    }
+
+    /// The loss at the best learning rate divided and multiplied by 2 and 4, as far as it is known; empty if nothing was
+    /// chosen.
+    pub fn at_factors(&self) -> Vec<AtFactor> {
+        let curve = self.curve();
+        let at = |lr: f64, factor: f64| {
+            let lr = factor * lr;
+            let (loss, known) = loss_at(&curve, lr);
+            AtFactor { factor, lr, loss, known }
+        };
+        self.chosen().map(|chosen| FACTORS.iter().map(|factor| at(chosen.lr, *factor)).collect()).unwrap_or_default()
+    }
+
+    /// Candidates for the factors whose rate was not run.
+    fn unprobed(&self) -> Vec<Candidate> {
+        let open = |at: &AtFactor| matches!(at.known, Known::Interpolated | Known::NotMeasured);
+        let swept = self.chosen().map(|chosen| chosen.swept.clone()).unwrap_or_default();
+        let candidate = |at: AtFactor| Candidate { lr: round(at.lr), swept: swept.clone() };
+        self.at_factors().into_iter().filter(open).map(candidate).collect()
     }
 }
 
@@ -131,7 +190,16 @@ pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&
                 extensions += 1;
             }
             _ => {
-                let tuning = Tuning { trials, best, extensions, edge };
+                let mut tuning = Tuning { trials, best, extensions, edge, probes: Vec::new() };
+                let probes = if plan.settings.sensitivity { tuning.unprobed() } else { Vec::new() };
+                let planned: Vec<Vec<Run>> =
+                    probes.iter().map(|candidate| sensitivity_runs(plan, contender, candidate)).collect();
+                let missing: Vec<Run> =
+                    planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect();
+                if !missing.is_empty() {
+                    return Stage::Tuning(missing);
+                }
+                tuning.probes = probes.iter().zip(&planned).map(trial).collect();
                 let runs = verdict_runs(plan, contender, &tuning);
                 let missing = runs.into_iter().filter(|run| ended(&run.name).is_none()).collect();
                 return Stage::Verdict(tuning, missing);
@@ -153,6 +221,19 @@ pub fn tuning_runs(plan: &Plan, contender: usize, trial: usize, candidate: &Cand
     plan.tune_seeds().map(run).collect()
 }
 
+/// The runs of a rate that is run for the sensitivity alone.
+pub fn sensitivity_runs(plan: &Plan, contender: usize, candidate: &Candidate) -> Vec<Run> {
+    let name = &plan.contenders[contender].name;
+    let run = |seed: u64| Run {
+        name: format!("sensitivity-{name}-lr{}-s{seed}", candidate.lr),
+        contender,
+        purpose: Purpose::Sensitivity,
+        candidate: candidate.clone(),
+        seed,
+    };
+    plan.tune_seeds().map(run).collect()
+}
+
 /// The verdict runs of a tuned optimizer; none if all its tuning runs diverged.
 pub fn verdict_runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> {
     let name = &plan.contenders[contender].name;
@@ -164,6 +245,23 @@ pub fn verdict_runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> 
         seed,
     };
     tuning.chosen().map(|candidate| plan.seeds().map(|seed| run(candidate, seed)).collect()).unwrap_or_default()
+}
+
+/// The loss of a curve at `lr`, and how it is known.
+fn loss_at(curve: &[(f64, f64)], lr: f64) -> (Option<f64>, Known) {
+    let away = |other: f64| (other / lr).ln();
+    if let Some((_, loss)) = curve.iter().find(|(other, _)| away(*other).abs() < SAME_RATE) {
+        return if loss.is_finite() { (Some(*loss), Known::Measured) } else { (None, Known::Diverged) };
+    }
+    let below = curve.iter().rev().find(|(other, _)| *other < lr);
+    let above = curve.iter().find(|(other, _)| *other > lr);
+    match (below, above) {
+        (Some((low, under)), Some((high, over))) if under.is_finite() && over.is_finite() => {
+            let share = -away(*low) / (away(*high) - away(*low));
+            (Some(under + share * (over - under)), Known::Interpolated)
+        }
+        _ => (None, Known::NotMeasured),
+    }
 }
 
 fn best_of(trials: &[Trial]) -> Option<usize> {
@@ -230,7 +328,7 @@ pub(super) mod tests {
             reason: None,
         };
         let diverged = loss.is_none().then(|| "the loss is NaN".to_owned());
-        Outcome { diverged, loss, end, curve: Vec::new(), train: Vec::new() }
+        Outcome { diverged, loss, end, curve: Vec::new(), train: Vec::new(), spectra: Vec::new() }
     }
 
     pub fn plan(text: &str) -> Plan {
@@ -299,8 +397,68 @@ pub(super) mod tests {
     #[test]
     fn a_single_rate_is_not_tuned() {
         let (tuning, runs) = tuned(&plan("optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.01]"), valley(1.0));
-        assert!(runs.is_empty() && !tuning.is_tuned());
+        assert!(runs.is_empty());
         assert_eq!(tuning.chosen().unwrap().lr, 0.01);
+        assert!(tuning.at_factors().iter().all(|at| at.known == Known::NotMeasured && at.loss.is_none()));
+    }
+
+    #[test]
+    fn losses_at_factors_of_the_best_rate_are_measured_or_lie_straight_between() {
+        // Losses 1 at 0.01, 0 at 0.08, 3 at 0.64: a straight line over the logarithm on either side.
+        let plan = plan("optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.01, 0.08, 0.64]");
+        let (tuning, _) = tuned(&plan, |lr| {
+            Some(if lr < 0.08 {
+                1.0
+            } else if lr > 0.08 {
+                3.0
+            } else {
+                0.0
+            })
+        });
+        let told: Vec<(f64, Option<f64>, Known)> = tuning
+            .at_factors()
+            .iter()
+            .map(|at| (at.factor, at.loss.map(|l| (l * 1e9).round() / 1e9), at.known))
+            .collect();
+        let between = |loss: f64| (Some((loss * 1e9_f64).round() / 1e9), Known::Interpolated);
+        let expected = [
+            (0.25, between(2.0 / 3.0)),
+            (0.5, between(1.0 / 3.0)),
+            (1.0, (Some(0.0), Known::Measured)),
+            (2.0, between(1.0)),
+            (4.0, between(2.0)),
+        ];
+        assert_eq!(told, expected.map(|(factor, (loss, known))| (factor, loss, known)));
+    }
+
+    #[test]
+    fn nothing_is_told_beyond_the_grid_or_beside_a_rate_that_diverged() {
+        let text = "optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.02, 0.04, 0.12]\nextensions = 0";
+        let (tuning, _) = tuned(&plan(text), |lr| (lr < 0.1).then_some(lr));
+        let told: Vec<(Option<f64>, Known)> = tuning.at_factors().iter().map(|at| (at.loss, at.known)).collect();
+        let none = (None, Known::NotMeasured);
+        assert_eq!(told, [none, none, (Some(0.02), Known::Measured), (Some(0.04), Known::Measured), none]);
+        let (tuning, _) = tuned(&plan(&text.replace("0.12", "0.08")), |lr| (lr < 0.07).then_some(lr));
+        assert_eq!(tuning.at_factors()[4].known, Known::Diverged);
+    }
+
+    #[test]
+    fn sensitivity_runs_fill_the_gaps_and_change_no_choice() {
+        let text = PLAN.replace("extensions = 2", "extensions = 2\nsensitivity = true");
+        let curve = |lr: f64| (lr < 0.3).then(|| (lr / 0.05).ln().abs());
+        let (tuning, runs) = tuned(&plan(&text), curve);
+        assert_eq!(
+            runs[3..],
+            [0.025, 0.05, 0.2, 0.4].map(|lr| format!("sensitivity-muon-lr{lr}-s10001")),
+            "after the tuning, which asks for three"
+        );
+        // 0.05 would have been better than 0.1, but no other optimizer was given such a rate.
+        assert_eq!((tuning.chosen().unwrap().lr, tuning.runs(), tuning.probes.len()), (0.1, 3, 4));
+        let known: Vec<Known> = tuning.at_factors().iter().map(|at| at.known).collect();
+        assert_eq!(known, [[Known::Measured; 4].as_slice(), &[Known::Diverged]].concat());
+        assert_eq!(tuning.at_factors()[1].loss, Some(0.0));
+        let (plain, _) = tuned(&plan(PLAN), curve);
+        assert_eq!((plain.trials, plain.best, plain.edge), (tuning.trials, tuning.best, tuning.edge));
     }
 
     #[test]

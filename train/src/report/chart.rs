@@ -5,20 +5,22 @@ use plotters::prelude::*;
 
 /// Points of a curve in a chart; more cannot be seen.
 const MOST_POINTS: usize = 240;
+/// Points of a curve where there are so many that the page would become too large.
+const FEWEST_POINTS: usize = 40;
 /// Everything is drawn twice as large as it is shown: the library rounds to whole pixels.
 const SCALE: f64 = 2.0;
 /// Stand-ins for colours of the style sheet, put in their place when the drawing is done.
 const TEXT: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
 const FIRST_SERIES: u8 = 16;
-/// Colours that the style sheet has; more series begin again.
+/// Colours that the style sheet has; with more series they begin again.
 pub const COLOURS: usize = 8;
 
 /// A curve, with a band around it where there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// Number of its colour.
-    pub colour: usize,
+    /// Number of its key; colours begin again after [`COLOURS`].
+    pub key: usize,
     /// Its points, ascending in x.
     pub points: Vec<(f64, f64)>,
     /// x, low and high end.
@@ -34,6 +36,8 @@ pub struct Chart {
     pub y: String,
     /// Whether x is logarithmic; its points are marked then, and labelled with their value.
     pub log_x: bool,
+    /// Whether y may leave out the steep beginning of curves over time.
+    pub cut: bool,
     /// The curves.
     pub series: Vec<Series>,
 }
@@ -55,13 +59,39 @@ const SIZES: [Size; 2] = [
 ];
 
 impl Chart {
-    /// The chart as HTML: one SVG for every size. Empty if there is nothing to draw.
+    /// The chart as HTML: one SVG for every size, and its values for the script. Empty if there is nothing to draw.
     pub fn html(&self) -> String {
         let Some(bounds) = self.bounds() else { return String::new() };
-        SIZES.iter().map(|size| self.svg(*size, bounds)).collect()
+        let most = (MOST_POINTS * COLOURS / self.series.len().max(1)).clamp(FEWEST_POINTS, MOST_POINTS);
+        let series = self.series.iter().map(|series| series.thinned(most)).collect();
+        let chart = Self { series, x: self.x.clone(), y: self.y.clone(), ..*self };
+        let drawings: String = SIZES.iter().map(|size| chart.svg(*size, bounds)).collect();
+        if drawings.is_empty() {
+            drawings
+        } else {
+            format!("<div class=\"chart\" {}>{drawings}</div>\n", chart.values(bounds))
+        }
     }
 
-    /// Ends of both axes: x over everything, y without the steep beginning of curves over time.
+    /// What the script needs for telling values: name and form of x, ends of both axes, and every curve as its key, all x
+    /// and all y.
+    fn values(&self, [x, y]: [(f64, f64); 2]) -> String {
+        let numbers = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(brief).collect::<Vec<_>>().join(",");
+        let curve = |series: &Series| {
+            let finite = || series.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite());
+            let [xs, ys] = [numbers(&mut finite().map(|(x, _)| *x)), numbers(&mut finite().map(|(_, y)| *y))];
+            format!("[{},[{xs}],[{ys}]]", series.key)
+        };
+        format!(
+            "data-x=\"{}\" data-log=\"{}\" data-ends=\"[{}]\" data-curves=\"[{}]\"",
+            super::html::escape(&self.x),
+            self.log_x,
+            [x.0, x.1, y.0, y.1].map(|end| end.to_string()).join(","),
+            self.series.iter().map(curve).collect::<Vec<_>>().join(",")
+        )
+    }
+
+    /// Ends of both axes: x over everything, y without the steep beginning where that may be cut.
     fn bounds(&self) -> Option<[(f64, f64); 2]> {
         let points =
             || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
@@ -70,7 +100,7 @@ impl Chart {
         };
         let x = ends(&mut points().map(|(x, _)| *x));
         let low = ends(&mut points().map(|(_, y)| *y)).0;
-        let from = if self.log_x { x.0 } else { x.0 + 0.08 * (x.1 - x.0) };
+        let from = if self.cut { x.0 + 0.08 * (x.1 - x.0) } else { x.0 };
         let high = ends(&mut points().filter(|(x, _)| *x >= from).map(|(_, y)| *y)).1;
         if !(x.0.is_finite() && low.is_finite() && high.is_finite()) {
             return None;
@@ -92,14 +122,23 @@ impl Chart {
         } else {
             self.draw(&mut text, size, x.0..x.1, y)
         };
-        if let Err(error) = drawn {
-            tracing::warn!("a chart cannot be drawn: {error}");
-            return String::new();
+        match drawn {
+            Ok(frame) => self.styled(&text, size, frame),
+            Err(error) => {
+                tracing::warn!("a chart cannot be drawn: {error}");
+                String::new()
+            }
         }
-        styled(&text, size, &format!("{} by {}", self.y, self.x))
     }
 
-    fn draw<X>(&self, text: &mut String, size: Size, x: X, y: (f64, f64)) -> Result<(), Box<dyn std::error::Error>>
+    /// Draws into `text`. Returns left, top, right and bottom of the area between the axes.
+    fn draw<X>(
+        &self,
+        text: &mut String,
+        size: Size,
+        x: X,
+        y: (f64, f64),
+    ) -> Result<[i32; 4], Box<dyn std::error::Error>>
     where
         X: AsRangedCoord<Value = f64>,
         X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
@@ -130,22 +169,14 @@ impl Chart {
             .light_line_style(TRANSPARENT)
             .draw()?;
         for series in &self.series {
-            let colour = RGBColor(FIRST_SERIES + (series.colour % COLOURS) as u8, 0, 255);
-            let band = clipped_band(
-                &thinned(
-                    &series.band,
-                    |p| p.0,
-                    |ps| (average(ps, |p| p.0), average(ps, |p| p.1), average(ps, |p| p.2)),
-                ),
-                y,
-            );
+            let colour = stand_in(series.key);
+            let band = clipped_band(&series.band, y);
             if band.len() > 1 {
                 let outline =
                     band.iter().map(|(x, low, _)| (*x, *low)).chain(band.iter().rev().map(|(x, _, high)| (*x, *high)));
                 chart.draw_series([Polygon::new(outline.collect::<Vec<_>>(), colour.mix(0.18).filled())])?;
             }
-            let points =
-                clipped(&thinned(&series.points, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1))), y);
+            let points = clipped(&series.points, y);
             if points.len() > 1 {
                 chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(4)))?;
             }
@@ -153,19 +184,67 @@ impl Chart {
                 chart.draw_series(points.iter().map(|point| Circle::new(*point, 7, colour.filled())))?;
             }
         }
+        let (across, down) = chart.plotting_area().get_pixel_range();
         root.present()?;
-        Ok(())
+        Ok([across.start, down.start, across.end, down.end])
     }
+
+    /// Puts the style sheet's colours and classes into a drawing.
+    fn styled(&self, text: &str, size: Size, frame: [i32; 4]) -> String {
+        let hexadecimal = |colour: RGBColor| format!("\"#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2);
+        let mut text =
+            text.replace(&hexadecimal(TEXT), "\"currentColor\"").replace(&hexadecimal(GRID), "\"var(--grid)\"");
+        for Series { key, .. } in &self.series {
+            let shown = format!("\"var(--c{})\" data-series=\"{key}\"", key % COLOURS);
+            text = text.replace(&hexadecimal(stand_in(*key)), &shown);
+        }
+        text = text.replace(" font-family=\"sans-serif\"", "");
+        // The page brings size and name space.
+        let body = text.split_once('>').map_or("", |(_, body)| body);
+        let view = format!("0 0 {} {}", size.width * SCALE, size.height * SCALE);
+        let frame = frame.map(|end| end.to_string()).join(" ");
+        let label = super::html::escape(&format!("{} by {}", self.y, self.x));
+        format!(
+            "<svg class=\"{}\" viewBox=\"{view}\" data-frame=\"{frame}\" role=\"img\" aria-label=\"{label}\">{body}",
+            size.class
+        )
+    }
+}
+
+impl Series {
+    /// With about `most` points.
+    fn thinned(&self, most: usize) -> Self {
+        Self {
+            key: self.key,
+            points: thinned(&self.points, most, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1))),
+            band: thinned(
+                &self.band,
+                most,
+                |p| p.0,
+                |ps| (average(ps, |p| p.0), average(ps, |p| p.1), average(ps, |p| p.2)),
+            ),
+        }
+    }
+}
+
+/// The colour that stands in for a series' own.
+fn stand_in(key: usize) -> RGBColor {
+    RGBColor(FIRST_SERIES + (key % 200) as u8, (key / 200 % 256) as u8, 255)
+}
+
+/// To five digits, as short as that can be written.
+fn brief(x: f64) -> String {
+    format!("{x:.4e}").parse::<f64>().unwrap_or(x).to_string()
 }
 
 fn average<P>(points: &[P], of: impl Fn(&P) -> f64) -> f64 {
     points.iter().map(of).sum::<f64>() / points.len() as f64
 }
 
-/// As many points as can be seen: means over equal stretches, with the last point kept.
-fn thinned<P: Copy>(points: &[P], x: impl Fn(&P) -> f64, mean: impl Fn(&[P]) -> P) -> Vec<P> {
-    let Some(last) = points.last().filter(|_| points.len() > MOST_POINTS) else { return points.to_vec() };
-    let stretch = points.len().div_ceil(MOST_POINTS);
+/// About `most` points: means over equal stretches, with the last point kept.
+fn thinned<P: Copy>(points: &[P], most: usize, x: impl Fn(&P) -> f64, mean: impl Fn(&[P]) -> P) -> Vec<P> {
+    let Some(last) = points.last().filter(|_| points.len() > most) else { return points.to_vec() };
+    let stretch = points.len().div_ceil(most);
     let mut thin: Vec<P> = points.chunks(stretch).map(mean).collect();
     if thin.last().is_some_and(|point| x(point) < x(last)) {
         thin.push(*last);
@@ -213,33 +292,17 @@ pub fn number(x: f64) -> String {
     }
 }
 
-/// Puts the style sheet's colours and classes into a drawing.
-fn styled(text: &str, size: Size, title: &str) -> String {
-    let hexadecimal = |colour: RGBColor| format!("\"#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2);
-    let mut text = text.replace(&hexadecimal(TEXT), "\"currentColor\"").replace(&hexadecimal(GRID), "\"var(--grid)\"");
-    for index in 0..COLOURS {
-        let stand_in = hexadecimal(RGBColor(FIRST_SERIES + index as u8, 0, 255));
-        text = text.replace(&stand_in, &format!("\"var(--c{index})\" data-series=\"{index}\""));
-    }
-    text = text.replace(" font-family=\"sans-serif\"", "");
-    // The page brings size and name space.
-    let body = text.split_once('>').map_or("", |(_, body)| body);
-    let view = format!("0 0 {} {}", size.width * SCALE, size.height * SCALE);
-    let label = super::html::escape(title);
-    format!("<svg class=\"{}\" viewBox=\"{view}\" role=\"img\" aria-label=\"{label}\">{body}", size.class)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn chart(log_x: bool) -> Chart {
-        let line = |colour: usize| Series {
-            colour,
-            points: (1..=2000).map(|i| (f64::from(i), 4.0 / f64::from(i).ln_1p() + colour as f64)).collect(),
+        let line = |key: usize| Series {
+            key,
+            points: (1..=2000).map(|i| (f64::from(i), 4.0 / f64::from(i).ln_1p() + key as f64)).collect(),
             band: (1..=2000).map(|i| (f64::from(i), 1.0, 2.0)).collect(),
         };
-        Chart { x: "steps".into(), y: "loss <&>".into(), log_x, series: vec![line(0), line(1)] }
+        Chart { x: "steps".into(), y: "loss <&>".into(), log_x, cut: !log_x, series: vec![line(0), line(1), line(9)] }
     }
 
     #[test]
@@ -247,15 +310,24 @@ mod tests {
         for log_x in [false, true] {
             let html = chart(log_x).html();
             assert_eq!(html.matches("<svg").count(), 2);
-            for colour in 0..2 {
-                let curve = format!("stroke=\"var(--c{colour})\" data-series=\"{colour}\"");
+            for (key, colour) in [(0, 0), (1, 1), (9, 1)] {
+                let curve = format!("stroke=\"var(--c{colour})\" data-series=\"{key}\"");
                 let curves = html.lines().filter(|line| line.starts_with("<polyline") && line.contains(&curve)).count();
                 assert_eq!(curves, 2, "log {log_x}");
             }
             assert!(!html.contains("#0") && !html.contains("#1"), "a stand-in colour is left");
             // A page holds up to twenty of these and may have two megabytes; usual charts are far smaller.
-            assert!(html.len() < 150_000, "{}", html.len());
+            assert!(html.len() < 3 * 75_000, "{}", html.len());
         }
+    }
+
+    #[test]
+    fn many_curves_are_drawn_with_fewer_points() {
+        let Chart { series, .. } = chart(false);
+        let series = (0..40).map(|key| Series { key, ..series[0].clone() }).collect();
+        let html = Chart { series, ..chart(false) }.html();
+        // A page of a comparison has about ten such charts, and two megabytes.
+        assert!(html.len() < 200_000, "{}", html.len());
     }
 
     #[test]
@@ -268,14 +340,22 @@ mod tests {
     fn a_chart_of_nothing_is_nothing() {
         let empty = Chart { series: Vec::new(), ..chart(false) };
         assert_eq!(empty.html(), "");
-        let nan = Chart {
-            series: vec![Series { colour: 0, points: vec![(1.0, f64::NAN)], band: Vec::new() }],
-            ..chart(false)
-        };
+        let nan =
+            Chart { series: vec![Series { key: 0, points: vec![(1.0, f64::NAN)], band: Vec::new() }], ..chart(false) };
         assert_eq!(nan.html(), "");
-        let one =
-            Chart { series: vec![Series { colour: 0, points: vec![(1.0, 2.0)], band: Vec::new() }], ..chart(false) };
+        let one = Chart { series: vec![Series { key: 0, points: vec![(1.0, 2.0)], band: Vec::new() }], ..chart(false) };
         assert!(one.html().contains("<circle"));
+    }
+
+    #[test]
+    fn the_values_stand_beside_the_drawing() {
+        let points = vec![(1e-3, 2.123_456), (4e-3, f64::NAN), (1e-2, 1.5)];
+        let chart = Chart { series: vec![Series { key: 3, points, band: Vec::new() }], ..chart(true) };
+        let html = chart.html();
+        assert!(html.contains("data-curves=\"[[3,[0.001,0.01],[2.1235,1.5]]]\""), "{:.400}", html);
+        assert!(html.contains("data-x=\"steps\" data-log=\"true\" data-ends=\"[0.0008,0.0125,"), "{:.400}", html);
+        // Margins and label areas of the wide size, twice as large.
+        assert!(html.contains("data-frame=\"132 16 1688 664\""), "{:.900}", html);
     }
 
     #[test]
@@ -287,7 +367,7 @@ mod tests {
     #[test]
     fn thinning_keeps_the_ends() {
         let points: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
-        let thin = thinned(&points, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1)));
+        let thin = thinned(&points, MOST_POINTS, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1)));
         assert!(thin.len() <= MOST_POINTS + 1);
         assert_eq!(thin.last(), points.last());
     }

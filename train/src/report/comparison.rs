@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use super::html::{escape, folded, list, table};
-use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars};
-use crate::compare::{ComparisonFolder, LoadedComparison, Outcome, Point, mean, pair_table, table_columns};
+use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars, weights};
+use crate::compare::{
+    ComparisonFolder, LoadedComparison, Outcome, Point, Snapshot, mean, pair_table, rate_table, rates_note,
+    table_columns,
+};
 use crate::progress::thousands;
 use crate::report::chart::{Chart, Series};
 use crate::run_folder::RunFolder;
@@ -68,6 +71,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         html.push_str(&section("Training loss, moving mean", &format!("{}{train}", keys(names()))));
     }
     html.push_str(&sensitivity(comparison, &keys(names())));
+    html.push_str(&spectra(comparison, &group("spectra"), &keys(names())));
     let times = results
         .optimizers
         .iter()
@@ -125,24 +129,36 @@ fn mean_curves(comparison: &LoadedComparison, of: impl Fn(&Outcome) -> Vec<Point
 /// Tuning loss over the learning rate, at the chosen values of swept keys.
 fn sensitivity(comparison: &LoadedComparison, keys: &str) -> String {
     let standings = comparison.results.optimizers.iter().enumerate();
-    let series = standings.filter_map(|(colour, standing)| {
-        let chosen = standing.chosen.as_ref()?;
-        let alike = standing.tuning.trials.iter().filter(|trial| trial.candidate.swept == chosen.swept);
-        let mut points: Vec<(f64, f64)> =
-            alike.map(|trial| (trial.candidate.lr, trial.loss())).filter(|(_, loss)| loss.is_finite()).collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        (!points.is_empty()).then_some(Series { colour, points, band: Vec::new() })
+    let series = standings.map(|(key, standing)| {
+        let points = standing.tuning.curve().into_iter().filter(|(_, loss)| loss.is_finite()).collect();
+        Series { key, points, band: Vec::new() }
     });
-    let chart = Chart { x: "learning rate".into(), y: "tuning loss".into(), log_x: true, series: series.collect() };
-    let svg = chart.html();
+    let (x, y) = ("learning rate".into(), "tuning loss".into());
+    let svg = Chart { x, y, log_x: true, cut: false, series: series.collect() }.html();
     if svg.is_empty() {
         return String::new();
     }
-    let steps = comparison.plan.settings.tune_steps;
-    let note = format!(
-        "<p class=\"note\">Validation loss after {steps} steps on the tuning seeds; runs that diverged are left out.</p>\n"
-    );
-    section("Sensitivity to the learning rate", &format!("{keys}{svg}{note}"))
+    let rates = rate_table(&comparison.results);
+    let note = escape(&rates_note(comparison.plan.settings.tune_steps));
+    let note = format!("<p class=\"note\">{note} The curves leave out runs that diverged.</p>\n");
+    section("Sensitivity to the learning rate", &format!("{keys}{svg}{}{note}", table(&rates[0], &rates[1..])))
+}
+
+/// The spectra of the weights in the verdict runs; empty where none were recorded.
+fn spectra(comparison: &LoadedComparison, group: &str, keys: &str) -> String {
+    let curve = |runs: &[crate::compare::VerdictRun]| {
+        let ended = runs.iter().filter_map(|run| comparison.ended.get(&run.name));
+        let snapshots: Vec<Snapshot> = ended.flat_map(|outcome| outcome.spectra.iter().cloned()).collect();
+        weights::of_blocks(&snapshots)
+    };
+    let curves: Vec<weights::Curve> =
+        comparison.results.optimizers.iter().map(|standing| curve(&standing.runs)).collect();
+    let charts = weights::charts(group, &curves);
+    if charts.is_empty() {
+        return String::new();
+    }
+    let note = "Means over the matrices inside the blocks and the verdict runs.";
+    section("Spectra of the weights", &format!("{keys}{charts}<p class=\"note\">{note} {}</p>\n", weights::NOTE))
 }
 
 fn run_table(comparison: &LoadedComparison) -> String {
@@ -190,7 +206,7 @@ fn details(dir: &Path, comparison: &LoadedComparison) -> String {
     }
     html.push_str(&folded(
         "Table and verdict as Markdown, for pasting",
-        &crate::compare::markdown(&comparison.results),
+        &crate::compare::markdown(&comparison.results, comparison.plan.settings.tune_steps),
     ));
     html
 }

@@ -4,6 +4,7 @@ mod chart;
 mod comparison;
 mod html;
 mod runs;
+mod weights;
 
 use std::path::{Path, PathBuf};
 
@@ -91,7 +92,7 @@ fn keys<'a>(names: impl Iterator<Item = &'a str>) -> String {
         let colour = index % COLOURS;
         let name = html::escape(name);
         format!(
-            "<button class=\"key\" type=\"button\" data-series=\"{colour}\" aria-pressed=\"true\">\
+            "<button class=\"key\" type=\"button\" data-series=\"{index}\" aria-pressed=\"true\">\
              <span class=\"swatch\" style=\"background:var(--c{colour})\"></span>{name}</button>\n"
         )
     };
@@ -105,15 +106,22 @@ fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str) -> String {
         ("by data", unit, |point| point.tokens),
         ("by time", "training seconds", |point| point.seconds),
     ];
-    let group = html::escape(group);
-    let (mut tabs, mut panels) = (String::new(), String::new());
-    for (index, (label, x, of)) in axes.into_iter().enumerate() {
-        let series = curves.iter().enumerate().map(|(colour, curve)| Series {
-            colour,
+    let chart = |x: &str, of: fn(&Point) -> f64| {
+        let series = curves.iter().enumerate().map(|(key, curve)| Series {
+            key,
             points: curve.points.iter().map(|point| (of(point), point.loss)).collect(),
             band: curve.points.iter().zip(&curve.band).map(|(point, (low, high))| (of(point), *low, *high)).collect(),
         });
-        let chart = Chart { x: x.into(), y: y.into(), log_x: false, series: series.collect() };
+        Chart { x: x.into(), y: y.into(), log_x: false, cut: true, series: series.collect() }
+    };
+    tabs(group, axes.map(|(label, x, of)| (label, chart(x, of))))
+}
+
+/// Three charts, one at a time. `group` is unique in the page; empty if there is nothing to draw.
+fn tabs(group: &str, charts: [(&str, Chart); 3]) -> String {
+    let group = html::escape(group);
+    let (mut tabs, mut panels) = (String::new(), String::new());
+    for (index, (label, chart)) in charts.into_iter().enumerate() {
         let checked = if index == 0 { " checked" } else { "" };
         tabs.push_str(&format!(
             "<input type=\"radio\" name=\"{group}\" id=\"{group}-{index}\"{checked}><label for=\"{group}-{index}\">{label}</label>\n"

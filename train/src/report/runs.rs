@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::html::{escape, folded, table};
-use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars};
-use crate::compare::{Point, train_losses, validations};
+use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars, weights};
+use crate::compare::{Point, snapshots, train_losses, validations};
 use crate::config::Config;
 use crate::error::{Error, FileError};
 use crate::metrics::{self, End, Event};
@@ -98,6 +98,27 @@ fn validations_of_all(events: &[Event]) -> Vec<Point> {
     events.iter().filter_map(point).collect()
 }
 
+/// The spectra of a run's weights; empty where none were recorded. `index` tells the runs of a page apart.
+fn spectra(index: usize, run: &ReportedRun, named: bool) -> String {
+    let (kinds, left_out) = weights::by_kind(&snapshots(&run.events));
+    let (names, curves): (Vec<String>, Vec<weights::Curve>) = kinds.into_iter().unzip();
+    let charts = weights::charts(&format!("spectra-{index}"), &curves);
+    if charts.is_empty() {
+        return String::new();
+    }
+    let of = if named { format!(" of {}", escape(&run.name)) } else { String::new() };
+    let more = match left_out {
+        0 => String::new(),
+        left_out => format!(" Kinds not drawn: {left_out}; <code>metrics.jsonl</code> has them all."),
+    };
+    format!(
+        "<section><h2>Spectra of the weights{of}</h2>\n{}{charts}<p class=\"note\">Means over the matrices of a kind. \
+         {}{more}</p>\n</section>\n",
+        keys(names.iter().map(String::as_str)),
+        weights::NOTE
+    )
+}
+
 /// The sections about runs.
 pub fn sections(runs: &[ReportedRun]) -> String {
     let title = match runs {
@@ -147,6 +168,9 @@ pub fn sections(runs: &[ReportedRun]) -> String {
         Some((run.name.as_str(), seconds / step as f64, optimizer_seconds / seconds))
     });
     html.push_str(&format!("<section><h2>Time of a step</h2>\n{}</section>\n", time_bars(times)));
+    for (index, run) in runs.iter().enumerate() {
+        html.push_str(&spectra(index, run, runs.len() > 1));
+    }
     html.push_str("<section><h2>Details</h2>\n");
     for run in runs {
         html.push_str(&format!("<h3>{}</h3>\n", escape(&run.name)));

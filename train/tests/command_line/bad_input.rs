@@ -50,6 +50,19 @@ fn a_wrong_type_says_what_was_expected() {
 }
 
 #[test]
+fn a_width_is_not_accounted_for_twice() {
+    let place = Place::new();
+    let mup = ["--set", "model.parametrization=mup"];
+    let twice = ["--set", "optimizer.matrix.scale=match_rms_adamw"];
+    let fragments = ["`model.parametrization` is mup", "blocks.0.attn.wq.weight", "match_rms_adamw", "scale=original"];
+    refused(&place, &[mup, twice].concat(), &fragments);
+    // It is the default of this rule.
+    refused(&place, &[mup, ["--optimizer", "muon_eq"]].concat(), &fragments);
+    let once = ["--set", "optimizer.matrix.scale=original", "--steps", "1", "--out", "run"];
+    place.train(&[mup.as_slice(), &["--optimizer", "muon_eq"], &once].concat()).succeeds();
+}
+
+#[test]
 fn values_outside_their_range_are_refused() {
     let place = Place::new();
     for lr in ["-1", "NaN", "inf"] {

@@ -88,6 +88,46 @@ fn a_comparison_ends_with_a_verdict_and_its_files() {
 }
 
 #[test]
+fn sensitivity_runs_are_told_apart_and_change_no_choice() {
+    let place = Place::new();
+    compare(&place, &[TWO, &["--out", "plain"]].concat()).succeeds();
+    compare(&place, &[TWO, &["--sensitivity", "--out", "c"]].concat()).succeeds();
+    assert_eq!(losses(&place, "c"), losses(&place, "plain"));
+    let (plain, full) = (results(&place, "plain"), results(&place, "c"));
+    for (before, after) in plain["optimizers"].as_array().unwrap().iter().zip(full["optimizers"].as_array().unwrap()) {
+        assert_eq!((&before["chosen"], &before["tuning_runs"]), (&after["chosen"], &after["tuning_runs"]));
+        let known = |optimizer: &Value| {
+            let told = optimizer["at_factors"].as_array().unwrap();
+            told.iter().filter(|at| at["known"] == "measured").count()
+        };
+        assert_eq!(known(after), 5, "{after}");
+        assert!(known(before) < 5, "{before}");
+    }
+    let csv = String::from_utf8(place.read("c/results.csv")).unwrap();
+    let probes = csv.lines().filter(|line| line.contains(",sensitivity,")).count();
+    assert!(probes >= 6, "{csv}");
+    assert_eq!(csv.lines().count(), 1 + metrics(&place, "c").len());
+    assert!(String::from_utf8(place.read("c/results.md")).unwrap().contains("| ÷4 | ÷2 | ×1 | ×2 | ×4 |"));
+    compare(&place, &[TWO, &["--out", "c"]].concat()).fails(2, &["compare.sensitivity"]);
+}
+
+#[test]
+fn a_comparison_of_before_a_key_existed_goes_on() {
+    let place = Place::new();
+    let arguments = [TWO, &["--seeds", "1", "--out", "c"]].concat();
+    compare(&place, &arguments).succeeds();
+    let plan = String::from_utf8(place.read("c/plan.toml")).unwrap();
+    let newer = |line: &&str| line.starts_with("sensitivity") || line.starts_with("spectra_every");
+    assert_eq!(plan.lines().filter(newer).count(), 2, "{plan}");
+    let older: Vec<&str> = plan.lines().filter(|line| !newer(line)).collect();
+    place.write("c/plan.toml", older.join("\n").as_bytes());
+    let before = metrics(&place, "c");
+    compare(&place, &arguments).succeeds();
+    place.run(&["compare", "c"]).succeeds();
+    assert_eq!(metrics(&place, "c"), before);
+}
+
+#[test]
 fn a_finished_run_is_never_repeated() {
     let place = Place::new();
     let arguments = [TWO, &["--out", "c"]].concat();

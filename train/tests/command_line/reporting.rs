@@ -11,7 +11,8 @@ const MORE: &[&str] = &["--set", "model.context=16", "--set", "train.batch=4", "
 /// A comparison of two optimizers with two learning rates each.
 fn compared() -> Place {
     let place = Place::new();
-    let plan = "optimizers = [{ name = 'a.b', stack = 'adamw' }, { name = 'muon', stack = 'muon' }]\n[compare]\nextensions = 0";
+    let plan = "optimizers = [{ name = 'a.b', stack = 'adamw' }, { name = 'muon', stack = 'muon' }]\n\
+                [compare]\nextensions = 0\n[train]\nspectra_every = 10";
     place.write("plan.toml", plan.as_bytes());
     let rest = ["--data", "text.txt", "--threads", "2", "--steps", "40", "--tune-steps", "20", "--lrs", "0.003,0.01"];
     let arguments = [&["compare", "plan.toml", "--out", "c"], SIZES, MORE, &rest].concat();
@@ -62,15 +63,18 @@ fn the_page_of_a_comparison_holds_everything() {
     let place = compared();
     let html = text(&place, "c/report.html");
     is_one_good_page(&html);
-    // Two losses over three axes and one sensitivity, in two sizes, for two optimizers.
-    assert_eq!(curves(&html), (2 * 3 + 1) * 2 * 2);
+    // Two losses over three axes, one sensitivity and three numbers of the spectra, in two sizes, for two optimizers.
+    assert_eq!(curves(&html), (2 * 3 + 1 + 3) * 2 * 2);
     let verdict = html.find("class=\"verdict\"").unwrap();
     assert!(verdict < html.find("<table").unwrap() && verdict < html.find("<svg").unwrap(), "the verdict comes first");
     for part in
-        ["a.b", "final loss", "optimizer share", "Sensitivity", "tensors, each once", "[train]", "polaron compare"]
+        ["a.b", "final loss", "optimizer share", "÷4", "Spectra", "tensors, each once", "[train]", "polaron compare"]
     {
         assert!(html.contains(part), "{part}");
     }
+    // Tuning runs record no spectra.
+    let recorded = |run: &str| place.events(run).iter().filter(|event| event["event"] == "spectra").count();
+    assert_eq!((recorded("c/runs/verdict-muon-s1"), recorded("c/runs/tune-muon-01-lr0.003-s10001")), (5, 0));
     place.run(&["report", "c", "--out", "page.html"]).succeeds();
     assert_eq!(text(&place, "page.html"), html, "the page depends on the folder alone");
 }
@@ -78,7 +82,9 @@ fn the_page_of_a_comparison_holds_everything() {
 #[test]
 fn pages_of_runs_can_be_made_at_any_time() {
     let place = Place::new();
-    place.train(&["--steps", "30", "--set", "train.valid_every=10", "--out", "one"]).succeeds();
+    let one = ["--steps", "30", "--set", "train.valid_every=10", "--set", "train.spectra_every=10", "--out", "one"];
+    place.train(&one).succeeds();
+    let drawn = text(&place, "one/report.html");
     place
         .train(&["--steps", "20", "--set", "train.valid_every=10", "--optimizer", "adamw", "--out", "two & <b>"])
         .succeeds();
@@ -86,8 +92,12 @@ fn pages_of_runs_can_be_made_at_any_time() {
     let said = place.run(&["report", "one"]).succeeds();
     assert!(said.out.contains("one/report.html"), "{said:?}");
     let html = text(&place, "one/report.html");
+    assert_eq!(html, drawn, "training ends with the page");
+    assert!(text(&place, "bad/report.html").contains("the run diverged at step"));
     is_one_good_page(&html);
-    assert_eq!(curves(&html), 2 * 3 * 2);
+    // Two losses over three axes, and three numbers of the spectra for as many kinds of matrices as there are colours.
+    assert_eq!(curves(&html), (2 * 3 + 3 * 8) * 2);
+    assert!(html.contains("blocks.*.attn.wq") && html.contains("Kinds not drawn: 1;"));
     place.run(&["report", "one", "two & <b>", "bad"]).succeeds();
     let html = text(&place, "report.html");
     is_one_good_page(&html);
@@ -96,7 +106,42 @@ fn pages_of_runs_can_be_made_at_any_time() {
     // The third has neither validation nor more than a step.
     assert!(curves(&html) >= 2 * 3 * 2 * 2, "{}", curves(&html));
     // The folder of a run stays one.
-    place.train(&["--steps", "30", "--set", "train.valid_every=10", "--out", "one"]).succeeds();
+    place.train(&one).succeeds();
+}
+
+#[test]
+fn a_page_that_cannot_be_written_fails_no_training() {
+    let place = Place::new();
+    place.train(&["--steps", "4", "--out", "run"]).succeeds();
+    let metrics = text(&place, "run/metrics.jsonl");
+    std::fs::remove_file(place.path("run/report.html")).unwrap();
+    std::fs::create_dir_all(place.path("run/report.html/in the way")).unwrap();
+    // As if it had been killed before its end was noted.
+    let (open, _) = metrics.trim_end().rsplit_once('\n').unwrap();
+    place.write("run/metrics.jsonl", format!("{open}\n").as_bytes());
+    let said = place.train(&["--steps", "4", "--out", "run"]).succeeds();
+    assert!(said.err.contains("warning: no report.html was written: cannot write"), "{said:?}");
+}
+
+#[test]
+fn recording_spectra_changes_no_weight() {
+    let place = Place::new();
+    place.train(&["--steps", "25", "--out", "without"]).succeeds();
+    place.train(&["--steps", "25", "--set", "train.spectra_every=10", "--out", "with"]).succeeds();
+    assert_eq!(place.weights("with", 25), place.weights("without", 25));
+    let events = place.events("with");
+    let spectra: Vec<_> = events.iter().filter(|event| event["event"] == "spectra").collect();
+    assert_eq!(spectra.iter().map(|event| event["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 10, 20, 25]);
+    let matrices = spectra[3]["matrices"].as_array().unwrap();
+    let names: Vec<&str> = matrices.iter().map(|matrix| matrix["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"blocks.0.attn.wq.weight") && !names.iter().any(|name| name.contains("norm")), "{names:?}");
+    for matrix in matrices {
+        let [largest, smallest, stable, effective] =
+            ["largest", "smallest", "stable_rank", "effective_rank"].map(|key| matrix[key].as_f64().unwrap());
+        // 16 is the width of the model.
+        assert!(0.0 < smallest && smallest < largest, "{matrix}");
+        assert!(1.0 < stable && stable < effective && effective <= 16.0, "{matrix}");
+    }
 }
 
 #[test]
@@ -128,7 +173,35 @@ window.addEventListener("load", function () {
       boxes.push(box);
     });
   });
+  // A pointer over any chart, on every tab, shows a value of every curve; over hidden curves it shows nothing.
+  function hover(expected) {
+    document.querySelectorAll(".chart").forEach(function (chart) {
+      var svg = Array.prototype.find.call(chart.querySelectorAll("svg"), function (svg) { return svg.clientWidth > 0; });
+      if (!svg) return;
+      var frame = svg.getBoundingClientRect();
+      [0.02, 0.5, 0.98].forEach(function (share) {
+        var at = { bubbles: true, clientX: frame.left + share * frame.width, clientY: frame.top + 30 };
+        chart.dispatchEvent(new PointerEvent("pointermove", at));
+        var tip = chart.querySelector(".tip"), rows = tip ? tip.querySelectorAll(".row").length : 0;
+        var curves = expected ? JSON.parse(chart.dataset.curves).filter(function (curve) { return curve[1].length; }).length : 0;
+        if (rows !== curves) problems.push(rows + " values for " + curves + " curves by " + chart.dataset.x);
+        if (!tip) return;
+        var box = tip.getBoundingClientRect();
+        if (box.left < frame.left - 1 || box.right > frame.right + 1) problems.push("the values leave the chart");
+        if (/NaN|undefined|Infinity/.test(tip.textContent)) problems.push("no value: " + tip.textContent);
+        // The beginning of a curve may lie above the chart, its end does not.
+        if (share > 0.9 && !svg.querySelector("g circle")) problems.push("no mark");
+      });
+      chart.dispatchEvent(new PointerEvent("pointerleave"));
+      if (chart.querySelector(".tip")) problems.push("the values stay");
+      hovered += 1;
+    });
+  }
+  var hovered = 0;
+  document.querySelectorAll(".tabs > input").forEach(function (input) { input.click(); hover(true); });
+  if (!hovered) problems.push("no chart was tried");
   document.querySelectorAll(".key").forEach(function (key) { key.click(); });
+  hover(false);
   document.documentElement.setAttribute("data-shown", problems.length ? problems.join("; ") : "well");
 });
 </script>
@@ -161,8 +234,9 @@ fn pages_are_shown_without_errors_and_text_fits() {
         return;
     };
     let place = compared();
-    place.train(&["--steps", "30", "--set", "train.valid_every=10", "--out", "run"]).succeeds();
-    place.run(&["report", "run"]).succeeds();
+    place
+        .train(&["--steps", "30", "--set", "train.valid_every=10", "--set", "train.spectra_every=10", "--out", "run"])
+        .succeeds();
     for name in ["c/report.html", "run/report.html"] {
         let probed = text(&place, name).replacen("<title>", &format!("{PROBE}<title>"), 1);
         place.write("probed.html", probed.as_bytes());

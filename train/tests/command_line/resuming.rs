@@ -13,6 +13,8 @@ const SETTINGS: &[&str] = &[
     "--set",
     "train.valid_every=20",
     "--set",
+    "train.spectra_every=30",
+    "--set",
     "train.sample_tokens=0",
 ];
 
@@ -49,7 +51,8 @@ fn a_run_of_before_a_key_existed_goes_on() {
     let place = Place::new();
     place.train(&["--steps", "3", "--out", "run"]).succeeds();
     let config = String::from_utf8(place.read("run/config.toml")).unwrap();
-    let newer = ["kv_heads", "head_dim", "rope_base", "experts", "aux_z", "parametrization", "valid_windows"];
+    let newer =
+        ["kv_heads", "head_dim", "rope_base", "experts", "aux_z", "parametrization", "valid_windows", "spectra_every"];
     let old = |line: &&str| !newer.iter().any(|key| line.starts_with(key));
     let older: Vec<&str> = config.lines().filter(old).collect();
     assert!(older.len() + newer.len() <= config.lines().count(), "{config}");
@@ -119,6 +122,7 @@ fn a_signal_saves_and_says_how_to_go_on() {
     assert_eq!(said.code, Some(130), "{said:?}");
     assert!(said.err.contains("saved at step") && said.err.contains("--resume run"), "{said:?}");
     assert_eq!(place.events("run").last().unwrap()["status"].as_str(), Some("interrupted"));
+    assert!(String::from_utf8(place.read("run/report.html")).unwrap().contains("<td>interrupted</td>"));
     let again = place.run(&["train", "--resume", "run"]).succeeds();
     assert!(again.err.contains("resuming `run`"), "{again:?}");
     // One checkpoint more than planned was written, and is gone again by retention.

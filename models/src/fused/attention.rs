@@ -1,0 +1,328 @@
+//! Causal self-attention as one node of the graph.
+//!
+//! Heads are read and written where they lie between the others, so nothing is turned around in memory, and keys that no
+//! query of a block sees take part in no product.
+
+use std::ops::Range;
+
+use super::kernels::run;
+use super::math::{exp, max, sum};
+use super::product::{View, write};
+use super::tape::{Buffer, Kernel};
+
+/// Queries that share their products.
+const BLOCK: usize = 64;
+
+/// Attention of every window of `context` tokens to itself: query i sees the last `window` of the keys up to i. A sink is a
+/// score of its head, `[heads]`, that takes part in every softmax and is left out again.
+///
+/// | inputs | |
+/// |---|---|
+/// | one | queries, keys and values, `[tokens, (heads + 2 · kv_heads) · head_dim]` |
+/// | three | queries, `[tokens, heads · head_dim]`, keys, values, `[tokens, kv_heads · head_dim]` |
+/// | four | the same, sinks |
+///
+/// The value is `[tokens, heads · head_dim]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttentionKernel {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub context: usize,
+    pub window: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+}
+
+/// Queries and the keys that at least one of them sees.
+struct Block {
+    queries: Range<usize>,
+    keys: Range<usize>,
+    /// Where its weights begin among those of its head, a line for every query.
+    at: usize,
+}
+
+/// Where queries, keys or values lie.
+#[derive(Clone, Copy)]
+struct Place {
+    /// In which input.
+    input: usize,
+    /// From which feature on.
+    first: usize,
+    /// Features that the input has.
+    width: usize,
+}
+
+impl AttentionKernel {
+    /// Places of queries, keys and values among so many inputs.
+    fn places(&self, inputs: usize) -> [Place; 3] {
+        let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let joint = |first| Place { input: 0, first, width: query + 2 * key };
+        let apart = |input, width| Place { input, first: 0, width };
+        match inputs {
+            1 => [joint(0), joint(query), joint(query + key)],
+            _ => [apart(0, query), apart(1, key), apart(2, key)],
+        }
+    }
+
+    /// The blocks of a head, and how many weights they have together.
+    fn blocks(&self) -> (Vec<Block>, usize) {
+        let mut at = 0;
+        let block = |first: usize| {
+            let queries = first..(first + BLOCK).min(self.context);
+            let keys = self.seen(first).start..queries.end;
+            let block = Block { at, queries, keys };
+            at += block.weights();
+            block
+        };
+        ((0..self.context).step_by(BLOCK).map(block).collect(), at)
+    }
+
+    /// The keys that a query sees.
+    #[inline(always)]
+    fn seen(&self, query: usize) -> Range<usize> {
+        (query + 1).saturating_sub(self.window)..query + 1
+    }
+
+    /// Tokens of a head in a window of an input.
+    fn head<'a>(&self, window: &'a [f32], place: Place, head: usize, tokens: &Range<usize>) -> View<'a> {
+        View::new(&window[self.start(place, head, tokens)..], tokens.len(), self.head_dim, place.width)
+    }
+
+    /// Where they begin.
+    fn start(&self, place: Place, head: usize, tokens: &Range<usize>) -> usize {
+        tokens.start * place.width + place.first + head * self.head_dim
+    }
+
+    /// Where the value's heads lie.
+    fn mixed(&self) -> Place {
+        Place { input: 0, first: 0, width: self.heads * self.head_dim }
+    }
+
+    /// The value, and the weights of every block.
+    fn attend(&self, inputs: &[Buffer], sinks: Option<&[f32]>) -> (Buffer, Buffer) {
+        let (blocks, weights_of_head) = self.blocks();
+        let windows = self.windows(inputs);
+        let width = self.mixed().width;
+        let mut value = vec![0f32; windows.len() * self.context * width];
+        let mut weights = vec![0f32; windows.len() * self.heads * weights_of_head];
+        let items = windows.into_iter().zip(value.chunks_mut(self.context * width));
+        run(
+            items.zip(weights.chunks_mut(self.heads * weights_of_head)).collect(),
+            #[inline(always)]
+            |((inputs, value), weights)| {
+                for (head, weights) in weights.chunks_exact_mut(weights_of_head).enumerate() {
+                    let sink = sinks.map(|sinks| sinks[head]);
+                    // A closure in place of the loop would be compiled for narrow vectors.
+                    for block in &blocks {
+                        self.attend_block(&inputs, head, sink, block, weights, value);
+                    }
+                }
+            },
+        );
+        let tokens = value.len() / width;
+        let weights_shape = [weights.len()];
+        (Buffer::new(value, &[tokens, width]), Buffer::new(weights, &weights_shape))
+    }
+
+    #[inline(always)]
+    fn attend_block(
+        &self,
+        inputs: &[&[f32]],
+        head: usize,
+        sink: Option<f32>,
+        block: &Block,
+        weights: &mut [f32],
+        value: &mut [f32],
+    ) {
+        let Block { queries, keys, .. } = block;
+        let [q, k, v] = self.places(inputs.len());
+        let shared = head * self.kv_heads / self.heads;
+        let weights = &mut weights[block.range()];
+        let query = self.head(inputs[q.input], q, head, queries);
+        write(weights, keys.len(), false, query, self.head(inputs[k.input], k, shared, keys).transpose());
+        for (row, query) in weights.chunks_exact_mut(keys.len()).zip(queries.clone()) {
+            softmax(self.seen_part(row, query, keys), self.scale, sink);
+        }
+        let place = &mut value[self.start(self.mixed(), head, queries)..];
+        let values = self.head(inputs[v.input], v, shared, keys);
+        write(place, self.mixed().width, false, View::whole(weights, keys.len()), values);
+    }
+
+    /// Gradients of the inputs and of the sinks.
+    fn attend_back(&self, inputs: &[Buffer], weights: &Buffer, gradient: &Buffer) -> (Vec<Buffer>, Vec<f32>) {
+        let (blocks, weights_of_head) = self.blocks();
+        let mut gradients: Vec<Vec<f32>> = inputs.iter().map(|input| vec![0f32; input.values().len()]).collect();
+        let windows = self.windows(inputs);
+        let mut parts: Vec<Vec<&mut [f32]>> = windows.iter().map(|_| Vec::with_capacity(inputs.len())).collect();
+        for gradients in &mut gradients {
+            let length = gradients.len() / windows.len();
+            parts.iter_mut().zip(gradients.chunks_mut(length)).for_each(|(parts, part)| parts.push(part));
+        }
+        let gradient = gradient.values().chunks(self.context * self.mixed().width);
+        let weights = weights.values().chunks(self.heads * weights_of_head);
+        let scratch = blocks.iter().map(Block::weights).max().unwrap_or(0);
+        let to_sinks = run(
+            windows.into_iter().zip(parts).zip(gradient.zip(weights)).collect(),
+            #[inline(always)]
+            |((inputs, mut parts), (gradient, weights))| {
+                let mut scratch = vec![0f32; scratch];
+                let mut to_sinks = vec![0f32; self.heads];
+                for (head, weights) in weights.chunks_exact(weights_of_head).enumerate() {
+                    for block in &blocks {
+                        to_sinks[head] +=
+                            self.attend_block_back(&inputs, head, block, weights, gradient, &mut scratch, &mut parts);
+                    }
+                }
+                to_sinks
+            },
+        );
+        let mut sinks = vec![0f32; self.heads];
+        for part in to_sinks {
+            sinks.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        let gradients = gradients.into_iter().zip(inputs).map(|(values, input)| Buffer::new(values, &input.shape()));
+        (gradients.collect(), sinks)
+    }
+
+    /// Writes the gradients of queries, adds those of keys and values, and gives that of the sink.
+    #[allow(clippy::too_many_arguments, reason = "what is read and what is written")]
+    #[inline(always)]
+    fn attend_block_back(
+        &self,
+        inputs: &[&[f32]],
+        head: usize,
+        block: &Block,
+        weights: &[f32],
+        gradient: &[f32],
+        scratch: &mut [f32],
+        parts: &mut [&mut [f32]],
+    ) -> f32 {
+        let Block { queries, keys, .. } = block;
+        let [q, k, v] = self.places(inputs.len());
+        let shared = head * self.kv_heads / self.heads;
+        let (weights, scores) = (&weights[block.range()], &mut scratch[..block.weights()]);
+        let gradient = self.head(gradient, self.mixed(), head, queries);
+        let values = self.head(inputs[v.input], v, shared, keys);
+        write(scores, keys.len(), false, gradient, values.transpose());
+        let mut sink = 0.0;
+        let rows = scores.chunks_exact_mut(keys.len()).zip(weights.chunks_exact(keys.len()));
+        for ((scores, weights), query) in rows.zip(queries.clone()) {
+            let seen = self.seen(query);
+            let weights = &weights[seen.start - keys.start..seen.end - keys.start];
+            sink -= softmax_back(self.seen_part(scores, query, keys), weights, self.scale);
+        }
+        let scores = View::whole(scores, keys.len());
+        let mut put = |place: Place, head, tokens, add, a, b| {
+            let start = self.start(place, head, tokens);
+            write(&mut parts[place.input][start..], place.width, add, a, b);
+        };
+        put(q, head, queries, false, scores, self.head(inputs[k.input], k, shared, keys));
+        put(k, shared, keys, true, scores.transpose(), self.head(inputs[q.input], q, head, queries));
+        put(v, shared, keys, true, View::whole(weights, keys.len()).transpose(), gradient);
+        sink
+    }
+
+    /// The part of a query's row that it sees; the rest becomes zero.
+    #[inline(always)]
+    fn seen_part<'a>(&self, row: &'a mut [f32], query: usize, keys: &Range<usize>) -> &'a mut [f32] {
+        let seen = self.seen(query);
+        let (first, end) = (seen.start - keys.start, seen.end - keys.start);
+        row[..first].fill(0.0);
+        row[end..].fill(0.0);
+        &mut row[first..end]
+    }
+
+    /// The parts of all inputs that belong to a window, for every window.
+    fn windows<'a>(&self, inputs: &'a [Buffer]) -> Vec<Vec<&'a [f32]>> {
+        let [query, ..] = self.places(inputs.len());
+        let count = inputs[0].values().len() / (query.width * self.context);
+        let part = |input: &'a Buffer, window| {
+            let length = input.values().len() / count;
+            &input.values()[window * length..][..length]
+        };
+        (0..count).map(|window| inputs.iter().map(|input| part(input, window)).collect()).collect()
+    }
+}
+
+impl Block {
+    fn weights(&self) -> usize {
+        self.queries.len() * self.keys.len()
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.at..self.at + self.weights()
+    }
+}
+
+/// Softmax of `row · scale`, beside a sink if there is one.
+#[inline(always)]
+fn softmax(row: &mut [f32], scale: f32, sink: Option<f32>) {
+    let largest = max(row) * scale;
+    let largest = sink.filter(|sink| *sink > largest).unwrap_or(largest);
+    for value in row.iter_mut() {
+        *value = exp(*value * scale - largest);
+    }
+    let beside = sink.map_or(0.0, |sink| exp(sink - largest));
+    let factor = 1.0 / (sum(row, |_, value| value) + beside);
+    for value in row.iter_mut() {
+        *value *= factor;
+    }
+}
+
+/// Overwrites the gradient of the weights by that of the scores. Gives the negative of what flows into a sink, whose weight
+/// is what is missing from one.
+#[inline(always)]
+fn softmax_back(gradient: &mut [f32], weights: &[f32], scale: f32) -> f32 {
+    let mean = sum(gradient, |at, g| g * weights[at]);
+    for (gradient, weight) in gradient.iter_mut().zip(weights) {
+        *gradient = weight * (*gradient - mean) * scale;
+    }
+    mean * (1.0 - sum(weights, |_, weight| weight))
+}
+
+impl Kernel<1> for AttentionKernel {
+    fn forward(&self, inputs: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
+        let (value, weights) = self.attend(&inputs, None);
+        let [qkv] = inputs;
+        (value, vec![qkv, weights])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
+        let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps two") };
+        into_array(self.attend_back(inputs, weights, &gradient).0)
+    }
+}
+
+impl Kernel<3> for AttentionKernel {
+    fn forward(&self, inputs: [Buffer; 3]) -> (Buffer, Vec<Buffer>) {
+        let (value, weights) = self.attend(&inputs, None);
+        let [query, key, values] = inputs;
+        (value, vec![query, key, values, weights])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 3] {
+        let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
+        into_array(self.attend_back(inputs, weights, &gradient).0)
+    }
+}
+
+impl Kernel<4> for AttentionKernel {
+    fn forward(&self, [query, key, values, sinks]: [Buffer; 4]) -> (Buffer, Vec<Buffer>) {
+        let inputs = [query, key, values];
+        let (value, weights) = self.attend(&inputs, Some(sinks.values()));
+        let [query, key, values] = inputs;
+        (value, vec![query, key, values, weights])
+    }
+
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 4] {
+        let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
+        let (mut gradients, sinks) = self.attend_back(inputs, weights, &gradient);
+        gradients.push(Buffer::new(sinks, &[self.heads]));
+        into_array(gradients)
+    }
+}
+
+fn into_array<const N: usize>(gradients: Vec<Buffer>) -> [Buffer; N] {
+    gradients.try_into().unwrap_or_else(|_| unreachable!("one gradient for every input"))
+}

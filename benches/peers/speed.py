@@ -3,13 +3,14 @@
 
     python benches/peers/speed.py --polaron target/release/polaron
 
-Needs torch 2.15.0, numpy and safetensors (see README.md beside this file).  For every model, optimizer and number of threads
-it runs polaron and PyTorch in turn, `--rounds` times, each in a process of its own, on the same excerpt of the embedded text.
-A round's figure is the median over the second half of its steps, of the whole step (batch, forward, backward, clip, update)
-and of clip and update alone.  Printed are the medians over the rounds, the ratio (above 1: polaron is faster) as the median
-of the rounds' ratios with their range, and the losses of the last step, which must agree: otherwise it is not the same work.
+Needs torch 2.15.0, numpy and safetensors (see README.md beside this file).  For every model, optimizer
+and number of threads it runs polaron, eager PyTorch and compiled PyTorch in turn, `--rounds` times, each in a process of its
+own, on the same excerpt of the embedded text.  A round's figure is the median over the second half of its steps, of the whole
+step (batch, forward, backward, clip, update) and of clip and update alone.  Printed are the medians over the rounds, the ratios
+(above 1: polaron is faster) as the median of the rounds' ratios with their range, and the largest difference between the losses
+of the last step, which must agree: otherwise it is not the same work.
 
-PyTorch runs eagerly or, with `--compile`, through torch.compile (the model; optimizers stay eager, as they are by default).
+Compiled means torch.compile around model and loss; optimizers stay eager, as they are by default.
 Its Muon iterates in float32 as ours does, or with `--bf16` in bfloat16, which is its default.
 """
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 
 TEXT = Path(__file__).parents[2] / "datasets" / "data" / "shakespeare.txt.gz"
 EXCERPT = 400_000  # characters: a validation, which is not timed, stays short
+STEPS = {"llama-d64": 60, "nanogpt-char": 60, "llama-d128": 24, "llama-d256": 10}
 
 
 def polaron(program, run, model, optimizer, threads, steps, text):
@@ -60,7 +62,7 @@ def torch_worker(args):
     def loss_of(inputs, targets):
         return F.cross_entropy(follow.decoder(weights, model, inputs).flatten(0, 1), targets.flatten())
 
-    loss_of = torch.compile(loss_of) if args.compile else loss_of
+    loss_of = torch.compile(loss_of) if args.mode == "compiled" else loss_of
     seconds, update = [], []
     for step in range(train["steps"]):
         start = time.perf_counter()
@@ -81,27 +83,34 @@ def torch_worker(args):
     print(json.dumps({"step": statistics.median(seconds[late:]), "update": statistics.median(update[late:]), "loss": loss.item()}))
 
 
-def torch_run(args, run, weights, text, threads):
-    command = [sys.executable, __file__, "--worker", "--run", run, "--weights", weights, "--text", text, "--threads", threads]
-    command += ["--compile"] * args.compile + ["--bf16"] * args.bf16
+def torch_run(args, mode, run, weights, text, threads):
+    command = [sys.executable, __file__, "--worker", "--mode", mode, "--run", run, "--weights", weights, "--text", text, "--threads", threads]
+    command += ["--bf16"] * args.bf16
     done = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def compare(args, folder, text, model, optimizer, threads):
-    ours, theirs = [], []
+    ours, theirs = [], {mode: [] for mode in args.modes}
     for round in range(args.rounds):
         run = folder / f"{model}-{optimizer}-{threads}-{round}"
-        ours.append(polaron(args.polaron, run, model, optimizer, threads, args.steps, text))
+        ours.append(polaron(args.polaron, run, model, optimizer, threads, args.steps or STEPS.get(model, 20), text))
         weights = run / "step0.safetensors"
         subprocess.run([args.polaron, "export", run, "--step", "0", "--out", weights], check=True, capture_output=True)
-        theirs.append(torch_run(args, run, weights, text, threads))
+        for mode, rows in theirs.items():
+            rows.append(torch_run(args, mode, run, weights, text, threads))
     median = lambda rows, key: 1e3 * statistics.median(row[key] for row in rows)
-    ratios = sorted(b["step"] / a["step"] for a, b in zip(ours, theirs))
-    gap = abs(ours[0]["loss"] - theirs[0]["loss"])
-    print(f"{model:13} {optimizer:6} {threads:7} {median(ours, 'step'):9.1f} {median(theirs, 'step'):9.1f} "
-          f"{statistics.median(ratios):6.2f} {ratios[0]:6.2f} {ratios[-1]:5.2f} "
-          f"{median(ours, 'update'):9.1f} {median(theirs, 'update'):9.1f} {gap:9.1e}", flush=True)
+    cells = [model, optimizer, threads, f"{median(ours, 'step'):.1f}", f"{median(ours, 'update'):.1f}"]
+    for rows in theirs.values():
+        ratios = sorted(b["step"] / a["step"] for a, b in zip(ours, rows))
+        cells += [f"{median(rows, 'step'):.1f}", f"{median(rows, 'update'):.1f}"]
+        cells += [f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f})"]
+    gap = max(abs(ours[0]["loss"] - rows[0]["loss"]) for rows in theirs.values())
+    print_row(cells + [f"{gap:.0e}"])
+
+
+def print_row(cells):
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
 
 def main():
@@ -110,11 +119,12 @@ def main():
     parser.add_argument("--models", default="llama-d64,llama-d128,llama-d256,nanogpt-char")
     parser.add_argument("--optimizers", default="adamw,muon")
     parser.add_argument("--cores", default="1,2", help="numbers of threads")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, help="default: 10 to 60, by the size of the model")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--modes", default="eager,compiled", help="how PyTorch runs")
     parser.add_argument("--bf16", action="store_true", help="torch's Muon in bfloat16")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--mode", help=argparse.SUPPRESS)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--text", type=Path, help=argparse.SUPPRESS)
@@ -123,9 +133,12 @@ def main():
     if args.worker:
         return torch_worker(args)
     args.polaron = args.polaron.resolve()
-    print("                                ms a step            torch / polaron      ms to clip and update  difference")
-    print(f"{'model':13} {'':6} {'threads':>7} {'polaron':>9} {'torch':>9} {'median':>6} {'least':>6} {'most':>5} "
-          f"{'polaron':>9} {'torch':>9} {'of losses':>9}", flush=True)
+    args.modes = args.modes.split(",")
+    heads = ["model", "optimizer", "threads", "polaron, ms a step", "of it clip and update"]
+    for mode in args.modes:
+        heads += [f"torch {mode}", "of it clip and update", f"torch {mode} / polaron"]
+    print_row(heads + ["difference of losses"])
+    print_row(["---"] * (len(heads) + 1))
     with tempfile.TemporaryDirectory() as name:
         text = Path(name) / "text.txt"
         text.write_bytes(gzip.open(TEXT).read()[:EXCERPT])

@@ -70,6 +70,11 @@
 //! decay, layouts, experts, blocks, records and checkpoints come with it, and [`contract::check`]
 //! tells whether it keeps what every optimizer promises.
 //!
+//! # Speed on a CPU
+//!
+//! With the feature `flex` (turn it on where you turn on Burn's), polynomial polar factors of f32 and f64 tensors are
+//! computed in place on that backend. The results are the same up to rounding and do not depend on the number of threads.
+//!
 //! # What to use when
 //!
 //! | parameters | rule |

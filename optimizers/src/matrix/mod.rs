@@ -1,6 +1,8 @@
 //! Functions of one matrix or a stack of them. Nothing here knows what an optimizer is.
 
 mod exact;
+#[cfg(feature = "flex")]
+mod host;
 mod layout;
 mod norms;
 mod one_sided;

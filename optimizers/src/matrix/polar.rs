@@ -9,6 +9,16 @@
 //! which sends every singular value through `p(s) = a s + b s³ + c s⁵`. All of them are rotation
 //! and transpose equivariant, so they run on the stored orientation.
 //!
+//! Where one side is more than 1.5 times the other, the steps are multiplied up on the Gram matrix, and X is multiplied
+//! once every two or more steps:
+//!
+//! ```text
+//! A = X Xᵀ, Q = I;   for each step: P = a I + b A + c A²,  Q ← P Q,  A ← P A P;   X ← Q X
+//! ```
+//!
+//! The same up to rounding, with 28 r³ + 8 r²R instead of 10 r³ + 20 r²R operations for five steps. With the feature
+//! `flex`, plain f32 and f64 tensors of Burn's CPU backend are iterated on in place.
+//!
 //! | method | map on [1e-3, 1] | source |
 //! |---|---|---|
 //! | `newton_schulz` (5 steps) | into [0.47, 1.21] | Keller Jordan, Muon, 2024 |
@@ -16,12 +26,13 @@
 //! | `polynomial` | as given | |
 //! | `svd` | exactly 1 | |
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::exact::map_singular_values;
 use super::norms::frobenius_norm;
+use super::one_sided::identity_like;
 use crate::config::{ConfigError, check_keys, take_tag};
 
 /// Newton–Schulz quintic of Muon (Keller Jordan 2024).
@@ -237,28 +248,93 @@ pub fn scalar_map(coefficients: &[[f64; 3]], s: f64) -> f64 {
 /// The polynomial iteration of the module's front page on every matrix of a stack `[batch, a, b]`.
 pub fn polar_polynomial(stack: Tensor<3>, coefficients: &[[f64; 3]], norm_factor: f64, eps: f64) -> Tensor<3> {
     let [_, height, width] = stack.dims();
-    let mut norm = frobenius_norm(stack.clone()) * norm_factor + eps;
-    if eps == 0.0 {
+    let iteration = Iteration::new(coefficients, [height, width], stack.dtype(), norm_factor, eps);
+    #[cfg(feature = "flex")]
+    let stack = match super::host::run(stack, &iteration) {
+        Ok(done) => return done,
+        Err(stack) => stack,
+    };
+    on_device(stack, &iteration)
+}
+
+/// A polynomial iteration on matrices of one shape.
+pub(super) struct Iteration<'a> {
+    /// The steps; what is in one segment is multiplied up on the Gram matrix.
+    pub segments: Vec<&'a [[f64; 3]]>,
+    pub norm_factor: f64,
+    pub eps: f64,
+}
+
+/// A matrix that is longer than this times its short side is cheaper to iterate on by its Gram matrix.
+const GRAM_ASPECT: f64 = 1.5;
+
+/// How much rounding errors of the Gram matrix may grow before it is formed anew.
+///
+/// A step multiplies small eigenvalues, and errors beside them, by a². Up to here the result is as near to the exact
+/// iteration as the plain loop's, for condition numbers of 1e12 too, and singular values keep their bounds if the device
+/// multiplies in TF32. Without a limit, five steps of Polar Express in TF32 reach singular values of 5 and 22.
+const GRAM_GROWTH: f64 = 200.0;
+
+impl<'a> Iteration<'a> {
+    pub fn new(
+        coefficients: &'a [[f64; 3]],
+        shape: [usize; 2],
+        dtype: DType,
+        norm_factor: f64,
+        eps: f64,
+    ) -> Iteration<'a> {
+        let (short, long) = (shape[0].min(shape[1]) as f64, shape[0].max(shape[1]) as f64);
+        // Half precision is used up by the growth of a single step.
+        let gram = long > GRAM_ASPECT * short && matches!(dtype, DType::F32 | DType::F64);
+        let mut growth = 1.0;
+        let segments = coefficients.chunk_by(|[a, ..], _| {
+            growth *= a * a;
+            let together = gram && growth <= GRAM_GROWTH;
+            if !together {
+                growth = 1.0;
+            }
+            together
+        });
+        Self { segments: segments.collect(), norm_factor, eps }
+    }
+}
+
+/// The iteration in Burn's operations.
+pub(super) fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
+    let [_, height, width] = stack.dims();
+    let mut norm = frobenius_norm(stack.clone()) * iteration.norm_factor + iteration.eps;
+    if iteration.eps == 0.0 {
         // 0 / 0 must be 0: a zero matrix has no direction to keep.
         norm = norm.clone().mask_fill(norm.equal_scalar(0.0), 1.0);
     }
     let mut x = stack / norm;
-    for &[a, b, c] in coefficients {
-        let product = if height <= width {
-            let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
-            polynomial_of_gram(gram, b, c).matmul(x.clone())
+    for steps in &iteration.segments {
+        let transposed = x.clone().swap_dims(1, 2);
+        x = if height <= width {
+            composed(x.clone().matmul(transposed), steps).matmul(x)
         } else {
-            let gram = x.clone().swap_dims(1, 2).matmul(x.clone());
-            x.clone().matmul(polynomial_of_gram(gram, b, c))
+            let factor = composed(transposed.matmul(x.clone()), steps);
+            x.matmul(factor)
         };
-        x = x * a + product;
     }
     x
 }
 
-/// `b A + c A²`
-fn polynomial_of_gram(gram: Tensor<3>, b: f64, c: f64) -> Tensor<3> {
-    gram.clone().matmul(gram.clone()) * c + gram * b
+/// The product of the steps' polynomials `a I + b A + c A²`, each of the Gram matrix that the iterate has then.
+fn composed(mut gram: Tensor<3>, steps: &[[f64; 3]]) -> Tensor<3> {
+    let identity = identity_like(&gram);
+    let mut total: Option<Tensor<3>> = None;
+    for (index, &[a, b, c]) in steps.iter().enumerate() {
+        let step = gram.clone().matmul(gram.clone()) * c + gram.clone() * b + identity.clone() * a;
+        if index + 1 < steps.len() {
+            gram = step.clone().matmul(gram.matmul(step.clone()));
+        }
+        total = Some(match total {
+            Some(total) => step.matmul(total),
+            None => step,
+        });
+    }
+    total.unwrap_or(identity)
 }
 
 /// Exact polar factor `Σ u_i v_iᵀ` over the singular values above `rcond` times the largest; the others give 0.
@@ -273,9 +349,9 @@ pub fn polar_svd(stack: Tensor<3>, rcond: f64) -> Tensor<3> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use burn::tensor::{DType, Device, TensorData};
+    use burn::tensor::{Device, Distribution, TensorData};
 
     /// Inputs and outputs of the published maps, f64.
     const INPUTS: [f64; 7] = [1e-3, 1e-2, 0.1, 0.3, 0.5, 0.9, 1.0];
@@ -291,7 +367,7 @@ mod tests {
         Tensor::from_data(data, (&Device::flex(), dtype))
     }
 
-    fn values(tensor: Tensor<3>) -> Vec<f64> {
+    pub fn values(tensor: Tensor<3>) -> Vec<f64> {
         tensor.into_data().convert::<f64>().iter::<f64>().collect()
     }
 
@@ -319,6 +395,56 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A matrix `[1, short, long]` with these singular values.
+    fn with_spectrum(spectrum: &[f64], long: usize) -> Tensor<3> {
+        let (device, short) = (Device::flex(), spectrum.len());
+        device.seed(3);
+        let random = Tensor::<3>::random([1, short, long], Distribution::Normal(0.0, 1.0), &device).cast(DType::F64);
+        map_singular_values(random, |_, _| spectrum.to_vec())
+    }
+
+    /// The singular values of 16 directions, from 1 down to 1 / `condition`.
+    fn falling(condition: f64) -> Vec<f64> {
+        (0..16).map(|i| condition.powf(-f64::from(i) / 15.0)).collect()
+    }
+
+    #[test]
+    fn the_gram_form_gives_what_the_plain_loop_gives() {
+        let stable = vec![[2.0, -1.5, 0.5]; 12];
+        let schedules = [vec![NEWTON_SCHULZ; 5], POLAR_EXPRESS.to_vec(), stable, vec![[1.5, -0.5, 0.0]; 9]];
+        for (schedule, long) in schedules.iter().flat_map(|schedule| [16, 32, 64, 128].map(|long| (schedule, long))) {
+            for (condition, dtype, tolerance) in
+                [(1e1, DType::F64, 1e-12), (1e6, DType::F64, 1e-12), (1e1, DType::F32, 1e-4), (1e6, DType::F32, 1e-4)]
+            {
+                let exact = with_spectrum(&falling(condition), long);
+                let plain = Iteration { segments: schedule.chunks(1).collect(), norm_factor: 1.02, eps: 0.0 };
+                let want = values(on_device(exact.clone(), &plain));
+                let gram = Iteration::new(schedule, [16, long], dtype, 1.02, 0.0);
+                assert_eq!(gram.segments.len() < schedule.len(), long > 16);
+                let x = exact.cast(dtype);
+                for got in [on_device(x.clone(), &gram), on_device(x.swap_dims(1, 2), &gram).swap_dims(1, 2)] {
+                    for (got, want) in values(got).into_iter().zip(&want) {
+                        let at = format!("{dtype:?}, {long}, condition {condition}, {} steps", schedule.len());
+                        assert!((got - want).abs() < tolerance, "{at}: {got} {want}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_gram_matrix_is_formed_anew_before_rounding_errors_have_grown() {
+        let lengths = |schedule: &[[f64; 3]], shape, dtype| -> Vec<usize> {
+            Iteration::new(schedule, shape, dtype, 1.0, 0.0).segments.iter().map(|steps| steps.len()).collect()
+        };
+        let stable = [[2.0, -1.5, 0.5]; 12];
+        assert_eq!(lengths(&POLAR_EXPRESS, [128, 384], DType::F32), [2, 3]);
+        assert_eq!(lengths(&[NEWTON_SCHULZ; 5], [384, 128], DType::F64), [3, 2]);
+        assert_eq!(lengths(&stable, [384, 128], DType::F32), [4, 4, 4]);
+        assert_eq!(lengths(&stable, [192, 128], DType::F32), [1; 12]);
+        assert_eq!(lengths(&stable, [384, 128], DType::BF16), [1; 12]);
     }
 
     #[test]

@@ -69,7 +69,11 @@ impl Momentum {
             _ => 1.0,
         };
         match self.nesterov {
-            true => grad * debias(step) + buffer * (mu * debias(step + 1)),
+            true => {
+                let now = debias(step);
+                let grad = if now == 1.0 { grad } else { grad * now };
+                grad + buffer * (mu * debias(step + 1))
+            }
             false if self.form == MomentumForm::EmaDebiased => buffer * debias(step),
             false => buffer,
         }

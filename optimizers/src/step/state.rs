@@ -89,5 +89,7 @@ fn take<const D: usize>(
         return Ok(None);
     };
     let dtype = data.dtype();
-    if data.rank() == D { Ok(Some(Tensor::from_data(data, (device, dtype)))) } else { Err(WrongRank) }
+    // A state is no part of an autodiff graph: as in a run that was not interrupted, where it comes from gradients.
+    let device = device.clone().without_autodiff();
+    if data.rank() == D { Ok(Some(Tensor::from_data(data, (&device, dtype)))) } else { Err(WrongRank) }
 }

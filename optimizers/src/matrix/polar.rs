@@ -310,14 +310,21 @@ pub(super) fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3
     let mut x = stack / norm;
     for steps in &iteration.segments {
         let transposed = x.clone().swap_dims(1, 2);
-        x = if height <= width {
-            composed(x.clone().matmul(transposed), steps).matmul(x)
-        } else {
-            let factor = composed(transposed.matmul(x.clone()), steps);
-            x.matmul(factor)
+        let wide = height <= width;
+        let gram = if wide { x.clone().matmul(transposed) } else { transposed.matmul(x.clone()) };
+        let multiplied = |factor: Tensor<3>, x: Tensor<3>| if wide { factor.matmul(x) } else { x.matmul(factor) };
+        x = match **steps {
+            // without an identity matrix: on a GPU every operation is a launch
+            [[a, b, c]] => multiplied(powers(gram, b, c), x.clone()) + x * a,
+            _ => multiplied(composed(gram, steps), x),
         };
     }
     x
+}
+
+/// `b A + c A²`
+fn powers(gram: Tensor<3>, b: f64, c: f64) -> Tensor<3> {
+    gram.clone().matmul(gram.clone()) * c + gram * b
 }
 
 /// The product of the steps' polynomials `a I + b A + c A²`, each of the Gram matrix that the iterate has then.
@@ -325,7 +332,7 @@ fn composed(mut gram: Tensor<3>, steps: &[[f64; 3]]) -> Tensor<3> {
     let identity = identity_like(&gram);
     let mut total: Option<Tensor<3>> = None;
     for (index, &[a, b, c]) in steps.iter().enumerate() {
-        let step = gram.clone().matmul(gram.clone()) * c + gram.clone() * b + identity.clone() * a;
+        let step = powers(gram.clone(), b, c) + identity.clone() * a;
         if index + 1 < steps.len() {
             gram = step.clone().matmul(gram.matmul(step.clone()));
         }

@@ -65,13 +65,20 @@ def batch(tokens, step, data_seed, rows, context):
 
 
 # ---------------------------------------------------------------------------------- model
-def rope(x):
-    """rotate-half pairing, base 10,000: entry i turns with entry i + half; x is [batch, heads, context, head_dim]"""
-    context, half = x.shape[-2], x.shape[-1] // 2
+def rope_tables(model, dtype):
+    """cosines and sines [context, head_dim / 2], base 10,000; none without rotary positions"""
+    if model["position"] != "rotary":
+        return None
+    half = model["d_model"] // model["heads"] // 2
     frequency = 1.0 / 10_000.0 ** (torch.arange(half, dtype=torch.float64) / half)
-    angle = torch.outer(torch.arange(context, dtype=torch.float64), frequency)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b = x[..., :half], x[..., half:]
+    angle = torch.outer(torch.arange(model["context"], dtype=torch.float64), frequency)
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rope(x, tables):
+    """rotate-half pairing: entry i turns with entry i + half; x is [batch, heads, context, head_dim]"""
+    cos, sin = tables
+    a, b = x.chunk(2, -1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
 
 
@@ -83,10 +90,10 @@ def attention(q, k, v, heads, turn):
     return mixed.transpose(1, 2).reshape(rows, context, d_model)
 
 
-def decoder(weights, model, tokens):
-    """logits [batch, context, vocab]; `weights` by exported name, `model` is the [model] table of config.toml"""
-    rotary = model["position"] == "rotary"
-    turn = rope if rotary else lambda x: x
+def decoder(weights, model, tokens, tables):
+    """logits [batch, context, vocab]; `weights` by exported name, `model` is the [model] table of config.toml, `tables` as
+    rope_tables gives them"""
+    turn = lambda x: x if tables is None else rope(x, tables)
 
     def norm(name, x):
         if model["norm"] == "layer_norm":
@@ -94,7 +101,7 @@ def decoder(weights, model, tokens):
         return F.rms_norm(x, x.shape[-1:], weights[name], 1e-5)
 
     x = weights["embed.weight"][tokens]
-    if not rotary:
+    if tables is None:
         x = x + weights["position.weight"][: tokens.shape[1]]
     for i in range(model["layers"]):
         linear = lambda name, x: F.linear(x, weights[f"blocks.{i}.{name}.weight"])
@@ -201,12 +208,13 @@ def follow(config, weights, tokens, logged, steps):
     clip = config["optimizer"].get("clip") or math.inf
     optimizers = make_optimizers(config["optimizer"], weights)
     peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    tables = rope_tables(model, next(iter(weights.values())).dtype)
     for step in range(steps):
         factor = schedule_factor(config["schedule"], step, train["steps"])
         for group, peak in peaks:
             group["lr"] = peak * factor
         inputs, targets = batch(tokens, step, train["data_seed"], train["batch"], model["context"])
-        loss = F.cross_entropy(decoder(weights, model, inputs).flatten(0, 1), targets.flatten())
+        loss = F.cross_entropy(decoder(weights, model, inputs, tables).flatten(0, 1), targets.flatten())
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()

@@ -25,14 +25,15 @@ import tomllib
 from pathlib import Path
 
 TEXT = Path(__file__).parents[2] / "datasets" / "data" / "shakespeare.txt.gz"
-EXCERPT = 400_000  # characters: a validation, which is not timed, stays short
-STEPS = {"llama-d64": 60, "nanogpt-char": 60, "llama-d128": 24, "llama-d256": 10}
+EXCERPT = 400_000  # characters
+STEPS = {"llama-d64": 40, "nanogpt-char": 40, "llama-d128": 16, "llama-d256": 8}
 
 
 def polaron(program, run, model, optimizer, threads, steps, text):
     """trains once; seconds of a step and of its update, and the last loss"""
     command = [program, "train", "--model", model, "--optimizer", optimizer, "--data", text, "--steps", steps]
     command += ["--threads", threads, "--out", run, "--set", "train.sample_tokens=0", "--set", "train.checkpoint_every=0"]
+    command += ["--set", "train.valid_windows=1", "--set", "train.valid_windows_end=1"]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     train = [event for event in events if event["event"] == "train"]
@@ -59,8 +60,10 @@ def torch_worker(args):
     optimizers = follow.make_optimizers(config["optimizer"], weights)
     peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
 
+    tables = follow.rope_tables(model, torch.float32)
+
     def loss_of(inputs, targets):
-        return F.cross_entropy(follow.decoder(weights, model, inputs).flatten(0, 1), targets.flatten())
+        return F.cross_entropy(follow.decoder(weights, model, inputs, tables).flatten(0, 1), targets.flatten())
 
     loss_of = torch.compile(loss_of) if args.mode == "compiled" else loss_of
     seconds, update = [], []
@@ -119,7 +122,7 @@ def main():
     parser.add_argument("--models", default="llama-d64,llama-d128,llama-d256,nanogpt-char")
     parser.add_argument("--optimizers", default="adamw,muon")
     parser.add_argument("--cores", default="1,2", help="numbers of threads")
-    parser.add_argument("--steps", type=int, help="default: 10 to 60, by the size of the model")
+    parser.add_argument("--steps", type=int, help="default: 40 to 8, by the size of the model")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--modes", default="eager,compiled", help="how PyTorch runs")
     parser.add_argument("--bf16", action="store_true", help="torch's Muon in bfloat16")

@@ -26,7 +26,7 @@ pub fn chosen(name: &str) -> bool {
     names.peek().is_none() || names.any(|part| name.contains(&part))
 }
 
-/// Normal numbers of any shape.
+/// Numbers between 0 and 1, of any shape.
 pub fn random<const D: usize>(shape: [usize; D], dtype: DType, device: &Device) -> Tensor<D> {
     Tensor::<D>::random(shape, Distribution::Default, device).cast(dtype)
 }

@@ -94,6 +94,8 @@
 mod config;
 pub mod contract;
 pub mod direction;
+#[cfg(feature = "flex")]
+mod host;
 pub mod inspect;
 pub mod layerwise;
 pub mod matrix;

@@ -3,11 +3,12 @@
 //! Heads are read and written where they lie between the others, so nothing is turned around in memory, and keys that no
 //! query of a block sees take part in no product.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::kernels::run;
-use super::math::{exp, max, sum};
-use super::product::{View, write};
+use super::math::{exp, max, replace_and_sum, sum};
+use super::product::{View, fill, filled, write};
 use super::tape::{Buffer, Kernel};
 
 /// Queries that share their products.
@@ -105,21 +106,26 @@ impl AttentionKernel {
         let windows = self.windows(inputs);
         let width = self.mixed().width;
         let mut value = vec![0f32; windows.len() * self.context * width];
-        let mut weights = vec![0f32; windows.len() * self.heads * weights_of_head];
+        let length = windows.len() * self.heads * weights_of_head;
         let items = windows.into_iter().zip(value.chunks_mut(self.context * width));
-        run(
-            items.zip(weights.chunks_mut(self.heads * weights_of_head)).collect(),
-            #[inline(always)]
-            |((inputs, value), weights)| {
-                for (head, weights) in weights.chunks_exact_mut(weights_of_head).enumerate() {
-                    let sink = sinks.map(|sinks| sinks[head]);
-                    // A closure in place of the loop would be compiled for narrow vectors.
-                    for block in &blocks {
-                        self.attend_block(&inputs, head, sink, block, weights, value);
+        let attend = |weights: &mut [MaybeUninit<f32>]| {
+            run(
+                items.zip(weights.chunks_mut(self.heads * weights_of_head)).collect(),
+                #[inline(always)]
+                |((inputs, value), weights)| {
+                    for (head, weights) in weights.chunks_exact_mut(weights_of_head).enumerate() {
+                        let sink = sinks.map(|sinks| sinks[head]);
+                        // A closure in place of the loop would be compiled for narrow vectors.
+                        for block in &blocks {
+                            self.attend_block(&inputs, head, sink, block, weights, value);
+                        }
                     }
-                }
-            },
-        );
+                },
+            );
+        };
+        // SAFETY: every head of every window has its part, and the blocks follow each other in it without a gap.
+        #[allow(unsafe_code)]
+        let weights = unsafe { filled(length, attend) };
         let tokens = value.len() / width;
         let weights_shape = [weights.len()];
         (Buffer::new(value, &[tokens, width]), Buffer::new(weights, &weights_shape))
@@ -132,15 +138,15 @@ impl AttentionKernel {
         head: usize,
         sink: Option<f32>,
         block: &Block,
-        weights: &mut [f32],
+        weights: &mut [MaybeUninit<f32>],
         value: &mut [f32],
     ) {
         let Block { queries, keys, .. } = block;
         let [q, k, v] = self.places(inputs.len());
         let shared = head * self.kv_heads / self.heads;
-        let weights = &mut weights[block.range()];
         let query = self.head(inputs[q.input], q, head, queries);
-        write(weights, keys.len(), false, query, self.head(inputs[k.input], k, shared, keys).transpose());
+        let key = self.head(inputs[k.input], k, shared, keys);
+        let weights = fill(&mut weights[block.range()], query, key.transpose());
         for (row, query) in weights.chunks_exact_mut(keys.len()).zip(queries.clone()) {
             softmax(self.seen_part(row, query, keys), self.scale, sink);
         }
@@ -150,7 +156,13 @@ impl AttentionKernel {
     }
 
     /// Gradients of the inputs and of the sinks.
-    fn attend_back(&self, inputs: &[Buffer], weights: &Buffer, gradient: &Buffer) -> (Vec<Buffer>, Vec<f32>) {
+    fn attend_back(
+        &self,
+        inputs: &[Buffer],
+        weights: &Buffer,
+        gradient: &Buffer,
+        sinks: bool,
+    ) -> (Vec<Buffer>, Vec<f32>) {
         let (blocks, weights_of_head) = self.blocks();
         let mut gradients: Vec<Vec<f32>> = inputs.iter().map(|input| vec![0f32; input.values().len()]).collect();
         let windows = self.windows(inputs);
@@ -171,18 +183,18 @@ impl AttentionKernel {
                 for (head, weights) in weights.chunks_exact(weights_of_head).enumerate() {
                     for block in &blocks {
                         to_sinks[head] +=
-                            self.attend_block_back(&inputs, head, block, weights, gradient, &mut scratch, &mut parts);
+                            self.attend_block_back(&inputs, head, block, weights, gradient, sinks, &mut scratch, &mut parts);
                     }
                 }
                 to_sinks
             },
         );
-        let mut sinks = vec![0f32; self.heads];
+        let mut sum = vec![0f32; self.heads];
         for part in to_sinks {
-            sinks.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
         let gradients = gradients.into_iter().zip(inputs).map(|(values, input)| Buffer::new(values, &input.shape()));
-        (gradients.collect(), sinks)
+        (gradients.collect(), sum)
     }
 
     /// Writes the gradients of queries, adds those of keys and values, and gives that of the sink.
@@ -195,6 +207,7 @@ impl AttentionKernel {
         block: &Block,
         weights: &[f32],
         gradient: &[f32],
+        sinks: bool,
         scratch: &mut [f32],
         parts: &mut [&mut [f32]],
     ) -> f32 {
@@ -210,7 +223,11 @@ impl AttentionKernel {
         for ((scores, weights), query) in rows.zip(queries.clone()) {
             let seen = self.seen(query);
             let weights = &weights[seen.start - keys.start..seen.end - keys.start];
-            sink -= softmax_back(self.seen_part(scores, query, keys), weights, self.scale);
+            let mean = softmax_back(self.seen_part(scores, query, keys), weights, self.scale);
+            if sinks {
+                // A sink's weight is what is missing from one.
+                sink -= mean * (1.0 - sum(weights, |_, weight| weight));
+            }
         }
         let scores = View::whole(scores, keys.len());
         let mut put = |place: Place, head, tokens, add, a, b| {
@@ -260,25 +277,22 @@ impl Block {
 fn softmax(row: &mut [f32], scale: f32, sink: Option<f32>) {
     let largest = max(row) * scale;
     let largest = sink.filter(|sink| *sink > largest).unwrap_or(largest);
-    for value in row.iter_mut() {
-        *value = exp(*value * scale - largest);
-    }
+    let total = replace_and_sum(row, |value| exp(value * scale - largest));
     let beside = sink.map_or(0.0, |sink| exp(sink - largest));
-    let factor = 1.0 / (sum(row, |_, value| value) + beside);
+    let factor = 1.0 / (total + beside);
     for value in row.iter_mut() {
         *value *= factor;
     }
 }
 
-/// Overwrites the gradient of the weights by that of the scores. Gives the negative of what flows into a sink, whose weight
-/// is what is missing from one.
+/// Overwrites the gradient of the weights by that of the scores. Gives its mean under the weights.
 #[inline(always)]
 fn softmax_back(gradient: &mut [f32], weights: &[f32], scale: f32) -> f32 {
     let mean = sum(gradient, |at, g| g * weights[at]);
     for (gradient, weight) in gradient.iter_mut().zip(weights) {
         *gradient = weight * (*gradient - mean) * scale;
     }
-    mean * (1.0 - sum(weights, |_, weight| weight))
+    mean
 }
 
 impl Kernel<1> for AttentionKernel {
@@ -290,7 +304,7 @@ impl Kernel<1> for AttentionKernel {
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
         let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps two") };
-        into_array(self.attend_back(inputs, weights, &gradient).0)
+        into_array(self.attend_back(inputs, weights, &gradient, false).0)
     }
 }
 
@@ -303,7 +317,7 @@ impl Kernel<3> for AttentionKernel {
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 3] {
         let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
-        into_array(self.attend_back(inputs, weights, &gradient).0)
+        into_array(self.attend_back(inputs, weights, &gradient, false).0)
     }
 }
 
@@ -317,7 +331,7 @@ impl Kernel<4> for AttentionKernel {
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 4] {
         let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
-        let (mut gradients, sinks) = self.attend_back(inputs, weights, &gradient);
+        let (mut gradients, sinks) = self.attend_back(inputs, weights, &gradient, true);
         gradients.push(Buffer::new(sinks, &[self.heads]));
         into_array(gradients)
     }

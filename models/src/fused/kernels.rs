@@ -1,10 +1,12 @@
 //! The fused layers: each forward and each backward is one pass over its tensors.
 
 use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::math::{erf, exp, max, sigmoid, sum};
+use super::math::{erf, exp, max, replace_and_sum, sigmoid, sum};
+use super::product::filled;
 use super::tape::{Buffer, Kernel};
 use crate::feed_forward::{GATE_LIMIT, GATE_SLOPE};
 
@@ -43,17 +45,22 @@ pub(super) struct NormKernel {
 impl Kernel<2> for NormKernel {
     fn forward(&self, [x, gain]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
         let width = gain.values().len();
+        assert_eq!(x.values().len() % width, 0, "a norm's lines must be as long as its gain");
         let Self { centred, eps } = *self;
-        let mut value = vec![0f32; x.values().len()];
         // Mean and inverse deviation of every token.
         let mut moments = vec![0f32; 2 * x.values().len() / width];
         let task = lines(width);
-        let items = value.chunks_mut(task).zip(x.values().chunks(task)).zip(moments.chunks_mut(2 * task / width));
-        run(
-            items.collect(),
-            #[inline(always)]
-            |((value, x), moments)| norm_lines(value, x, gain.values(), moments, centred, eps),
-        );
+        let norm = |value: &mut [MaybeUninit<f32>]| {
+            let items = value.chunks_mut(task).zip(x.values().chunks(task)).zip(moments.chunks_mut(2 * task / width));
+            run(
+                items.collect(),
+                #[inline(always)]
+                |((value, x), moments)| norm_lines(value, x, gain.values(), moments, centred, eps),
+            );
+        };
+        // SAFETY: value and x are of one length, and every element of every line is written.
+        #[allow(unsafe_code)]
+        let value = unsafe { filled(x.values().len(), norm) };
         let moments = Buffer::new(moments, &[x.values().len() / width, 2]);
         (Buffer::new(value, &x.shape()), vec![x, gain, moments])
     }
@@ -79,7 +86,14 @@ impl Kernel<2> for NormKernel {
 }
 
 #[inline(always)]
-fn norm_lines(value: &mut [f32], x: &[f32], gain: &[f32], moments: &mut [f32], centred: bool, eps: f32) {
+fn norm_lines(
+    value: &mut [MaybeUninit<f32>],
+    x: &[f32],
+    gain: &[f32],
+    moments: &mut [f32],
+    centred: bool,
+    eps: f32,
+) {
     let width = gain.len();
     let share = 1.0 / width as f32;
     let lines = value.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks_exact_mut(2));
@@ -89,7 +103,7 @@ fn norm_lines(value: &mut [f32], x: &[f32], gain: &[f32], moments: &mut [f32], c
         let inverse = 1.0 / (variance + eps).sqrt();
         moments.copy_from_slice(&[mean, inverse]);
         for ((value, x), gain) in value.iter_mut().zip(x).zip(gain) {
-            *value = (x - mean) * inverse * gain;
+            value.write((x - mean) * inverse * gain);
         }
     }
 }
@@ -121,11 +135,8 @@ fn norm_lines_backward(gradient: &mut [f32], x: &[f32], gain: &[f32], moments: &
 
 /// A gated nonlinearity of one feature.
 pub(super) trait Gate: std::fmt::Debug + Clone + Copy + Send + Sync + 'static {
-    /// Its value.
-    fn value(self, gate: f32, up: f32) -> f32;
-
-    /// Gradients of gate and up from that of the value.
-    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32);
+    /// Its value, and its derivatives by gate and up.
+    fn evaluate(self, gate: f32, up: f32) -> (f32, f32, f32);
 }
 
 /// `silu(gate) · up`.
@@ -134,15 +145,10 @@ pub(super) struct SwiGlu;
 
 impl Gate for SwiGlu {
     #[inline(always)]
-    fn value(self, gate: f32, up: f32) -> f32 {
-        gate * sigmoid(gate) * up
-    }
-
-    #[inline(always)]
-    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32) {
+    fn evaluate(self, gate: f32, up: f32) -> (f32, f32, f32) {
         let sigmoid = sigmoid(gate);
         let silu = gate * sigmoid;
-        (gradient * up * (sigmoid + silu * (1.0 - sigmoid)), gradient * silu)
+        (silu * up, up * (sigmoid + silu * (1.0 - sigmoid)), silu)
     }
 }
 
@@ -156,16 +162,11 @@ const GELU_CUBE: f32 = 0.044_715;
 
 impl Gate for GeGlu {
     #[inline(always)]
-    fn value(self, gate: f32, up: f32) -> f32 {
-        gate * sigmoid(GELU_SLOPE * (gate + GELU_CUBE * gate * gate * gate)) * up
-    }
-
-    #[inline(always)]
-    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32) {
+    fn evaluate(self, gate: f32, up: f32) -> (f32, f32, f32) {
         let sigmoid = sigmoid(GELU_SLOPE * (gate + GELU_CUBE * gate * gate * gate));
         let slope = GELU_SLOPE * (1.0 + 3.0 * GELU_CUBE * gate * gate);
         let gelu = gate * sigmoid;
-        (gradient * up * (sigmoid + gelu * (1.0 - sigmoid) * slope), gradient * gelu)
+        (gelu * up, up * (sigmoid + gelu * (1.0 - sigmoid) * slope), gelu)
     }
 }
 
@@ -175,19 +176,13 @@ pub(super) struct ClampedGlu;
 
 impl Gate for ClampedGlu {
     #[inline(always)]
-    fn value(self, gate: f32, up: f32) -> f32 {
-        let (gate, up) = limited(gate, up);
-        gate * sigmoid(GATE_SLOPE * gate) * (up + 1.0)
-    }
-
-    #[inline(always)]
-    fn gradients(self, gate: f32, up: f32, gradient: f32) -> (f32, f32) {
+    fn evaluate(self, gate: f32, up: f32) -> (f32, f32, f32) {
         let (g, u) = limited(gate, up);
         let sigmoid = sigmoid(GATE_SLOPE * g);
         let weighed = g * sigmoid;
-        let to_gate = gradient * (u + 1.0) * (sigmoid + weighed * (1.0 - sigmoid) * GATE_SLOPE);
+        let by_gate = (u + 1.0) * (sigmoid + weighed * (1.0 - sigmoid) * GATE_SLOPE);
         // Beyond a limit nothing flows back.
-        (if g == gate { to_gate } else { 0.0 }, if u == up { gradient * weighed } else { 0.0 })
+        (weighed * (u + 1.0), if g == gate { by_gate } else { 0.0 }, if u == up { weighed } else { 0.0 })
     }
 }
 
@@ -199,82 +194,96 @@ fn limited(gate: f32, up: f32) -> (f32, f32) {
     (gate, if up < -GATE_LIMIT { -GATE_LIMIT } else { up })
 }
 
-/// A gated nonlinearity: inputs gate and up, of one shape.
+/// A gated nonlinearity: inputs gate and up, of one shape. Forward leaves the derivatives in their places.
 #[derive(Debug)]
 pub(super) struct GatedKernel<G>(pub G);
 
 impl<G: Gate> Kernel<2> for GatedKernel<G> {
-    fn forward(&self, [gate, up]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
+    fn forward(&self, [mut gate, mut up]: [Buffer; 2]) -> (Buffer, Vec<Buffer>) {
         let kind = self.0;
-        let mut value = vec![0f32; gate.values().len()];
-        let items = value.chunks_mut(TASK).zip(gate.values().chunks(TASK)).zip(up.values().chunks(TASK));
-        run(
-            items.collect(),
-            #[inline(always)]
-            |((value, gate), up)| {
-                for ((value, gate), up) in value.iter_mut().zip(gate).zip(up) {
-                    *value = kind.value(*gate, *up);
-                }
-            },
-        );
-        (Buffer::new(value, &gate.shape()), vec![gate, up])
+        let shape = gate.shape();
+        let length = gate.values().len();
+        assert_eq!(length, up.values().len(), "gate and up must have one shape");
+        let evaluate = |value: &mut [MaybeUninit<f32>]| {
+            let items = value.chunks_mut(TASK).zip(gate.values_mut().chunks_mut(TASK));
+            run(
+                items.zip(up.values_mut().chunks_mut(TASK)).collect(),
+                #[inline(always)]
+                |((value, gate), up)| {
+                    for ((slot, gate), up) in value.iter_mut().zip(gate).zip(up) {
+                        let value;
+                        (value, *gate, *up) = kind.evaluate(*gate, *up);
+                        slot.write(value);
+                    }
+                },
+            );
+        };
+        // SAFETY: all three are of one length, and every element is written.
+        #[allow(unsafe_code)]
+        let value = unsafe { filled(length, evaluate) };
+        (Buffer::new(value, &shape), vec![gate, up])
     }
 
     fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 2] {
-        let kind = self.0;
-        let Ok([gate, mut up]) = <[Buffer; 2]>::try_from(kept) else { unreachable!("forward keeps two") };
-        // The gradient of `up` takes the place of `up`, that of the gate the place of the value's.
-        let items = gradient.values_mut().chunks_mut(TASK).zip(up.values_mut().chunks_mut(TASK));
+        let Ok([by_gate, mut by_up]) = <[Buffer; 2]>::try_from(kept) else { unreachable!("forward keeps two") };
+        // The gradient of `up` takes the place of its derivative, that of the gate the place of the value's.
+        let items = gradient.values_mut().chunks_mut(TASK).zip(by_up.values_mut().chunks_mut(TASK));
         run(
-            items.zip(gate.values().chunks(TASK)).collect(),
+            items.zip(by_gate.values().chunks(TASK)).collect(),
             #[inline(always)]
-            |((gradient, up), gate)| {
-                for ((gradient, up), gate) in gradient.iter_mut().zip(up).zip(gate) {
-                    (*gradient, *up) = kind.gradients(*gate, *up, *gradient);
+            |((gradient, by_up), by_gate)| {
+                for ((gradient, by_up), by_gate) in gradient.iter_mut().zip(by_up).zip(by_gate) {
+                    (*gradient, *by_up) = (*gradient * by_gate, *gradient * *by_up);
                 }
             },
         );
-        [gradient, up]
+        [gradient, by_up]
     }
 }
 
-/// Exact GELU, `x · Φ(x)` with the normal distribution function Φ.
+/// Exact GELU, `x · Φ(x)` with the normal distribution function Φ. Forward leaves the derivative in the place of x.
 #[derive(Debug)]
 pub(super) struct GeluKernel;
 
+/// The value, and its derivative.
 #[inline(always)]
-fn normal_distribution(x: f32) -> f32 {
-    0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
-}
-
-#[inline(always)]
-fn normal_density(x: f32) -> f32 {
-    /// 1 / sqrt(2π)
+fn gelu(x: f32) -> (f32, f32) {
+    /// 1 / √(2π)
     const FACTOR: f32 = 0.398_942_3;
-    FACTOR * exp(-0.5 * x * x)
+    let distribution = 0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2);
+    let density = FACTOR * exp(-0.5 * x * x);
+    (x * distribution, distribution + x * density)
 }
 
 impl Kernel<1> for GeluKernel {
-    fn forward(&self, [x]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
-        let mut value = vec![0f32; x.values().len()];
-        run(
-            value.chunks_mut(TASK).zip(x.values().chunks(TASK)).collect(),
-            #[inline(always)]
-            |(value, x)| value.iter_mut().zip(x).for_each(|(value, x)| *value = x * normal_distribution(*x)),
-        );
-        (Buffer::new(value, &x.shape()), vec![x])
+    fn forward(&self, [mut x]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
+        let shape = x.shape();
+        let length = x.values().len();
+        let evaluate = |value: &mut [MaybeUninit<f32>]| {
+            run(
+                value.chunks_mut(TASK).zip(x.values_mut().chunks_mut(TASK)).collect(),
+                #[inline(always)]
+                |(value, x)| {
+                    for (slot, x) in value.iter_mut().zip(x) {
+                        let value;
+                        (value, *x) = gelu(*x);
+                        slot.write(value);
+                    }
+                },
+            );
+        };
+        // SAFETY: both are of one length, and every element is written.
+        #[allow(unsafe_code)]
+        let value = unsafe { filled(length, evaluate) };
+        (Buffer::new(value, &shape), vec![x])
     }
 
     fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 1] {
-        let [x] = &kept[..] else { unreachable!("forward keeps one") };
+        let [derivative] = &kept[..] else { unreachable!("forward keeps one") };
         run(
-            gradient.values_mut().chunks_mut(TASK).zip(x.values().chunks(TASK)).collect(),
+            gradient.values_mut().chunks_mut(TASK).zip(derivative.values().chunks(TASK)).collect(),
             #[inline(always)]
-            |(gradient, x)| {
-                for (gradient, x) in gradient.iter_mut().zip(x) {
-                    *gradient *= normal_distribution(*x) + x * normal_density(*x);
-                }
-            },
+            |(gradient, derivative)| gradient.iter_mut().zip(derivative).for_each(|(g, d)| *g *= d),
         );
         [gradient]
     }
@@ -322,10 +331,7 @@ fn cross_entropy_lines(logits: &mut [f32], targets: &[i64], share: f32) -> f64 {
         let target = usize::try_from(*target).unwrap_or(usize::MAX);
         let largest = max(row);
         let chosen = row.get(target).copied().unwrap_or(f32::NAN) - largest;
-        for value in row.iter_mut() {
-            *value = exp(*value - largest);
-        }
-        let total = sum(row, |_, value| value);
+        let total = replace_and_sum(row, |value| exp(value - largest));
         losses += f64::from(total.ln() - chosen);
         let factor = share / total;
         for value in row.iter_mut() {

@@ -12,17 +12,12 @@ pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = clamp(x, -87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let whole = shifted - ROUND;
-    let r = x - whole * LN2_HIGH - whole * LN2_LOW;
+    let r = whole.mul_add(-LN2_LOW, whole.mul_add(-LN2_HIGH, x));
     // Minimax polynomial of the Cephes library for |r| <= ln(2) / 2.
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_58e-2;
-    let p = p * r + 1.666_666_6e-1;
-    let p = p * r + 5e-1;
-    let p = p * r * r + r + 1.0;
+    let p = polynomial(r, [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_58e-2, 1.666_666_6e-1, 5e-1]);
+    let p = p.mul_add(r * r, r) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     p * power
 }
@@ -33,19 +28,23 @@ pub(super) fn erf(x: f32) -> f32 {
     // Rational minimax approximation of odd numerator and even denominator (Eigen's); erf(4) is 1 in 32 bits.
     let x = clamp(x, -4.0, 4.0);
     let s = x * x;
-    let p = -2.726_142_3e-10;
-    let p = p * s + 2.770_681_5e-8;
-    let p = p * s - 2.101_024e-6;
-    let p = p * s - 5.692_506_3e-5;
-    let p = p * s - 7.349_906_5e-4;
-    let p = p * s - 2.954_6e-3;
-    let p = p * s - 1.609_603_3e-2;
-    let q = -1.456_607_2e-5;
-    let q = q * s - 2.133_740_6e-4;
-    let q = q * s - 1.682_827e-3;
-    let q = q * s - 7.373_329e-3;
-    let q = q * s - 1.426_474e-2;
+    let p = polynomial(
+        s,
+        [-2.726_142_3e-10, 2.770_681_5e-8, -2.101_024e-6, -5.692_506_3e-5, -7.349_906_5e-4, -2.954_6e-3, -1.609_603_3e-2],
+    );
+    let q = polynomial(s, [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2]);
     x * p / q
+}
+
+/// The polynomial with these coefficients, that of the highest power first. `mul_add` is one instruction where `run`
+/// compiles for this processor, and rounds alike everywhere.
+#[inline(always)]
+fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut value = coefficients[0];
+    for coefficient in &coefficients[1..] {
+        value = value.mul_add(x, *coefficient);
+    }
+    value
 }
 
 /// `1 / (1 + e^-x)`.
@@ -73,7 +72,26 @@ pub(super) fn sum(values: &[f32], term: impl Fn(usize, f32) -> f32) -> f32 {
     }
     let first = chunks.len() * LANES;
     let rest = rest.iter().enumerate().map(|(at, value)| term(first + at, *value));
-    lanes.iter().sum::<f32>() + rest.sum::<f32>()
+    across(lanes, |a, b| a + b) + rest.sum::<f32>()
+}
+
+/// Replaces every value and gives the sum of the new ones, in the same order as [`sum`].
+#[inline(always)]
+pub(super) fn replace_and_sum(values: &mut [f32], new: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = values.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            chunk[lane] = new(chunk[lane]);
+            lanes[lane] += chunk[lane];
+        }
+    }
+    let mut total = 0.0;
+    for value in rest {
+        *value = new(*value);
+        total += *value;
+    }
+    across(lanes, |a, b| a + b) + total
 }
 
 /// Largest of `values`; minus infinity when there is none.
@@ -87,7 +105,20 @@ pub(super) fn max(values: &[f32]) -> f32 {
             lanes[lane] = larger(lanes[lane], chunk[lane]);
         }
     }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+    rest.iter().copied().fold(across(lanes, larger), larger)
+}
+
+/// All lanes in one, by halves: one after the other they would wait for each other, which on short rows is most of the time.
+#[inline(always)]
+fn across(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] = join(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
 }
 
 #[cfg(test)]
@@ -137,6 +168,9 @@ mod tests {
             let values: Vec<f32> = (0..length).map(|i| i as f32).collect();
             // Whole numbers below 2^24 add up without rounding.
             assert_eq!(sum(&values, |at, value| value - at as f32 + 1.0), length as f32);
+            let mut doubled = values.clone();
+            assert_eq!(replace_and_sum(&mut doubled, |value| 2.0 * value), 2.0 * values.iter().sum::<f32>());
+            assert!(values.iter().zip(doubled).all(|(value, doubled)| 2.0 * value == doubled));
             assert_eq!(max(&values), if length == 0 { f32::NEG_INFINITY } else { length as f32 - 1.0 });
         }
     }

@@ -3,6 +3,8 @@
 //! Burn's CPU backend writes every product into memory that it has zeroed and then copied, a sixth of a training step.
 //! Here the same routine writes into memory that nothing has touched, or adds to what is there.
 
+use std::mem::MaybeUninit;
+
 use super::tape::{Buffer, Kernel};
 
 /// Multiply-adds from which on a product is shared out among threads; Burn's own bound.
@@ -39,21 +41,50 @@ impl<'a> View<'a> {
     }
 }
 
+/// A vector of `length` elements that nothing has zeroed before `fill` writes them.
+///
+/// # Safety
+///
+/// `fill` writes every element.
+#[allow(unsafe_code)]
+pub(super) unsafe fn filled(length: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(length);
+    fill(&mut values.spare_capacity_mut()[..length]);
+    // SAFETY: the caller's promise.
+    unsafe { values.set_len(length) };
+    values
+}
+
 /// Appends `a · b` to `out`, one line after the other.
 pub(super) fn append(out: &mut Vec<f32>, a: View<'_>, b: View<'_>) {
-    let ([m, k], n) = (a.shape, b.shape[1]);
-    if m * n * k == 0 {
-        out.resize(out.len() + m * n, 0.0);
-        return;
-    }
-    out.reserve(m * n);
+    let size = a.shape[0] * b.shape[1];
+    out.reserve(size);
     let length = out.len();
-    let place = out.spare_capacity_mut()[..m * n].as_mut_ptr().cast::<f32>();
-    // SAFETY: `place` holds m · n elements, n in a line, which the product writes, all of them, without reading them.
+    fill(&mut out.spare_capacity_mut()[..size], a, b);
+    // SAFETY: so many elements were written just now.
     #[allow(unsafe_code)]
     unsafe {
-        multiply(place, n, false, a, b);
-        out.set_len(length + m * n);
+        out.set_len(length + size);
+    }
+}
+
+/// Writes `a · b` into `out`, one line after the other.
+pub(super) fn fill<'a>(out: &'a mut [MaybeUninit<f32>], a: View<'_>, b: View<'_>) -> &'a mut [f32] {
+    let ([m, k], n) = (a.shape, b.shape[1]);
+    assert_eq!(m * n, out.len(), "a product must fill its place");
+    if k == 0 {
+        out.fill(MaybeUninit::new(0.0));
+    } else if m * n > 0 {
+        // SAFETY: `out` holds m · n elements, n in a line.
+        #[allow(unsafe_code)]
+        unsafe {
+            multiply(out.as_mut_ptr().cast(), n, false, a, b);
+        }
+    }
+    // SAFETY: the product writes every element without reading it.
+    #[allow(unsafe_code)]
+    unsafe {
+        out.assume_init_mut()
     }
 }
 

@@ -12,6 +12,8 @@ use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
 use crate::config::{ConfigError, Description, Settings, in_range, is_factor, settings};
+#[cfg(feature = "flex")]
+use crate::host::in_place;
 use crate::step::{Decay, State, in_working_precision};
 
 settings! {
@@ -72,6 +74,72 @@ pub struct AdamW {
 }
 
 impl AdamW {
+    /// The weights and the state after a step.
+    fn advance<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<State<D>>,
+    ) -> (Tensor<D>, State<D>) {
+        #[cfg(feature = "flex")]
+        let (tensor, grad, state) = match self.advance_in_place(lr, tensor, grad, state) {
+            Ok(done) => return done,
+            Err(given) => given,
+        };
+        let decay = Decay { rate: self.config.weight_decay, cautious: self.config.cautious };
+        let (direction, state) = self.direction(grad, state);
+        (decay.update(tensor, direction, lr), state)
+    }
+
+    /// The same in one pass over memory, where the tensors allow it; to the same bit, because every operation is the same
+    /// and rounds alike.
+    #[cfg(feature = "flex")]
+    #[allow(clippy::type_complexity, reason = "an `Err` gives the arguments back")]
+    fn advance_in_place<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<State<D>>,
+    ) -> Result<(Tensor<D>, State<D>), (Tensor<D>, Tensor<D>, Option<State<D>>)> {
+        let AdamWConfig { weight_decay, cautious, beta1, beta2, eps } = self.config;
+        if eps == 0.0 || (cautious && weight_decay != 0.0) {
+            return Err((tensor, grad, state));
+        }
+        let (step, first, second) = match state {
+            Some(State { step, momentum: Some(first), second_moment: Some(second), .. }) => (step + 1, first, second),
+            other => return Err((tensor, grad, other)),
+        };
+        let debias = |beta: f64| debias(beta, step) as f32;
+        let (debias1, debias2) = (debias(beta1), debias(beta2));
+        let (new1, new2) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32);
+        let (beta1, beta2, eps) = (beta1 as f32, beta2 as f32, eps as f32);
+        let (kept, lr) = ((1.0 - lr * weight_decay) as f32, lr as f32);
+        let done = in_place(
+            [tensor, first, second, grad],
+            #[inline(always)]
+            |[tensor, first, second, grad]| {
+                for (((w, m), v), g) in tensor.iter_mut().zip(first).zip(second).zip(grad) {
+                    *v = *v * beta2 + *g * *g * new2;
+                    *m = *m * beta1 + *g * new1;
+                    let root = (*v * debias2).sqrt() + eps;
+                    *w = *w * kept - *m * debias1 / root * lr;
+                }
+            },
+        );
+        let state = |momentum, second_moment, step| State {
+            step,
+            momentum: Some(momentum),
+            second_moment: Some(second_moment),
+            ..State::default()
+        };
+        match done {
+            Ok([tensor, first, second, _]) => Ok((tensor, state(first, second, step))),
+            Err([tensor, first, second, grad]) => Err((tensor, grad, Some(state(first, second, step - 1)))),
+        }
+    }
+
     /// The update U, and the state after it.
     fn direction<const D: usize>(&self, grad: Tensor<D>, state: Option<State<D>>) -> (Tensor<D>, State<D>) {
         let AdamWConfig { beta1, beta2, eps, .. } = self.config;
@@ -83,9 +151,8 @@ impl AdamW {
         };
         let second = moment(state.second_moment, grad.clone().square(), beta2);
         let first = moment(state.momentum, grad, beta1);
-        let debias = |beta: f64| 1.0 - beta.powf(step as f64);
-        let root = (second.clone() / debias(beta2)).sqrt() + eps;
-        let direction = (first.clone() / debias(beta1)) / root;
+        let root = (second.clone() * debias(beta2, step)).sqrt() + eps;
+        let direction = (first.clone() * debias(beta1, step)) / root;
         let direction = match eps > 0.0 {
             true => direction,
             // 0 / 0: an entry that never had a gradient does not move.
@@ -93,6 +160,11 @@ impl AdamW {
         };
         (direction, State { step, momentum: Some(first), second_moment: Some(second), ..State::default() })
     }
+}
+
+/// 1 / (1-βᵗ)
+fn debias(beta: f64, step: u64) -> f64 {
+    1.0 / (1.0 - beta.powf(step as f64))
 }
 
 impl Optimizer for AdamW {
@@ -105,14 +177,51 @@ impl Optimizer for AdamW {
         grad: Tensor<D>,
         state: Option<State<D>>,
     ) -> (Tensor<D>, Option<State<D>>) {
-        let decay = Decay { rate: self.config.weight_decay, cautious: self.config.cautious };
         in_working_precision(tensor, grad, |tensor, grad| {
-            let (direction, state) = self.direction(grad, state);
-            (decay.update(tensor, direction, lr), Some(state))
+            let (tensor, state) = self.advance(lr, tensor, grad, state);
+            (tensor, Some(state))
         })
     }
 
     fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
         state.to_device(device)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::splitmix64;
+    use burn::tensor::TensorData;
+
+    fn random(seed: u64, shape: [usize; 2]) -> Tensor<2> {
+        let entry = |i| splitmix64(seed << 32 | i) as f32 / u64::MAX as f32 - 0.5;
+        let values: Vec<f32> = (0..(shape[0] * shape[1]) as u64).map(entry).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    #[test]
+    fn a_step_in_place_is_the_same_to_the_bit() {
+        for weight_decay in [0.0, 0.1] {
+            let optimizer = AdamWConfig::new().with_weight_decay(weight_decay).build();
+            let random = |seed| random(seed, [70, 500]);
+            let values = |tensor: &Tensor<2>| tensor.to_data().to_vec::<f32>().unwrap();
+            let (mut tensor, mut state) = optimizer.advance(0.01, random(0), random(1), None);
+            for seed in 2..6 {
+                let shared = tensor.clone();
+                let before = values(&shared);
+                let given = (tensor.clone(), random(seed), Some(state.clone()));
+                let (direction, expected_state) = optimizer.direction(given.1.clone(), given.2.clone());
+                let decay = Decay { rate: weight_decay, cautious: false };
+                let expected = decay.update(given.0.clone(), direction, 0.01);
+                (tensor, state) = optimizer.advance_in_place(0.01, given.0, given.1, given.2).expect("plain tensors");
+                assert_eq!(values(&tensor), values(&expected));
+                assert_eq!(values(&shared), before);
+                assert_eq!(state.step, expected_state.step);
+                for part in [|s: &State<2>| s.momentum.clone(), |s: &State<2>| s.second_moment.clone()] {
+                    assert_eq!(values(&part(&state).unwrap()), values(&part(&expected_state).unwrap()));
+                }
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::polar::Iteration;
+use crate::host::whole;
 
 /// Rows of a product that are computed as one piece of work: fewer, and copying the other operand into the layout of the
 /// kernels shows; more, and there is less to share out.
@@ -66,12 +67,6 @@ pub(super) fn run(stack: Tensor<3>, iteration: &Iteration<'_>) -> Result<Tensor<
     };
     let stack = Tensor::from_dispatch(DispatchTensor { kind, autodiff });
     if done { Ok(stack) } else { Err(stack) }
-}
-
-/// A tensor whose memory holds its values in order and nothing else.
-fn whole<T>(tensor: FlexTensor) -> FlexTensor {
-    let entries = tensor.bytes().len() / size_of::<T>();
-    if tensor.layout().contiguous_offsets() == Some((0, entries)) { tensor } else { tensor.to_contiguous() }
 }
 
 fn iterate_stack<T: Real>(values: &mut [T], [height, width]: [usize; 2], iteration: &Iteration<'_>) {

@@ -13,12 +13,12 @@ use crate::error::Error;
 /// A fixed number of workers.
 #[derive(Debug)]
 pub struct Workers {
-    /// Empty for a single worker, which is the calling thread itself.
+    /// Empty for a single worker, which is rayon's own pool.
     pools: Vec<ThreadPool>,
 }
 
 impl Workers {
-    /// `count` workers; 0 and 1 both mean the calling thread.
+    /// `count` workers; 0 and 1 both mean rayon's own pool.
     ///
     /// # Errors
     ///
@@ -39,7 +39,8 @@ impl Workers {
     /// workers wait for the worker at their position, counted around.
     pub fn run<T: Send, F: FnOnce() -> T + Send>(&self, tasks: Vec<F>) -> Vec<T> {
         if self.pools.is_empty() || tasks.len() <= 1 {
-            return tasks.into_iter().map(|task| task()).collect();
+            // Inside the pool: from outside, every operation that is shared out is handed over and waited for.
+            return rayon::scope(|_| tasks.into_iter().map(|task| task()).collect());
         }
         std::thread::scope(|scope| {
             let workers = self.pools.iter().cycle();

@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::kernels::run;
-use super::math::{exp, max, replace_and_sum, sum};
 use super::product::{View, fill, filled, write};
+use super::softmax::Seen;
 use super::tape::{Buffer, Kernel};
 
 /// Queries that share their products.
@@ -37,9 +37,8 @@ pub(super) struct AttentionKernel {
 
 /// Queries and the keys that at least one of them sees.
 struct Block {
-    queries: Range<usize>,
-    keys: Range<usize>,
-    /// Where its weights begin among those of its head, a line for every query.
+    seen: Seen,
+    /// Where its weights begin among those of its head, a line for every key.
     at: usize,
 }
 
@@ -71,18 +70,12 @@ impl AttentionKernel {
         let mut at = 0;
         let block = |first: usize| {
             let queries = first..(first + BLOCK).min(self.context);
-            let keys = self.seen(first).start..queries.end;
-            let block = Block { at, queries, keys };
+            let keys = (first + 1).saturating_sub(self.window)..queries.end;
+            let block = Block { at, seen: Seen { queries, keys, window: self.window } };
             at += block.weights();
             block
         };
         ((0..self.context).step_by(BLOCK).map(block).collect(), at)
-    }
-
-    /// The keys that a query sees.
-    #[inline(always)]
-    fn seen(&self, query: usize) -> Range<usize> {
-        (query + 1).saturating_sub(self.window)..query + 1
     }
 
     /// Tokens of a head in a window of an input.
@@ -141,18 +134,16 @@ impl AttentionKernel {
         weights: &mut [MaybeUninit<f32>],
         value: &mut [f32],
     ) {
-        let Block { queries, keys, .. } = block;
+        let Seen { queries, keys, .. } = &block.seen;
         let [q, k, v] = self.places(inputs.len());
         let shared = head * self.kv_heads / self.heads;
         let query = self.head(inputs[q.input], q, head, queries);
         let key = self.head(inputs[k.input], k, shared, keys);
-        let weights = fill(&mut weights[block.range()], query, key.transpose());
-        for (row, query) in weights.chunks_exact_mut(keys.len()).zip(queries.clone()) {
-            softmax(self.seen_part(row, query, keys), self.scale, sink);
-        }
+        let weights = fill(&mut weights[block.range()], key, query.transpose());
+        block.seen.softmax(weights, self.scale, sink);
         let place = &mut value[self.start(self.mixed(), head, queries)..];
         let values = self.head(inputs[v.input], v, shared, keys);
-        write(place, self.mixed().width, false, View::whole(weights, keys.len()), values);
+        write(place, self.mixed().width, false, View::whole(weights, queries.len()).transpose(), values);
     }
 
     /// Gradients of the inputs and of the sinks.
@@ -182,8 +173,16 @@ impl AttentionKernel {
                 let mut to_sinks = vec![0f32; self.heads];
                 for (head, weights) in weights.chunks_exact(weights_of_head).enumerate() {
                     for block in &blocks {
-                        to_sinks[head] +=
-                            self.attend_block_back(&inputs, head, block, weights, gradient, sinks, &mut scratch, &mut parts);
+                        to_sinks[head] += self.attend_block_back(
+                            &inputs,
+                            head,
+                            block,
+                            weights,
+                            gradient,
+                            sinks,
+                            &mut scratch,
+                            &mut parts,
+                        );
                     }
                 }
                 to_sinks
@@ -211,43 +210,23 @@ impl AttentionKernel {
         scratch: &mut [f32],
         parts: &mut [&mut [f32]],
     ) -> f32 {
-        let Block { queries, keys, .. } = block;
+        let Seen { queries, keys, .. } = &block.seen;
         let [q, k, v] = self.places(inputs.len());
         let shared = head * self.kv_heads / self.heads;
         let (weights, scores) = (&weights[block.range()], &mut scratch[..block.weights()]);
         let gradient = self.head(gradient, self.mixed(), head, queries);
         let values = self.head(inputs[v.input], v, shared, keys);
-        write(scores, keys.len(), false, gradient, values.transpose());
-        let mut sink = 0.0;
-        let rows = scores.chunks_exact_mut(keys.len()).zip(weights.chunks_exact(keys.len()));
-        for ((scores, weights), query) in rows.zip(queries.clone()) {
-            let seen = self.seen(query);
-            let weights = &weights[seen.start - keys.start..seen.end - keys.start];
-            let mean = softmax_back(self.seen_part(scores, query, keys), weights, self.scale);
-            if sinks {
-                // A sink's weight is what is missing from one.
-                sink -= mean * (1.0 - sum(weights, |_, weight| weight));
-            }
-        }
-        let scores = View::whole(scores, keys.len());
+        write(scores, queries.len(), false, values, gradient.transpose());
+        let to_sink = block.seen.softmax_back(scores, weights, self.scale, sinks);
+        let (scores, weights) = (View::whole(scores, queries.len()), View::whole(weights, queries.len()));
         let mut put = |place: Place, head, tokens, add, a, b| {
             let start = self.start(place, head, tokens);
             write(&mut parts[place.input][start..], place.width, add, a, b);
         };
-        put(q, head, queries, false, scores, self.head(inputs[k.input], k, shared, keys));
-        put(k, shared, keys, true, scores.transpose(), self.head(inputs[q.input], q, head, queries));
-        put(v, shared, keys, true, View::whole(weights, keys.len()).transpose(), gradient);
-        sink
-    }
-
-    /// The part of a query's row that it sees; the rest becomes zero.
-    #[inline(always)]
-    fn seen_part<'a>(&self, row: &'a mut [f32], query: usize, keys: &Range<usize>) -> &'a mut [f32] {
-        let seen = self.seen(query);
-        let (first, end) = (seen.start - keys.start, seen.end - keys.start);
-        row[..first].fill(0.0);
-        row[end..].fill(0.0);
-        &mut row[first..end]
+        put(q, head, queries, false, scores.transpose(), self.head(inputs[k.input], k, shared, keys));
+        put(k, shared, keys, true, scores, self.head(inputs[q.input], q, head, queries));
+        put(v, shared, keys, true, weights, gradient);
+        to_sink
     }
 
     /// The parts of all inputs that belong to a window, for every window.
@@ -264,35 +243,12 @@ impl AttentionKernel {
 
 impl Block {
     fn weights(&self) -> usize {
-        self.queries.len() * self.keys.len()
+        self.seen.queries.len() * self.seen.keys.len()
     }
 
     fn range(&self) -> Range<usize> {
         self.at..self.at + self.weights()
     }
-}
-
-/// Softmax of `row · scale`, beside a sink if there is one.
-#[inline(always)]
-fn softmax(row: &mut [f32], scale: f32, sink: Option<f32>) {
-    let largest = max(row) * scale;
-    let largest = sink.filter(|sink| *sink > largest).unwrap_or(largest);
-    let total = replace_and_sum(row, |value| exp(value * scale - largest));
-    let beside = sink.map_or(0.0, |sink| exp(sink - largest));
-    let factor = 1.0 / (total + beside);
-    for value in row.iter_mut() {
-        *value *= factor;
-    }
-}
-
-/// Overwrites the gradient of the weights by that of the scores. Gives its mean under the weights.
-#[inline(always)]
-fn softmax_back(gradient: &mut [f32], weights: &[f32], scale: f32) -> f32 {
-    let mean = sum(gradient, |at, g| g * weights[at]);
-    for (gradient, weight) in gradient.iter_mut().zip(weights) {
-        *gradient = weight * (*gradient - mean) * scale;
-    }
-    mean
 }
 
 impl Kernel<1> for AttentionKernel {

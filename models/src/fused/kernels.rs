@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::math::{erf, exp, max, replace_and_sum, sigmoid, sum};
+use super::math::{erf, exp, max, replace_and_sum, sigmoid, sum, sum_pairs};
 use super::product::filled;
 use super::tape::{Buffer, Kernel};
 use crate::feed_forward::{GATE_LIMIT, GATE_SLOPE};
@@ -86,20 +86,13 @@ impl Kernel<2> for NormKernel {
 }
 
 #[inline(always)]
-fn norm_lines(
-    value: &mut [MaybeUninit<f32>],
-    x: &[f32],
-    gain: &[f32],
-    moments: &mut [f32],
-    centred: bool,
-    eps: f32,
-) {
+fn norm_lines(value: &mut [MaybeUninit<f32>], x: &[f32], gain: &[f32], moments: &mut [f32], centred: bool, eps: f32) {
     let width = gain.len();
     let share = 1.0 / width as f32;
     let lines = value.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks_exact_mut(2));
     for ((value, x), moments) in lines {
-        let mean = if centred { sum(x, |_, x| x) * share } else { 0.0 };
-        let variance = sum(x, |_, x| (x - mean) * (x - mean)) * share;
+        let mean = if centred { sum(x, |x| x) * share } else { 0.0 };
+        let variance = sum(x, |x| (x - mean) * (x - mean)) * share;
         let inverse = 1.0 / (variance + eps).sqrt();
         moments.copy_from_slice(&[mean, inverse]);
         for ((value, x), gain) in value.iter_mut().zip(x).zip(gain) {
@@ -123,9 +116,8 @@ fn norm_lines_backward(gradient: &mut [f32], x: &[f32], gain: &[f32], moments: &
             *gain_gradient += *gradient * ((x - mean) * inverse);
             *gradient *= gain;
         }
-        let x = &x[..width];
-        let along = sum(gradient, |at, g| g * (x[at] - mean)) * inverse * share;
-        let level = if centred { sum(gradient, |_, g| g) * share } else { 0.0 };
+        let along = sum_pairs(gradient, x, |g, x| g * (x - mean)) * inverse * share;
+        let level = if centred { sum(gradient, |g| g) * share } else { 0.0 };
         for (gradient, x) in gradient.iter_mut().zip(x) {
             *gradient = inverse * (*gradient - level - (x - mean) * inverse * along);
         }

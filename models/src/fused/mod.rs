@@ -11,6 +11,7 @@ mod grouped;
 mod kernels;
 mod math;
 mod product;
+mod softmax;
 mod tape;
 
 use std::sync::Arc;

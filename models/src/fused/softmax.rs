@@ -214,8 +214,9 @@ mod tests {
                     for (key, expected) in seen.keys.clone().zip(expected) {
                         let place = (key - seen.keys.start) * seen.queries.len() + query - seen.queries.start;
                         let found = f64::from(weights[place]);
+                        // A sum of up to 128 terms in 32 bits.
                         assert!(
-                            (found - expected).abs() <= 1e-6 * expected,
+                            (found - expected).abs() <= 3e-6 * expected,
                             "{seen:?} {query} {key}: {found} {expected}"
                         );
                     }

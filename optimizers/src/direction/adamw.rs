@@ -205,7 +205,7 @@ mod tests {
         for weight_decay in [0.0, 0.1] {
             let optimizer = AdamWConfig::new().with_weight_decay(weight_decay).build();
             let random = |seed| random(seed, [70, 500]);
-            let values = |tensor: &Tensor<2>| tensor.to_data().to_vec::<f32>().unwrap();
+            let values = |tensor: &Tensor<2>| tensor.to_data().try_to_vec::<f32>().unwrap();
             let (mut tensor, mut state) = optimizer.advance(0.01, random(0), random(1), None);
             for seed in 2..6 {
                 let shared = tensor.clone();

@@ -7,6 +7,9 @@
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "flex")]
+use crate::host::in_place;
+
 /// Decoupled weight decay.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Decay {
@@ -21,6 +24,11 @@ impl Decay {
     /// The weights after one step with update `U`.
     pub fn update<const D: usize>(&self, weights: Tensor<D>, update: Tensor<D>, lr: f64) -> Tensor<D> {
         let decay = lr * self.rate;
+        #[cfg(feature = "flex")]
+        let (weights, update) = match self.update_in_place(weights, update, lr) {
+            Ok(weights) => return weights,
+            Err(given) => given,
+        };
         let kept = if decay == 0.0 {
             weights
         } else if self.cautious {
@@ -31,5 +39,48 @@ impl Decay {
             weights * (1.0 - decay)
         };
         kept - update * lr
+    }
+
+    /// The same in one pass over memory, where the tensors allow it, and to the same bit.
+    #[cfg(feature = "flex")]
+    fn update_in_place<const D: usize>(
+        &self,
+        weights: Tensor<D>,
+        update: Tensor<D>,
+        lr: f64,
+    ) -> Result<Tensor<D>, (Tensor<D>, Tensor<D>)> {
+        if self.cautious && self.rate != 0.0 {
+            return Err((weights, update));
+        }
+        let (kept, lr) = ((1.0 - lr * self.rate) as f32, lr as f32);
+        let done = in_place(
+            [weights, update],
+            #[inline(always)]
+            |[weights, update]| weights.iter_mut().zip(update).for_each(|(w, u)| *w = *w * kept - *u * lr),
+        );
+        done.map(|[weights, _]| weights).map_err(|[weights, update]| (weights, update))
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn an_update_in_place_is_the_same_to_the_bit() {
+        for rate in [0.0, 0.1] {
+            let decay = Decay { rate, cautious: false };
+            let tensor = |seed: usize| {
+                let entry = |i: usize| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0;
+                let values: Vec<f32> = (0..40_000).map(entry).collect();
+                Tensor::<1>::from_floats(values.as_slice(), &Device::flex())
+            };
+            let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
+            let found = decay.update(tensor(1), tensor(2), 0.02);
+            // An autodiff tensor takes Burn's operations.
+            let expected = decay.update(Tensor::from_inner(tensor(1)), Tensor::from_inner(tensor(2)), 0.02);
+            assert_eq!(values(found), values(expected.inner()));
+        }
     }
 }

@@ -10,6 +10,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::State;
+#[cfg(feature = "flex")]
+use crate::host::in_place;
 
 /// How the momentum buffer is formed; see the table of the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,31 +53,84 @@ impl Momentum {
         if mu == 0.0 {
             return (grad, State { step, form: self.form, ..State::default() });
         }
-        let fresh = if self.form == MomentumForm::HeavyBall { 1.0 } else { 1.0 - mu };
+        let old = state.momentum.map(|old| (old, mu * self.conversion(state.form)));
+        let (direction, buffer) = self.blend(grad, old, step);
+        (direction, State { step, form: self.form, momentum: Some(buffer), ..State::default() })
+    }
+
+    /// The factor of a gradient that comes in.
+    fn fresh(&self) -> f64 {
+        if self.form == MomentumForm::HeavyBall { 1.0 } else { 1.0 - self.factor }
+    }
+
+    /// Direction and buffer after a gradient; the old buffer comes with its factor.
+    fn blend<const D: usize>(
+        &self,
+        grad: Tensor<D>,
+        old: Option<(Tensor<D>, f64)>,
+        step: u64,
+    ) -> (Tensor<D>, Tensor<D>) {
+        #[cfg(feature = "flex")]
+        let (grad, old) = match old {
+            Some((old, factor)) => match self.blend_in_place(grad, old, factor, step) {
+                Ok(done) => return done,
+                Err((grad, old)) => (grad, Some((old, factor))),
+            },
+            None => (grad, None),
+        };
+        let fresh = self.fresh();
         let grad = if fresh == 1.0 { grad } else { grad * fresh };
-        let buffer = match state.momentum {
-            Some(old) => old * (mu * self.conversion(state.form)) + grad.clone(),
+        let buffer = match old {
+            Some((old, factor)) => old * factor + grad.clone(),
             None => grad.clone(),
         };
-        let direction = self.look(grad, buffer.clone(), step);
-        (direction, State { step, form: self.form, momentum: Some(buffer), ..State::default() })
+        (self.look(grad, buffer.clone(), step), buffer)
+    }
+
+    /// The same in one pass over memory, where the tensors allow it, and to the same bit.
+    #[cfg(feature = "flex")]
+    fn blend_in_place<const D: usize>(
+        &self,
+        grad: Tensor<D>,
+        old: Tensor<D>,
+        factor: f64,
+        step: u64,
+    ) -> Result<(Tensor<D>, Tensor<D>), (Tensor<D>, Tensor<D>)> {
+        let (fresh, factor, nesterov) = (self.fresh() as f32, factor as f32, self.nesterov);
+        let now = self.debias(step) as f32;
+        let ahead = (self.factor * self.debias(step + 1)) as f32;
+        let done = in_place(
+            [grad, old],
+            #[inline(always)]
+            |[grad, buffer]| {
+                for (g, m) in grad.iter_mut().zip(buffer) {
+                    let new = *g * fresh;
+                    *m = *m * factor + new;
+                    *g = if nesterov { new * now + *m * ahead } else { *m * now };
+                }
+            },
+        );
+        done.map(|[grad, buffer]| (grad, buffer)).map_err(|[grad, old]| (grad, old))
     }
 
     /// The direction from the weighted gradient and the new buffer.
     fn look<const D: usize>(&self, grad: Tensor<D>, buffer: Tensor<D>, step: u64) -> Tensor<D> {
-        let mu = self.factor;
-        let debias = |step: u64| match self.form {
-            MomentumForm::EmaDebiased => 1.0 / (1.0 - mu.powf(step as f64)),
-            _ => 1.0,
-        };
         match self.nesterov {
             true => {
-                let now = debias(step);
+                let now = self.debias(step);
                 let grad = if now == 1.0 { grad } else { grad * now };
-                grad + buffer * (mu * debias(step + 1))
+                grad + buffer * (self.factor * self.debias(step + 1))
             }
-            false if self.form == MomentumForm::EmaDebiased => buffer * debias(step),
+            false if self.form == MomentumForm::EmaDebiased => buffer * self.debias(step),
             false => buffer,
+        }
+    }
+
+    /// What frees the average of so many steps from its bias towards zero.
+    fn debias(&self, step: u64) -> f64 {
+        match self.form {
+            MomentumForm::EmaDebiased => 1.0 / (1.0 - self.factor.powf(step as f64)),
+            _ => 1.0,
         }
     }
 
@@ -114,6 +169,28 @@ mod tests {
         let ratio = run(MomentumForm::Ema, &grads) / run(MomentumForm::HeavyBall, &grads);
         // 1 - 0.9, to f32 rounding
         assert!((ratio - 0.1).abs() < 1e-6, "{ratio}");
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn a_step_in_place_is_the_same_to_the_bit() {
+        let forms = [MomentumForm::Ema, MomentumForm::HeavyBall, MomentumForm::EmaDebiased];
+        for (form, nesterov) in forms.into_iter().flat_map(|form| [(form, false), (form, true)]) {
+            let momentum = Momentum { factor: 0.95, form, nesterov };
+            let entries = |seed: usize| (0..40_000).map(move |i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0);
+            let tensor = |seed| {
+                let values: Vec<f32> = entries(seed).collect();
+                Tensor::<1>::from_floats(values.as_slice(), &Device::flex())
+            };
+            let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
+            let (direction, buffer) = momentum.blend_in_place(tensor(1), tensor(2), 0.9, 3).expect("plain tensors");
+            // An autodiff tensor takes Burn's operations.
+            let [grad, old] = [tensor(1), tensor(2)].map(Tensor::from_inner);
+            assert!(momentum.blend_in_place(grad.clone(), old.clone(), 0.9, 3).is_err());
+            let (expected_direction, expected_buffer) = momentum.blend(grad, Some((old, 0.9)), 3);
+            assert_eq!(values(direction), values(expected_direction.inner()), "{form:?} {nesterov}");
+            assert_eq!(values(buffer), values(expected_buffer.inner()), "{form:?} {nesterov}");
+        }
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Suite {
 }
 
 fn main() {
+    // Inside the pool, as a run is: from outside every operation would be handed over and waited for.
+    rayon::scope(|_| run());
+}
+
+fn run() {
     let start = SystemTime::now();
     let folder = folder();
     let criterion = Criterion::default()

@@ -15,6 +15,11 @@ use polaron_train::network::{Network, NetworkConfig};
 use polaron_train::recipe::{self, Choices};
 use polaron_train::train::build_optimizer;
 
+/// That of the program. It gives memory back after a second unless told otherwise (`MIMALLOC_PURGE_DELAY=-1`), which the
+/// program does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whether the command line asks for the short form of a bench.
 pub fn quick() -> bool {
     std::env::args().any(|argument| argument == "--quick")

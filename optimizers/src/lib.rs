@@ -73,7 +73,8 @@
 //! # Speed on a CPU
 //!
 //! With the feature `flex` (turn it on where you turn on Burn's), polynomial polar factors of f32 and f64 tensors are
-//! computed in place on that backend. The results are the same up to rounding and do not depend on the number of threads.
+//! computed in place on that backend; the results are the same up to rounding and do not depend on the number of threads.
+//! AdamW, momentum and the update of f32 tensors are one pass over memory each, to the same bit.
 //!
 //! # What to use when
 //!

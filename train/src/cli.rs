@@ -578,7 +578,7 @@ fn run_generate(args: &GenerateArgs) -> Result<u8, Error> {
         )));
     };
     let sampling = Sampling { tokens: args.tokens, temperature: args.temperature, top_k: args.top_k, seed: args.seed };
-    let text = generate(model, tokenizer, &args.prompt, &sampling, &run.device)?;
+    let text = run.worker.alone(|| generate(model, tokenizer, &args.prompt, &sampling, &run.device))?;
     print(&format!("{}{text}\n", args.prompt));
     Ok(EXIT_DONE)
 }

@@ -167,13 +167,13 @@ pub fn set_threads(threads: usize) -> usize {
     rayon::current_num_threads()
 }
 
-/// How many workers share the rows of a batch: one per thread on the CPU, a single one elsewhere.
+/// How many workers share the rows of a batch: one per thread on the CPU, elsewhere the calling thread (0).
 ///
 /// # Errors
 ///
 /// Those of [`find`].
 pub fn workers(config: &DeviceConfig) -> Result<usize, DeviceError> {
-    Ok(if find(&config.name)?.on_host { config.threads } else { 1 })
+    Ok(if find(&config.name)?.on_host { config.threads } else { 0 })
 }
 
 /// How many threads 0 stands for on this machine.

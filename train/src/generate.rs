@@ -39,8 +39,7 @@ pub fn generate(
     let begin = tokens.len();
     let mut cache = Cache::new();
     for index in 0..sampling.tokens {
-        // Inside the pool, as in `Workers::run`.
-        let logits = rayon::scope(|_| next_logits(model, &mut cache, &tokens, device))?;
+        let logits = next_logits(model, &mut cache, &tokens, device)?;
         let uniform = uniform(sampling.seed, index as u64);
         let token = pick(&logits, sampling.temperature, sampling.top_k, uniform).ok_or_else(|| {
             Error::Usage("the model's output is not finite: use a checkpoint from before it diverged".into())

@@ -14,6 +14,7 @@ use crate::network::NetworkConfig;
 use crate::progress::say;
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::tokenizer_sha256;
+use crate::workers::Workers;
 
 /// The model of a run at one checkpoint, on a plain device.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct LoadedRun {
     pub optimizer: Vec<u8>,
     /// Where the model lives.
     pub device: Device,
+    /// Where the operations of this device are best begun.
+    pub worker: Workers,
 }
 
 /// A trained model.
@@ -85,7 +88,9 @@ impl LoadedRun {
                 .ok_or_else(|| CheckpointError::NoneYet { path: folder.checkpoints() })?,
         };
         device::set_threads(options.threads);
-        let device = device::open(options.device.as_deref().unwrap_or(device::default_name()))?;
+        let name = options.device.as_deref().unwrap_or(device::default_name());
+        let device = device::open(name)?;
+        let worker = Workers::new(usize::from(device::find(name)?.on_host))?;
         let network = match &config.model {
             NetworkConfig::Decoder(decoder) => {
                 let tokenizer = folder.tokenizer()?;
@@ -103,7 +108,7 @@ impl LoadedRun {
                 LoadedNetwork::Mlp(load_named(fresh, checkpoint.model, &device)?)
             }
         };
-        Ok(Self { config, step: checkpoint.trainer.step, network, optimizer: checkpoint.optimizer, device })
+        Ok(Self { config, step: checkpoint.trainer.step, network, optimizer: checkpoint.optimizer, device, worker })
     }
 }
 

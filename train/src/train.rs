@@ -320,7 +320,8 @@ fn print_sample(config: &Config, model: &LanguageModel, tokenizer: &Tokenizer, d
         top_k: train.sample_top_k,
         seed: train.sample_seed,
     };
-    let text = generate(&model.valid(), tokenizer, &train.sample_prompt, &sampling, device)?;
+    let worker = Workers::new(device::workers(&config.device)?.min(1))?;
+    let text = worker.alone(|| generate(&model.valid(), tokenizer, &train.sample_prompt, &sampling, device))?;
     print(&format!("\nsample (temperature {}):\n{}{text}\n", sampling.temperature, train.sample_prompt));
     Ok(())
 }

@@ -354,33 +354,22 @@ impl RotaryKernel {
         run(
             x.values_mut().chunks_mut(window).collect(),
             #[inline(always)]
-            |x| match self.head_dim / 2 {
-                8 => self.turn_window::<8>(x, width, direction),
-                half if half % 16 == 0 => self.turn_window::<16>(x, width, direction),
-                _ => self.turn_window::<1>(x, width, direction),
+            |x| {
+                let half = self.head_dim / 2;
+                let angles = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
+                for (token, (cos, sin)) in x.chunks_exact_mut(width).zip(angles) {
+                    for head in token.chunks_exact_mut(2 * half) {
+                        let (first, second) = head.split_at_mut(half);
+                        let pairs = first.iter_mut().zip(second).zip(cos.iter().zip(sin));
+                        for ((a, b), (cos, sin)) in pairs {
+                            let sin = sin * direction;
+                            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                        }
+                    }
+                }
             },
         );
         x
-    }
-
-    /// Turns the heads of a window, `LANES` pairs at once: a divisor of the pairs of a head.
-    #[inline(always)]
-    fn turn_window<const LANES: usize>(&self, x: &mut [f32], width: usize, direction: f32) {
-        let half = self.head_dim / 2;
-        let angles = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
-        for (token, (cos, sin)) in x.chunks_exact_mut(width).zip(angles) {
-            let (cos, sin) = (cos.as_chunks::<LANES>().0, sin.as_chunks::<LANES>().0);
-            for head in token.chunks_exact_mut(2 * half) {
-                let (first, second) = head.split_at_mut(half);
-                let (first, second) = (first.as_chunks_mut::<LANES>().0, second.as_chunks_mut::<LANES>().0);
-                for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
-                    for lane in 0..LANES {
-                        let sin = sin[lane] * direction;
-                        (a[lane], b[lane]) = (a[lane] * cos[lane] - b[lane] * sin, b[lane] * cos[lane] + a[lane] * sin);
-                    }
-                }
-            }
-        }
     }
 }
 

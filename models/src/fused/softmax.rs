@@ -90,9 +90,9 @@ impl<const W: usize> Strip<'_, W> {
         for keys in [keys.start..start, end..keys.end] {
             for (key, lanes) in keys.clone().zip(self.lines_mut(scores, keys)) {
                 for (lane, entry) in lanes.iter_mut().enumerate() {
-                    let hidden = first + lane < key || first + lane >= window.saturating_add(key);
-                    // Always written: what is written sometimes is no vector code.
-                    *entry = if hidden { value } else { *entry };
+                    if first + lane < key || first + lane >= window.saturating_add(key) {
+                        *entry = value;
+                    }
                 }
             }
         }

@@ -39,7 +39,7 @@ impl Workers {
     }
 
     /// Runs a task by itself. On a CPU it runs inside rayon's pool: from outside, every operation that is shared out is handed
-    /// over and waited for, which was 4 % of a step of `llama-d64`.
+    /// over and waited for, which was 6 % of a step of `llama-d64`.
     pub fn alone<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {
         if self.pooled { rayon::scope(|_| task()) } else { task() }
     }

@@ -95,7 +95,11 @@ impl AdamW {
     /// The same in one pass over memory, where the tensors allow it; to the same bit, because every operation is the same
     /// and rounds alike.
     #[cfg(feature = "flex")]
-    #[allow(clippy::type_complexity, reason = "an `Err` gives the arguments back")]
+    #[allow(
+        clippy::type_complexity,
+        clippy::result_large_err,
+        reason = "an `Err` gives the arguments back, it is no failure"
+    )]
     fn advance_in_place<const D: usize>(
         &self,
         lr: f64,

@@ -43,6 +43,7 @@ impl Decay {
 
     /// The same in one pass over memory, where the tensors allow it, and to the same bit.
     #[cfg(feature = "flex")]
+    #[allow(clippy::result_large_err, reason = "an `Err` gives the arguments back, it is no failure")]
     fn update_in_place<const D: usize>(
         &self,
         weights: Tensor<D>,

@@ -13,9 +13,9 @@
 //!
 //! # What is read
 //!
-//! Files in the order given; of a folder, at any depth, those ending in `.txt`, `.md` or `.jsonl`, sorted by path. Any
-//! of them may be packed, with the further ending `.gz` or `.zst`. A text file is one document; a line of a `.jsonl`
-//! file is one, the string under a key (`text`) of its object. Everything is UTF-8. Files are read as a stream, once
+//! Files in the order given; of a folder, at any depth, those ending in `.txt`, `.md`, `.jsonl` and their like in any case
+//! of the letters, sorted by path. Any of them may be packed by gzip or zstd. A text file is one document; a line of a
+//! `.jsonl` or `.ndjson` file is one, the string under a key (`text`) of its object. Everything is UTF-8. Files are read as a stream, once
 //! for learning a tokenizer and once for encoding, and never held whole.
 //!
 //! # What is written

@@ -22,8 +22,11 @@ pub(crate) fn unpacked(reader: impl BufRead + 'static, packing: Packing) -> Box<
     }
 }
 
+/// A reader with the bytes in front of it that were read already.
+type PutBack<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// The first `count` bytes, or all there are, and the reader put back to the front.
-pub(crate) fn peek<R: BufRead>(mut reader: R, count: usize) -> std::io::Result<(Vec<u8>, Chain<Cursor<Vec<u8>>, R>)> {
+pub(crate) fn peek<R: BufRead>(mut reader: R, count: usize) -> std::io::Result<(Vec<u8>, PutBack<R>)> {
     let mut start = Vec::new();
     reader.by_ref().take(count as u64).read_to_end(&mut start)?;
     Ok((start.clone(), Cursor::new(start).chain(reader)))

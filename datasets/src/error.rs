@@ -53,16 +53,34 @@ pub enum DataError {
         name: String,
     },
     /// The bytes are not UTF-8.
-    #[error(
-        "the text file `{}` is not valid UTF-8 at byte offset {offset} (counted from 0): convert it to UTF-8, for example \
-         with `iconv -t UTF-8`",
-        path.display()
-    )]
+    #[error("the text file `{}` is not valid UTF-8 at byte offset {offset} (counted from 0): {advice}", path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
-        /// Offset of the first invalid byte, from 0.
+        /// Offset of the first invalid byte, from 0, in the unpacked content.
         offset: usize,
+        /// What it looks like, and the command that mends it.
+        advice: String,
+    },
+    /// The text is in another encoding.
+    #[error("the text file `{}` is {encoding}, not UTF-8: convert it with `{command}`", path.display())]
+    WrongEncoding {
+        /// The file.
+        path: PathBuf,
+        /// The encoding, as `iconv` calls it.
+        encoding: &'static str,
+        /// The command that converts it.
+        command: String,
+    },
+    /// The file holds no text.
+    #[error("`{}` is {what}, not text: {advice}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+        /// What to do.
+        advice: String,
     },
     /// A split is too short to hold a single window.
     #[error(
@@ -101,6 +119,12 @@ pub enum DataError {
         offset: usize,
         /// Size of the alphabet.
         known: usize,
+    },
+    /// A text with characters or words that the tokenizer does not know.
+    #[error("{problem}: leave them out of the text, or use a tokenizer that knows every text, such as byte or bpe:N")]
+    UnknownText {
+        /// How many, of how many, and which.
+        problem: String,
     },
     /// A token number that the tokenizer does not know.
     #[error(
@@ -321,13 +345,36 @@ pub enum PackError {
     },
     /// A folder holds no file of the right kind.
     #[error(
-        "the folder `{}` holds no file ending in .txt, .md or .jsonl, nor one of these with .gz or .zst: give the files \
-         themselves, whatever their names",
-        folder.display()
+        "the folder `{}` holds no file ending in .txt, .text, .md, .markdown, .jsonl, .ndjson or .jsonlines, nor one of these with \
+         .gz or .zst{}: give the files themselves, whatever their names",
+        folder.display(), some_of(others)
     )]
     NoMatch {
         /// The folder.
         folder: PathBuf,
+        /// What it holds instead, and why that is not read.
+        others: Vec<(PathBuf, &'static str)>,
+    },
+    /// A packed file is damaged.
+    #[error(
+        "`{}` cannot be read, its {program} data are damaged or cut short ({problem}): fetch it again; `{program} -t {}` checks it",
+        path.display(), crate::quoted(path)
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The program that packs so.
+        program: &'static str,
+        /// What the unpacker said.
+        problem: String,
+    },
+    /// Something is wrong with a line of a file.
+    #[error("line {line}: {source}")]
+    InLine {
+        /// Line, from 1.
+        line: usize,
+        /// What.
+        source: Box<DataError>,
     },
     /// A file or folder could not be read.
     #[error("`{}` cannot be read ({source}): check its permissions, or restore it", path.display())]
@@ -339,8 +386,8 @@ pub enum PackError {
     },
     /// A line of a JSONL file is not a document.
     #[error(
-        "line {line} of `{}` is no document ({problem}): every line must be an object that holds its text under one key; \
-         --key names it",
+        "line {line} of `{}` is no document ({problem}): every line must be an object that holds its text under one key, `text` or \
+         what `polaron data pack --key NAME` names",
         path.display()
     )]
     BadRecord {
@@ -377,6 +424,18 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// Too much of the text is unknown to the tokenizer.
+    #[error(
+        "{problem}, and more than 0.1 % would be lost with `{}`: take bpe:N or byte, which know every text, or allow it with \
+         --allow-unknown",
+        tokenizer.display()
+    )]
+    TooMuchUnknown {
+        /// The file of the tokenizer.
+        tokenizer: PathBuf,
+        /// How many, of how many, and which.
         problem: String,
     },
     /// The tokens cannot be divided.
@@ -535,6 +594,16 @@ pub enum PackError {
         /// The one asked for.
         asked: TokenizerKind,
     },
+}
+
+/// The first few files, for a message.
+fn some_of(others: &[(PathBuf, &'static str)]) -> String {
+    let names: Vec<String> = others.iter().take(3).map(|(path, _)| format!("`{}`", path.display())).collect();
+    match others.len().saturating_sub(names.len()) {
+        _ if names.is_empty() => ", it is empty".into(),
+        0 => format!(", only {}", names.join(", ")),
+        more => format!(", only {} and {more} more", names.join(", ")),
+    }
 }
 
 impl PackError {

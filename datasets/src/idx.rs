@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use crate::{DataError, ImageError};
 
@@ -62,7 +62,7 @@ fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, DataError> {
         return Ok(bytes);
     }
     let mut unpacked = Vec::new();
-    let result = GzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked);
+    let result = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked);
     result.map(|_| unpacked).map_err(|source| ImageError::BadGzip { path: path.into(), source }.into())
 }
 

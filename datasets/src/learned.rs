@@ -8,18 +8,23 @@ use serde_json::Value;
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::{AddedToken, ModelWrapper};
+use tokenizers::{AddedToken, ModelWrapper, NormalizedString, Normalizer};
 
 use crate::DataError;
+use crate::losses::Fate;
 
 /// Stands between two documents; token 0 of a vocabulary that was learnt here.
 const END_OF_TEXT: &str = "<|endoftext|>";
 /// What other tokenizers call it.
 const ENDS: [&str; 5] = [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]"];
+/// Stands for a space in the tokens of SentencePiece.
+const METASPACE: char = '\u{2581}';
 /// A pair must occur this often to become a token.
 const MIN_PAIRS: u64 = 2;
 /// From this length on a text is encoded in pieces, each cut off at the first place that suits.
 const PIECE: usize = 1 << 16;
+/// Longer words are learnt from in parts of so many characters.
+const LONGEST_WORD: usize = 256;
 /// A piece without such a place is cut here.
 const LONGEST_PIECE: usize = 1 << 20;
 
@@ -68,7 +73,7 @@ impl Learned {
         let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
         tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
         tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
-        tokenizer.train(&mut TrainerWrapper::from(trainer), texts).map_err(failed)?;
+        tokenizer.train(&mut TrainerWrapper::from(trainer), texts.flat_map(owned_parts)).map_err(failed)?;
         let json = tokenizer.to_string(false).map_err(failed)?;
         Self::from_json(&json)
     }
@@ -114,21 +119,85 @@ impl Learned {
         Ok(encodings.iter().flat_map(|encoding| encoding.get_ids()).copied().collect())
     }
 
+    /// What becomes of a character. White space counts as kept: many tokenizers fold it, and decoding shows that.
+    pub fn fate(&self, character: char) -> Fate {
+        if character.is_whitespace() {
+            return Fate::Kept;
+        }
+        let text = character.to_string();
+        let mut normal = NormalizedString::from(text.as_str());
+        let normalised = self.tokenizer.get_normalizer().is_none_or(|rule| rule.normalize(&mut normal).is_ok());
+        if !normalised || normal.get().trim_matches(|c: char| c == METASPACE || c.is_whitespace()) != text {
+            return Fate::Changed;
+        }
+        // Of a vocabulary of words, only whole words can be asked.
+        if matches!(self.tokenizer.get_model(), ModelWrapper::WordLevel(_) | ModelWrapper::WordPiece(_)) {
+            return Fate::Kept;
+        }
+        let tokens = self.encode(&text).unwrap_or_default();
+        let known = self.unknown_in(&tokens) == 0 && self.decode(&tokens).is_ok_and(|back| back.contains(character));
+        if known { Fate::Kept } else { Fate::Unknown }
+    }
+
+    /// How many of the tokens are the unknown token.
+    pub fn unknown_in(&self, tokens: &[u32]) -> usize {
+        let model = self.json.get("model");
+        let field = |name: &str| model.and_then(|model| model.get(name));
+        let by_name = field("unk_token").and_then(Value::as_str).and_then(|name| self.tokenizer.token_to_id(name));
+        let unknown = by_name.or_else(|| field("unk_id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()));
+        unknown.map_or(0, |unknown| tokens.iter().filter(|token| **token == unknown).count())
+    }
+
     /// The caller has checked that every token is in the vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
         self.tokenizer.decode(tokens, false).map_err(|error| DataError::Encoding { problem: error.to_string() })
     }
 }
 
-/// What a BPE learns from a text: its pieces up to 64 MiB. Enough for any vocabulary of a small model, and a bound on
+/// What a BPE learns from texts: their pieces up to 64 MiB. Enough for any vocabulary of a small model, and a bound on
 /// the time.
-pub(crate) fn lessons(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn lessons<'a>(texts: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let mut length = 0;
-    pieces(text).take_while(move |piece| {
+    texts.flat_map(pieces).take_while(move |piece| {
         let begins = length;
         length += piece.len();
         begins < LESSONS
     })
+}
+
+/// A piece in parts, none of which has a word of more than [`LONGEST_WORD`] characters: the time to learn from a word grows with the
+/// square of its length. Text with shorter words is one part.
+fn parts(piece: &str) -> impl Iterator<Item = &str> {
+    let mut rest = piece;
+    std::iter::from_fn(move || {
+        let (part, after) = rest.split_at(end_of_part(rest));
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// The parts of what a learner is handed, as it can keep them.
+fn owned_parts<S: AsRef<str>>(piece: S) -> Vec<String> {
+    parts(piece.as_ref()).map(String::from).collect()
+}
+
+/// Where GPT-2's splitting has met [`LONGEST_WORD`] characters of one class in a row.
+fn end_of_part(text: &str) -> usize {
+    let (mut run, mut class) = (0, 0);
+    for (offset, character) in text.char_indices() {
+        let present = match character {
+            c if c.is_alphabetic() => 0,
+            c if c.is_numeric() => 1,
+            c if c.is_whitespace() => 2,
+            _ => 3,
+        };
+        run = if present == class { run + 1 } else { 1 };
+        class = present;
+        if run > LONGEST_WORD {
+            return offset;
+        }
+    }
+    text.len()
 }
 
 /// The pieces in which a text is encoded.

@@ -29,23 +29,31 @@
 //! * [`tasks`]: problems whose answers are known, to compare an optimizer with.
 //! * [`validation_batches`]: every non-overlapping window of a split, in order.
 
+mod encoding;
 mod error;
+mod folder;
 mod idx;
 mod images;
+mod kind;
 mod learned;
+mod losses;
 pub mod pack;
 mod packed;
+mod quote;
 mod shard;
 mod source;
 pub mod tasks;
 mod text;
 mod tokenizer;
 mod tokens;
+mod unpack;
 mod windows;
 
+pub use encoding::decode_utf8;
 pub use error::{DataError, ImageError, PackError};
 pub use images::{IMAGE_DATASETS, ImageBatch, ImageData, ImageSampler, Images, image_batches};
 pub use packed::{Manifest, Packed, ShardEntry};
+pub use quote::quoted;
 pub use text::{DATASETS, DatasetInfo, TextData};
 pub use tokenizer::{Tokenizer, TokenizerKind};
 pub use tokens::Tokens;

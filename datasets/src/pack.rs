@@ -13,9 +13,9 @@
 //!
 //! # What is read
 //!
-//! Files in the order given; of a folder, at any depth, those ending in `.txt`, `.md` or `.jsonl`, sorted by path. Any
-//! of them may be packed, with the further ending `.gz` or `.zst`. A text file is one document; a line of a `.jsonl`
-//! file is one, the string under a key (`text`) of its object. Everything is UTF-8. Files are read as a stream, once
+//! Files in the order given; of a folder, at any depth, those ending in `.txt`, `.md`, `.jsonl` and their like in any case
+//! of the letters, sorted by path. Any of them may be packed by gzip or zstd. A text file is one document; a line of a
+//! `.jsonl` or `.ndjson` file is one, the string under a key (`text`) of its object. Everything is UTF-8. Files are read as a stream, once
 //! for learning a tokenizer and once for encoding, and never held whole.
 //!
 //! # What is written
@@ -59,14 +59,17 @@ use std::sync::mpsc::sync_channel;
 use sha2::{Digest, Sha256};
 
 use crate::learned::{self, LESSONS};
+use crate::losses::{self, Losses};
 use crate::packed::{MANIFEST, Manifest, ShardEntry, TOKENIZER, hex, is_shard};
 use crate::shard::{self, Header, ShardWriter};
-use crate::source::{Event, Sources};
+use crate::source::{Event, Sources, TEXT_KEY};
 use crate::{DataError, PackError, Tokenizer, TokenizerKind};
 
 const LOCK: &str = "pack.lock";
 /// The manifest before it has its name.
 const UNNAMED: &str = ".manifest.json.tmp";
+/// Text that is compared with what its tokens decode to.
+const COMPARED: usize = 1 << 15;
 /// Text that is gathered before it is encoded: enough pieces to keep every processor busy.
 const GATHERED: usize = 1 << 20;
 /// Pieces that wait between reading and learning.
@@ -106,6 +109,8 @@ pub struct PackOptions {
     pub tokenizer: PackTokenizer,
     /// The key of a document's text in a JSONL record; `text` by default.
     pub key: String,
+    /// Whether more than 0.1 % of the text may be unknown to the tokenizer of a file, and lost, and any of it to an alphabet.
+    pub allow_unknown: bool,
     /// Share of the tokens, at the end, kept for validation; 0.1 by default.
     pub valid_fraction: f64,
     /// Tokens of one shard; 67,108,864 by default, which is 128 MiB at two bytes each.
@@ -116,7 +121,14 @@ impl PackOptions {
     /// The defaults for those inputs.
     pub fn new(inputs: impl IntoIterator<Item = PathBuf>, tokenizer: PackTokenizer) -> Self {
         let inputs = inputs.into_iter().collect();
-        Self { inputs, tokenizer, key: "text".into(), valid_fraction: 0.1, shard_tokens: 1 << 26 }
+        Self {
+            inputs,
+            tokenizer,
+            key: TEXT_KEY.into(),
+            allow_unknown: false,
+            valid_fraction: 0.1,
+            shard_tokens: 1 << 26,
+        }
     }
 }
 
@@ -171,11 +183,18 @@ fn write(
     manifest.vocab_size = tokenizer.vocab_size();
     manifest.sources = sources.files().iter().map(|path| path.display().to_string()).collect();
     let shards = Shards::new(folder, tokenizer.vocab_size(), options.shard_tokens);
-    let mut encoder = Encoder { tokenizer: &tokenizer, shards, text: String::new(), manifest: &mut manifest };
+    let losses = Losses::default();
+    let mut encoder =
+        Encoder { tokenizer: &tokenizer, options, shards, text: String::new(), manifest: &mut manifest, losses };
     let total = sources.bytes();
     let mut report = |read| progress(PackProgress { doing: "encoding", read, total });
     sources.read(&mut report, &mut |path, event| encoder.take(path, event))?;
     let parts = encoder.shards.finish()?;
+    let losses = encoder.losses;
+    manifest.notes.extend(sources.notes());
+    if let PackTokenizer::File(path) = &options.tokenizer {
+        manifest.notes.extend(losses.judge(path, options.allow_unknown)?);
+    }
     if parts.is_empty() {
         let names: Vec<String> = options.inputs.iter().map(|path| path.display().to_string()).collect();
         return Err(DataError::Empty { name: names.join(", ") });
@@ -259,6 +278,8 @@ fn learn(vocab_size: usize, sources: &Sources, report: &mut (dyn FnMut(u64) + Se
 /// Turns what is read into tokens.
 struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
+    options: &'a PackOptions,
+    losses: Losses,
     shards: Shards<'a>,
     /// Text of the present document that is not encoded yet.
     text: String,
@@ -294,11 +315,29 @@ impl Encoder<'_> {
             self.shards.between = false;
         }
         let text = self.text.get(..end).unwrap_or_default();
-        self.shards.push(&self.tokenizer.encode(text)?)?;
+        let of_file = matches!(self.options.tokenizer, PackTokenizer::File(_));
+        // An alphabet names the first character that it lacks, unless it may lack some.
+        let counting = of_file && (self.options.allow_unknown || self.tokenizer.kind() != TokenizerKind::Char);
+        if counting {
+            let is_first = self.losses.is_empty();
+            let tokens = self.tokenizer.encode_counting(text, &mut self.losses)?;
+            if is_first && self.losses.keep_all() {
+                self.manifest.notes.extend(difference(self.tokenizer, text)?);
+            }
+            self.shards.push(&tokens)?;
+        } else {
+            self.shards.push(&self.tokenizer.encode(text)?)?;
+        }
         self.manifest.characters += text.chars().count() as u64;
         self.text.drain(..end);
         Ok(())
     }
+}
+
+/// What is to be said when a tokenizer does not give the front of a text back.
+fn difference(tokenizer: &Tokenizer, text: &str) -> Result<Option<String>, DataError> {
+    let front = text.get(..text.floor_char_boundary(COMPARED)).unwrap_or_default();
+    Ok(losses::difference(front, &tokenizer.decode(&tokenizer.encode(front)?)?))
 }
 
 /// Shards of the same length, one after the other.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::encoding::decode_utf8;
 use crate::shard::{self, Shard, VERSION};
 use crate::{DataError, PackError, TextData, Tokenizer, TokenizerKind, Tokens};
 
@@ -45,6 +46,9 @@ pub struct Manifest {
     pub valid: Vec<ShardEntry>,
     /// The files that were read, in order, as they were given.
     pub sources: Vec<String>,
+    /// What is to be known about them: what was not read, left out or not known to the tokenizer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One shard of a [`Manifest`].
@@ -75,19 +79,21 @@ impl Manifest {
             train: Vec::new(),
             valid: Vec::new(),
             sources: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
     fn read(folder: &Path) -> Result<Self, PackError> {
         let path = folder.join(MANIFEST);
         let damaged = |problem: String| PackError::BadManifest { path: path.clone(), problem };
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(PackError::Unfinished { folder: folder.into() });
             }
             Err(source) => return Err(PackError::Unreadable { path, source }),
         };
+        let text = decode_utf8(&path, bytes).map_err(|error| damaged(error.to_string()))?.0;
         let value: Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         if value.get("format").and_then(Value::as_str) != Some(FORMAT) {
             return Err(damaged(format!("its `format` is not `{FORMAT}`")));
@@ -153,6 +159,7 @@ impl Packed {
             Ok(Tokens::from_shards(shards?))
         };
         let (train, valid) = (open(&manifest.train)?, open(&manifest.valid)?);
+        check_names(folder, &manifest)?;
         let packed = Self { folder: folder.into(), train, valid, tokenizer, manifest };
         if packed.is_checked() {
             packed.verify()?;
@@ -188,7 +195,8 @@ impl Packed {
             return Err(PackError::OtherTokenizer { folder: self.folder, packed, asked }.into());
         }
         let Self { tokenizer, train, valid, manifest, .. } = self;
-        Ok(TextData { name: name.into(), tokenizer, train, valid, characters: manifest.characters })
+        let Manifest { characters, notes, .. } = manifest;
+        Ok(TextData { name: name.into(), tokenizer, train, valid, characters, notes })
     }
 }
 
@@ -198,6 +206,25 @@ pub(crate) fn is_shard(name: &str) -> bool {
     stem.is_some_and(|(kind, number)| {
         ["part", "train", "valid"].contains(&kind) && number.bytes().all(|byte| byte.is_ascii_digit())
     })
+}
+
+/// Refuses a folder with shards that its manifest does not list, or lists twice: something was added or left out.
+fn check_names(folder: &Path, manifest: &Manifest) -> Result<(), PackError> {
+    let path = folder.join(MANIFEST);
+    let mut listed: Vec<&str> = manifest.entries().map(|entry| entry.file.as_str()).collect();
+    listed.sort_unstable();
+    if let Some((name, _)) = listed.iter().zip(listed.iter().skip(1)).find(|(left, right)| left == right) {
+        return Err(PackError::BadManifest { path, problem: format!("it lists `{name}` twice") });
+    }
+    let unreadable = |source| PackError::Unreadable { path: folder.into(), source };
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
+        if is_shard(&name) && listed.binary_search(&name.as_str()).is_err() {
+            let problem = format!("it does not list the shard `{name}` that lies beside it");
+            return Err(PackError::BadManifest { path, problem });
+        }
+    }
+    Ok(())
 }
 
 fn read_tokenizer(folder: &Path, manifest: &Manifest) -> Result<Tokenizer, DataError> {

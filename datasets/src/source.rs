@@ -1,26 +1,26 @@
 //! Documents from many files, read as a stream: nothing is ever held but one block, or one JSONL record.
 //!
-//! A plain text file is one document; a file ending in `.jsonl` holds one a line, an object whose `text` (or another
-//! key) is the document. Either may be packed, with the further ending `.gz` or `.zst`. Blank lines of a JSONL file and
-//! empty documents do not count.
+//! A plain text file is one document; a file of JSON lines holds one a line, an object whose `text` (or another
+//! key) is the document. Either may be packed by gzip or zstd: the content tells. Blank lines of a JSONL file and
+//! empty documents do not count. What is no UTF-8 text is refused by what it is.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
-use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use crate::encoding::{self, MARK};
+use crate::kind::{self, Form, Packing};
+use crate::unpack::{BLOCK, counted, peek, unpacked};
+use crate::{DataError, PackError, folder};
 
-use crate::{DataError, PackError};
-
-/// Endings of the files that are taken from a folder, each also with `.gz` or `.zst` after it.
-const ENDINGS: [&str; 3] = ["txt", "md", "jsonl"];
-/// Bytes that are read at once.
-const BLOCK: usize = 1 << 18;
+/// Key of the text of a JSONL record, unless another is asked for.
+pub(crate) const TEXT_KEY: &str = "text";
+/// Bytes at the front of a file that tell what it is.
+const START: usize = 1 << 16;
 
 /// What reading comes across, in order.
 pub(crate) enum Event<'a> {
@@ -38,32 +38,61 @@ pub(crate) struct Sources {
     files: Vec<PathBuf>,
     /// The key of a document's text in a JSONL record.
     key: String,
+    /// What there is to say about the files, each once.
+    notes: Mutex<Vec<String>>,
 }
 
 impl Sources {
-    /// The files in `inputs` in the order given; those of a folder, at any depth, sorted by path.
+    /// The files in `inputs` in the order given, each once; those of a folder, at any depth, sorted by path.
     pub fn find(inputs: &[PathBuf], key: &str) -> Result<Self, PackError> {
-        let mut files = Vec::new();
+        let mut sources = Self { files: Vec::new(), key: key.into(), notes: Mutex::default() };
+        let mut seen = HashSet::new();
         for input in inputs {
-            let unreadable = |source| PackError::Unreadable { path: input.clone(), source };
-            match std::fs::metadata(input) {
-                Ok(about) if about.is_dir() => {
-                    let mut found = Vec::new();
-                    search(input, &mut found)?;
-                    if found.is_empty() {
-                        return Err(PackError::NoMatch { folder: input.clone() });
-                    }
-                    found.sort();
-                    files.extend(found);
+            for file in sources.files_of(input)? {
+                // A pipe has no such path.
+                let real = std::fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+                if seen.insert(real) {
+                    sources.files.push(file);
+                } else {
+                    sources.note(format!("`{}` is given more than once and read once", file.display()));
                 }
-                Ok(_) => files.push(input.clone()),
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(PackError::NoInput { path: input.clone() });
-                }
-                Err(error) => return Err(unreadable(error)),
             }
         }
-        Ok(Self { files, key: key.into() })
+        Ok(sources)
+    }
+
+    fn files_of(&self, input: &Path) -> Result<Vec<PathBuf>, PackError> {
+        match std::fs::metadata(input) {
+            Ok(about) if about.is_dir() => {
+                let mut found = folder::Found::default();
+                folder::search(input, &mut found)?;
+                found.files.sort();
+                found.others.sort();
+                if found.files.is_empty() {
+                    return Err(PackError::NoMatch { folder: input.into(), others: found.others });
+                }
+                for (path, reason) in found.others {
+                    self.note(format!("not read: `{}`: {reason}", path.display()));
+                }
+                Ok(found.files)
+            }
+            Ok(_) => Ok(vec![input.into()]),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(PackError::NoInput { path: input.into() }),
+            Err(source) => Err(PackError::Unreadable { path: input.into(), source }),
+        }
+    }
+
+    /// Remembers what a user should know, once.
+    fn note(&self, note: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// What a user should know about the files that were found and read so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn files(&self) -> &[PathBuf] {
@@ -92,32 +121,98 @@ impl Sources {
     }
 
     fn read_file(&self, path: &Path, count: &Rc<Cell<u64>>, sink: Sink<'_>) -> Result<ControlFlow<()>, DataError> {
-        let file = File::open(path).map_err(|source| PackError::Unreadable { path: path.into(), source })?;
-        let counted = BufReader::with_capacity(BLOCK, Counted { inner: file, count: count.clone() });
-        let reader: Box<dyn Read> = match packing(path) {
-            Packing::None => Box::new(counted),
-            Packing::Gzip => Box::new(MultiGzDecoder::new(counted)),
-            Packing::Zstd => Box::new(Frames { source: counted, decoder: FrameDecoder::new(), inside: false }),
+        let unreadable = |source| DataError::from(PackError::Unreadable { path: path.into(), source });
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let (start, raw) = peek(counted(file, count), 8).map_err(unreadable)?;
+        let (named, packing) = (Packing::of_name(path), Packing::of_content(&start));
+        if packing == Packing::None && named != Packing::None {
+            let problem = if start.is_empty() { "it is empty" } else { "it does not begin as such data do" };
+            return Err(damaged(path, named, problem));
+        }
+        let reader = BufReader::with_capacity(BLOCK, unpacked(raw, packing));
+        let (start, mut reader) = peek(reader, START).map_err(failed(path, packing))?;
+        let marked = start.starts_with(MARK);
+        let start = start.get(if marked { MARK.len() } else { 0 }..).unwrap_or_default();
+        if marked {
+            reader.consume(MARK.len());
+            self.note(format!("the byte order mark at the front of `{}` is left out", path.display()));
+        }
+        kind::check(path, packing, start)?;
+        let file = Opened { path, packing, key: &self.key, offset: if marked { MARK.len() } else { 0 } };
+        let form = match Form::of(path) {
+            Form::Json => file.form_of_json(start)?,
+            form => form,
         };
-        if is_jsonl(path) { self.read_records(path, reader, sink) } else { read_text(path, reader, sink) }
+        if form == Form::Lines {
+            return file.read_records(reader, self, sink);
+        }
+        if file.holds_record(start) {
+            self.note(format!(
+                "`{}` is read as one plain text, though its first line is a JSON record: rename it to .jsonl to read records",
+                path.display()
+            ));
+        }
+        file.read_text(reader, self, sink)
+    }
+}
+
+/// A file that is being read.
+struct Opened<'a> {
+    path: &'a Path,
+    packing: Packing,
+    /// The key of a document's text in a JSONL record.
+    key: &'a str,
+    /// Where in the content reading begins.
+    offset: usize,
+}
+
+impl Opened<'_> {
+    /// Whether the first line is a record with a text.
+    fn holds_record(&self, start: &[u8]) -> bool {
+        first_line(start).is_some_and(|line| line.starts_with('{') && self.document(line).is_ok())
     }
 
-    fn read_records(&self, path: &Path, reader: Box<dyn Read>, sink: Sink<'_>) -> Result<ControlFlow<()>, DataError> {
-        let mut reader = BufReader::with_capacity(BLOCK, reader);
-        let (mut line, mut offset) = (Vec::new(), 0);
+    fn form_of_json(&self, start: &[u8]) -> Result<Form, DataError> {
+        let front = start.trim_ascii_start();
+        let is_object = |line: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok();
+        // Without a line break in sight, the first line is a long record or a long document; read, it will show.
+        let lines = front.starts_with(b"{") && first_line(start).is_none_or(is_object);
+        if lines || front.is_empty() {
+            Ok(Form::Lines)
+        } else {
+            Err(kind::json_document(self.path, self.packing, front.starts_with(b"[")))
+        }
+    }
+
+    fn read_records(
+        &self,
+        mut reader: impl BufRead,
+        sources: &Sources,
+        sink: Sink<'_>,
+    ) -> Result<ControlFlow<()>, DataError> {
+        let (path, mut line, mut offset) = (self.path, Vec::new(), self.offset);
         for number in 1.. {
             line.clear();
-            let length = reader.read_until(b'\n', &mut line).map_err(failed(path))?;
+            let length = reader.read_until(b'\n', &mut line).map_err(failed(path, self.packing))?;
             if length == 0 {
                 break;
             }
-            let text = std::str::from_utf8(&line)
-                .map_err(|error| DataError::NotUtf8 { path: path.into(), offset: offset + error.valid_up_to() })?;
+            let text = std::str::from_utf8(&line).map_err(|error| {
+                let (before, around) = line.split_at(error.valid_up_to());
+                let source = self.not_utf8(offset + before.len(), before, around);
+                PackError::InLine { line: number, source: Box::new(source) }
+            })?;
             offset += length;
-            if text.trim().is_empty() {
+            // Files that were joined bring their marks along.
+            let unmarked = text.trim_start_matches('\u{feff}');
+            if unmarked.len() < text.len() {
+                sources.note(format!("byte order marks inside `{}` are left out", path.display()));
+            }
+            let record = unmarked.trim();
+            if record.is_empty() {
                 continue;
             }
-            let document = self.document(text.trim()).map_err(|problem| PackError::BadRecord {
+            let document = self.document(record).map_err(|problem| PackError::BadRecord {
                 path: path.into(),
                 line: number,
                 problem,
@@ -132,7 +227,7 @@ impl Sources {
     }
 
     fn document(&self, line: &str) -> Result<String, String> {
-        let key = &self.key;
+        let key = self.key;
         match serde_json::from_str(line) {
             Ok(serde_json::Value::Object(mut record)) => match record.remove(key) {
                 Some(serde_json::Value::String(text)) => Ok(text),
@@ -146,151 +241,79 @@ impl Sources {
             Err(error) => Err(error.to_string()),
         }
     }
-}
 
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> DataError {
-    let path = path.to_path_buf();
-    move |source| PackError::Unreadable { path: path.clone(), source }.into()
-}
-
-/// The files below `folder` whose names end as they should. Links to folders are not followed: they may lead in circles.
-fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), PackError> {
-    let unreadable = |source| PackError::Unreadable { path: folder.into(), source };
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let path = entry.path();
-        if entry.file_type().map_err(unreadable)?.is_dir() {
-            search(&path, found)?;
-        } else if ENDINGS.contains(&ending(&unpacked_name(&path))) && path.is_file() {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-enum Packing {
-    None,
-    Gzip,
-    Zstd,
-}
-
-fn packing(path: &Path) -> Packing {
-    match ending(path) {
-        "gz" => Packing::Gzip,
-        "zst" => Packing::Zstd,
-        _ => Packing::None,
-    }
-}
-
-/// The name without `.gz` or `.zst`.
-fn unpacked_name(path: &Path) -> PathBuf {
-    if let Packing::None = packing(path) { path.into() } else { path.with_extension("") }
-}
-
-fn ending(path: &Path) -> &str {
-    path.extension().and_then(|ending| ending.to_str()).unwrap_or_default()
-}
-
-fn is_jsonl(path: &Path) -> bool {
-    ending(&unpacked_name(path)) == "jsonl"
-}
-
-/// One plain document, block by block; a character that a block cuts waits for the next.
-fn read_text(path: &Path, mut reader: Box<dyn Read>, sink: Sink<'_>) -> Result<ControlFlow<()>, DataError> {
-    let mut block = vec![0; BLOCK];
-    let (mut held, mut offset) = (0, 0);
-    loop {
-        let length = match reader.read(block.get_mut(held..).unwrap_or_default()) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(failed(path)(error)),
-        };
-        let bytes = block.get(..held + length).unwrap_or_default();
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            // At the end of the file nothing can complete a character any more.
-            Err(error) if error.error_len().is_none() && length > 0 => {
-                bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default()
-            }
-            Err(error) => return Err(DataError::NotUtf8 { path: path.into(), offset: offset + error.valid_up_to() }),
-        };
-        if !text.is_empty() && sink(path, Event::Text(text))?.is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        let (valid, filled) = (text.len(), held + length);
-        block.copy_within(valid..filled, 0);
-        (held, offset) = (filled - valid, offset + valid);
-        if length == 0 {
-            return if offset > 0 { sink(path, Event::End) } else { Ok(ControlFlow::Continue(())) };
-        }
-    }
-}
-
-/// Counts the bytes that pass.
-struct Counted<R> {
-    inner: R,
-    count: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let length = self.inner.read(into)?;
-        self.count.set(self.count.get() + length as u64);
-        Ok(length)
-    }
-}
-
-/// All frames of a zstd file, one after the other: some programs write several.
-struct Frames<R> {
-    source: R,
-    decoder: FrameDecoder,
-    inside: bool,
-}
-
-impl<R: BufRead> Frames<R> {
-    /// Begins the next frame; false at the end of the file.
-    fn begin(&mut self) -> std::io::Result<bool> {
-        while !self.source.fill_buf()?.is_empty() {
-            match self.decoder.init(&mut self.source) {
-                Ok(()) => return Ok(true),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                    std::io::copy(&mut self.source.by_ref().take(length.into()), &mut std::io::sink())?;
-                }
-                Err(error) => return Err(damaged(error)),
-            }
-        }
-        Ok(false)
-    }
-
-    /// The decoder reads the frame's checksum and computes its own, but leaves the comparison to its user.
-    fn end(&self) -> std::io::Result<()> {
-        match (self.decoder.get_checksum_from_data(), self.decoder.get_calculated_checksum()) {
-            (Some(stored), Some(computed)) if stored != computed => Err(damaged("a checksum does not match")),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn damaged(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io::Error {
-    std::io::Error::new(ErrorKind::InvalidData, error)
-}
-
-impl<R: BufRead> Read for Frames<R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+    /// One plain document, block by block; a character that a block cuts waits for the next.
+    fn read_text(
+        &self,
+        mut reader: impl Read,
+        sources: &Sources,
+        sink: Sink<'_>,
+    ) -> Result<ControlFlow<()>, DataError> {
+        let path = self.path;
+        let mut block = vec![0; BLOCK];
+        let (mut held, mut offset) = (0, self.offset);
         loop {
-            if !self.inside && !self.begin()? {
-                return Ok(0);
+            let length = match reader.read(block.get_mut(held..).unwrap_or_default()) {
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed(path, self.packing)(error)),
+            };
+            let bytes = block.get(..held + length).unwrap_or_default();
+            let text = match std::str::from_utf8(bytes) {
+                Ok(text) => text,
+                // At the end of the file nothing can complete a character any more.
+                Err(error) if error.error_len().is_none() && length > 0 => bytes
+                    .get(..error.valid_up_to())
+                    .and_then(|valid| std::str::from_utf8(valid).ok())
+                    .unwrap_or_default(),
+                Err(error) => {
+                    let (before, around) = bytes.split_at(error.valid_up_to());
+                    return Err(self.not_utf8(offset + before.len(), before, around));
+                }
+            };
+            if text.contains('\u{feff}') {
+                sources.note(format!(
+                    "`{}` has byte order marks (U+FEFF) in its middle, which stay: files were joined with theirs",
+                    path.display()
+                ));
             }
-            self.inside = true;
-            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1)).map_err(damaged)?;
+            if !text.is_empty() && sink(path, Event::Text(text))?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
-            let length = self.decoder.read(into)?;
-            if length > 0 || into.is_empty() {
-                return Ok(length);
+            let (valid, filled) = (text.len(), held + length);
+            block.copy_within(valid..filled, 0);
+            (held, offset) = (filled - valid, offset + valid);
+            if length == 0 {
+                return if offset > self.offset { sink(path, Event::End) } else { Ok(ControlFlow::Continue(())) };
             }
-            self.end()?;
-            self.inside = false;
         }
+    }
+
+    fn not_utf8(&self, offset: usize, before: &[u8], around: &[u8]) -> DataError {
+        encoding::not_utf8(self.path, self.packing, offset, before, around)
+    }
+}
+
+/// The first line of the front of a file that is not blank; None if it may go on beyond that front.
+fn first_line(start: &[u8]) -> Option<&str> {
+    let front = start.trim_ascii_start();
+    let line = match front.iter().position(|byte| *byte == b'\n') {
+        Some(end) => front.get(..end)?,
+        None if start.len() < START - MARK.len() => front,
+        None => return None,
+    };
+    std::str::from_utf8(line).ok().map(str::trim)
+}
+
+fn damaged(path: &Path, packing: Packing, problem: impl std::fmt::Display) -> DataError {
+    PackError::Damaged { path: path.into(), program: packing.program(), problem: problem.to_string() }.into()
+}
+
+/// What to say about an error while reading: of a packed file the content is to blame, unless the disk is.
+fn failed(path: &Path, packing: Packing) -> impl Fn(std::io::Error) -> DataError {
+    let path = path.to_path_buf();
+    move |source| match packing {
+        Packing::Gzip | Packing::Zstd if source.raw_os_error().is_none() => damaged(&path, packing, source),
+        _ => PackError::Unreadable { path: path.clone(), source }.into(),
     }
 }

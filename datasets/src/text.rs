@@ -1,13 +1,15 @@
 //! Texts: embedded or from a file, split into training and validation.
 
 use std::io::{ErrorKind, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
 
 use crate::images::IMAGE_DATASETS;
 use crate::packed::Packed;
-use crate::{DataError, Tokenizer, TokenizerKind, Tokens};
+use crate::source::{Event, Sources, TEXT_KEY};
+use crate::{DataError, PackError, Tokenizer, TokenizerKind, Tokens};
 
 /// One embedded data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +51,13 @@ pub struct TextData {
     pub valid: Tokens,
     /// Length of the whole text in characters (not bytes).
     pub characters: u64,
+    /// What a user should know: what was left out, not read, or not known to the tokenizer.
+    pub notes: Vec<String>,
 }
 
 impl TextData {
-    /// Reads an embedded text by name ([`DATASETS`]) or, with any other `source`, the UTF-8 file or
-    /// the folder of [packed](crate::pack) tokens at that path; an embedded name wins over a file of
+    /// Reads an embedded text by name ([`DATASETS`]) or, with any other `source`, the file (text or lines of JSON, also
+    /// packed by gzip or zstd, read as [packing](crate::pack) reads it) or the folder of [packed](crate::pack) tokens at that path; an embedded name wins over a file of
     /// the same name (write `./shakespeare` for the file).
     ///
     /// Packed data brings its tokenizer and its split: `tokenizer` must be that or
@@ -73,11 +77,13 @@ impl TextData {
         if source != SHAKESPEARE && Packed::is_at(Path::new(source)) {
             return Packed::open(Path::new(source))?.into_text(source, tokenizer);
         }
-        let text = match source {
-            SHAKESPEARE => unpack(SHAKESPEARE, SHAKESPEARE_GZ, SHAKESPEARE_BYTES)?,
-            path => read_file(path)?,
-        };
-        Self::from_text(source, &text, tokenizer, valid_fraction)
+        if source == SHAKESPEARE {
+            let text = unpack(SHAKESPEARE, SHAKESPEARE_GZ, SHAKESPEARE_BYTES)?;
+            return Self::from_text(source, &text, tokenizer, valid_fraction);
+        }
+        let (documents, notes) = read_file(source)?;
+        let data = Self::from_documents(source, &documents, tokenizer, valid_fraction)?;
+        Ok(Self { notes, ..data })
     }
 
     /// Makes the same from a text in memory; `name` appears in messages only.
@@ -86,17 +92,40 @@ impl TextData {
     ///
     /// [`DataError::Empty`] and [`DataError::BadFraction`].
     pub fn from_text(name: &str, text: &str, tokenizer: TokenizerKind, valid_fraction: f64) -> Result<Self, DataError> {
+        Self::from_documents(name, &[text], tokenizer, valid_fraction)
+    }
+
+    /// The same from documents, with what [packing](crate::pack) puts between two of them.
+    fn from_documents<S: AsRef<str> + Sync>(
+        name: &str,
+        documents: &[S],
+        kind: TokenizerKind,
+        valid_fraction: f64,
+    ) -> Result<Self, DataError> {
         check_fraction(valid_fraction)?;
-        if text.is_empty() {
+        if documents.iter().all(|document| document.as_ref().is_empty()) {
             return Err(DataError::Empty { name: name.into() });
         }
-        let tokenizer = Tokenizer::for_text(tokenizer, text)?;
-        let mut train = tokenizer.encode(text)?;
+        let tokenizer = Tokenizer::for_documents(kind, documents)?;
+        let mut train = Vec::new();
+        for (index, document) in documents.iter().enumerate() {
+            if index > 0 {
+                train.extend(tokenizer.separator()?);
+            }
+            train.extend(tokenizer.encode(document.as_ref())?);
+        }
         let border = (train.len() as f64 * (1.0 - valid_fraction)) as usize;
         let valid = train.split_off(border.min(train.len()));
         train.shrink_to_fit();
-        let characters = text.chars().count() as u64;
-        Ok(Self { name: name.into(), tokenizer, train: train.into(), valid: valid.into(), characters })
+        let characters = documents.iter().map(|document| document.as_ref().chars().count() as u64).sum();
+        Ok(Self {
+            name: name.into(),
+            tokenizer,
+            train: train.into(),
+            valid: valid.into(),
+            characters,
+            notes: Vec::new(),
+        })
     }
 
     /// Checks that both splits hold at least one window of `context` tokens, which is `context + 1`
@@ -131,7 +160,8 @@ fn unpack(name: &'static str, packed: &[u8], bytes: usize) -> Result<String, Dat
     result.map(|_| text).map_err(|source| DataError::Embedded { name, source })
 }
 
-fn read_file(source: &str) -> Result<String, DataError> {
+/// The documents of a file, and what there is to say about it.
+fn read_file(source: &str) -> Result<(Vec<String>, Vec<String>), DataError> {
     let path = Path::new(source);
     if IMAGE_DATASETS.iter().any(|info| info.name == source) && !path.exists() {
         return Err(DataError::NotText { name: source.into() });
@@ -145,9 +175,20 @@ fn read_file(source: &str) -> Result<String, DataError> {
     if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Err(DataError::Folder { path: path.into() });
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    String::from_utf8(bytes)
-        .map_err(|error| DataError::NotUtf8 { path: path.into(), offset: error.utf8_error().valid_up_to() })
+    let sources = Sources::find(&[path.into()], TEXT_KEY)?;
+    let (mut documents, mut text) = (Vec::new(), String::new());
+    let read = sources.read(&mut |_| {}, &mut |_, event| {
+        match event {
+            Event::Text(more) => text.push_str(more),
+            Event::End => documents.push(std::mem::take(&mut text)),
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    read.map_err(|error| match error {
+        DataError::Pack(PackError::Unreadable { path, source }) => DataError::Unreadable { path, source },
+        other => other,
+    })?;
+    Ok((documents, sources.notes()))
 }
 
 fn unknown(source: &str) -> DataError {

@@ -8,7 +8,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::encoding::decode_utf8;
 use crate::learned::{self, Learned};
+use crate::losses::{Fate, Losses};
 use crate::{DataError, PackError};
 
 /// Tokens that every byte-pair vocabulary holds: the 256 bytes and the end of text.
@@ -149,10 +151,25 @@ impl Tokenizer {
     ///
     /// [`DataError::Learning`], [`DataError::NoTokenizerFile`] for [`TokenizerKind::File`].
     pub fn for_text(kind: TokenizerKind, text: &str) -> Result<Self, DataError> {
+        Self::for_documents(kind, &[text])
+    }
+
+    /// The same for documents between which a separator will stand.
+    pub(crate) fn for_documents<S: AsRef<str> + Sync>(kind: TokenizerKind, documents: &[S]) -> Result<Self, DataError> {
         match kind {
-            TokenizerKind::Auto | TokenizerKind::Char => Ok(Self::char_from(text)),
+            TokenizerKind::Auto | TokenizerKind::Char => {
+                let mut alphabet: BTreeSet<char> = BTreeSet::new();
+                documents.iter().for_each(|document| alphabet.extend(document.as_ref().chars()));
+                if documents.len() > 1 {
+                    alphabet.insert('\n');
+                }
+                Ok(Self::char_of(alphabet))
+            }
             TokenizerKind::Byte => Ok(Self::byte()),
-            TokenizerKind::Bpe(vocab_size) => Self::bpe_from(vocab_size, learned::lessons(text)),
+            TokenizerKind::Bpe(vocab_size) => {
+                let texts = documents.iter().map(AsRef::as_ref);
+                Self::bpe_from(vocab_size, learned::lessons(texts))
+            }
             TokenizerKind::File => Err(DataError::NoTokenizerFile),
         }
     }
@@ -164,7 +181,8 @@ impl Tokenizer {
     /// [`PackError::BadTokenizerFile`] naming the file.
     pub fn from_file(path: &Path) -> Result<Self, DataError> {
         let bad = |problem: String| PackError::BadTokenizerFile { path: path.into(), problem };
-        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        let bytes = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+        let (text, _) = decode_utf8(path, bytes)?;
         Ok(serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?)
     }
 
@@ -210,6 +228,81 @@ impl Tokenizer {
             Inner::Char(alphabet) => encode_chars(alphabet, text),
             Inner::Learned(learned) => learned.encode(text),
         }
+    }
+
+    /// The tokens of `text`, with what is not known counted instead of refused.
+    pub(crate) fn encode_counting(&self, text: &str, losses: &mut Losses) -> Result<Vec<u32>, DataError> {
+        match &self.inner {
+            Inner::Byte => self.encode(text),
+            Inner::Char(alphabet) => {
+                let knows = |character: char| alphabet.binary_search(&character).is_ok();
+                losses.count(text, |character| if knows(character) { Fate::Kept } else { Fate::Unknown });
+                encode_chars(alphabet, &text.chars().filter(|character| knows(*character)).collect::<String>())
+            }
+            Inner::Learned(learned) => {
+                losses.count(text, |character| learned.fate(character));
+                let tokens = learned.encode(text)?;
+                losses.count_tokens(tokens.len(), learned.unknown_in(&tokens));
+                Ok(tokens)
+            }
+        }
+    }
+
+    /// Checks that a short text, such as a prompt, holds nothing that the tokenizer drops or makes the unknown token of.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownCharacter`], [`DataError::UnknownText`].
+    pub fn check_known(&self, text: &str) -> Result<(), DataError> {
+        if let Inner::Char(_) = &self.inner {
+            return self.encode(text).map(drop);
+        }
+        let mut losses = Losses::default();
+        self.encode_counting(text, &mut losses)?;
+        losses.unknown().map_or(Ok(()), |problem| Err(DataError::UnknownText { problem }))
+    }
+
+    /// The text that `tokens` add after `before`. Some tokens read otherwise at the front of a text, so both are decoded
+    /// together; bytes at the end that only begin a character are left out.
+    ///
+    /// ```
+    /// use polaron_datasets::Tokenizer;
+    ///
+    /// let tokenizer = Tokenizer::byte();
+    /// assert_eq!(tokenizer.decode_after(&[0xc3], &[0xa9, 0x21, 0xc3])?, "\u{e9}!");
+    /// # Ok::<(), polaron_datasets::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn decode_after(&self, before: &[u32], tokens: &[u32]) -> Result<String, DataError> {
+        const REPLACEMENT: char = '\u{fffd}';
+        let first = self.decode(before)?;
+        let whole = self.decode_complete(&[before, tokens].concat(), tokens.len())?;
+        let (first, whole) = (first.trim_end_matches(REPLACEMENT), whole.trim_end_matches(REPLACEMENT));
+        let added = whole.strip_prefix(first).unwrap_or_else(|| {
+            // What follows can change the end of what stands before, a space before a full stop for example.
+            let same = first.chars().zip(whole.chars()).take_while(|(a, b)| a == b);
+            whole.get(same.map(|(a, _)| a.len_utf8()).sum()..).unwrap_or_default()
+        });
+        Ok(added.into())
+    }
+
+    /// The text of `tokens` without those of up to three at the end, the last `new` ones at most, that only begin a character: some
+    /// decoders would spoil whole characters before them.
+    fn decode_complete(&self, tokens: &[u32], new: usize) -> Result<String, DataError> {
+        let whole = self.decode(tokens)?;
+        if !whole.ends_with('\u{fffd}') {
+            return Ok(whole);
+        }
+        for left_out in 1..=new.min(3) {
+            let text = self.decode(tokens.get(..tokens.len() - left_out).unwrap_or_default())?;
+            if !text.ends_with('\u{fffd}') {
+                return Ok(text);
+            }
+        }
+        Ok(whole)
     }
 
     /// The text of `tokens`. With byte and byte-pair tokenizers, byte sequences that are not UTF-8 (a model

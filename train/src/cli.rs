@@ -101,7 +101,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum DataCommand {
-    /// Pack text files (.txt, .md, .jsonl, also .gz and .zst) of any size into a folder for `polaron train --data`.
+    /// Pack text files (.txt, .md, .jsonl, .ndjson, also .gz and .zst) of any size into a folder for `polaron train --data`.
     Pack(PackArgs),
     /// Show what a folder of packed tokens holds.
     Info {
@@ -128,6 +128,9 @@ struct PackArgs {
     /// Key of the text in the objects of .jsonl files.
     #[arg(long, value_name = "KEY", default_value = "text")]
     key: String,
+    /// Pack even if more than 0.1 % of the text is unknown to the tokenizer.json, and lost.
+    #[arg(long)]
+    allow_unknown: bool,
     /// Share of the tokens, at the end, kept for validation.
     #[arg(long, value_name = "X", default_value_t = 0.1, allow_negative_numbers = true)]
     valid_fraction: f64,
@@ -586,6 +589,7 @@ fn run_generate(args: &GenerateArgs) -> Result<u8, Error> {
 fn run_pack(args: PackArgs) -> Result<u8, Error> {
     let mut options = PackOptions::new(args.inputs, args.tokenizer.parse()?);
     options.key = args.key;
+    options.allow_unknown = args.allow_unknown;
     options.valid_fraction = args.valid_fraction;
     options.shard_tokens = args.shard_tokens;
     print(&data::pack(&options, &args.out)?);

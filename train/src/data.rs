@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Instant;
 
-use polaron_datasets::Packed;
 use polaron_datasets::pack::{self, PackOptions, PackProgress};
+use polaron_datasets::{DataError, Packed, TextData, quoted};
 
+use crate::config::DataConfig;
 use crate::error::Error;
 use crate::list::table;
 use crate::memory;
-use crate::progress::{Reading, duration, thousands};
+use crate::progress::{Reading, duration, say, thousands};
 
 /// Packs texts into the folder `out`; returns what there is to say about it.
 ///
@@ -34,10 +35,23 @@ pub fn pack(options: &PackOptions, out: &Path) -> Result<String, Error> {
     let seconds = start.elapsed().as_secs_f64();
     let rate = total as f64 / 1e6 / seconds.max(1e-9);
     let memory = memory::peak_bytes().map(|bytes| format!(", peak memory {} MB", thousands(bytes / 1_000_000)));
-    let mut rows = facts(&Packed::open(out)?);
+    let packed = Packed::open(out)?;
+    let mut rows = facts(&packed);
+    rows.extend(packed.manifest.notes.iter().map(|note| ["note".into(), note.clone()]));
     rows.push(["time".into(), format!("{} ({rate:.1} MB/s){}", duration(seconds), memory.unwrap_or_default())]);
-    rows.push(["train on it".into(), format!("polaron train --data {}", out.display())]);
+    rows.push(["train on it".into(), format!("polaron train --data {}", quoted(out))]);
     Ok(table(rows))
+}
+
+/// Loads the text of a configuration and says what there is to say about it.
+///
+/// # Errors
+///
+/// Those of [`TextData::load`].
+pub fn load_text(config: &DataConfig) -> Result<TextData, DataError> {
+    let data = TextData::load(&config.source, config.tokenizer, config.valid_fraction)?;
+    data.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    Ok(data)
 }
 
 /// Describes the packed tokens in `folder`; with `verify`, after checking every one of them.
@@ -59,6 +73,7 @@ pub fn info(folder: &Path, verify: bool) -> Result<String, Error> {
     let mut rows = facts(&packed);
     let checked = if verify || packed.is_checked() { "good" } else { "not looked at; --verify does" };
     rows.push(["checksums".into(), checked.into()]);
+    rows.extend(packed.manifest.notes.iter().map(|note| ["note".into(), note.clone()]));
     rows.extend(packed.manifest.sources.iter().take(SOURCES).map(|source| ["source".into(), source.clone()]));
     let more = packed.manifest.sources.len().saturating_sub(SOURCES);
     if more > 0 {

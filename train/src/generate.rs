@@ -32,6 +32,7 @@ pub fn generate(
     sampling: &Sampling,
     device: &Device,
 ) -> Result<String, Error> {
+    tokenizer.check_known(prompt)?;
     let mut tokens = tokenizer.encode(prompt)?;
     if tokens.is_empty() {
         tokens = tokenizer.encode("\n").unwrap_or_else(|_| vec![0]);
@@ -46,7 +47,8 @@ pub fn generate(
         })?;
         tokens.push(token);
     }
-    Ok(tokenizer.decode(tokens.get(begin..).unwrap_or_default())?)
+    let (before, new) = tokens.split_at(begin);
+    Ok(tokenizer.decode_after(before, new)?)
 }
 
 /// Scores of the token that follows `tokens`. As long as they fit into the context, only those that the cache does not hold

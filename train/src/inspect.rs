@@ -4,12 +4,13 @@ use std::path::Path;
 
 use polaron::Role;
 use polaron::layerwise::Plan;
-use polaron_datasets::{ImageData, TextData};
+use polaron_datasets::ImageData;
 use polaron_models::{RopeBound, Severity};
 use toml::Value;
 
 use crate::checkpoint::Store;
 use crate::config::{Config, DataConfig};
+use crate::data::load_text;
 use crate::device;
 use crate::error::{Error, FileError};
 use crate::layers::{Layers, read_file};
@@ -69,7 +70,7 @@ enum Brought {
 
 /// What the data of a configuration bring, unless `vocabulary` says it.
 fn brought(config: &Config, vocabulary: Option<usize>) -> Result<Brought, Error> {
-    let DataConfig { source, tokenizer, valid_fraction } = &config.data;
+    let DataConfig { source, valid_fraction, .. } = &config.data;
     match (&config.model, vocabulary) {
         (NetworkConfig::Mlp(_), None) => {
             let data = ImageData::load(source, *valid_fraction)?;
@@ -80,7 +81,7 @@ fn brought(config: &Config, vocabulary: Option<usize>) -> Result<Brought, Error>
         }
         (NetworkConfig::Decoder(_), Some(vocabulary)) => Ok(Brought::Vocabulary(vocabulary)),
         (NetworkConfig::Decoder(_), None) => {
-            let data = TextData::load(source, *tokenizer, *valid_fraction)?;
+            let data = load_text(&config.data)?;
             Ok(Brought::Vocabulary(data.tokenizer.vocab_size()))
         }
     }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use polaron_datasets::decode_utf8;
 use toml::{Table, Value};
 
 use crate::config::{Config, ConfigError};
 use crate::error::{Error, FileError, one_line};
 use crate::merge;
+use crate::progress::say;
 use crate::recipe::{self, Choices};
 
 /// Where a configuration comes from, in rising priority; the preset defaults lie below.
@@ -115,7 +117,11 @@ fn merge_set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigErr
 ///
 /// [`Error::File`] when it cannot be read, [`ConfigError::NotToml`] with line and column.
 pub fn read_file(path: &Path) -> Result<Table, Error> {
-    let text = std::fs::read_to_string(path).map_err(FileError::at("read the configuration", path))?;
+    let bytes = std::fs::read(path).map_err(FileError::at("read the configuration", path))?;
+    let (text, marked) = decode_utf8(path, bytes)?;
+    if marked {
+        say(&format!("note: the byte order mark at the front of `{}` is left out", path.display()));
+    }
     toml::from_str::<Table>(&text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;

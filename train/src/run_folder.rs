@@ -14,7 +14,7 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use polaron_datasets::Tokenizer;
+use polaron_datasets::{Tokenizer, decode_utf8};
 use toml::{Table, Value};
 
 use crate::config::{Config, ConfigError, REPORTING_KEYS};
@@ -244,7 +244,8 @@ impl RunFolder {
     /// [`FileError`] when it cannot be read, [`FolderError::Damaged`] when it is not one.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let path = self.tokenizer_file();
-        let text = std::fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
+        let bytes = std::fs::read(&path).map_err(FileError::at("read", &path))?;
+        let (text, _) = decode_utf8(&path, bytes)?;
         serde_json::from_str(&text)
             .map_err(|error| FolderError::Damaged { path, message: one_line(&error.to_string()) }.into())
     }

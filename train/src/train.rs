@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, Store, TrainerState, hex};
 use crate::config::{Config, ConfigError};
+use crate::data::load_text;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, one_line};
 use crate::generate::{Sampling, generate};
 use crate::metrics::{self, Event, Metrics};
@@ -49,7 +50,7 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
     let run = Run { config, folder, resume, threads, device };
     match &config.model {
         NetworkConfig::Decoder(decoder) => {
-            let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
+            let data = load_text(&config.data)?;
             config.check_split()?;
             data.check_windows(decoder.context)?;
             let model = decoder.init(data.tokenizer.vocab_size(), config.train.seed, &training_device)?;
@@ -80,7 +81,7 @@ pub fn check(configs: &[Config]) -> Result<(), Error> {
     let device = device::open(&device.name)?;
     match model {
         NetworkConfig::Decoder(decoder) => {
-            let text = TextData::load(&data.source, data.tokenizer, data.valid_fraction)?;
+            let text = load_text(data)?;
             text.check_windows(decoder.context)?;
             check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device};
 use polaron::vectors::{BUILT_IN, CaseReport, VectorFile};
+use polaron_datasets::decode_utf8;
 
 use crate::error::{Error, FileError};
 
@@ -51,7 +52,8 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(String, VectorFile)>, Error> {
     paths
         .iter()
         .map(|path| {
-            let text = std::fs::read_to_string(path).map_err(FileError::at("read", path))?;
+            let bytes = std::fs::read(path).map_err(FileError::at("read", path))?;
+            let (text, _) = decode_utf8(path, bytes)?;
             parse(path.display().to_string(), &text)
         })
         .collect()

@@ -170,3 +170,49 @@ fn a_killed_packing_leaves_no_data_set_and_does_not_stand_in_the_way() {
     assert_eq!(names_in(&place.path("packed")), names);
     place.train(&short(&["--data", "packed", "--out", "run"])).succeeds();
 }
+
+#[test]
+fn every_kind_of_text_file_trains_without_packing_and_the_rest_is_named() {
+    let place = Place::new();
+    let text = String::from_utf8(place.read("text.txt")).unwrap();
+    let records: String = text.lines().map(|line| format!("{{\"text\": \"{line}\"}}\r\n")).collect();
+    place.write("UPPER.JSONL", records.as_bytes());
+    place.train(&short(&["--data", "UPPER.JSONL", "--out", "records"])).succeeds();
+    // A line break stands between two documents, as it stood between two lines; the last one has none after it.
+    place.write("cut.txt", text.trim_end().as_bytes());
+    place.train(&short(&["--data", "cut.txt", "--out", "plain"])).succeeds();
+    assert_eq!(place.weights("records", 12), place.weights("plain", 12));
+    place.write("marked.txt", format!("\u{feff}{text}").as_bytes());
+    let said = place.train(&short(&["--data", "marked.txt", "--out", "marked"])).succeeds().err;
+    assert!(said.contains("note: the byte order mark at the front of") && said.contains("marked.txt"), "{said}");
+    place.write("x.parquet", b"PAR1\x15\x04\x15\x10");
+    place.train(&short(&["--data", "x.parquet", "--out", "x"])).fails(2, &["x.parquet", "Parquet", "read_parquet"]);
+    place.write("a b.txt", b"caf\xe9 and more");
+    place.train(&short(&["--data", "a b.txt", "--out", "x"])).fails(2, &["iconv -f ISO-8859-1 -t UTF-8 '", "a b.txt'"]);
+    assert!(!place.path("x").exists());
+}
+
+#[test]
+fn a_configuration_with_a_byte_order_mark_is_read_and_one_in_utf_16_is_named() {
+    let place = Place::new();
+    place.write("c.toml", "\u{feff}[train]\nsteps = 3\n".as_bytes());
+    let said = place.run(&["train", "c.toml", "--out", "run", "--data", "x.parquet"]);
+    assert!(said.err.contains("note: the byte order mark at the front of `c.toml`"), "{said:?}");
+    let wide: Vec<u8> = "\u{feff}[train]\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    place.write("w.toml", &wide);
+    place.run(&["train", "w.toml", "--out", "wide"]).fails(2, &["w.toml", "UTF-16", "iconv -f UTF-16 -t UTF-8 w.toml"]);
+}
+
+#[test]
+fn a_tokenizer_that_loses_the_text_is_refused_unless_allowed() {
+    let place = Place::new();
+    place.write("t.json", b"{\"kind\": \"char\", \"alphabet\": \"\\n .Tabcdefghiklmnoqrstuwy\"}");
+    place.write("odd.txt", "The king \u{4e2d}. ".repeat(200).as_bytes());
+    let arguments = ["data", "pack", "odd.txt", "--tokenizer", "t.json", "--out", "packed"];
+    place.run(&arguments).fails(2, &["odd.txt", "'\u{4e2d}'"]);
+    let said = place.run(&[&arguments[..], &["--allow-unknown"]].concat()).succeeds().out;
+    assert!(said.contains("200 of 2400 characters (8.33 %)"), "{said}");
+    let said = place.train(&short(&["--data", "packed", "--out", "run"])).succeeds().err;
+    assert!(said.contains("note: 200 of 2400 characters"), "{said}");
+    place.run(&["generate", "run", "--prompt", "\u{4e2d}"]).fails(2, &["'\u{4e2d}'"]);
+}

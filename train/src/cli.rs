@@ -16,9 +16,10 @@ use crate::loaded::{LoadOptions, LoadedNetwork, LoadedRun};
 use crate::network::NetworkConfig;
 use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
+use crate::shell::quoted_path;
 use crate::train::{Resume, train};
 use crate::verify::verify;
-use crate::{data, device, export, inspect, interrupt, list, panics, report, task};
+use crate::{data, device, export, inspect, interrupt, list, panics, prompt, report, task};
 
 /// Train small language models with Muon and its relatives.
 ///
@@ -295,7 +296,7 @@ struct ExportArgs {
     /// File to write; an existing one is replaced.
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
-    /// Write the optimizer's buffers too, beside it as FILE.optimizer.safetensors.
+    /// Write the optimizer's states too, beside it as FILE.optimizer.safetensors, named and laid out as their weights.
     #[arg(long)]
     optimizer_state: bool,
 }
@@ -528,7 +529,8 @@ fn explain_missing(path: &Path, error: Error) -> Error {
     if path.is_dir() {
         let folder = path.display();
         return Error::Usage(format!(
-            "`{folder}` is a folder, not a configuration file: to go on with a run, write `--resume {folder}`"
+            "`{folder}` is a folder, not a configuration file: to go on with a run, write `--resume {}`",
+            quoted_path(path)
         ));
     }
     error
@@ -578,6 +580,7 @@ fn run_generate(args: &GenerateArgs) -> Result<u8, Error> {
         )));
     };
     let sampling = Sampling { tokens: args.tokens, temperature: args.temperature, top_k: args.top_k, seed: args.seed };
+    prompt::check("--prompt", &args.prompt, tokenizer, model.context())?;
     let text = run.worker.alone(|| generate(model, tokenizer, &args.prompt, &sampling, &run.device))?;
     print(&format!("{}{text}\n", args.prompt));
     Ok(EXIT_DONE)

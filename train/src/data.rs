@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::list::table;
 use crate::memory;
 use crate::progress::{Reading, duration, thousands};
+use crate::shell::quoted_path;
 
 /// Packs texts into the folder `out`; returns what there is to say about it.
 ///
@@ -36,7 +37,7 @@ pub fn pack(options: &PackOptions, out: &Path) -> Result<String, Error> {
     let memory = memory::peak_bytes().map(|bytes| format!(", peak memory {} MB", thousands(bytes / 1_000_000)));
     let mut rows = facts(&Packed::open(out)?);
     rows.push(["time".into(), format!("{} ({rate:.1} MB/s){}", duration(seconds), memory.unwrap_or_default())]);
-    rows.push(["train on it".into(), format!("polaron train --data {}", out.display())]);
+    rows.push(["train on it".into(), format!("polaron train --data {}", quoted_path(out))]);
     Ok(table(rows))
 }
 

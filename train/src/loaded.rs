@@ -4,7 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use polaron_datasets::Tokenizer;
-use polaron_models::{LanguageModel, Mlp, ModelError, NamedTensor, load_named, to_exported};
+use polaron_models::{
+    LanguageModel, Mlp, ModelError, NamedTensor, ParameterInfo, load_named, parameter_table, to_exported,
+};
 
 use crate::checkpoint::{CheckpointError, Store};
 use crate::config::Config;
@@ -48,6 +50,14 @@ impl LoadedNetwork {
         match self {
             Self::Decoder(model, _) => to_exported(model.as_ref()),
             Self::Mlp(model) => to_exported(model),
+        }
+    }
+
+    /// Path, shape and exported name of every parameter.
+    pub fn parameters(&self) -> Vec<ParameterInfo> {
+        match self {
+            Self::Decoder(model, _) => parameter_table(model.as_ref()),
+            Self::Mlp(model) => parameter_table(model),
         }
     }
 

@@ -19,9 +19,10 @@ use crate::metrics::{self, Event, Metrics};
 use crate::network::{Network, NetworkConfig};
 use crate::progress::{print, say};
 use crate::run_folder::{FolderError, Lock, RunFolder, write_atomically};
+use crate::shell::quoted_path;
 use crate::trainer::{Ending, Session, Validations};
 use crate::workers::Workers;
-use crate::{device, interrupt, memory, report, summary};
+use crate::{device, interrupt, memory, prompt, report, summary};
 
 /// Whether an existing run is gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
             let data = TextData::load(&config.data.source, config.data.tokenizer, config.data.valid_fraction)?;
             config.check_split()?;
             data.check_windows(decoder.context)?;
+            prompt::check_sample(config, Some(&data.tokenizer))?;
             let model = decoder.init(data.tokenizer.vocab_size(), config.train.seed, &training_device)?;
             let Some(model) = run.run(&data, Some(&data.tokenizer), model, fingerprint(&data)?)? else {
                 return Ok(EXIT_INTERRUPTED);
@@ -59,6 +61,7 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
             print_sample(config, &model, &data.tokenizer, &run.device)?;
         }
         NetworkConfig::Mlp(mlp) => {
+            prompt::check_sample(config, None)?;
             let data = ImageData::load(&config.data.source, config.data.valid_fraction)?;
             let model = mlp.init(data.train.features, data.classes, config.train.seed, &training_device)?;
             if run.run(&data, None, model, image_fingerprint(&data))?.is_none() {
@@ -82,6 +85,7 @@ pub fn check(configs: &[Config]) -> Result<(), Error> {
         NetworkConfig::Decoder(decoder) => {
             let text = TextData::load(&data.source, data.tokenizer, data.valid_fraction)?;
             text.check_windows(decoder.context)?;
+            configs.iter().try_for_each(|config| prompt::check_sample(config, Some(&text.tokenizer)))?;
             check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)
         }
         NetworkConfig::Mlp(mlp) => {
@@ -132,11 +136,12 @@ impl Run<'_> {
                 "saved at step {} of {}; the same command, or `polaron train --resume {}`, goes on from there",
                 state.step,
                 config.train.steps,
-                out.display()
+                quoted_path(out)
             ));
             return Ok(None);
         }
-        print(&summary::end(config, &state, &session.validations, memory::peak_bytes(), out));
+        let end = summary::end(config, &state, &session.validations, memory::peak_bytes());
+        print(&format!("{end}{}", summary::commands(config, tokenizer, out)));
         Ok(Some(model))
     }
 
@@ -216,7 +221,9 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
         optimizer_seconds: end.optimizer_seconds,
         ..TrainerState::default()
     };
-    print(&summary::end(config, &state, &Validations::of(&events), end.peak_memory_bytes, folder.path()));
+    let end = summary::end(config, &state, &Validations::of(&events), end.peak_memory_bytes);
+    let tokenizer = config.model.decoder().and_then(|_| folder.tokenizer().ok());
+    print(&format!("{end}{}", summary::commands(config, tokenizer.as_ref(), folder.path())));
     Ok(true)
 }
 

@@ -35,6 +35,7 @@ use crate::interrupt;
 use crate::progress::{print, say};
 use crate::report;
 use crate::run_folder::{RunFolder, write_atomically};
+use crate::shell::{quoted, quoted_path};
 use crate::train;
 use runner::{Ending, Runner};
 
@@ -56,7 +57,7 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     let ending = runner.run()?;
     let ended = runner.into_ended();
     if ending == Ending::Interrupted {
-        let out = out.display();
+        let out = quoted_path(out);
         say(&format!("stopped; the same command, or `polaron compare {out}`, goes on from here"));
         return Ok(EXIT_INTERRUPTED);
     }
@@ -132,9 +133,7 @@ fn write_results(
 
 /// The command of this process, with program and machine.
 fn session() -> String {
-    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
-    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
     let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = information.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let processor = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim());

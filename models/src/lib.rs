@@ -163,6 +163,6 @@ pub use feed_forward::FeedForward;
 pub use mlp::{Activation, Mlp, MlpConfig};
 pub use norm::Norm;
 pub use presets::ROTARY_BASE;
-pub use rope::{RopeBound, Severity, rope_bounds};
+pub use rope::{RopeBound, RopeLayers, Severity, rope_bounds};
 pub use router::RouterMetrics;
 pub use weights::{NamedTensor, ParameterInfo, load_named, parameter_table, to_exported, to_named};

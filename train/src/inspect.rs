@@ -12,6 +12,7 @@ use crate::checkpoint::Store;
 use crate::config::{Config, DataConfig};
 use crate::device;
 use crate::error::{Error, FileError};
+use crate::estimate::{self, Brought, Estimate, Purpose};
 use crate::layers::{Layers, read_file};
 use crate::list::table;
 use crate::metrics::{self, Event};
@@ -61,12 +62,6 @@ pub fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error>
     )))
 }
 
-/// Sizes that the data bring: those of the run's tokenizer, of the configuration's data, or of the published recipe.
-enum Brought {
-    Vocabulary(usize),
-    Images { features: usize, classes: usize },
-}
-
 /// What the data of a configuration bring, unless `vocabulary` says it.
 fn brought(config: &Config, vocabulary: Option<usize>) -> Result<Brought, Error> {
     let DataConfig { source, tokenizer, valid_fraction } = &config.data;
@@ -90,6 +85,7 @@ fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
     let device = device::open(device::default_name())?;
     let (seed, batch) = (config.train.seed, config.train.batch);
     let mut active = None;
+    estimate::check(config, device::default_name(), brought, Purpose::Look)?;
     let (optimizer, flops, size) = match (&config.model, brought) {
         (NetworkConfig::Decoder(decoder), Brought::Vocabulary(vocabulary)) => {
             let model = decoder.init(vocabulary, seed, &device)?;
@@ -118,6 +114,9 @@ fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
             format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
         ],
     ];
+    let memory = Estimate::of(config, brought);
+    let text = format!("to train at least {} ({})", estimate::bytes(memory.total()), memory.parts());
+    facts.push(["memory".into(), text]);
     if let Some(active) = active {
         facts.insert(2, ["used by one token".into(), thousands(active as u64)]);
     }

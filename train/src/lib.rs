@@ -6,6 +6,7 @@
 mod cli;
 mod data;
 mod error;
+mod estimate;
 mod evaluate;
 mod export;
 mod exported_state;
@@ -21,6 +22,7 @@ mod shell;
 mod summary;
 mod task;
 mod tensors;
+mod usage;
 mod workers;
 
 pub mod checkpoint;

@@ -12,6 +12,7 @@ use crate::checkpoint::{CheckpointError, Store};
 use crate::config::Config;
 use crate::device;
 use crate::error::Error;
+use crate::estimate::{self, Brought, Purpose};
 use crate::network::NetworkConfig;
 use crate::progress::say;
 use crate::run_folder::{FolderError, RunFolder};
@@ -108,12 +109,14 @@ impl LoadedRun {
                 if !trained_with.is_empty() && *trained_with != tokenizer_sha256(&tokenizer)? {
                     return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
                 }
+                estimate::check(&config, name, Brought::Vocabulary(tokenizer.vocab_size()), Purpose::Look)?;
                 let fresh = decoder.init(tokenizer.vocab_size(), config.train.seed, &device)?;
                 let model = load_named(fresh, checkpoint.model, &device)?;
                 LoadedNetwork::Decoder(Box::new(model), tokenizer)
             }
             NetworkConfig::Mlp(mlp) => {
                 let [inputs, outputs] = ends(&checkpoint.model)?;
+                estimate::check(&config, name, Brought::Images { features: inputs, classes: outputs }, Purpose::Look)?;
                 let fresh = mlp.init(inputs, outputs, config.train.seed, &device)?;
                 LoadedNetwork::Mlp(load_named(fresh, checkpoint.model, &device)?)
             }

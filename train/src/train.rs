@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::{Checkpoint, Store, TrainerState, hex};
 use crate::config::{Config, ConfigError};
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, one_line};
+use crate::estimate::{Brought, Purpose};
 use crate::generate::{Sampling, generate};
 use crate::metrics::{self, Event, Metrics};
 use crate::network::{Network, NetworkConfig};
@@ -22,7 +23,7 @@ use crate::run_folder::{FolderError, Lock, RunFolder, write_atomically};
 use crate::shell::quoted_path;
 use crate::trainer::{Ending, Session, Validations};
 use crate::workers::Workers;
-use crate::{device, interrupt, memory, prompt, report, summary};
+use crate::{device, estimate, interrupt, memory, prompt, report, summary};
 
 /// Whether an existing run is gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,9 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
             config.check_split()?;
             data.check_windows(decoder.context)?;
             prompt::check_sample(config, Some(&data.tokenizer))?;
-            let model = decoder.init(data.tokenizer.vocab_size(), config.train.seed, &training_device)?;
+            let vocabulary = data.tokenizer.vocab_size();
+            estimate::check(config, &config.device.name, Brought::Vocabulary(vocabulary), Purpose::Train)?;
+            let model = decoder.init(vocabulary, config.train.seed, &training_device)?;
             let Some(model) = run.run(&data, Some(&data.tokenizer), model, fingerprint(&data)?)? else {
                 return Ok(EXIT_INTERRUPTED);
             };
@@ -63,6 +66,8 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
         NetworkConfig::Mlp(mlp) => {
             prompt::check_sample(config, None)?;
             let data = ImageData::load(&config.data.source, config.data.valid_fraction)?;
+            let brought = Brought::Images { features: data.train.features, classes: data.classes };
+            estimate::check(config, &config.device.name, brought, Purpose::Train)?;
             let model = mlp.init(data.train.features, data.classes, config.train.seed, &training_device)?;
             if run.run(&data, None, model, image_fingerprint(&data))?.is_none() {
                 return Ok(EXIT_INTERRUPTED);
@@ -79,17 +84,20 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
 ///
 /// The first objection.
 pub fn check(configs: &[Config]) -> Result<(), Error> {
-    let Some(Config { model, data, train, device, .. }) = configs.first() else { return Ok(()) };
+    let Some(first @ Config { model, data, train, device, .. }) = configs.first() else { return Ok(()) };
+    let fits = |brought| estimate::check(first, &device.name, brought, Purpose::Train);
     let device = device::open(&device.name)?;
     match model {
         NetworkConfig::Decoder(decoder) => {
             let text = TextData::load(&data.source, data.tokenizer, data.valid_fraction)?;
             text.check_windows(decoder.context)?;
             configs.iter().try_for_each(|config| prompt::check_sample(config, Some(&text.tokenizer)))?;
+            fits(Brought::Vocabulary(text.tokenizer.vocab_size()))?;
             check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)
         }
         NetworkConfig::Mlp(mlp) => {
             let images = ImageData::load(&data.source, data.valid_fraction)?;
+            fits(Brought::Images { features: images.train.features, classes: images.classes })?;
             check_rules(configs, &mlp.init(images.train.features, images.classes, train.seed, &device)?)
         }
     }

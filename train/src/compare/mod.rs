@@ -75,8 +75,9 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
 ///
 /// # Errors
 ///
-/// A timed run that fails.
+/// Everything that can be checked before it; a timed run that fails.
 pub fn dry_run(plan: &Plan) -> Result<u8, Error> {
+    train::check(&plan.first_configs()?)?;
     print(&estimate::describe(plan)?);
     Ok(EXIT_DONE)
 }

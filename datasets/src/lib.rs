@@ -53,7 +53,7 @@ pub use encoding::decode_utf8;
 pub use error::{DataError, ImageError, PackError};
 pub use images::{IMAGE_DATASETS, ImageBatch, ImageData, ImageSampler, Images, image_batches};
 pub use packed::{Manifest, Packed, ShardEntry};
-pub use quote::quoted;
+pub use quote::{quoted, quoted_word};
 pub use text::{DATASETS, DatasetInfo, TextData};
 pub use tokenizer::{Tokenizer, TokenizerKind};
 pub use tokens::Tokens;

@@ -1,20 +1,52 @@
-//! Paths as a shell takes them.
+//! Words of the commands that messages name, quoted for a POSIX shell.
 
 use std::path::Path;
 
-/// A path as one word of a POSIX shell, in single quotes where it needs them. One that begins with a dash gets `./` before it, so
-/// that no program takes it for an option.
+/// `text` as one word of a command line; plain words stay as they are.
+///
+/// ```
+/// assert_eq!(polaron_datasets::quoted_word("KING HENRY:"), "'KING HENRY:'");
+/// ```
+pub fn quoted_word(text: &str) -> String {
+    // No argument of a process can hold a NUL.
+    let text = text.replace('\0', "");
+    shlex::try_quote(&text).map(String::from).unwrap_or_default()
+}
+
+/// A path as one word of a command line. One that begins with a dash gets `./` before it, so that no program takes it for an
+/// option.
 ///
 /// ```
 /// use polaron_datasets::quoted;
 ///
 /// assert_eq!(quoted("a/b.txt".as_ref()), "a/b.txt");
-/// assert_eq!(quoted("it's.txt".as_ref()), r"'it'\''s.txt'");
 /// assert_eq!(quoted("-x y".as_ref()), "'./-x y'");
 /// ```
 pub fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
-    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if text.starts_with('-') { quoted_word(&format!("./{text}")) } else { quoted_word(&text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_words_stay_as_they_are() {
+        assert_eq!(quoted_word("runs/llama-d64-muon-s1"), "runs/llama-d64-muon-s1");
+        assert_eq!(quoted_word(""), "''");
+        assert_eq!(quoted(Path::new("-run")), "./-run");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        for text in
+            ["a b", "it's", "$HOME `id` \"x\"", "a\nb", "\\", "!x", "été ☃", "~", "*", "-n", "a;b&c|d", "^", "'\"'"]
+        {
+            let command = format!("printf '%s' {}", quoted_word(text));
+            let output = std::process::Command::new("sh").arg("-c").arg(&command).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), text, "{command}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use polaron::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::init::Initializer;
-use crate::{LanguageModel, ModelError, RopeBound, rope_bounds};
+use crate::{LanguageModel, ModelError, RopeBound, RopeLayers, rope_bounds};
 
 /// How activations are normalised before attention, before the feed-forward layer and before the
 /// head.
@@ -214,6 +214,24 @@ impl ModelConfig {
     pub fn rope_bounds(&self) -> Option<[RopeBound; 4]> {
         let rotary = self.position == PositionKind::Rotary;
         rotary.then(|| rope_bounds(self.rope_base, self.context, self.layers, self.head_dim()))
+    }
+
+    /// The same for every kind of layer that the model has: those that see the whole context, and those with a sliding
+    /// window, by their own base and window. Empty with learned positions.
+    pub fn rope_layers(&self) -> Vec<RopeLayers> {
+        if self.position != PositionKind::Rotary {
+            return Vec::new();
+        }
+        let sliding_base = if self.rope_base_sliding == 0.0 { self.rope_base } else { self.rope_base_sliding };
+        let (any_full, any_sliding) = (self.layers >= self.full_every, self.full_every > 1);
+        let kinds = [
+            (any_full, false, self.rope_base, self.context),
+            (any_sliding, true, sliding_base, self.sliding_window.min(self.context)),
+        ];
+        let there = kinds.into_iter().filter(|(there, ..)| *there);
+        there
+            .map(|(_, sliding, base, context)| RopeLayers::new(sliding, base, context, self.layers, self.head_dim()))
+            .collect()
     }
 
     /// Checks that a model of these sizes can exist.

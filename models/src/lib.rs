@@ -103,7 +103,10 @@
 //! | `head.weight` (own head) | `[vocab, d_model]` | the same | head |
 //!
 //! q is `heads · head_dim`, k is `kv_heads · head_dim`. Stacks of experts are exported as they are stored, `[experts, d_in,
-//! d_out]`.
+//! d_out]`; the file's metadata say so (`expert_layout`).
+//! `polaron export --optimizer-state` calls a state `<exported name>.<state>`, for example
+//! `blocks.0.attn.wq.weight.momentum` or `.second_moment`: shaped and laid out as the weight of that name. What a rule
+//! remembers per unit is called `.memory`, `[matrices, d_out, 1]` or `[matrices, 1, d_in]`.
 //! The output units of `qkv` are queries, keys, values in this order, and inside each the heads
 //! follow one another. A tied head has no tensor of its own: it is `embed.weight`, used twice.
 //!
@@ -160,6 +163,6 @@ pub use feed_forward::FeedForward;
 pub use mlp::{Activation, Mlp, MlpConfig};
 pub use norm::Norm;
 pub use presets::ROTARY_BASE;
-pub use rope::{RopeBound, Severity, rope_bounds};
+pub use rope::{RopeBound, RopeLayers, Severity, rope_bounds};
 pub use router::RouterMetrics;
 pub use weights::{NamedTensor, ParameterInfo, load_named, parameter_table, to_exported, to_named};

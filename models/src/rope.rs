@@ -1,4 +1,4 @@
-//! Is the base of the rotary positions large enough for the context? Advice, never an error.
+//! Does the base of the rotary positions suit the context? Advice, never an error.
 //!
 //! For a context of L tokens, N layers and a similarity of 0.95 (arXiv 2602.10959, formulas at second hand):
 //!
@@ -6,7 +6,7 @@
 //! aliasing   base > L / 2π                      the slowest pair must not turn around within the context
 //! stability  base ≥ L / arccos(0.95)            the slowest pair hardly turns
 //! depth      base ≥ L / arccos(0.95^(1/N))      the same through all layers
-//! precision  base < 1 / ε                       of the type in which the angles are computed
+//! precision  base ≤ 1 / ε                       of the type in which the angles are computed
 //! ```
 //!
 //! The slowest pair of a head of dimension h turns with `base^(-(h-2)/h)`, not `base^-1`: for a small head the bounds grow to
@@ -34,6 +34,45 @@ pub struct RopeBound {
     pub holds: bool,
 }
 
+impl RopeBound {
+    /// Whether the bound is the largest base, not the smallest.
+    pub fn is_upper(&self) -> bool {
+        self.name == "precision"
+    }
+}
+
+/// Layers whose queries see equally far and whose rotary positions have one base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RopeLayers {
+    /// Whether they see a sliding window of the context only.
+    pub sliding: bool,
+    /// The base.
+    pub base: f64,
+    /// How many tokens a query sees, itself included.
+    pub context: usize,
+    /// The longest context in which the slowest pair does not turn around with this base.
+    pub largest_context: f64,
+    /// The bounds on the base for that context.
+    pub bounds: [RopeBound; 4],
+}
+
+impl RopeLayers {
+    pub(crate) fn new(sliding: bool, base: f64, context: usize, layers: usize, head_dim: usize) -> Self {
+        let bounds = rope_bounds(base, context, layers, head_dim);
+        let largest_context = std::f64::consts::TAU * base.powf(1.0 / head_power(head_dim));
+        Self { sliding, base, context, largest_context, bounds }
+    }
+
+    /// The smallest and the largest base that no warning speaks against; there is none where the first is the larger one.
+    pub fn feasible(&self) -> (f64, f64) {
+        let warnings = |upper| {
+            let counts = move |bound: &&RopeBound| bound.severity == Severity::Warning && bound.is_upper() == upper;
+            self.bounds.iter().filter(counts).map(|bound| bound.bound)
+        };
+        (warnings(false).fold(0.0, f64::max), warnings(true).fold(f64::INFINITY, f64::min))
+    }
+}
+
 /// Similarity that the slowest pair should keep over the context.
 const SIMILARITY: f64 = 0.95;
 
@@ -56,7 +95,7 @@ pub fn rope_bounds(base: f64, context: usize, layers: usize, head_dim: usize) ->
         least("aliasing", Severity::Warning, length / std::f64::consts::TAU),
         least("stability", Severity::Info, length / SIMILARITY.acos()),
         least("depth", Severity::Info, length / depth.acos()),
-        RopeBound { name: "precision", severity: Severity::Warning, bound: largest, holds: base < largest },
+        RopeBound { name: "precision", severity: Severity::Warning, bound: largest, holds: base <= largest },
     ]
 }
 
@@ -80,6 +119,22 @@ mod tests {
             let bounds = rope_bounds(1e4, context, layers, head_dim);
             assert_eq!([0, 1, 2].map(|i| bounds[i].bound.round()), expected, "{layers} layers");
         }
+    }
+
+    #[test]
+    fn the_largest_base_is_an_upper_bound() {
+        let largest = 2.0_f64.powi(52);
+        for (base, holds) in [(1.0, true), (1e4, true), (largest, true), (largest * 1.001, false), (1e300, false)] {
+            let [.., precision] = rope_bounds(base, 64, 4, 16);
+            assert!(precision.is_upper() && precision.bound == largest && precision.holds == holds, "{base}");
+        }
+    }
+
+    #[test]
+    fn the_longest_context_of_a_base_is_the_known_one() {
+        let layers = RopeLayers::new(false, 1e4, 4096, 32, 128);
+        assert_eq!(layers.largest_context.floor(), 54_410.0);
+        assert_eq!((layers.feasible().0.round(), layers.feasible().1), (722.0, 2.0_f64.powi(52)));
     }
 
     #[test]

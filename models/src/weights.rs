@@ -25,6 +25,10 @@ pub struct ParameterInfo {
     pub shape: Vec<usize>,
     /// Number of elements.
     pub count: usize,
+    /// Name in [`to_exported`].
+    pub exported: String,
+    /// Whether [`to_exported`] swaps its two axes, `[d_in, d_out]` to `[d_out, d_in]`.
+    pub swapped: bool,
 }
 
 /// Every parameter of `model` under its path, in the layout in which it is stored: what a
@@ -105,6 +109,11 @@ impl Path {
         self.owners.last().is_some_and(|last| last == owner)
     }
 
+    /// Whether the parameter is the weight of a projection, which other programs expect as `[d_out, d_in]`.
+    fn is_swapped(&self, rank: usize) -> bool {
+        rank == 2 && self.owner_is("Struct:Linear")
+    }
+
     fn exported_name(&self) -> String {
         match self.names.split_last() {
             Some((_, norm)) if self.owner_is("Struct:Norm") => format!("{}.weight", norm.join(".")),
@@ -149,7 +158,7 @@ impl ModuleVisitor for Collect {
                 self.tensors.push(NamedTensor { name, data });
             }
             Form::Exported => {
-                let tensor = match self.path.owner_is("Struct:Linear") && D == 2 {
+                let tensor = match self.path.is_swapped(D) {
                     true => param.val().swap_dims(0, 1),
                     false => param.val(),
                 };
@@ -159,7 +168,8 @@ impl ModuleVisitor for Collect {
             Form::Table => {
                 let shape = param.lazy_shape().to_vec();
                 let (path, count) = (self.path.stored_name(), shape.iter().product());
-                self.table.push(ParameterInfo { path, shape, count });
+                let (exported, swapped) = (self.path.exported_name(), self.path.is_swapped(D));
+                self.table.push(ParameterInfo { path, shape, count, exported, swapped });
             }
         }
     }

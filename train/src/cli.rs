@@ -9,16 +9,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::compare::{self, ComparisonFolder, Plan, Request};
 use crate::config::{Config, ConfigError};
-use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, Error};
+use crate::error::{EXIT_DONE, EXIT_FAILED, Error};
 use crate::generate::{Sampling, generate};
 use crate::layers::{self, Layers};
 use crate::loaded::{LoadOptions, LoadedNetwork, LoadedRun};
-use crate::network::NetworkConfig;
 use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train::{Resume, train};
 use crate::verify::verify;
-use crate::{data, device, export, inspect, interrupt, list, panics, report, task};
+use crate::{data, device, export, inspect, interrupt, list, panics, prompt, report, task, usage};
+use polaron_datasets::quoted;
 
 /// Train small language models with Muon and its relatives.
 ///
@@ -135,7 +135,7 @@ struct PackArgs {
     #[arg(long, value_name = "X", default_value_t = 0.1, allow_negative_numbers = true)]
     valid_fraction: f64,
     /// Tokens of one file of the folder.
-    #[arg(long, value_name = "N", default_value_t = 1 << 26)]
+    #[arg(long, value_name = "N", default_value_t = 1 << 26, allow_negative_numbers = true, value_parser = usage::whole)]
     shard_tokens: u64,
 }
 
@@ -168,22 +168,22 @@ struct TrainArgs {
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
     /// Optimizer steps. [default: by model]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     steps: Option<i64>,
     /// Peak learning rate of the stack's main rule. [default: `polaron list stacks`]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Fixes the initial weights. [default: 1]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     seed: Option<i64>,
     /// Fixes the batches. [default: seed + 1]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     data_seed: Option<i64>,
     /// Device; `polaron list devices`. [default: flex]
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// CPU threads; 0 is all. Part of the configuration: sums depend on it. [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     threads: Option<i64>,
     /// Run folder. [default: runs/<model>-<optimizer>-s<seed>]
     #[arg(long, value_name = "DIR")]
@@ -211,19 +211,19 @@ struct CompareArgs {
     #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_negative_numbers = true)]
     lrs: Option<Vec<f64>>,
     /// Paired seeds of the verdict. [default: 3]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     seeds: Option<i64>,
     /// Seeds of the tuning, other ones. [default: 1]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     tune_seeds: Option<i64>,
     /// Validation losses to reach, comma separated. [default: the lowest that every run reached]
     #[arg(long, value_name = "LOSS,…", value_delimiter = ',', allow_negative_numbers = true)]
     target: Option<Vec<f64>>,
     /// Steps of a verdict run. [default: 400]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     steps: Option<i64>,
     /// Steps of a tuning run. [default: 3/5 of --steps]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     tune_steps: Option<i64>,
     /// Run every best learning rate divided and multiplied by 2 and 4 as well, for a table that interpolates nothing.
     #[arg(long)]
@@ -241,10 +241,10 @@ struct CompareArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Runs at a time. [default: as many as CPU threads]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     jobs: Option<i64>,
     /// CPU threads in all, shared out among the jobs; 0 is all. [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::count)]
     threads: Option<usize>,
     /// Folder of the comparison. [default: runs/compare-<model>-<optimizers>]
     #[arg(long, value_name = "DIR")]
@@ -260,13 +260,13 @@ struct RunArgs {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Checkpoint to use. [default: the newest]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::whole)]
     step: Option<u64>,
     /// Device; `polaron list devices`. [default: flex]
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// CPU threads; 0 is all.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = usage::count)]
     threads: usize,
 }
 
@@ -278,16 +278,16 @@ struct GenerateArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
     /// Tokens to generate.
-    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(long, value_name = "N", default_value_t = 300, allow_negative_numbers = true, value_parser = usage::count)]
     tokens: usize,
     /// Randomness; 0 always takes the likeliest token.
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from this many likeliest tokens; 0 draws from all.
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(long, value_name = "K", default_value_t = 0, allow_negative_numbers = true, value_parser = usage::count)]
     top_k: usize,
     /// Fixes the text.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = usage::whole)]
     seed: u64,
 }
 
@@ -298,7 +298,7 @@ struct ExportArgs {
     /// File to write; an existing one is replaced.
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
-    /// Write the optimizer's buffers too, beside it as FILE.optimizer.safetensors.
+    /// Write the optimizer's states too, beside it as FILE.optimizer.safetensors, named and laid out as their weights.
     #[arg(long)]
     optimizer_state: bool,
 }
@@ -309,7 +309,7 @@ struct InspectArgs {
     #[arg(value_name = "RUN|CONFIG|MODEL")]
     target: String,
     /// Vocabulary to count with. [default: that of the run or the text; 65 for a bare preset, as in the published recipes]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::count)]
     vocab: Option<usize>,
 }
 
@@ -328,7 +328,7 @@ pub fn main() -> u8 {
     panics::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return report_usage(&error),
+        Err(error) => return usage::report(&error),
     };
     match panics::catch(|| start_log(cli.log.as_deref()).and_then(|()| dispatch(cli))) {
         Ok(Ok(code)) => code,
@@ -343,20 +343,6 @@ pub fn main() -> u8 {
             EXIT_FAILED
         }
     }
-}
-
-/// Help and version go to stdout; a wrong argument is one line on stderr.
-fn report_usage(error: &clap::Error) -> u8 {
-    if !error.use_stderr() {
-        print(&error.render().to_string());
-        return EXIT_DONE;
-    }
-    let text = error.render().to_string();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let said: Vec<&str> =
-        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
-    say(&format!("{} (see `polaron --help`)", said.join(" ")));
-    EXIT_BAD_INPUT
 }
 
 fn start_log(level: Option<&str>) -> Result<(), Error> {
@@ -512,26 +498,14 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
 
 /// A mistyped command arrives here as the name of a configuration file.
 fn explain_missing(path: &Path, error: Error) -> Error {
-    let word = path.to_str().unwrap_or_default();
-    if !path.exists() && path.extension().is_none() {
-        if let Some(near) = polaron::nearest(
-            word,
-            ["train", "compare", "report", "generate", "export", "inspect", "verify", "task", "data", "list"],
-        ) {
-            return Error::Usage(format!(
-                "`{word}` is neither a command nor a configuration file; did you mean `polaron {near}`?"
-            ));
-        }
-        if NetworkConfig::presets().contains(&word) {
-            return Error::Usage(format!(
-                "`{word}` is a model, not a configuration file: write `polaron train --model {word}`"
-            ));
-        }
+    if let Some(message) = path.to_str().filter(|_| !path.exists()).and_then(usage::no_command) {
+        return Error::Usage(message);
     }
     if path.is_dir() {
         let folder = path.display();
         return Error::Usage(format!(
-            "`{folder}` is a folder, not a configuration file: to go on with a run, write `--resume {folder}`"
+            "`{folder}` is a folder, not a configuration file: to go on with a run, write `--resume {}`",
+            quoted(path)
         ));
     }
     error
@@ -581,6 +555,7 @@ fn run_generate(args: &GenerateArgs) -> Result<u8, Error> {
         )));
     };
     let sampling = Sampling { tokens: args.tokens, temperature: args.temperature, top_k: args.top_k, seed: args.seed };
+    prompt::check("--prompt", &args.prompt, tokenizer, model.context())?;
     let text = run.worker.alone(|| generate(model, tokenizer, &args.prompt, &sampling, &run.device))?;
     print(&format!("{}{text}\n", args.prompt));
     Ok(EXIT_DONE)

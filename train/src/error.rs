@@ -8,6 +8,7 @@ use crate::checkpoint::CheckpointError;
 use crate::compare::CompareError;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
+use crate::estimate::TooLarge;
 use crate::run_folder::FolderError;
 
 /// Exit code: everything was done.
@@ -50,6 +51,9 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The model does not fit into the memory.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// Bad usage that no other variant covers; the text is the whole message.
     #[error("{0}")]
     Usage(String),

@@ -5,7 +5,7 @@ use std::path::Path;
 use polaron::Role;
 use polaron::layerwise::Plan;
 use polaron_datasets::ImageData;
-use polaron_models::{RopeBound, Severity};
+use polaron_models::{RopeLayers, Severity};
 use toml::Value;
 
 use crate::checkpoint::Store;
@@ -13,6 +13,7 @@ use crate::config::{Config, DataConfig};
 use crate::data::load_text;
 use crate::device;
 use crate::error::{Error, FileError};
+use crate::estimate::{self, Brought, Estimate, Purpose};
 use crate::layers::{Layers, read_file};
 use crate::list::table;
 use crate::metrics::{self, Event};
@@ -62,12 +63,6 @@ pub fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error>
     )))
 }
 
-/// Sizes that the data bring: those of the run's tokenizer, of the configuration's data, or of the published recipe.
-enum Brought {
-    Vocabulary(usize),
-    Images { features: usize, classes: usize },
-}
-
 /// What the data of a configuration bring, unless `vocabulary` says it.
 fn brought(config: &Config, vocabulary: Option<usize>) -> Result<Brought, Error> {
     let DataConfig { source, valid_fraction, .. } = &config.data;
@@ -91,6 +86,7 @@ fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
     let device = device::open(device::default_name())?;
     let (seed, batch) = (config.train.seed, config.train.batch);
     let mut active = None;
+    estimate::check(config, device::default_name(), brought, Purpose::Look)?;
     let (optimizer, flops, size) = match (&config.model, brought) {
         (NetworkConfig::Decoder(decoder), Brought::Vocabulary(vocabulary)) => {
             let model = decoder.init(vocabulary, seed, &device)?;
@@ -119,29 +115,45 @@ fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
             format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
         ],
     ];
+    let memory = Estimate::of(config, brought);
+    let text = format!("to train at least {} ({})", estimate::bytes(memory.total()), memory.parts());
+    facts.push(["memory".into(), text]);
     if let Some(active) = active {
         facts.insert(2, ["used by one token".into(), thousands(active as u64)]);
     }
-    let bounds = decoder.and_then(|model| Some((model.rope_base, model.rope_bounds()?)));
-    facts.extend(bounds.map(|(base, bounds)| ["rotary base".into(), rope_advice(base, &bounds)]));
+    let rotary = decoder.map(|model| model.rope_layers()).unwrap_or_default();
+    facts.extend(rotary.iter().map(|layers| {
+        let name = if layers.sliding { "sliding base" } else { "rotary base" };
+        [name.into(), rope_advice(layers)]
+    }));
     Ok(format!("{}\n{}\n{plan}\n", table(facts), parameters(plan)))
 }
 
-/// The bounds on the base that do not hold, as advice.
-fn rope_advice(base: f64, bounds: &[RopeBound]) -> String {
-    let failed: Vec<String> = bounds
-        .iter()
-        .filter(|bound| !bound.holds)
-        .map(|bound| {
-            let weight = if bound.severity == Severity::Warning { "warning" } else { "info" };
-            format!("{weight}: {} wants at least {:.0}", bound.name, bound.bound)
-        })
-        .collect();
-    if failed.is_empty() {
-        format!("{base}, large enough for this context")
+/// Between which values the base of some layers should lie, and the bounds that it does not keep, as advice.
+fn rope_advice(layers: &RopeLayers) -> String {
+    let RopeLayers { base, context, bounds, .. } = layers;
+    let tokens = thousands(*context as u64);
+    let window = if layers.sliding { "a window" } else { "a context" };
+    let (least, most) = layers.feasible();
+    let place = if least > most {
+        let key = if layers.sliding { "model.sliding_window" } else { "model.context" };
+        format!(
+            "no base suits {window} of {tokens} tokens, which wants at least {least:.0} and at most {most:.0}: lower {key}"
+        )
     } else {
-        format!("{base}; {}", failed.join("; "))
-    }
+        let verdict = if (least..=most).contains(base) { "suits" } else { "does not suit" };
+        format!(
+            "{verdict} {window} of {tokens} tokens, which wants at least {least:.0} and at most {most:.0}; free of aliasing \
+             up to {} tokens",
+            thousands(layers.largest_context as u64)
+        )
+    };
+    let failed = bounds.iter().filter(|bound| !bound.holds).map(|bound| {
+        let weight = if bound.severity == Severity::Warning { "warning" } else { "info" };
+        let wants = if bound.is_upper() { "at most" } else { "at least" };
+        format!("; {weight}: {} wants {wants} {:.0}", bound.name, bound.bound)
+    });
+    format!("{base} {place}{}", failed.collect::<String>())
 }
 
 /// Parameters in the matrices inside the blocks, which the matrix rules are for.
@@ -179,4 +191,56 @@ fn describe_run(folder: &RunFolder, config: &Config) -> Result<String, FileError
     ];
     rows.extend(losses);
     Ok(table(rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polaron_models::ModelConfig;
+
+    fn advice(change: impl FnOnce(&mut ModelConfig)) -> Vec<String> {
+        let mut config = ModelConfig::preset("gemma3-tiny").unwrap();
+        change(&mut config);
+        config.rope_layers().iter().map(rope_advice).collect()
+    }
+
+    #[test]
+    fn a_base_that_is_too_large_is_told_the_largest_in_every_kind_of_layer() {
+        let too_large = "warning: precision wants at most 4503599627370496";
+        let said = advice(|config| config.rope_base = 1e17);
+        assert!(said[0].contains(too_large) && said[0].contains("does not suit a context of 128"), "{said:?}");
+        assert!(!said[1].contains("wants at most 4503599627370496;") || said[1].contains("suits"), "{said:?}");
+        assert!(!said[1].contains("warning"), "{said:?}");
+        let said = advice(|config| config.rope_base_sliding = 1e17);
+        assert!(said[1].contains(too_large) && said[1].contains("a window of 32"), "{said:?}");
+        assert!(!said[0].contains("warning"), "{said:?}");
+        assert!(said.iter().all(|line| !line.contains("precision wants at least")), "{said:?}");
+    }
+
+    #[test]
+    fn a_sliding_layer_is_judged_by_its_window_and_base() {
+        // 2 of 128 tokens turn around; 2 is no problem for a window of 8.
+        let said = advice(|config| (config.rope_base, config.rope_base_sliding) = (1e6, 2.0));
+        assert!(said[1].contains("warning: aliasing wants at least 5"), "{said:?}");
+        let said = advice(|config| (config.rope_base_sliding, config.sliding_window) = (2.0, 8));
+        assert!(!said[1].contains("aliasing wants"), "{said:?}");
+        // Without a base of its own it has that of the others.
+        let said = advice(|config| (config.rope_base, config.rope_base_sliding) = (1e17, 0.0));
+        assert!(said.iter().all(|line| line.contains("precision wants at most")), "{said:?}");
+        // A window beyond the context is the context.
+        assert!(advice(|config| config.sliding_window = 1000)[1].contains("a window of 128 tokens"));
+    }
+
+    #[test]
+    fn only_the_kinds_of_layers_that_there_are_are_judged() {
+        assert_eq!(advice(|config| config.full_every = 1).len(), 1);
+        let said = advice(|config| config.full_every = 100);
+        assert!(said.len() == 1 && said[0].contains("a window"), "{said:?}");
+    }
+
+    #[test]
+    fn a_context_that_no_base_suits_is_said_to_be_one() {
+        let said = advice(|config| (config.context, config.head_dim) = (1 << 30, 4));
+        assert!(said[0].contains("no base suits a context of 1,073,741,824 tokens"), "{said:?}");
+    }
 }

@@ -6,8 +6,10 @@
 mod cli;
 mod data;
 mod error;
+mod estimate;
 mod evaluate;
 mod export;
+mod exported_state;
 mod inspect;
 mod interrupt;
 mod list;
@@ -15,9 +17,11 @@ mod memory;
 mod merge;
 mod panics;
 mod progress;
+mod prompt;
 mod summary;
 mod task;
 mod tensors;
+mod usage;
 mod workers;
 
 pub mod checkpoint;

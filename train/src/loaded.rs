@@ -4,12 +4,15 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use polaron_datasets::Tokenizer;
-use polaron_models::{LanguageModel, Mlp, ModelError, NamedTensor, load_named, to_exported};
+use polaron_models::{
+    LanguageModel, Mlp, ModelError, NamedTensor, ParameterInfo, load_named, parameter_table, to_exported,
+};
 
 use crate::checkpoint::{CheckpointError, Store};
 use crate::config::Config;
 use crate::device;
 use crate::error::Error;
+use crate::estimate::{self, Brought, Purpose};
 use crate::network::NetworkConfig;
 use crate::progress::say;
 use crate::run_folder::{FolderError, RunFolder};
@@ -48,6 +51,14 @@ impl LoadedNetwork {
         match self {
             Self::Decoder(model, _) => to_exported(model.as_ref()),
             Self::Mlp(model) => to_exported(model),
+        }
+    }
+
+    /// Path, shape and exported name of every parameter.
+    pub fn parameters(&self) -> Vec<ParameterInfo> {
+        match self {
+            Self::Decoder(model, _) => parameter_table(model.as_ref()),
+            Self::Mlp(model) => parameter_table(model),
         }
     }
 
@@ -98,12 +109,14 @@ impl LoadedRun {
                 if !trained_with.is_empty() && *trained_with != tokenizer_sha256(&tokenizer)? {
                     return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
                 }
+                estimate::check(&config, name, Brought::Vocabulary(tokenizer.vocab_size()), Purpose::Look)?;
                 let fresh = decoder.init(tokenizer.vocab_size(), config.train.seed, &device)?;
                 let model = load_named(fresh, checkpoint.model, &device)?;
                 LoadedNetwork::Decoder(Box::new(model), tokenizer)
             }
             NetworkConfig::Mlp(mlp) => {
                 let [inputs, outputs] = ends(&checkpoint.model)?;
+                estimate::check(&config, name, Brought::Images { features: inputs, classes: outputs }, Purpose::Look)?;
                 let fresh = mlp.init(inputs, outputs, config.train.seed, &device)?;
                 LoadedNetwork::Mlp(load_named(fresh, checkpoint.model, &device)?)
             }

@@ -61,6 +61,11 @@ fn convert(key: &str, slot: &Value, value: &Value, place: &str) -> Result<Value,
             value: number.to_string(),
             rule: "it must not be negative".into(),
         }),
+        (Value::Integer(_), Value::Float(number)) if number.abs() >= i64::MAX as f64 => Err(ConfigError::BadValue {
+            key: key.into(),
+            value: number.to_string(),
+            rule: format!("it must be a whole number from 0 to {}", i64::MAX),
+        }),
         _ if slot.same_type(value) => Ok(value.clone()),
         _ => Err(wrong_type(key, expected(slot), value, place)),
     }

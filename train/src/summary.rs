@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use polaron::layerwise::Plan;
+use polaron_datasets::Tokenizer;
 
 use crate::checkpoint::TrainerState;
 use crate::config::Config;
 use crate::network::Unit;
 use crate::progress::{duration, thousands};
+use crate::prompt;
 use crate::trainer::Validations;
 use polaron::schedule::{Schedule, ScheduleKind};
+use polaron_datasets::{quoted, quoted_word};
 
 /// The lines before the first step; `data` describes the data.
 pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Path, step: u64) -> String {
@@ -64,13 +67,7 @@ fn describe(schedule: &Schedule) -> String {
 }
 
 /// The lines after the last step. `peak_memory` is in bytes.
-pub fn end(
-    config: &Config,
-    state: &TrainerState,
-    validations: &Validations,
-    peak_memory: Option<u64>,
-    out: &Path,
-) -> String {
+pub fn end(config: &Config, state: &TrainerState, validations: &Validations, peak_memory: Option<u64>) -> String {
     let Unit { one, many } = config.model.unit();
     let mut lines = Vec::new();
     if let (Some((_, last)), Some((step, best))) = (validations.last, validations.best) {
@@ -96,11 +93,17 @@ pub fn end(
     if let Some(bytes) = peak_memory {
         lines.push(format!("peak memory      {} MB", thousands(bytes / 1_000_000)));
     }
-    let out = out.display();
-    lines.push(format!("run folder       {out}"));
-    if config.model.decoder().is_some() {
-        lines.push(format!("generate text    polaron generate {out} --prompt \"KING\""));
-    }
-    lines.push(format!("export weights   polaron export {out} --out model.safetensors"));
+    format!("{}\n", lines.join("\n"))
+}
+
+/// What can be done with a finished run, as commands for a shell. `tokenizer` is the run's, where it has one.
+pub fn commands(config: &Config, tokenizer: Option<&Tokenizer>, out: &Path) -> String {
+    let run = quoted(out);
+    let mut lines = vec![format!("run folder       {}", out.display())];
+    lines.extend(tokenizer.map(|tokenizer| {
+        let prompt = quoted_word(&prompt::suggested(&config.train.sample_prompt, tokenizer));
+        format!("generate text    polaron generate {run} --prompt {prompt}")
+    }));
+    lines.push(format!("export weights   polaron export {run} --out model.safetensors"));
     format!("{}\n", lines.join("\n"))
 }

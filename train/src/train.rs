@@ -15,6 +15,7 @@ use crate::checkpoint::{Checkpoint, Store, TrainerState, hex};
 use crate::config::{Config, ConfigError};
 use crate::data::load_text;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, one_line};
+use crate::estimate::{Brought, Purpose};
 use crate::generate::{Sampling, generate};
 use crate::metrics::{self, Event, Metrics};
 use crate::network::{Network, NetworkConfig};
@@ -22,7 +23,8 @@ use crate::progress::{print, say};
 use crate::run_folder::{FolderError, Lock, RunFolder, write_atomically};
 use crate::trainer::{Ending, Session, Validations};
 use crate::workers::Workers;
-use crate::{device, interrupt, memory, report, summary};
+use crate::{device, estimate, interrupt, memory, prompt, report, summary};
+use polaron_datasets::quoted;
 
 /// Whether an existing run is gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +55,20 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
             let data = load_text(&config.data)?;
             config.check_split()?;
             data.check_windows(decoder.context)?;
-            let model = decoder.init(data.tokenizer.vocab_size(), config.train.seed, &training_device)?;
+            prompt::check_sample(config, Some(&data.tokenizer))?;
+            let vocabulary = data.tokenizer.vocab_size();
+            estimate::check(config, &config.device.name, Brought::Vocabulary(vocabulary), Purpose::Train)?;
+            let model = decoder.init(vocabulary, config.train.seed, &training_device)?;
             let Some(model) = run.run(&data, Some(&data.tokenizer), model, fingerprint(&data)?)? else {
                 return Ok(EXIT_INTERRUPTED);
             };
             print_sample(config, &model, &data.tokenizer, &run.device)?;
         }
         NetworkConfig::Mlp(mlp) => {
+            prompt::check_sample(config, None)?;
             let data = ImageData::load(&config.data.source, config.data.valid_fraction)?;
+            let brought = Brought::Images { features: data.train.features, classes: data.classes };
+            estimate::check(config, &config.device.name, brought, Purpose::Train)?;
             let model = mlp.init(data.train.features, data.classes, config.train.seed, &training_device)?;
             if run.run(&data, None, model, image_fingerprint(&data))?.is_none() {
                 return Ok(EXIT_INTERRUPTED);
@@ -77,16 +85,20 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
 ///
 /// The first objection.
 pub fn check(configs: &[Config]) -> Result<(), Error> {
-    let Some(Config { model, data, train, device, .. }) = configs.first() else { return Ok(()) };
+    let Some(first @ Config { model, data, train, device, .. }) = configs.first() else { return Ok(()) };
+    let fits = |brought| estimate::check(first, &device.name, brought, Purpose::Train);
     let device = device::open(&device.name)?;
     match model {
         NetworkConfig::Decoder(decoder) => {
             let text = load_text(data)?;
             text.check_windows(decoder.context)?;
+            configs.iter().try_for_each(|config| prompt::check_sample(config, Some(&text.tokenizer)))?;
+            fits(Brought::Vocabulary(text.tokenizer.vocab_size()))?;
             check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)
         }
         NetworkConfig::Mlp(mlp) => {
             let images = ImageData::load(&data.source, data.valid_fraction)?;
+            fits(Brought::Images { features: images.train.features, classes: images.classes })?;
             check_rules(configs, &mlp.init(images.train.features, images.classes, train.seed, &device)?)
         }
     }
@@ -133,11 +145,12 @@ impl Run<'_> {
                 "saved at step {} of {}; the same command, or `polaron train --resume {}`, goes on from there",
                 state.step,
                 config.train.steps,
-                out.display()
+                quoted(out)
             ));
             return Ok(None);
         }
-        print(&summary::end(config, &state, &session.validations, memory::peak_bytes(), out));
+        let end = summary::end(config, &state, &session.validations, memory::peak_bytes());
+        print(&format!("{end}{}", summary::commands(config, tokenizer, out)));
         Ok(Some(model))
     }
 
@@ -217,7 +230,9 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
         optimizer_seconds: end.optimizer_seconds,
         ..TrainerState::default()
     };
-    print(&summary::end(config, &state, &Validations::of(&events), end.peak_memory_bytes, folder.path()));
+    let end = summary::end(config, &state, &Validations::of(&events), end.peak_memory_bytes);
+    let tokenizer = config.model.decoder().and_then(|_| folder.tokenizer().ok());
+    print(&format!("{end}{}", summary::commands(config, tokenizer.as_ref(), folder.path())));
     Ok(true)
 }
 

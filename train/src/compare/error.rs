@@ -112,6 +112,16 @@ pub enum CompareError {
         /// Its exit code.
         code: u8,
     },
+    /// A timed run of a dry run failed; its folder is gone.
+    #[error(
+        "a timed run of the dry run failed ({message}): correct that in the plan, or repeat the command when the cause is gone"
+    )]
+    TimingFailed {
+        /// What it said, without `error:`.
+        message: String,
+        /// Its exit code.
+        code: u8,
+    },
     /// This program cannot start itself.
     #[error("cannot start a run ({message}): check that the program `{}` can be executed", program.display())]
     CannotStart {
@@ -131,7 +141,7 @@ impl CompareError {
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::RunFailed { code, .. } => *code,
+            Self::RunFailed { code, .. } | Self::TimingFailed { code, .. } => *code,
             Self::AllDiverged => crate::error::EXIT_FAILED,
             _ => EXIT_BAD_INPUT,
         }

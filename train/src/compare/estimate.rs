@@ -170,7 +170,6 @@ fn pace(outcome: &Outcome) -> f64 {
 
 /// Runs one configuration. Returns the seconds of the whole process and what the run came to.
 fn timed_run(config: &Config, folder: &Path) -> Result<(f64, Outcome), Error> {
-    let name = "timing";
     let file = folder.with_extension("toml");
     write_atomically(&file, config.to_toml()?.as_bytes())?;
     let program = std::env::current_exe().unwrap_or_else(|_| "polaron".into());
@@ -186,7 +185,7 @@ fn timed_run(config: &Config, folder: &Path) -> Result<(f64, Outcome), Error> {
             let message = last_error(&said).unwrap_or("it was stopped");
             let bad_input = output.status.code() == Some(i32::from(EXIT_BAD_INPUT));
             let code = if bad_input { EXIT_BAD_INPUT } else { EXIT_FAILED };
-            Err(CompareError::RunFailed { run: name.into(), message: message.into(), log: file, code }.into())
+            Err(CompareError::TimingFailed { message: message.into(), code }.into())
         }
     }
 }

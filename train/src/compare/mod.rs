@@ -36,6 +36,7 @@ use crate::progress::{print, say};
 use crate::report;
 use crate::run_folder::{RunFolder, write_atomically};
 use crate::train;
+use polaron_datasets::{quoted, quoted_word};
 use runner::{Ending, Runner};
 
 /// Makes the comparison of a plan in the folder `out`, or goes on with it. Returns the exit code.
@@ -56,7 +57,7 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     let ending = runner.run()?;
     let ended = runner.into_ended();
     if ending == Ending::Interrupted {
-        let out = out.display();
+        let out = quoted(out);
         say(&format!("stopped; the same command, or `polaron compare {out}`, goes on from here"));
         return Ok(EXIT_INTERRUPTED);
     }
@@ -74,8 +75,9 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
 ///
 /// # Errors
 ///
-/// A timed run that fails.
+/// Everything that can be checked before it; a timed run that fails.
 pub fn dry_run(plan: &Plan) -> Result<u8, Error> {
+    train::check(&plan.first_configs()?)?;
     print(&estimate::describe(plan)?);
     Ok(EXIT_DONE)
 }
@@ -132,9 +134,7 @@ fn write_results(
 
 /// The command of this process, with program and machine.
 fn session() -> String {
-    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
-    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| quoted_word(&word.to_string_lossy())).collect();
     let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = information.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let processor = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim());

@@ -476,6 +476,14 @@ fn check_settings(settings: &Settings) -> Result<(), Error> {
     for target in &settings.targets {
         ensure(target.is_finite() && *target > 0.0, "targets", target, "every target must be a positive number")?;
     }
+    for (key, first, number) in [
+        ("first_seed", settings.first_seed, settings.seeds),
+        ("first_tune_seed", settings.first_tune_seed, settings.tune_seeds),
+    ] {
+        let last = i64::MAX as u64 - 1;
+        let rule = format!("with {number} seeds from there the last one must not exceed {last}: begin lower");
+        ensure(first.checked_add(number).is_some_and(|end| end <= last), key, first, &rule)?;
+    }
     let overlap = |a: u64, n: u64, b: u64, m: u64| a < b.saturating_add(m) && b < a.saturating_add(n);
     if overlap(settings.first_seed, settings.seeds, settings.first_tune_seed, settings.tune_seeds) {
         return Err(CompareError::SharedSeeds.into());

@@ -11,6 +11,7 @@ use crate::compare::{
 use crate::progress::thousands;
 use crate::report::chart::{Chart, Series};
 use crate::run_folder::RunFolder;
+use polaron_datasets::quoted;
 
 const PAIRS_NOTE: &str = "<p class=\"note\">Differences of the final loss, other minus better. Seeds needed: to find a difference \
     of this size with probability 0.8; detectable: the difference that these seeds find with that probability. Bootstrap intervals \
@@ -189,8 +190,8 @@ fn details(dir: &Path, comparison: &LoadedComparison) -> String {
     let folder = ComparisonFolder::new(dir);
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
     let mut html = format!(
-        "<p>Repeat it: <code>polaron compare {}/plan.toml --out runs/again</code></p>\n",
-        escape(&dir.display().to_string())
+        "<p>Repeat it: <code>polaron compare {} --out runs/again</code></p>\n",
+        escape(&quoted(&folder.plan_file()))
     );
     let sessions = read(&folder.sessions_file());
     if !sessions.is_empty() {

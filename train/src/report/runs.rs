@@ -10,6 +10,7 @@ use crate::error::{Error, FileError};
 use crate::metrics::{self, End, Event};
 use crate::progress::{duration, thousands};
 use crate::run_folder::RunFolder;
+use polaron_datasets::quoted;
 
 /// A run as far as it is.
 #[derive(Debug)]
@@ -175,8 +176,8 @@ pub fn sections(runs: &[ReportedRun]) -> String {
     for run in runs {
         html.push_str(&format!("<h3>{}</h3>\n", escape(&run.name)));
         html.push_str(&format!(
-            "<p>Repeat it: <code>polaron train {}/config.toml --out runs/again</code></p>\n",
-            escape(&run.path)
+            "<p>Repeat it: <code>polaron train {} --out runs/again</code></p>\n",
+            escape(&quoted(&Path::new(&run.path).join("config.toml")))
         ));
         html.push_str(&folded("Plan: which rule updates which parameter", &run.plan));
         html.push_str(&folded("Configuration", &run.config_text));

@@ -1,8 +1,8 @@
 //! Checkpoints: written so that a kill at any moment leaves only complete ones, checked when read, and thinned out with
 //! care.
 //!
-//! A checkpoint is a folder `step-000500` with `model.safetensors`, `optimizer.safetensors`, `trainer.json` and the
-//! marker `complete.json`, which holds the format version, the step, and length and SHA-256 of the other files. The
+//! A checkpoint is a folder `step-000500` with `model.safetensors`, `optimizer.safetensors`, `trainer.json`, the
+//! `config.toml` that it was trained with and the marker `complete.json`, which holds the format version, the step, and length and SHA-256 of the other files. The
 //! folder is filled under a temporary name, every file is synced, the marker last, and then it is renamed.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ pub const FORMAT: u32 = 1;
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const TRAINER: &str = "trainer.json";
+const CONFIG: &str = "config.toml";
 const MARKER: &str = "complete.json";
 const TEMPORARY: &str = ".tmp-";
 
@@ -108,6 +109,8 @@ pub struct Checkpoint {
     pub optimizer: Vec<u8>,
     /// Where training stands.
     pub trainer: TrainerState,
+    /// The run's configuration as TOML text; None in checkpoints of earlier versions.
+    pub config: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -149,6 +152,11 @@ impl Store {
     /// The folder of the checkpoint of `step`.
     pub fn folder(&self, step: u64) -> PathBuf {
         self.path.join(format!("step-{step:06}"))
+    }
+
+    /// The configuration that the checkpoint of `step` was trained with.
+    pub fn config_file(&self, step: u64) -> PathBuf {
+        self.folder(step).join(CONFIG)
     }
 
     /// The steps that have a folder, ascending; damaged ones are among them.
@@ -240,7 +248,8 @@ impl Store {
         if trainer.step != step {
             return Err(self.damaged(step, TRAINER, format!("it belongs to step {}", trainer.step)));
         }
-        Ok(Checkpoint { model, optimizer, trainer })
+        let config = files.remove(CONFIG).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Checkpoint { model, optimizer, trainer, config })
     }
 
     /// The newest checkpoint that is good; every damaged one on the way is passed to `report`. None when there is no
@@ -260,6 +269,24 @@ impl Store {
             }
         }
         if steps.is_empty() { Ok(None) } else { Err(CheckpointError::NoneGood { path: self.path.clone() }) }
+    }
+
+    /// The configuration that the newest checkpoint was trained with, and its file; None without one that is whole.
+    pub fn trained_with(&self) -> Option<(PathBuf, String)> {
+        let text = |step: u64| Some((self.config_file(step), String::from_utf8(self.whole(step, CONFIG)?).ok()?));
+        self.steps().into_iter().rev().find_map(text)
+    }
+
+    /// Where training stands according to the newest checkpoint that tells it.
+    pub fn newest_state(&self) -> Option<TrainerState> {
+        let state = |step: u64| serde_json::from_slice(&self.whole(step, TRAINER)?).ok();
+        self.steps().into_iter().rev().find_map(state)
+    }
+
+    /// One file of a checkpoint, if it is there and as its marker says.
+    fn whole(&self, step: u64, name: &str) -> Option<Vec<u8>> {
+        let marker = self.parse_marker(step, &self.read(step, MARKER).ok()?).ok()?;
+        self.read(step, name).ok().filter(|bytes| marker.files.get(name) == Some(&Sum::of(bytes)))
     }
 
     /// Reads all files of a checkpoint and compares them with its marker.
@@ -330,7 +357,9 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     }
     std::fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
     let mut files = BTreeMap::new();
-    for (name, bytes) in [(MODEL, &model), (OPTIMIZER, &checkpoint.optimizer), (TRAINER, &trainer)] {
+    let config = checkpoint.config.as_ref().map(|text| (CONFIG, text.as_bytes()));
+    let parts = [(MODEL, model.as_slice()), (OPTIMIZER, &checkpoint.optimizer), (TRAINER, &trainer)];
+    for (name, bytes) in parts.into_iter().chain(config) {
         write_synced(&folder.join(name), bytes)?;
         files.insert(name.to_owned(), Sum::of(bytes));
     }
@@ -351,6 +380,7 @@ mod tests {
             model: vec![NamedTensor { name: "w".into(), data }],
             optimizer: vec![1, 2, 3],
             trainer: TrainerState { step, tokens: step * 8, ..TrainerState::default() },
+            config: Some("[train]\n".into()),
         }
     }
 

@@ -115,8 +115,25 @@ fn merge_set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigErr
 ///
 /// [`Error::File`] when it cannot be read, [`ConfigError::NotToml`] with line and column.
 pub fn read_file(path: &Path) -> Result<Table, Error> {
-    let text = std::fs::read_to_string(path).map_err(FileError::at("read the configuration", path))?;
-    toml::from_str::<Table>(&text).map_err(|error| {
+    parse(path, &read_text(path)?)
+}
+
+/// Reads the text of a TOML file.
+///
+/// # Errors
+///
+/// [`FileError`].
+pub fn read_text(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path).map_err(FileError::at("read the configuration", path))
+}
+
+/// The text of the TOML file at `path` as a table.
+///
+/// # Errors
+///
+/// [`ConfigError::NotToml`] with line and column.
+pub fn parse(path: &Path, text: &str) -> Result<Table, Error> {
+    toml::from_str::<Table>(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

@@ -262,7 +262,8 @@ impl<N: Network> Session<'_, N> {
         }
         self.metrics.sync()?;
         let optimizer = self.optimizer.to_record().to_safetensors()?;
-        let checkpoint = Checkpoint { model: named, optimizer, trainer: self.state.clone() };
+        let (trainer, config) = (self.state.clone(), Some(self.config.to_toml()?));
+        let checkpoint = Checkpoint { model: named, optimizer, trainer, config };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 

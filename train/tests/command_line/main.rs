@@ -4,6 +4,7 @@ mod bad_input;
 mod comparing;
 mod data;
 mod devices;
+mod identity;
 mod outputs;
 mod perceptron;
 mod reporting;

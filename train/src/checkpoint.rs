@@ -1,8 +1,8 @@
 //! Checkpoints: written so that a kill at any moment leaves only complete ones, checked when read, and thinned out with
 //! care.
 //!
-//! A checkpoint is a folder `step-000500` with `model.safetensors`, `optimizer.safetensors`, `trainer.json`, the
-//! `config.toml` that it was trained with and the marker `complete.json`, which holds the format version, the step, and length and SHA-256 of the other files. The
+//! A checkpoint is a folder `step-000500` with `model.safetensors`, `optimizer.safetensors`, `trainer.json` and the
+//! marker `complete.json`, which holds the format version, the step, and length and SHA-256 of the other files. The
 //! folder is filled under a temporary name, every file is synced, the marker last, and then it is renamed.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,6 @@ pub const FORMAT: u32 = 1;
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const TRAINER: &str = "trainer.json";
-const CONFIG: &str = "config.toml";
 const MARKER: &str = "complete.json";
 const TEMPORARY: &str = ".tmp-";
 
@@ -98,6 +97,9 @@ pub struct TrainerState {
     /// SHA-256 of the tokenizer in its stored form, in hexadecimal; empty in checkpoints of earlier versions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tokenizer_sha256: String,
+    /// The configuration that the run was trained with, as TOML text; empty in checkpoints of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config: String,
 }
 
 /// One checkpoint in memory.
@@ -109,8 +111,6 @@ pub struct Checkpoint {
     pub optimizer: Vec<u8>,
     /// Where training stands.
     pub trainer: TrainerState,
-    /// The run's configuration as TOML text; None in checkpoints of earlier versions.
-    pub config: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -154,9 +154,9 @@ impl Store {
         self.path.join(format!("step-{step:06}"))
     }
 
-    /// The configuration that the checkpoint of `step` was trained with.
-    pub fn config_file(&self, step: u64) -> PathBuf {
-        self.folder(step).join(CONFIG)
+    /// The file that says where training stood at `step`.
+    pub fn trainer_file(&self, step: u64) -> PathBuf {
+        self.folder(step).join(TRAINER)
     }
 
     /// The steps that have a folder, ascending; damaged ones are among them.
@@ -248,8 +248,7 @@ impl Store {
         if trainer.step != step {
             return Err(self.damaged(step, TRAINER, format!("it belongs to step {}", trainer.step)));
         }
-        let config = files.remove(CONFIG).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Checkpoint { model, optimizer, trainer, config })
+        Ok(Checkpoint { model, optimizer, trainer })
     }
 
     /// The newest checkpoint that is good; every damaged one on the way is passed to `report`. None when there is no
@@ -271,10 +270,10 @@ impl Store {
         if steps.is_empty() { Ok(None) } else { Err(CheckpointError::NoneGood { path: self.path.clone() }) }
     }
 
-    /// The configuration that the newest checkpoint was trained with, and its file; None without one that is whole.
+    /// The configuration that the newest checkpoint was trained with, and the file that holds it; None without one.
     pub fn trained_with(&self) -> Option<(PathBuf, String)> {
-        let text = |step: u64| Some((self.config_file(step), String::from_utf8(self.whole(step, CONFIG)?).ok()?));
-        self.steps().into_iter().rev().find_map(text)
+        let state = self.newest_state().filter(|state| !state.config.is_empty())?;
+        Some((self.trainer_file(state.step), state.config))
     }
 
     /// Where training stands according to the newest checkpoint that tells it.
@@ -357,9 +356,7 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     }
     std::fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
     let mut files = BTreeMap::new();
-    let config = checkpoint.config.as_ref().map(|text| (CONFIG, text.as_bytes()));
-    let parts = [(MODEL, model.as_slice()), (OPTIMIZER, &checkpoint.optimizer), (TRAINER, &trainer)];
-    for (name, bytes) in parts.into_iter().chain(config) {
+    for (name, bytes) in [(MODEL, &model), (OPTIMIZER, &checkpoint.optimizer), (TRAINER, &trainer)] {
         write_synced(&folder.join(name), bytes)?;
         files.insert(name.to_owned(), Sum::of(bytes));
     }
@@ -380,7 +377,6 @@ mod tests {
             model: vec![NamedTensor { name: "w".into(), data }],
             optimizer: vec![1, 2, 3],
             trainer: TrainerState { step, tokens: step * 8, ..TrainerState::default() },
-            config: Some("[train]\n".into()),
         }
     }
 

@@ -52,14 +52,6 @@ pub enum FolderError {
         /// One entry per differing key, with both values.
         differences: Vec<String>,
     },
-    /// The configuration file is gone, but a checkpoint has a copy.
-    #[error("`{}` is missing: copy `{}` there, which is what the run was trained with", file.display(), copy.display())]
-    ConfigGone {
-        /// The configuration file.
-        file: PathBuf,
-        /// The copy in the newest checkpoint.
-        copy: PathBuf,
-    },
     /// The folder exists, and `--resume never` was given.
     #[error("`{}` exists and --resume never was given: choose another --out, or leave --resume out to go on with that run", path.display())]
     Exists {
@@ -161,10 +153,7 @@ impl RunFolder {
     /// [`FolderError::NoRun`].
     pub fn existing(path: &Path) -> Result<Self, FolderError> {
         let folder = Self::new(path);
-        if folder.config_file().is_file() {
-            return Ok(folder);
-        }
-        Err(folder.config_gone().unwrap_or_else(|| FolderError::NoRun { path: path.into() }))
+        if folder.config_file().is_file() { Ok(folder) } else { Err(FolderError::NoRun { path: path.into() }) }
     }
 
     /// Where it is.
@@ -202,11 +191,6 @@ impl RunFolder {
         Store::new(self.checkpoints())
     }
 
-    /// Says where a copy of the missing configuration file is, if there is one.
-    fn config_gone(&self) -> Option<FolderError> {
-        self.store().trained_with().map(|(copy, _)| FolderError::ConfigGone { file: self.config_file(), copy })
-    }
-
     /// Whether the folder holds a run (`true`) or is still free (`false`).
     ///
     /// # Errors
@@ -215,9 +199,6 @@ impl RunFolder {
     pub fn holds_run(&self) -> Result<bool, Error> {
         if self.config_file().is_file() {
             return Ok(true);
-        }
-        if let Some(gone) = self.config_gone() {
-            return Err(gone.into());
         }
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
@@ -251,7 +232,7 @@ impl RunFolder {
     }
 
     /// Checks that the configuration file is what a checkpoint was trained with, given the file and the text of its copy
-    /// there; reporting keys and the place of the data may differ.
+    /// in it; reporting keys and the place of the data may differ.
     ///
     /// # Errors
     ///

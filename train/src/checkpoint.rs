@@ -97,6 +97,9 @@ pub struct TrainerState {
     /// SHA-256 of the tokenizer in its stored form, in hexadecimal; empty in checkpoints of earlier versions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tokenizer_sha256: String,
+    /// The configuration that the run was trained with, as TOML text; empty in checkpoints of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config: String,
 }
 
 /// One checkpoint in memory.
@@ -149,6 +152,11 @@ impl Store {
     /// The folder of the checkpoint of `step`.
     pub fn folder(&self, step: u64) -> PathBuf {
         self.path.join(format!("step-{step:06}"))
+    }
+
+    /// The file that says where training stood at `step`.
+    pub fn trainer_file(&self, step: u64) -> PathBuf {
+        self.folder(step).join(TRAINER)
     }
 
     /// The steps that have a folder, ascending; damaged ones are among them.
@@ -260,6 +268,24 @@ impl Store {
             }
         }
         if steps.is_empty() { Ok(None) } else { Err(CheckpointError::NoneGood { path: self.path.clone() }) }
+    }
+
+    /// The configuration that the newest checkpoint was trained with, and the file that holds it; None without one.
+    pub fn trained_with(&self) -> Option<(PathBuf, String)> {
+        let state = self.newest_state().filter(|state| !state.config.is_empty())?;
+        Some((self.trainer_file(state.step), state.config))
+    }
+
+    /// Where training stands according to the newest checkpoint that tells it.
+    pub fn newest_state(&self) -> Option<TrainerState> {
+        let state = |step: u64| serde_json::from_slice(&self.whole(step, TRAINER)?).ok();
+        self.steps().into_iter().rev().find_map(state)
+    }
+
+    /// One file of a checkpoint, if it is there and as its marker says.
+    fn whole(&self, step: u64, name: &str) -> Option<Vec<u8>> {
+        let marker = self.parse_marker(step, &self.read(step, MARKER).ok()?).ok()?;
+        self.read(step, name).ok().filter(|bytes| marker.files.get(name) == Some(&Sum::of(bytes)))
     }
 
     /// Reads all files of a checkpoint and compares them with its marker.

@@ -15,7 +15,7 @@ use crate::layers::{self, Layers};
 use crate::loaded::{LoadOptions, LoadedNetwork, LoadedRun};
 use crate::progress::{self, print, say};
 use crate::run_folder::{FolderError, RunFolder};
-use crate::train::{Resume, train};
+use crate::train::{self, Resume, train};
 use crate::verify::verify;
 use crate::{data, device, export, inspect, interrupt, list, panics, prompt, report, task, usage};
 use polaron_datasets::quoted;
@@ -195,6 +195,9 @@ struct TrainArgs {
     /// Save and end when standard input closes; for programs that start this one.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
+    /// Refuse data of another fingerprint; for programs that start this one.
+    #[arg(long, hide = true, value_name = "HEX")]
+    data_sha256: Option<String>,
 }
 
 #[derive(Debug, Default, Args)]
@@ -431,7 +434,7 @@ fn run_train(args: &TrainArgs) -> Result<u8, Error> {
     if args.stop_with_stdin {
         interrupt::stop_with_stdin();
     }
-    train(&config, &out, resume)
+    train(&config, &out, &train::Request { resume, data_sha256: args.data_sha256.as_deref() })
 }
 
 fn run_compare(args: &CompareArgs) -> Result<u8, Error> {

@@ -108,8 +108,23 @@ pub struct DeviceConfig {
     pub threads: usize,
 }
 
-/// Keys in which a resumed command may differ from its run: they change what is said, never what is computed or kept.
+/// Keys that change what is said, never what is computed or kept.
 pub const REPORTING_KEYS: &[&str] = &[
+    "train.log_every",
+    "train.sample_tokens",
+    "train.sample_prompt",
+    "train.sample_temperature",
+    "train.sample_top_k",
+    "train.sample_seed",
+];
+
+/// Where the data lie.
+pub const SOURCE: &str = "data.source";
+
+/// Keys in which a resumed command may differ from its run: reporting keys, and the place of the data, since their
+/// fingerprint decides whether they are the same.
+pub const RESUMABLE_KEYS: &[&str] = &[
+    SOURCE,
     "train.log_every",
     "train.sample_tokens",
     "train.sample_prompt",
@@ -262,6 +277,12 @@ impl Config {
             self.data.tokenizer = self.packed().map_or(TokenizerKind::Char, |manifest| manifest.tokenizer);
         }
         Ok(())
+    }
+
+    /// Whether there is nothing at the place of the data.
+    pub fn lacks_data(&self) -> bool {
+        let embedded = DATASETS.iter().chain(IMAGE_DATASETS).any(|info| info.name == self.data.source);
+        !embedded && !Path::new(&self.data.source).exists()
     }
 
     /// What packed data says about itself, where the data are packed.

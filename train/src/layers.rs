@@ -117,12 +117,30 @@ fn merge_set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigErr
 ///
 /// [`Error::File`] when it cannot be read, [`ConfigError::NotToml`] with line and column.
 pub fn read_file(path: &Path) -> Result<Table, Error> {
+    parse(path, &read_text(path)?)
+}
+
+/// Reads the text of a TOML file; a byte order mark at its front is left out and mentioned.
+///
+/// # Errors
+///
+/// When it cannot be read, or is no UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Error> {
     let bytes = std::fs::read(path).map_err(FileError::at("read the configuration", path))?;
     let (text, marked) = decode_utf8(path, bytes)?;
     if marked {
         say(&format!("note: the byte order mark at the front of `{}` is left out", path.display()));
     }
-    toml::from_str::<Table>(&text).map_err(|error| {
+    Ok(text)
+}
+
+/// The text of the TOML file at `path` as a table.
+///
+/// # Errors
+///
+/// [`ConfigError::NotToml`] with line and column.
+pub fn parse(path: &Path, text: &str) -> Result<Table, Error> {
+    toml::from_str::<Table>(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

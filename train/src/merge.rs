@@ -155,6 +155,18 @@ fn flatten_into(table: &Table, prefix: &str, flat: &mut Vec<(String, Value)>) {
 
 /// The keys in which two configurations differ, as "`key` is A there and B now"; `ignored` keys do not count.
 pub fn differences(there: &Table, now: &Table, ignored: &[&str]) -> Vec<String> {
+    let word = |(key, old, new)| format!("`{key}` is {old} there and {new} now");
+    differing(there, now, ignored).into_iter().map(word).collect()
+}
+
+/// The keys in which a configuration was edited, as "`key` was A and is B now"; `ignored` keys do not count.
+pub fn edits(before: &Table, now: &Table, ignored: &[&str]) -> Vec<String> {
+    let word = |(key, old, new)| format!("`{key}` was {old} and is {new} now");
+    differing(before, now, ignored).into_iter().map(word).collect()
+}
+
+/// Every key in which two configurations differ, with both values.
+fn differing(there: &Table, now: &Table, ignored: &[&str]) -> Vec<(String, String, String)> {
     let (there, now) = (flatten(there), flatten(now));
     let find = |flat: &[(String, Value)], key: &str| flat.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
     let mut keys: Vec<&String> = there.iter().map(|(key, _)| key).collect();
@@ -162,7 +174,7 @@ pub fn differences(there: &Table, now: &Table, ignored: &[&str]) -> Vec<String> 
     let counted = keys.into_iter().filter(|key| !ignored.contains(&key.as_str()));
     let differing = counted.filter_map(|key| {
         let (old, new) = (find(&there, key), find(&now, key));
-        (old != new).then(|| format!("`{key}` is {} there and {} now", show(old), show(new)))
+        (old != new).then(|| (key.clone(), show(old), show(new)))
     });
     differing.collect()
 }

@@ -40,7 +40,7 @@ pub struct Choices {
 struct Recipe {
     steps: u64,
     batch: usize,
-    /// Steps between validations, each of which takes as long as a few hundred steps on the embedded text.
+    /// Steps between validations.
     valid_every: u64,
     checkpoint_every: u64,
     warmup: u64,
@@ -52,6 +52,16 @@ struct Recipe {
     part_decay: f64,
 }
 
+/// Validations on the way for a curve worth looking at, and the windows of each: a few steps' work. Short runs make fewer.
+const VALIDATIONS: u64 = 30;
+const VALID_WINDOWS: u64 = 128;
+const FEWEST_STEPS_BETWEEN: u64 = 25;
+
+/// Steps between the validations of a run of `steps` steps.
+fn valid_every(steps: u64) -> u64 {
+    (steps / VALIDATIONS).max(FEWEST_STEPS_BETWEEN)
+}
+
 impl Recipe {
     fn of(preset: &str, steps: Option<u64>) -> Self {
         let llama = |default_steps: u64, batch, every, part_lr| {
@@ -61,7 +71,7 @@ impl Recipe {
             Self {
                 steps,
                 batch,
-                valid_every: every,
+                valid_every: valid_every(steps),
                 checkpoint_every: every,
                 warmup,
                 warmup_rule,
@@ -74,7 +84,7 @@ impl Recipe {
             "nanogpt-char" => Self {
                 steps: steps.unwrap_or(2000),
                 batch: 12,
-                valid_every: 1000,
+                valid_every: valid_every(steps.unwrap_or(2000)),
                 checkpoint_every: 500,
                 warmup: 100,
                 warmup_rule: WarmupRule::Nanogpt,
@@ -125,7 +135,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             // TOML holds no larger number than i64::MAX.
             data_seed: if seed < i64::MAX as u64 { seed + 1 } else { 0 },
             valid_every: recipe.valid_every,
-            valid_windows: 0,
+            valid_windows: VALID_WINDOWS,
             valid_windows_end: 0,
             valid_at_start: false,
             spectra_every: 0,

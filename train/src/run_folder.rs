@@ -17,11 +17,13 @@ use std::path::{Path, PathBuf};
 use polaron_datasets::{Tokenizer, decode_utf8};
 use toml::{Table, Value};
 
-use crate::config::{Config, ConfigError, REPORTING_KEYS};
+use crate::checkpoint::Store;
+use crate::config::{Config, ConfigError, RESUMABLE_KEYS, SOURCE};
 use crate::device;
 use crate::error::{Error, FileError, one_line};
-use crate::layers::{Layers, read_file};
+use crate::layers::{Layers, parse, read_file, read_text};
 use crate::merge;
+use crate::progress::say;
 
 const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
@@ -35,10 +37,18 @@ const LOCK: &str = "run.lock";
 #[non_exhaustive]
 pub enum FolderError {
     /// The folder holds a run of another configuration.
-    #[error("`{}` holds a run of another configuration: {}; choose another --out, or repeat that run's values to resume it", path.display(), differences.join(", "))]
+    #[error("`{}` holds a run of another configuration: {}; a run goes on with its own values alone: repeat them, or choose another --out for a new run", path.display(), differences.join(", "))]
     OtherConfig {
         /// The folder.
         path: PathBuf,
+        /// One entry per differing key, with both values.
+        differences: Vec<String>,
+    },
+    /// The configuration file is not the one that the checkpoints were trained with.
+    #[error("`{}` is not what the run was trained with: {}; a run goes on with its own values alone: undo the change to go on, or start a new run with `polaron train {} --out NEW`", file.display(), differences.join(", "), file.display())]
+    Edited {
+        /// The configuration file.
+        file: PathBuf,
         /// One entry per differing key, with both values.
         differences: Vec<String>,
     },
@@ -87,11 +97,33 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// The data of the run are not what they were.
-    #[error("the data `{source_name}` have changed since `{}` was begun: restore them, or choose another --out", path.display())]
+    #[error("the data `{source_name}` are not those that `{}` was begun with, or have changed since (fingerprint {began_with} then, {now} now): restore them, or choose another --out for a new run", path.display())]
     OtherData {
         /// The run folder.
         path: PathBuf,
         /// Name or path of the data.
+        source_name: String,
+        /// Fingerprint of the data of the run.
+        began_with: String,
+        /// Fingerprint of the data now.
+        now: String,
+    },
+    /// The data are not those that the program which started this run meant.
+    #[error("the data `{source_name}` have changed: their fingerprint is {now}, not {expected}")]
+    UnexpectedData {
+        /// Name or path of the data.
+        source_name: String,
+        /// The fingerprint that was asked for.
+        expected: String,
+        /// Fingerprint of the data now.
+        now: String,
+    },
+    /// There is nothing where the data of the run were.
+    #[error("the data of the run in `{}` are not at `{source_name}`: if they were moved, go on with `polaron train --resume {} --data PATH`, which checks that they are the same", path.display(), path.display())]
+    DataGone {
+        /// The run folder.
+        path: PathBuf,
+        /// Path of the data.
         source_name: String,
     },
 }
@@ -154,6 +186,11 @@ impl RunFolder {
         self.path.join(TOKENIZER)
     }
 
+    /// The checkpoints.
+    pub fn store(&self) -> Store {
+        Store::new(self.checkpoints())
+    }
+
     /// Whether the folder holds a run (`true`) or is still free (`false`).
     ///
     /// # Errors
@@ -175,36 +212,83 @@ impl RunFolder {
         if foreign { Err(FolderError::NotARun { path: self.path.clone() }.into()) } else { Ok(false) }
     }
 
-    /// Checks that `config` is the configuration of the run in the folder, reporting keys aside.
+    /// Checks that `config` is the configuration of the run in the folder, and that this is still the one it was trained
+    /// with. Reporting keys and the place of the data may differ.
     ///
     /// # Errors
     ///
-    /// [`FolderError::OtherConfig`] with every key that differs and both values.
+    /// [`FolderError::Edited`], [`FolderError::OtherConfig`] with every key that differs and both values.
     pub fn check_config(&self, config: &Config) -> Result<(), Error> {
-        // A run of an earlier version left out keys that did not exist yet: it computed what their defaults say.
-        let file = Some((self.config_file(), self.config_table()?));
-        let there = Layers { file, ..Layers::default() }.table()?;
-        let differences = merge::differences(&there, &config.to_table()?, REPORTING_KEYS);
+        let file = self.config_file();
+        let there = complete(&file, read_file(&file)?)?;
+        if let Some((copy, text)) = self.store().trained_with() {
+            self.check_copy(&copy, &text)?;
+        }
+        let differences = merge::differences(&there, &config.to_table()?, RESUMABLE_KEYS);
         if differences.is_empty() {
             return Ok(());
         }
         Err(FolderError::OtherConfig { path: self.path.clone(), differences }.into())
     }
 
-    fn config_table(&self) -> Result<Table, Error> {
-        read_file(&self.config_file())
+    /// Checks that the configuration file is what a checkpoint was trained with, given the file and the text of its copy
+    /// in it; reporting keys and the place of the data may differ.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Edited`] with every key that differs and both values.
+    pub fn check_copy(&self, copy: &Path, text: &str) -> Result<(), Error> {
+        let file = self.config_file();
+        let (before, now) = (complete(copy, parse(copy, text)?)?, complete(&file, read_file(&file)?)?);
+        let differences = merge::edits(&before, &now, RESUMABLE_KEYS);
+        if differences.is_empty() { Ok(()) } else { Err(FolderError::Edited { file, differences }.into()) }
     }
 
     /// The configuration of the run in the folder, for reading the run: its device is replaced by the default one, since
-    /// this program may have been built without it.
+    /// this program may have been built without it. Where the file was edited or damaged after the training, the copy in the
+    /// newest checkpoint counts.
     ///
     /// # Errors
     ///
     /// Those of reading and checking a configuration file.
     pub fn config(&self) -> Result<Config, Error> {
-        let file = Some((self.config_file(), self.config_table()?));
+        let (path, text) = self.config_text()?;
+        if path != self.config_file() {
+            let (file, copy) = (self.config_file(), path.display());
+            say(&format!("warning: `{}` was edited after the training; what counts is `{copy}`", file.display()));
+        }
         let device = ("the default", "device.name", Value::String(device::default_name().into()));
-        Layers { file, flags: vec![device], ..Layers::default() }.resolve()
+        Layers { file: Some((path.clone(), parse(&path, &text)?)), flags: vec![device], ..Layers::default() }.resolve()
+    }
+
+    /// File and text of [`Self::config`].
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when it cannot be read.
+    pub fn config_text(&self) -> Result<(PathBuf, String), Error> {
+        let file = self.config_file();
+        match self.store().trained_with() {
+            Some((copy, text)) if self.check_copy(&copy, &text).is_err() => Ok((copy, text)),
+            _ => Ok((file.clone(), read_text(&file)?)),
+        }
+    }
+
+    /// Notes in the configuration file that the data of the run lie at `source` now.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn note_source(&self, source: &str) -> Result<(), Error> {
+        let file = self.config_file();
+        let mut table = read_file(&file)?;
+        if merge::lookup(&table, SOURCE).and_then(Value::as_str) == Some(source) {
+            return Ok(());
+        }
+        merge::assign(&mut table, SOURCE, source.into(), "in the run folder")?;
+        write_atomically(&file, toml::to_string(&table).map_err(ConfigError::misfit)?.as_bytes())?;
+        say(&format!("the data are the same at `{source}`: noted in `{}`", file.display()));
+        Ok(())
     }
 
     /// Makes the folder if needed and takes its lock.
@@ -263,6 +347,12 @@ pub fn lock_file(path: &Path) -> Result<Option<Lock>, FileError> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(FileError::at("lock", path)(error)),
     }
+}
+
+/// A configuration file over the defaults. A run of an earlier version left out keys that did not exist yet: it computed
+/// what their defaults say.
+fn complete(path: &Path, table: Table) -> Result<Table, Error> {
+    Layers { file: Some((path.into(), table)), ..Layers::default() }.table()
 }
 
 fn temporary_name(name: &str) -> String {

@@ -11,7 +11,7 @@ use polaron_datasets::{ImageData, TextData, Tokenizer};
 use polaron_models::{LanguageModel, Parametrization, load_named};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, Store, TrainerState, hex};
+use crate::checkpoint::{Checkpoint, TrainerState, hex};
 use crate::config::{Config, ConfigError};
 use crate::data::load_text;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, one_line};
@@ -35,31 +35,44 @@ pub enum Resume {
     Never,
 }
 
+/// What a command asks beside the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Whether an existing run is gone on with.
+    pub resume: Resume,
+    /// The fingerprint that the data must have.
+    pub data_sha256: Option<&'a str>,
+}
+
 /// Trains the run of `config` in the folder `out`: a new one, or one that is gone on with. Returns the exit code.
 ///
 /// # Errors
 ///
 /// Everything that can be checked is checked before anything is written.
-pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
+pub fn train(config: &Config, out: &Path, request: &Request<'_>) -> Result<u8, Error> {
     let folder = RunFolder::new(out);
-    if check_folder(&folder, config, resume)? && announce_finished(&folder, config)? {
-        return Ok(EXIT_DONE);
+    if check_folder(&folder, config, request.resume)? && config.lacks_data() {
+        return finished_without_data(&folder, config);
     }
     interrupt::install();
     let threads = device::set_threads(config.device.threads);
     let device = device::open(&config.device.name)?;
     let training_device = device.clone().autodiff();
-    let run = Run { config, folder, resume, threads, device };
+    let run = Run { config, folder, request, threads, device };
     match &config.model {
         NetworkConfig::Decoder(decoder) => {
             let data = load_text(&config.data)?;
             config.check_split()?;
             data.check_windows(decoder.context)?;
+            let data_sha256 = fingerprint(&data)?;
+            if run.is_done(&data_sha256)? {
+                return Ok(EXIT_DONE);
+            }
             prompt::check_sample(config, Some(&data.tokenizer))?;
             let vocabulary = data.tokenizer.vocab_size();
             estimate::check(config, &config.device.name, Brought::Vocabulary(vocabulary), Purpose::Train)?;
             let model = decoder.init(vocabulary, config.train.seed, &training_device)?;
-            let Some(model) = run.run(&data, Some(&data.tokenizer), model, fingerprint(&data)?)? else {
+            let Some(model) = run.run(&data, Some(&data.tokenizer), model, data_sha256)? else {
                 return Ok(EXIT_INTERRUPTED);
             };
             print_sample(config, &model, &data.tokenizer, &run.device)?;
@@ -67,10 +80,14 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
         NetworkConfig::Mlp(mlp) => {
             prompt::check_sample(config, None)?;
             let data = ImageData::load(&config.data.source, config.data.valid_fraction)?;
+            let data_sha256 = image_fingerprint(&data);
+            if run.is_done(&data_sha256)? {
+                return Ok(EXIT_DONE);
+            }
             let brought = Brought::Images { features: data.train.features, classes: data.classes };
             estimate::check(config, &config.device.name, brought, Purpose::Train)?;
             let model = mlp.init(data.train.features, data.classes, config.train.seed, &training_device)?;
-            if run.run(&data, None, model, image_fingerprint(&data))?.is_none() {
+            if run.run(&data, None, model, data_sha256)?.is_none() {
                 return Ok(EXIT_INTERRUPTED);
             }
         }
@@ -79,13 +96,13 @@ pub fn train(config: &Config, out: &Path, resume: Resume) -> Result<u8, Error> {
 }
 
 /// Checks what runs of these configurations would fail on: the data, the model, the rules of the optimizer. The
-/// configurations may differ in their optimizers alone.
+/// configurations may differ in their optimizers alone. Returns the fingerprint of the data.
 ///
 /// # Errors
 ///
 /// The first objection.
-pub fn check(configs: &[Config]) -> Result<(), Error> {
-    let Some(first @ Config { model, data, train, device, .. }) = configs.first() else { return Ok(()) };
+pub fn check(configs: &[Config]) -> Result<String, Error> {
+    let Some(first @ Config { model, data, train, device, .. }) = configs.first() else { return Ok(String::new()) };
     let fits = |brought| estimate::check(first, &device.name, brought, Purpose::Train);
     let device = device::open(&device.name)?;
     match model {
@@ -94,12 +111,14 @@ pub fn check(configs: &[Config]) -> Result<(), Error> {
             text.check_windows(decoder.context)?;
             configs.iter().try_for_each(|config| prompt::check_sample(config, Some(&text.tokenizer)))?;
             fits(Brought::Vocabulary(text.tokenizer.vocab_size()))?;
-            check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)
+            check_rules(configs, &decoder.init(text.tokenizer.vocab_size(), train.seed, &device)?)?;
+            fingerprint(&text)
         }
         NetworkConfig::Mlp(mlp) => {
             let images = ImageData::load(&data.source, data.valid_fraction)?;
             fits(Brought::Images { features: images.train.features, classes: images.classes })?;
-            check_rules(configs, &mlp.init(images.train.features, images.classes, train.seed, &device)?)
+            check_rules(configs, &mlp.init(images.train.features, images.classes, train.seed, &device)?)?;
+            Ok(image_fingerprint(&images))
         }
     }
 }
@@ -112,12 +131,38 @@ fn check_rules<M: Module + Roles>(configs: &[Config], model: &M) -> Result<(), E
 struct Run<'a> {
     config: &'a Config,
     folder: RunFolder,
-    resume: Resume,
+    request: &'a Request<'a>,
     threads: usize,
     device: Device,
 }
 
 impl Run<'_> {
+    /// Checks the data against what the command and the run in the folder expect. Returns whether that run has ended, and says
+    /// so.
+    fn is_done(&self, data_sha256: &str) -> Result<bool, Error> {
+        let source_name = || self.config.data.source.clone();
+        if let Some(expected) = self.request.data_sha256.filter(|expected| *expected != data_sha256) {
+            let (expected, now) = (expected.to_owned(), data_sha256.to_owned());
+            return Err(FolderError::UnexpectedData { source_name: source_name(), expected, now }.into());
+        }
+        let Some(state) = self.folder.store().newest_state() else { return Ok(false) };
+        self.check_data(&state, data_sha256)?;
+        Ok(self.folder.holds_run()? && announce_finished(&self.folder, self.config)?)
+    }
+
+    /// Checks that the data are those that a checkpoint was trained on.
+    fn check_data(&self, trained: &TrainerState, data_sha256: &str) -> Result<(), FolderError> {
+        if trained.data_sha256 == data_sha256 {
+            return Ok(());
+        }
+        Err(FolderError::OtherData {
+            path: self.folder.path().into(),
+            source_name: self.config.data.source.clone(),
+            began_with: trained.data_sha256.clone(),
+            now: data_sha256.into(),
+        })
+    }
+
     /// Trains to the end and says so; None when a signal ended it before. `data_sha256` is the fingerprint of `data`.
     fn run<N: Network>(
         &self,
@@ -128,7 +173,7 @@ impl Run<'_> {
     ) -> Result<Option<N>, Error> {
         let (config, out) = (self.config, self.folder.path());
         let optimizer = build_optimizer(config, &model)?;
-        let _lock = claim(&self.folder, config, self.resume, tokenizer, &optimizer)?;
+        let _lock = claim(&self.folder, config, self.request.resume, tokenizer, &optimizer)?;
         let tokenizer_sha256 = tokenizer.map(tokenizer_sha256).transpose()?.unwrap_or_default();
         let fresh = TrainerState { data_sha256, tokenizer_sha256, ..TrainerState::default() };
         let (model, mut session) = self.restore(data, fresh, model, optimizer)?;
@@ -163,20 +208,26 @@ impl Run<'_> {
         mut optimizer: LayerwiseOptimizer,
     ) -> Result<(N, Session<'a, N>), Error> {
         let Self { config, folder, device, .. } = self;
-        let store = Store::new(folder.checkpoints());
+        let store = folder.store();
         store.remove_unfinished();
         let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
         if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
-            if trainer.data_sha256 != state.data_sha256 {
-                let source_name = config.data.source.clone();
-                return Err(FolderError::OtherData { path: folder.path().into(), source_name }.into());
+            self.check_data(&trainer, &state.data_sha256)?;
+            if !trainer.config.is_empty() {
+                folder.check_copy(&store.trainer_file(trainer.step), &trainer.config)?;
             }
+            folder.note_source(&config.data.source)?;
             model = load_named(model, tensors, &device.clone().autodiff())?;
             optimizer.load_record(LayerwiseRecord::from_safetensors(&record)?, device)?;
             say(&format!("resuming `{}` from its checkpoint of step {}", folder.path().display(), trainer.step));
             state = trainer;
         }
         let (metrics, events) = Metrics::resume(&folder.metrics_file(), state.step)?;
+        let logged = events.iter().filter(|event| matches!(event, Event::Train { .. })).count() as u64;
+        if logged != state.step {
+            let (file, step) = (folder.metrics_file(), state.step);
+            say(&format!("warning: `{}` holds {logged} of {step} steps: curves will have gaps", file.display()));
+        }
         let validations = Validations::of(&events);
         let spectra_at = events.iter().rev().find_map(|event| match event {
             Event::Spectra { step, .. } => Some(*step),
@@ -212,13 +263,22 @@ fn check_folder(folder: &RunFolder, config: &Config, resume: Resume) -> Result<b
     Ok(held)
 }
 
+/// A run that has ended needs its data no more.
+fn finished_without_data(folder: &RunFolder, config: &Config) -> Result<u8, Error> {
+    if announce_finished(folder, config)? {
+        return Ok(EXIT_DONE);
+    }
+    let source_name = config.data.source.clone();
+    Err(FolderError::DataGone { path: folder.path().into(), source_name }.into())
+}
+
 /// Says so when there is nothing left to do.
 fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error> {
     let events = metrics::read(&folder.metrics_file())?;
     let Some(Event::End(end)) = events.last().filter(|event| event.step() == config.train.steps) else {
         return Ok(false);
     };
-    let whole = Store::new(folder.checkpoints()).load(config.train.steps).is_ok();
+    let whole = folder.store().load(config.train.steps).is_ok();
     if end.status != "finished" || !whole {
         return Ok(false);
     }
@@ -278,7 +338,8 @@ fn claim(
     let lock = folder.lock()?;
     // Another process may have begun a run here since the first look.
     let held = if held_before { true } else { check_folder(folder, config, resume)? };
-    if !held {
+    // Where there is no checkpoint, nothing was trained yet: what the start of before wrote may be of another text.
+    if !held || folder.store().steps().is_empty() {
         folder.begin(config, tokenizer, &format!("{}\n", optimizer.plan()))?;
     }
     Ok(lock)

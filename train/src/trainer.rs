@@ -262,7 +262,8 @@ impl<N: Network> Session<'_, N> {
         }
         self.metrics.sync()?;
         let optimizer = self.optimizer.to_record().to_safetensors()?;
-        let checkpoint = Checkpoint { model: named, optimizer, trainer: self.state.clone() };
+        let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
+        let checkpoint = Checkpoint { model: named, optimizer, trainer };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 

@@ -88,6 +88,44 @@ pub enum CompareError {
         /// One entry per differing key, with both values.
         differences: Vec<String>,
     },
+    /// The plan is not the one that the comparison began with.
+    #[error("`{}` is not the plan that the comparison began with: {}; undo the change to go on, or start a new comparison with `polaron compare {} --out NEW`", file.display(), differences.join(", "), file.display())]
+    EditedPlan {
+        /// The plan.
+        file: PathBuf,
+        /// One entry per differing key, with both values.
+        differences: Vec<String>,
+    },
+    /// Runs saw other data than the rest.
+    #[error("{} (fingerprint {}) and {} (fingerprint {}) are not on the same data, and losses on different data cannot be compared: restore the data, remove the folders of the runs on other data, and run the command again", first.0, first.1, other.0, other.1)]
+    MixedData {
+        /// Names of runs, and the fingerprint of their data.
+        first: (String, String),
+        /// The same of the runs that differ.
+        other: (String, String),
+    },
+    /// The data are not those that the runs saw.
+    #[error(
+        "the data `{source_name}` have changed since the comparison began: {runs} saw the fingerprint {began_with}, now it is {now}; nothing is lost: restore the data and run the command again, or compare on the new data with another --out"
+    )]
+    OtherData {
+        /// Name or path of the data.
+        source_name: String,
+        /// Names of runs.
+        runs: String,
+        /// The fingerprint of their data.
+        began_with: String,
+        /// The fingerprint now.
+        now: String,
+    },
+    /// There is nothing where the data were.
+    #[error("the data of the comparison in `{}` are not at `{source_name}`: if they were moved, go on with `polaron compare {} --data PATH`, which checks that they are the same", path.display(), path.display())]
+    DataGone {
+        /// The folder of the comparison.
+        path: PathBuf,
+        /// Path of the data.
+        source_name: String,
+    },
     /// The folder holds something else.
     #[error("`{}` is not empty and holds no comparison (no plan.toml in it): choose another --out", path.display())]
     NotAComparison {
@@ -135,6 +173,11 @@ pub enum CompareError {
         "every tuning run of every optimizer diverged: lower the learning rates with --lrs and choose another --out"
     )]
     AllDiverged,
+    /// Every verdict run diverged.
+    #[error(
+        "every verdict run of every optimizer diverged: lower the learning rates with --lrs and choose another --out"
+    )]
+    NoneFinished,
 }
 
 impl CompareError {
@@ -142,7 +185,7 @@ impl CompareError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::RunFailed { code, .. } | Self::TimingFailed { code, .. } => *code,
-            Self::AllDiverged => crate::error::EXIT_FAILED,
+            Self::AllDiverged | Self::NoneFinished => crate::error::EXIT_FAILED,
             _ => EXIT_BAD_INPUT,
         }
     }

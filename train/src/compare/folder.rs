@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan.toml         fully resolved; `polaron compare plan.toml` repeats the comparison
-//! configs/          configuration of every run
+//! configs/          configuration of every run, and a copy of the plan that they were made from
 //! runs/             the run folders: tune-<optimizer>-<trial>-lr<rate>-s<seed>, sensitivity-<optimizer>-lr<rate>-s<seed>,
 //!                   verdict-<optimizer>-s<seed>
 //! logs/             what every run said
@@ -16,14 +16,17 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::error::CompareError;
-use super::plan::{Plan, Request, differences};
+use super::plan::{Plan, Request, differences, edits};
 use crate::config::{Config, ConfigError};
 use crate::error::{Error, FileError};
 use crate::layers::read_file;
 use crate::run_folder::{Lock, lock_file, write_atomically};
 
 const PLAN: &str = "plan.toml";
+/// Name of the plan's copy among the configurations, without its ending.
+const PLAN_COPY: &str = "plan";
 const LOCK: &str = "comparison.lock";
+const FOLDERS: &[&str] = &["runs", "logs", "configs"];
 
 /// A folder that holds, or will hold, one comparison.
 #[derive(Clone, Debug)]
@@ -47,14 +50,21 @@ impl ComparisonFolder {
         self.path.join(PLAN)
     }
 
-    /// The plan. That of an earlier version left out keys that did not exist yet: it meant their defaults.
+    /// The plan.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, a damaged plan.
+    /// A file that cannot be read, a damaged plan, one that was edited since the comparison began.
     pub fn plan(&self) -> Result<Plan, Error> {
-        let file = Some((self.plan_file(), read_file(&self.plan_file())?));
-        Plan::resolve(&Request { file, ..Request::default() })
+        let plan = resolved(&self.plan_file())?;
+        let copy = self.config(PLAN_COPY);
+        if copy.is_file() {
+            let differences = edits(&resolved(&copy)?.to_table()?, &plan.to_table()?);
+            if !differences.is_empty() {
+                return Err(CompareError::EditedPlan { file: self.plan_file(), differences }.into());
+            }
+        }
+        Ok(plan)
     }
 
     /// The folder of a run.
@@ -113,12 +123,12 @@ impl ComparisonFolder {
             Err(error) => return Err(FileError::at("use the folder", &self.path)(error).into()),
         };
         // A start that was killed may have left the lock, or the plan half written.
-        let ours = |name: &str| name == LOCK || name.starts_with(&format!(".{PLAN}"));
+        let ours = |name: &str| name == LOCK || name.starts_with(&format!(".{PLAN}")) || FOLDERS.contains(&name);
         let foreign = entries.filter_map(Result::ok).any(|entry| !entry.file_name().to_str().is_some_and(ours));
         if foreign { Err(CompareError::NotAComparison { path: self.path.clone() }.into()) } else { Ok(()) }
     }
 
-    /// Takes the folder's lock and writes the plan if there is none.
+    /// Takes the folder's lock and makes the folders inside.
     ///
     /// # Errors
     ///
@@ -130,15 +140,28 @@ impl ComparisonFolder {
         };
         // Another process may have begun here since the first look.
         self.check(plan)?;
-        if !self.holds_comparison() {
-            let text = toml::to_string(&plan.to_table()?).map_err(ConfigError::misfit)?;
-            write_atomically(&self.plan_file(), text.as_bytes())?;
-        }
-        for name in ["runs", "logs", "configs"] {
+        for name in FOLDERS {
             let folder = self.path.join(name);
             std::fs::create_dir_all(&folder).map_err(FileError::at("create the folder", &folder))?;
         }
         Ok(lock)
+    }
+
+    /// Writes the plan where it is not there yet, or the data were moved.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn write_plan(&self, plan: &Plan) -> Result<(), Error> {
+        let text = toml::to_string(&plan.to_table()?).map_err(ConfigError::misfit)?;
+        // The plan last: it makes the folder a comparison.
+        for path in [self.config(PLAN_COPY), self.plan_file()] {
+            let there = path.is_file().then(|| resolved(&path)).transpose()?;
+            if there.is_none_or(|there| there.source() != plan.source()) {
+                write_atomically(&path, text.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the configuration of a run.
@@ -151,4 +174,9 @@ impl ComparisonFolder {
         write_atomically(&path, config.to_toml()?.as_bytes())?;
         Ok(path)
     }
+}
+
+/// The plan in a file. That of an earlier version left out keys that did not exist yet: it meant their defaults.
+fn resolved(path: &Path) -> Result<Plan, Error> {
+    Plan::resolve(&Request { file: Some((path.into(), read_file(path)?)), ..Request::default() })
 }

@@ -28,7 +28,7 @@ pub use statistics::{Paired, half_width, mean};
 pub use tables::{columns as table_columns, markdown, pairs as pair_table, rates as rate_table, rates_note};
 pub use tuning::{AtFactor, Edge, Known, Trial, Tuning};
 
-use crate::checkpoint::Store;
+use crate::config::Config;
 use crate::device;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, FileError, one_line};
 use crate::interrupt;
@@ -47,13 +47,18 @@ use runner::{Ending, Runner};
 pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     let folder = ComparisonFolder::new(out);
     folder.check(plan)?;
-    if !folder.holds_comparison() {
-        train::check(&plan.first_configs()?)?;
-    }
+    // A comparison that has ended needs its data no more.
+    let begun = folder.holds_comparison();
+    let needs_data = !begun || !Runner::new(plan, &folder)?.needed().is_empty();
+    let data_sha256 = if needs_data { Some(check_data(plan, out, begun)?) } else { None };
     interrupt::install();
     let _lock = folder.claim(plan)?;
-    folder.log_session(&session())?;
     let mut runner = Runner::new(plan, &folder)?;
+    if let Some(sha256) = data_sha256 {
+        runner.expect_data(sha256)?;
+        folder.write_plan(plan)?;
+    }
+    folder.log_session(&session())?;
     let ending = runner.run()?;
     let ended = runner.into_ended();
     if ending == Ending::Interrupted {
@@ -68,7 +73,19 @@ pub fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
     if results.optimizers.iter().all(|standing| standing.runs.is_empty()) {
         return Err(CompareError::AllDiverged.into());
     }
+    if results.optimizers.iter().all(|standing| standing.loss.is_none()) {
+        return Err(CompareError::NoneFinished.into());
+    }
     Ok(EXIT_DONE)
+}
+
+/// Checks what the runs of a plan would fail on. Returns the fingerprint of the data.
+fn check_data(plan: &Plan, out: &Path, begun: bool) -> Result<String, Error> {
+    let configs = plan.first_configs()?;
+    if begun && configs.iter().any(Config::lacks_data) {
+        return Err(CompareError::DataGone { path: out.into(), source_name: plan.source().into() }.into());
+    }
+    train::check(&configs)
 }
 
 /// What would be done, and how long it would take.
@@ -93,6 +110,8 @@ pub struct LoadedComparison {
     pub results: Results,
     /// Runs that are still to come, without extensions of grids.
     pub missing: usize,
+    /// Fingerprint of the data that the runs saw; None before the first.
+    pub data_sha256: Option<String>,
 }
 
 impl LoadedComparison {
@@ -104,13 +123,11 @@ impl LoadedComparison {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = ComparisonFolder::new(path);
         let plan = folder.plan()?;
-        let (ended, missing) = {
-            let runner = Runner::new(&plan, &folder)?;
-            let missing = runner.needed().len();
-            (runner.into_ended(), missing)
-        };
+        let runner = Runner::new(&plan, &folder)?;
+        let (missing, data_sha256) = (runner.needed().len(), runner.fingerprint());
+        let ended = runner.into_ended();
         let results = results(&plan, &ended, &|run| state_bytes_per_parameter(&folder.run(run)));
-        Ok(Self { plan, ended, results, missing })
+        Ok(Self { plan, ended, results, missing, data_sha256 })
     }
 }
 
@@ -157,7 +174,7 @@ fn summary(results: &Results, out: &Path) -> String {
 
 /// Bytes of optimizer state for every parameter, from the sizes in the run's newest checkpoint; None without one.
 fn state_bytes_per_parameter(run: &Path) -> Option<f64> {
-    let store = Store::new(RunFolder::new(run).checkpoints());
+    let store = RunFolder::new(run).store();
     let checkpoint = store.folder(*store.steps().last()?);
     let [model, optimizer] =
         ["model.safetensors", "optimizer.safetensors"].map(|name| tensor_bytes(&checkpoint.join(name)));

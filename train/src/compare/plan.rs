@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::error::CompareError;
-use crate::config::{Config, ConfigError, REPORTING_KEYS};
+use crate::config::{Config, ConfigError, REPORTING_KEYS, SOURCE};
 use crate::device;
 use crate::error::Error;
 use crate::layers::Layers;
@@ -349,27 +349,43 @@ impl Plan {
         PathBuf::from(format!("runs/compare-{}-{names}", self.preset()))
     }
 
+    /// Name or path of the data.
+    pub fn source(&self) -> &str {
+        merge::lookup(&self.base, SOURCE).and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// Name of the model preset.
     pub fn preset(&self) -> String {
         merge::lookup(&self.base, "model.preset").and_then(Value::as_str).unwrap_or("model").into()
     }
 }
 
-/// Differences between two plans, number of jobs aside.
+/// What may differ from one session to the next: the number of jobs, and the place of the data, since their fingerprint
+/// decides whether they are the same.
+const RESUMABLE: &[&str] = &["compare.jobs", SOURCE];
+
+/// Differences between two plans.
 pub fn differences(there: &Table, now: &Table) -> Vec<String> {
+    merge::differences(&by_name(there), &by_name(now), RESUMABLE)
+}
+
+/// What was edited in a plan.
+pub fn edits(before: &Table, now: &Table) -> Vec<String> {
+    merge::edits(&by_name(before), &by_name(now), RESUMABLE)
+}
+
+/// A plan with its optimizers as a table.
+fn by_name(table: &Table) -> Table {
     // By name, so that a difference names the optimizer and the key.
-    let by_name = |table: &Table| {
-        let mut table = table.clone();
-        if let Some(Value::Array(items)) = table.remove("optimizers") {
-            let named = |item: Value| {
-                let Value::Table(item) = item else { return None };
-                Some((item.get("name")?.as_str()?.to_owned(), Value::Table(item)))
-            };
-            table.insert("optimizers".into(), Value::Table(items.into_iter().filter_map(named).collect()));
-        }
-        table
-    };
-    merge::differences(&by_name(there), &by_name(now), &["compare.jobs"])
+    let mut table = table.clone();
+    if let Some(Value::Array(items)) = table.remove("optimizers") {
+        let named = |item: Value| {
+            let Value::Table(item) = item else { return None };
+            Some((item.get("name")?.as_str()?.to_owned(), Value::Table(item)))
+        };
+        table.insert("optimizers".into(), Value::Table(items.into_iter().filter_map(named).collect()));
+    }
+    table
 }
 
 fn section(table: &Table, name: &str) -> Table {

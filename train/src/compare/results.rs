@@ -2,6 +2,7 @@
 //!
 //! The rules, fixed before any run: `docs/COMPARING.md`.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use serde::Serialize;
@@ -53,7 +54,7 @@ pub struct Results {
 pub struct Standing {
     /// Its name.
     pub name: String,
-    /// Best and worst place that the evidence allows, from 1; none without a verdict.
+    /// Best and worst place that the evidence allows, from 1; none without a verdict, or if every run diverged.
     pub places: Option<[usize; 2]>,
     /// Mean final validation loss of the verdict runs that finished.
     pub loss: Option<f64>,
@@ -87,12 +88,25 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Sorts from best to worst: by place where there is one, then by mean loss.
-    pub fn order(&self) -> f64 {
-        let place = self.places.map_or(0, |[best, worst]| best + worst) as f64;
-        // Losses of different size do not reach the next place.
-        let loss = self.loss.map_or(1.0, |loss| loss / (1.0 + loss));
-        place + 0.5 * loss
+    /// Sorts from best to worst: by place where there is one, then by the number of runs that diverged, then by mean loss.
+    /// An optimizer of which no run finished is last.
+    pub fn order(&self, other: &Self) -> Ordering {
+        let key = |standing: &Self| {
+            let place = standing.places.map_or(0, |[best, worst]| best + worst);
+            (standing.loss.is_none(), place, standing.diverged)
+        };
+        let loss = |standing: &Self| standing.loss.unwrap_or_default();
+        key(self).cmp(&key(other)).then(loss(self).total_cmp(&loss(other)))
+    }
+
+    /// Whether every tuning run diverged, or enough of them that no candidate is left.
+    pub fn untuned(&self) -> bool {
+        self.tuning.best.is_none() && !self.tuning.trials.is_empty()
+    }
+
+    /// Whether it has verdict runs, and all of them diverged.
+    pub fn all_diverged(&self) -> bool {
+        !self.runs.is_empty() && self.diverged == self.runs.len()
     }
 }
 
@@ -442,13 +456,17 @@ fn adjust(p: &mut [&mut f64]) {
     }
 }
 
-/// The places that the separated pairs leave open.
+/// The places that the separated pairs leave open, among the optimizers of which a run finished.
 fn place(optimizers: &mut [Standing], pairs: &[Pair]) {
-    let count = optimizers.iter().filter(|standing| !standing.runs.is_empty()).count();
+    let placed: Vec<String> =
+        optimizers.iter().filter(|standing| standing.loss.is_some()).map(|standing| standing.name.clone()).collect();
+    let count = placed.len();
+    let among = |pair: &&Pair| placed.contains(&pair.a) && placed.contains(&pair.b);
+    let pairs: Vec<&Pair> = pairs.iter().filter(among).collect();
     if pairs.iter().all(|pair| pair.p_loss.is_none()) {
         return;
     }
-    for standing in optimizers.iter_mut().filter(|standing| !standing.runs.is_empty()) {
+    for standing in optimizers.iter_mut().filter(|standing| standing.loss.is_some()) {
         let above = pairs.iter().filter(|pair| pair.separated && pair.b == standing.name).count();
         let below = pairs.iter().filter(|pair| pair.separated && pair.a == standing.name).count();
         standing.places = Some([1 + above, count - below]);

@@ -20,11 +20,14 @@ use crate::interrupt;
 use crate::list;
 use crate::progress::{Live, duration, say};
 use crate::run_folder::{FolderError, RunFolder};
+use crate::train;
 
 /// Time between two looks at the children.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a folder may stay in use by a process of a comparison that was killed.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Names of runs in a message.
+const SHOWN: usize = 6;
 /// Bytes at the end of a metrics file in which the newest step is looked for.
 const TAIL: u64 = 1 << 14;
 
@@ -50,6 +53,8 @@ pub struct Runner<'a> {
     began: Instant,
     /// Steps done before this session.
     steps_before: u64,
+    /// Fingerprint of the data, once they were looked at.
+    data_sha256: Option<String>,
 }
 
 #[derive(Debug)]
@@ -82,6 +87,7 @@ impl<'a> Runner<'a> {
             waiting: None,
             began: Instant::now(),
             steps_before: 0,
+            data_sha256: None,
         };
         // What has ended decides which runs are next, which may have ended too.
         loop {
@@ -95,7 +101,65 @@ impl<'a> Runner<'a> {
             }
         }
         runner.steps_before = runner.steps_done();
+        runner.check_runs()?;
         Ok(runner)
+    }
+
+    /// Checks that all runs that have ended saw the same data.
+    fn check_runs(&self) -> Result<(), CompareError> {
+        let mut seen = self.seen();
+        seen.retain(|(name, _)| self.ended.contains_key(name));
+        let Some((_, first)) = seen.first() else { return Ok(()) };
+        let Some((_, other)) = seen.iter().find(|(_, sha256)| sha256 != first) else { return Ok(()) };
+        let [first, other] = [first, other].map(|sha256| (names_of(&seen, sha256), sha256.clone()));
+        Err(CompareError::MixedData { first, other })
+    }
+
+    /// Checks that the data, of this fingerprint, are those that every run saw, and takes them for those of this session.
+    ///
+    /// # Errors
+    ///
+    /// [`CompareError::OtherData`] naming the runs that saw others.
+    pub fn expect_data(&mut self, sha256: String) -> Result<(), CompareError> {
+        let seen = self.seen();
+        if let Some((_, began_with)) = seen.iter().find(|(_, other)| *other != sha256) {
+            return Err(self.other_data(names_of(&seen, began_with), began_with.clone(), sha256));
+        }
+        self.data_sha256 = Some(sha256);
+        Ok(())
+    }
+
+    /// Whether the data have changed since this session began.
+    fn check_data(&self) -> Result<(), Error> {
+        let Some(before) = &self.data_sha256 else { return Ok(()) };
+        let now = train::check(&self.plan.first_configs()?)?;
+        if now == *before {
+            return Ok(());
+        }
+        let seen = self.seen();
+        let names = if seen.is_empty() { "the first runs".into() } else { names_of(&seen, before) };
+        Err(self.other_data(names, before.clone(), now).into())
+    }
+
+    fn other_data(&self, runs: String, began_with: String, now: String) -> CompareError {
+        CompareError::OtherData { source_name: self.plan.source().into(), runs, began_with, now }
+    }
+
+    /// The fingerprint of the data of every run that has a checkpoint, by the run's name.
+    fn seen(&self) -> Vec<(String, String)> {
+        let entries = std::fs::read_dir(self.folder.run("")).into_iter().flatten().filter_map(Result::ok);
+        let of = |entry: std::fs::DirEntry| {
+            let state = RunFolder::new(entry.path()).store().newest_state()?;
+            Some((entry.file_name().into_string().ok()?, state.data_sha256))
+        };
+        let mut seen: Vec<(String, String)> = entries.filter_map(of).collect();
+        seen.sort();
+        seen
+    }
+
+    /// The fingerprint of the data that the runs saw; None before the first.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.seen().into_iter().next().map(|(_, sha256)| sha256)
     }
 
     /// The runs that have ended, by name.
@@ -178,6 +242,9 @@ impl<'a> Runner<'a> {
         let both = log.try_clone().map_err(FileError::at("write", &log_path))?;
         let mut command = Command::new(program);
         command.arg("train").arg(&config).arg("--out").arg(&out).arg("--stop-with-stdin");
+        if let Some(sha256) = &self.data_sha256 {
+            command.arg("--data-sha256").arg(sha256);
+        }
         command.stdin(Stdio::piped()).stdout(log).stderr(both);
         let child = command
             .spawn()
@@ -204,7 +271,12 @@ impl<'a> Runner<'a> {
                 }
                 // Somebody stopped the child alone: what they want is an end.
                 (Some(EXIT_INTERRUPTED), _) => interrupt::request(),
-                _ => return Err(self.failure(&running.run, code)),
+                _ => {
+                    if code == Some(EXIT_BAD_INPUT) {
+                        self.check_data()?;
+                    }
+                    return Err(self.failure(&running.run, code));
+                }
             }
         }
         Ok(())
@@ -270,6 +342,15 @@ impl<'a> Runner<'a> {
         };
         [name, if running > 0 { format!("{state}, {running} running") } else { state }]
     }
+}
+
+/// Names of the runs that saw data of this fingerprint, the first few of them.
+fn names_of(seen: &[(String, String)], sha256: &str) -> String {
+    let names: Vec<String> =
+        seen.iter().filter(|(_, other)| other == sha256).map(|(name, _)| format!("`{name}`")).collect();
+    let shown = names.len().min(SHOWN);
+    let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };
+    format!("{}{more}", names[..shown].join(", "))
 }
 
 /// The error that a run ended with, from what it said.

@@ -31,7 +31,7 @@ pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
 /// The optimizers, best first.
 fn ranked(results: &Results) -> Vec<&Standing> {
     let mut standings: Vec<&Standing> = results.optimizers.iter().collect();
-    standings.sort_by(|a, b| a.order().total_cmp(&b.order()));
+    standings.sort_by(|a, b| a.order(b));
     standings
 }
 

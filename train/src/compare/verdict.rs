@@ -7,6 +7,9 @@ use super::tuning::Edge;
 
 /// The verdict on a pair of optimizers: one sentence.
 pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
+    if let Some(words) = without_a_place(pair, optimizers) {
+        return words;
+    }
     let diverged = diverged(pair, optimizers);
     if pair.test == "sign" && pair.p_loss.is_some() {
         return format!("{}{diverged}", by_sign(pair));
@@ -32,6 +35,28 @@ pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
     let (a, b) = (&pair.a, &pair.b);
     let detected = format!("no difference detected between {a} and {b} with {} seeds", loss.n);
     format!("{detected}: {found}{}{}{diverged}", more_seeds(pair), on_the_way(pair))
+}
+
+/// The verdict on a pair of which one never finished, or both.
+fn without_a_place(pair: &Pair, optimizers: &[Standing]) -> Option<String> {
+    let of = |name: &str| optimizers.iter().find(|standing| standing.name == name);
+    let (a, b) = (of(&pair.a)?, of(&pair.b)?);
+    let (failed, other) = match (a.all_diverged(), b.all_diverged()) {
+        (true, true) => {
+            return Some(format!("every run of {} and of {} diverged: neither has a place", a.name, b.name));
+        }
+        (true, false) => (a, b),
+        (false, true) => (b, a),
+        (false, false) => return None,
+    };
+    let count = failed.runs.len();
+    let finished = other.runs.len() - other.diverged;
+    let Standing { name, .. } = failed;
+    Some(format!(
+        "{name} diverged in {count} of {count} runs and has no place; {} finished {finished} of {}",
+        other.name,
+        other.runs.len()
+    ))
 }
 
 /// The verdict on a pair of which a run diverged.
@@ -125,14 +150,15 @@ pub fn p_value(p: f64) -> String {
 /// The optimizers from best to worst, with the places that are not separated.
 pub fn ranking(results: &Results) -> String {
     let mut ranked: Vec<&Standing> = results.optimizers.iter().filter(|s| s.loss.is_some()).collect();
-    ranked.sort_by(|a, b| a.order().total_cmp(&b.order()));
+    ranked.sort_by(|a, b| a.order(b));
     let placed = |standing: &&Standing| {
         standing.places.map(|[best, worst]| match best == worst {
             true => format!("{best}. {}", standing.name),
             false => format!("{best}–{worst}. {}", standing.name),
         })
     };
-    match ranked.iter().map(placed).collect::<Option<Vec<String>>>() {
+    let last = last_words(results);
+    let ranking = match ranked.iter().map(placed).collect::<Option<Vec<String>>>() {
         Some(places) if !places.is_empty() => {
             let open = ranked.iter().any(|standing| standing.places.is_some_and(|[best, worst]| best != worst));
             let note = if open { " (a range of places: the evidence does not separate them)" } else { "" };
@@ -145,7 +171,19 @@ pub fn ranking(results: &Results) -> String {
                 false => format!("by mean loss {}, but no place is established", names.join(", ")),
             }
         }
-    }
+    };
+    format!("{ranking}{last}")
+}
+
+/// Those that have no place since nothing of theirs finished.
+fn last_words(results: &Results) -> String {
+    let failed = results.optimizers.iter().filter(|standing| standing.all_diverged() || standing.untuned());
+    let word = |standing: &Standing| match standing.runs.len() {
+        0 => format!("{} (every tuning run diverged)", standing.name),
+        runs => format!("{} (diverged in {runs} of {runs} runs)", standing.name),
+    };
+    let failed: Vec<String> = failed.map(word).collect();
+    if failed.is_empty() { String::new() } else { format!("; without a place: {}", failed.join(", ")) }
 }
 
 /// What stands in the way of the verdict, or limits it.
@@ -164,12 +202,9 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     for (index, target) in results.targets.iter().enumerate() {
         let reached: usize = results.optimizers.iter().map(|standing| standing.targets[index].reached).sum();
         if reached == 0 {
-            let losses = results.optimizers.iter().filter_map(|standing| standing.loss);
-            let lowest = losses.fold(f64::INFINITY, f64::min);
-            notes.push(format!(
-                "No run reached {target} within {} steps; the lowest mean final loss is {lowest:.4}.",
-                results.steps
-            ));
+            let lowest = results.optimizers.iter().filter_map(|standing| standing.loss).min_by(f64::total_cmp);
+            let lowest = lowest.map(|loss| format!("; the lowest mean final loss is {loss:.4}")).unwrap_or_default();
+            notes.push(format!("No run reached {target} within {} steps{lowest}.", results.steps));
         }
     }
     let budgets: Vec<usize> = results.optimizers.iter().map(|standing| standing.tuning_runs).collect();
@@ -217,7 +252,7 @@ fn coverage(windows: u64) -> String {
 fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &standing.name;
-    if standing.tuning.best.is_none() && !standing.tuning.trials.is_empty() {
+    if standing.untuned() {
         notes.push(format!(
             "{name}: every tuning run diverged, so it is not in the verdict; give it smaller learning rates."
         ));

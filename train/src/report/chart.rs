@@ -5,6 +5,8 @@ use plotters::prelude::*;
 
 /// Points of a curve in a chart; more cannot be seen.
 const MOST_POINTS: usize = 240;
+/// Curves of fewer points show what they have: a steep beginning is a good part of it.
+const FEW_POINTS: usize = 20;
 /// Points of a curve where there are so many that the page would become too large.
 const FEWEST_POINTS: usize = 40;
 /// Everything is drawn twice as large as it is shown: the library rounds to whole pixels.
@@ -100,7 +102,8 @@ impl Chart {
         };
         let x = ends(&mut points().map(|(x, _)| *x));
         let low = ends(&mut points().map(|(_, y)| *y)).0;
-        let from = if self.cut { x.0 + 0.08 * (x.1 - x.0) } else { x.0 };
+        let long = self.series.iter().any(|series| series.points.len() >= FEW_POINTS);
+        let from = if self.cut && long { x.0 + 0.08 * (x.1 - x.0) } else { x.0 };
         let high = ends(&mut points().filter(|(x, _)| *x >= from).map(|(_, y)| *y)).1;
         if !(x.0.is_finite() && low.is_finite() && high.is_finite()) {
             return None;
@@ -328,6 +331,20 @@ mod tests {
         let html = Chart { series, ..chart(false) }.html();
         // A page of a comparison has about ten such charts, and two megabytes.
         assert!(html.len() < 200_000, "{}", html.len());
+    }
+
+    #[test]
+    fn a_curve_of_few_points_is_shown_whole() {
+        let of = |count: u32| {
+            let points: Vec<(f64, f64)> = (1..=count).map(|i| (f64::from(i) * 500.0, 4.0 / f64::from(i))).collect();
+            let chart = Chart { series: vec![Series { key: 0, points, band: Vec::new() }], ..chart(false) };
+            let [_, y] = chart.bounds().unwrap();
+            y.1 >= 4.0
+        };
+        for few in 1..20 {
+            assert!(of(few), "{few} points");
+        }
+        assert!(!of(40));
     }
 
     #[test]

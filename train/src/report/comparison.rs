@@ -52,6 +52,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         &mean_curves(comparison, |outcome| outcome.curve.clone()),
         "validation loss",
         results.unit,
+        true,
     );
     if !valid.is_empty() {
         html.push_str(&section(
@@ -67,6 +68,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         &mean_curves(comparison, |outcome| smoothed(&outcome.train)),
         "training loss",
         results.unit,
+        true,
     );
     if !train.is_empty() {
         html.push_str(&section("Training loss, moving mean", &format!("{}{train}", keys(names()))));

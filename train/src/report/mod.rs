@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compare::{ComparisonFolder, LoadedComparison, Point};
 use crate::error::{EXIT_DONE, Error};
-use crate::progress::print;
+use crate::progress::{print, say};
 use crate::run_folder::{FolderError, RunFolder, write_atomically};
 use chart::{COLOURS, Chart, Series};
 use runs::ReportedRun;
@@ -43,17 +43,26 @@ pub fn report(dirs: &[PathBuf], out: Option<&Path>) -> Result<u8, Error> {
 ///
 /// A folder that holds neither run nor comparison, files that cannot be read.
 pub fn page(dirs: &[PathBuf]) -> Result<String, Error> {
-    let (mut comparisons, mut runs) = (Vec::new(), Vec::new());
+    let (mut comparisons, mut runs, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     for dir in dirs {
         if ComparisonFolder::new(dir).holds_comparison() {
-            comparisons.push((dir, LoadedComparison::open(dir)?));
+            let comparison = LoadedComparison::open(dir)?;
+            seen.push((name_of(dir), comparison.plan.source().to_owned(), comparison.data_sha256.clone()));
+            comparisons.push((dir, comparison));
         } else if RunFolder::new(dir).config_file().is_file() {
-            runs.push(ReportedRun::open(dir)?);
+            let run = ReportedRun::open(dir)?;
+            seen.push((run.name.clone(), run.source().to_owned(), run.data_sha256.clone()));
+            runs.push(run);
         } else {
             return Err(FolderError::Neither { path: dir.clone() }.into());
         }
     }
-    let mut body: String = comparisons.iter().map(|(dir, comparison)| comparison::sections(dir, comparison)).collect();
+    let warning = other_data(&seen);
+    if let Some(warning) = &warning {
+        say(&format!("warning: {warning}"));
+    }
+    let mut body = warning.map(|text| format!("<p><strong>{}</strong></p>\n", html::escape(&text))).unwrap_or_default();
+    body.extend(comparisons.iter().map(|(dir, comparison)| comparison::sections(dir, comparison)));
     if !runs.is_empty() {
         body.push_str(&runs::sections(&runs));
     }
@@ -70,6 +79,19 @@ pub fn page(dirs: &[PathBuf]) -> Result<String, Error> {
         html::escape(&title),
         env!("CARGO_PKG_VERSION"),
     ))
+}
+
+/// Says so if the folders of a page, given with the place and the fingerprint of their data, are on different ones.
+fn other_data(seen: &[(String, String, Option<String>)]) -> Option<String> {
+    let known = || seen.iter().filter_map(|(name, source, sha256)| Some((name, source, sha256.as_ref()?)));
+    let (_, _, first) = known().next()?;
+    if known().all(|(_, _, sha256)| sha256 == first) {
+        return None;
+    }
+    let word =
+        |(name, source, sha256): (&String, &String, &String)| format!("{name}: {source}, fingerprint {sha256:.12}");
+    let each: Vec<String> = known().map(word).collect();
+    Some(format!("Losses on different data or tokenizers cannot be compared ({})", each.join("; ")))
 }
 
 /// What a folder is called on a page.
@@ -99,8 +121,9 @@ fn keys<'a>(names: impl Iterator<Item = &'a str>) -> String {
     format!("<div class=\"keys\">{}</div>\n", names.enumerate().map(key).collect::<String>())
 }
 
-/// The same curves over steps, tokens and seconds, one at a time. `group` is unique in the page.
-fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str) -> String {
+/// The same curves over steps, tokens and seconds, one at a time, perhaps without their steep beginning. `group` is unique in
+/// the page.
+fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str, cut: bool) -> String {
     let axes = [
         ("by step", "steps", (|point| point.step) as fn(&Point) -> f64),
         ("by data", unit, |point| point.tokens),
@@ -112,7 +135,7 @@ fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str) -> String {
             points: curve.points.iter().map(|point| (of(point), point.loss)).collect(),
             band: curve.points.iter().zip(&curve.band).map(|(point, (low, high))| (of(point), *low, *high)).collect(),
         });
-        Chart { x: x.into(), y: y.into(), log_x: false, cut: true, series: series.collect() }
+        Chart { x: x.into(), y: y.into(), log_x: false, cut, series: series.collect() }
     };
     tabs(group, axes.map(|(label, x, of)| (label, chart(x, of))))
 }

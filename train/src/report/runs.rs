@@ -12,6 +12,10 @@ use crate::progress::{duration, thousands};
 use crate::run_folder::RunFolder;
 use polaron_datasets::quoted;
 
+const COVERAGE: &str = "<p class=\"note\">On the way over some evenly spaced windows of the validation split, at the end over \
+    more of them (<code>train.valid_windows</code> and <code>train.valid_windows_end</code>), so the last point may be off the \
+    curve a little.</p>\n";
+
 /// A run as far as it is.
 #[derive(Debug)]
 pub struct ReportedRun {
@@ -21,6 +25,8 @@ pub struct ReportedRun {
     config: Config,
     config_text: String,
     plan: String,
+    /// Fingerprint of its data, once it has a checkpoint.
+    pub data_sha256: Option<String>,
     events: Vec<Event>,
 }
 
@@ -37,10 +43,16 @@ impl ReportedRun {
             name: name_of(dir),
             path: dir.display().to_string(),
             config: folder.config()?,
-            config_text: text(&folder.config_file())?,
+            config_text: folder.config_text()?.1,
             plan: text(&folder.plan_file())?,
+            data_sha256: folder.store().newest_state().map(|state| state.data_sha256),
             events: metrics::read(&folder.metrics_file())?,
         })
+    }
+
+    /// Name or path of its data.
+    pub fn source(&self) -> &str {
+        &self.config.data.source
     }
 
     fn end(&self) -> Option<&End> {
@@ -154,13 +166,15 @@ pub fn sections(runs: &[ReportedRun]) -> String {
         curves.collect::<Vec<Curve>>()
     };
     let names = || keys(runs.iter().map(|run| run.name.as_str()));
-    for (group, title, curves) in [
-        ("run-valid", "Validation loss", curve(validations)),
-        ("run-train", "Training loss, moving mean", curve(|events| smoothed(&train_losses(events)))),
+    let mixed = runs.iter().any(|run| validations(&run.events).len() < validations_of_all(&run.events).len());
+    let note = if mixed { COVERAGE } else { "" };
+    for (group, title, curves, cut, note) in [
+        ("run-valid", "Validation loss", curve(validations_of_all), false, note),
+        ("run-train", "Training loss, moving mean", curve(|events| smoothed(&train_losses(events))), true, ""),
     ] {
-        let tabs = curve_tabs(group, &curves, "nats", many);
+        let tabs = curve_tabs(group, &curves, "nats", many, cut);
         if !tabs.is_empty() {
-            html.push_str(&format!("<section><h2>{title}</h2>\n{}{tabs}</section>\n", names()));
+            html.push_str(&format!("<section><h2>{title}</h2>\n{}{tabs}{note}</section>\n", names()));
         }
     }
     let times = runs.iter().filter_map(|run| {

@@ -5,6 +5,7 @@ mod comparing;
 mod data;
 mod devices;
 mod exporting;
+mod identity;
 mod limits;
 mod outputs;
 mod perceptron;

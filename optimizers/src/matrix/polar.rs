@@ -122,9 +122,7 @@ impl Setting for Polar {
 /// A method, and what is left of it without the numbers that keep small matrices small.
 fn with_and_without_eps(method: Value) -> Vec<Value> {
     let mut bare = method.clone();
-    let Ok(Value::Object(all)) =
-        serde_json::from_value::<Polar>(method.clone()).and_then(|polar| serde_json::to_value(polar))
-    else {
+    let Ok(Value::Object(all)) = serde_json::from_value::<Polar>(method.clone()).and_then(serde_json::to_value) else {
         return vec![method];
     };
     for key in ["eps", "rcond"].into_iter().filter(|key| all.contains_key(*key)) {

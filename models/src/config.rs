@@ -90,7 +90,8 @@ pub enum Parametrization {
     /// `m = d_model / base_width`: first weights of hidden matrices are `√m` times smaller, those of routers m times;
     /// scores are divided by the head dimension, logits by m; and an element-wise optimizer multiplies its learning rate of
     /// hidden matrices and routers by `1/m` ([`ModelConfig::adam_lr_factor`]). Muon needs no factor: its scales
-    /// `original` and `spectral` do not depend on the width. (`match_rms_adamw` does, and `polaron train` refuses it.)
+    /// `original` and `spectral` do not depend on the width. `polaron::Layerwise::width` does this for every optimizer
+    /// whose exponent is known, and refuses the others.
     Mup,
 }
 
@@ -364,7 +365,7 @@ impl ModelConfig {
     }
 
     /// Width over base width with muP, else 1.
-    pub(crate) fn width_ratio(&self) -> f64 {
+    pub fn width_ratio(&self) -> f64 {
         match self.parametrization {
             Parametrization::Standard => 1.0,
             Parametrization::Mup => self.d_model as f64 / self.base_width as f64,

@@ -19,15 +19,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::direction::scion::Lmo;
 use crate::direction::{
     AdaMuonConfig, AdamW, AdamWConfig, ErrorFeedbackMuonConfig, FreonConfig, HybridConfig, KaonConfig, MuonConfig,
     MuonEqConfig, NorMuonConfig, PolarGradConfig, RandomSpectrumConfig, RegularizedMuonConfig, RowNormConfig,
     ScionConfig, Sgd, SgdConfig, SharedDirection, SpectralConfig, SsdConfig, StatefulDirection,
 };
-use crate::layerwise::RuleOptimizer;
+use crate::layerwise::{Role, RuleOptimizer};
 use crate::matrix::{LayoutError, Placement};
 use crate::names::unknown;
-use crate::step::{MatrixOptimizer, Momentum, Scale, State};
+use crate::setting::Given;
+use crate::step::{Gain, MatrixOptimizer, Momentum, Scale, State};
 
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -56,10 +58,11 @@ pub enum ConfigError {
     Layout(#[from] LayoutError),
 }
 
-/// Declares a kind's settings: public fields with defaults, `new()`, one `with_` setter each, and
-/// serde that fills in defaults and refuses unknown keys.
+/// Declares a kind's settings: public fields with defaults, `new()`, one `with_` setter each, what every key allows
+/// ([`Setting`](crate::setting::Setting); numbers say it after `in`), and serde that fills in defaults and refuses
+/// unknown keys.
 macro_rules! settings {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$doc:meta])* $field:ident, $with:ident : $type:ty = $default:expr;)* }) => {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$doc:meta])* $field:ident, $with:ident : $type:ty = $default:expr $(, in $range:expr)?;)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
@@ -84,9 +87,36 @@ macro_rules! settings {
                 }
             )*
         }
+
+        impl $crate::config::Keys for $name {
+            fn check_keys(&self, kind: &str) -> Result<(), $crate::config::ConfigError> {
+                $(
+                    let key = format!("{kind}.{}", stringify!($field));
+                    $crate::setting::Setting::check(&self.$field, &key, &settings!(@range $($range)?))?;
+                )*
+                Ok(())
+            }
+
+            fn choices() -> Vec<(&'static str, Vec<serde_json::Value>)> {
+                vec![$(
+                    (stringify!($field), <$type as $crate::setting::Setting>::choices(&settings!(@range $($range)?))),
+                )*]
+            }
+        }
     };
+    (@range) => { () };
+    (@range $range:expr) => { $range };
 }
 pub(crate) use settings;
+
+/// What the keys of a kind allow; written by [`settings`].
+#[doc(hidden)]
+pub trait Keys {
+    /// Refuses the first value out of range.
+    fn check_keys(&self, kind: &str) -> Result<(), ConfigError>;
+    /// Values of every key that differ in what they do.
+    fn choices() -> Vec<(&'static str, Vec<Value>)>;
+}
 
 /// Declares the settings of a rule on matrices: the keys that all of them share, with this kind's
 /// defaults, then its own. The type implements [`MatrixSettings`].
@@ -99,11 +129,11 @@ macro_rules! matrix_settings {
             $(#[$meta])*
             pub struct $name {
                 /// Decoupled weight decay, at least 0; multiplied by the learning rate, never by the scale.
-                weight_decay, with_weight_decay: f64 = 0.0;
+                weight_decay, with_weight_decay: f64 = 0.0, in $crate::setting::Numbers::SIZE;
                 /// Decay only entries where update and weight do not have opposite signs.
                 cautious, with_cautious: bool = false;
                 /// Momentum μ in [0, 1).
-                momentum, with_momentum: f64 = $mu;
+                momentum, with_momentum: f64 = $mu, in $crate::setting::Numbers::FACTOR;
                 /// How the momentum buffer is formed.
                 momentum_form, with_momentum_form: $crate::step::MomentumForm = $crate::step::MomentumForm::$form;
                 /// Look ahead by one step.
@@ -160,7 +190,7 @@ pub trait Shared {
 
 /// What the settings of a rule on matrices say beyond the shared keys.
 #[doc(hidden)]
-pub trait MatrixSettings: Shared {
+pub trait MatrixSettings: Shared + Keys {
     /// The rule they set up.
     type Rule: StatefulDirection;
     /// Formula, source, state and cost.
@@ -168,10 +198,16 @@ pub trait MatrixSettings: Shared {
 
     fn rule(&self) -> Self::Rule;
 
-    /// Refuses values of the own keys that are out of range.
+    /// Refuses values that do not go together.
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
+
+    /// How the effect of the rule's direction grows with the sides of the matrix, before the shape scale.
+    ///
+    /// # Errors
+    /// Why no power law holds, and which settings have one.
+    fn gain(&self) -> Result<Gain, &'static str>;
 
     /// What distinguishes these settings, for plans; may be empty.
     fn detail(&self) -> String {
@@ -196,10 +232,20 @@ pub trait MatrixSettings: Shared {
 
 /// What every kind's settings can say about themselves.
 pub(crate) trait Settings {
+    /// Refuses values out of range.
+    fn check_keys(&self, kind: &str) -> Result<(), ConfigError>;
     /// Formula, source, state and cost.
     fn describe(&self) -> Description;
-    /// Refuses values out of range.
-    fn validate(&self) -> Result<(), ConfigError>;
+    /// Refuses values that do not go together.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+    /// How the effect of an update grows with the sides of a matrix `[outputs, inputs]`, or why that is not known.
+    fn gain(&self, shape: [usize; 2]) -> Result<Gain, &'static str>;
+    /// Whether the decay follows the learning rate alone, so that the rate cannot follow the width.
+    fn rate_is_decay(&self) -> bool {
+        false
+    }
     /// The decoupled weight decay.
     fn weight_decay(&self) -> f64;
     /// One line for plans: the kind and what distinguishes these settings of it.
@@ -221,15 +267,24 @@ impl<T: MatrixSettings> Settings for T {
         Self::ABOUT
     }
 
-    fn validate(&self) -> Result<(), ConfigError> {
-        let kind = Self::ABOUT.kind;
-        is_factor(&format!("{kind}.momentum"), self.momentum().factor)?;
-        in_range(&format!("{kind}.weight_decay"), Shared::weight_decay(self), 0.0..=f64::MAX)?;
-        self.check()
+    fn check_keys(&self, kind: &str) -> Result<(), ConfigError> {
+        Keys::check_keys(self, kind)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        MatrixSettings::check(self)
     }
 
     fn weight_decay(&self) -> f64 {
         self.decay_rate()
+    }
+
+    fn gain(&self, shape: [usize; 2]) -> Result<Gain, &'static str> {
+        self.shape_scale().widen(MatrixSettings::gain(self)?, shape)
+    }
+
+    fn rate_is_decay(&self) -> bool {
+        self.decay_rate() != Shared::weight_decay(self)
     }
 
     fn label(&self) -> String {
@@ -252,7 +307,7 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident, $name:literal, $settings:ty => $place:expr;)*) => {
         /// Configuration of any optimizer of this crate, tagged by `kind`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(try_from = "Map<String, Value>", tag = "kind")]
+        #[serde(try_from = "Given", tag = "kind")]
         pub enum OptimizerConfig {
             $($(#[$doc])* #[serde(rename = $name)] $variant($settings),)*
         }
@@ -264,6 +319,17 @@ macro_rules! kinds {
             fn settings(&self) -> &dyn Settings {
                 match self {
                     $(Self::$variant(settings) => settings,)*
+                }
+            }
+
+            /// Every key of a kind, each with values that differ in what they make the rule do, beside the default: all names
+            /// of a key that takes names, the ends of a range of numbers. None for a kind that does not exist.
+            ///
+            /// For tests that go through all settings: a key that is new is in this list.
+            pub fn choices(kind: &str) -> Option<Vec<(&'static str, Vec<Value>)>> {
+                match kind {
+                    $($name => Some(<$settings as Keys>::choices()),)*
+                    _ => None,
                 }
             }
 
@@ -292,6 +358,14 @@ macro_rules! kinds {
                 }
             }
         )*
+
+        impl TryFrom<Given> for OptimizerConfig {
+            type Error = ConfigError;
+
+            fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
+                Self::try_from(map)
+            }
+        }
 
         impl TryFrom<Map<String, Value>> for OptimizerConfig {
             type Error = ConfigError;
@@ -434,9 +508,48 @@ impl OptimizerConfig {
         self.settings().weight_decay()
     }
 
+    /// The power of the width by which the effect of one update grows at a fixed learning rate: muP multiplies the rate of a
+    /// parameter of this role by `width^-exponent`. `shape` is `[outputs, inputs]` of the matrix that the rule works on.
+    ///
+    /// ```
+    /// use polaron::{OptimizerConfig, Role};
+    /// let exponent = |kind, role| OptimizerConfig::of_kind(kind).unwrap().width_exponent(role, [64, 64]);
+    /// assert_eq!(exponent("adamw", Role::Up), Ok(1.0));
+    /// assert_eq!(exponent("muon", Role::Up), Ok(0.0));
+    /// assert_eq!(exponent("adamuon", Role::Up), Ok(0.5));
+    /// assert!(exponent("ssd", Role::Up).is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// Why no such rule is known, and what would have one.
+    pub fn width_exponent(&self, role: Role, shape: [usize; 2]) -> Result<f64, &'static str> {
+        let settings = self.settings();
+        let by_units = match self {
+            Self::RowNorm(_) => true,
+            Self::Scion(scion) => scion.lmo != Lmo::Spectral,
+            _ => false,
+        };
+        if by_units && Role::MATRICES.contains(&role) {
+            return Err(
+                "how far units or signs of fixed size move a hidden layer depends on the number of tokens in a batch as well: \
+                        choose muon or adamuon for hidden matrices, and keep it for embedding, head and router",
+            );
+        }
+        let exponent = role.width_exponent(settings.gain(shape)?)?;
+        if exponent != 0.0 && settings.rate_is_decay() {
+            return Err(
+                "its weights decay by the learning rate itself (`constrained`), which therefore cannot follow the \
+                        width: set constrained=false, or choose adamw for this parameter",
+            );
+        }
+        Ok(exponent)
+    }
+
     /// Refuses values out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.settings().validate()
+        let settings = self.settings();
+        settings.check_keys(self.kind())?;
+        settings.check()
     }
 
     /// This configuration with the keys of `overrides` replaced.
@@ -494,26 +607,6 @@ pub(crate) fn check_keys(map: &Map<String, Value>, valid: &[&str], kind: &str) -
         Some(key) => Err(ConfigError::Key { kind: kind.to_string(), message: unknown("key", key, valid) }),
         None => Ok(()),
     }
-}
-
-/// Refuses a value that is not finite or not inside `range`.
-pub(crate) fn in_range(key: &str, value: f64, range: std::ops::RangeInclusive<f64>) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let message = match range.end().is_finite() {
-        true => format!("must be from {} to {}, got {value}", range.start(), range.end()),
-        false => format!("must be at least {}, got {value}", range.start()),
-    };
-    Err(ConfigError::Value { key: key.to_string(), message })
-}
-
-/// Refuses a momentum or averaging factor outside [0, 1).
-pub(crate) fn is_factor(key: &str, value: f64) -> Result<(), ConfigError> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::Value { key: key.to_string(), message: format!("must be in [0, 1), got {value}") })
 }
 
 #[cfg(test)]

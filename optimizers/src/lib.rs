@@ -103,6 +103,7 @@ pub mod matrix;
 mod names;
 mod random;
 pub mod schedule;
+mod setting;
 pub mod step;
 pub mod tensor_file;
 pub mod vectors;

@@ -4,9 +4,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use polaron::layerwise::Plan;
-use polaron::step::Scale;
-use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, Roles};
+use polaron::{Layerwise, LayerwiseError, LayerwiseOptimizer, LayerwiseRecord, Roles};
 use polaron_datasets::{ImageData, TextData, Tokenizer};
 use polaron_models::{LanguageModel, Parametrization, load_named};
 use sha2::{Digest, Sha256};
@@ -303,27 +301,18 @@ fn announce_finished(folder: &RunFolder, config: &Config) -> Result<bool, Error>
 /// [`polaron::LayerwiseError`].
 pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<LayerwiseOptimizer, Error> {
     let builder = Layerwise::from_config(&config.optimizer)?.hints(model.roles());
-    let builder = match config.model.decoder() {
-        Some(decoder) => builder.adamw_lr_factors(|role| decoder.adam_lr_factor(role)),
+    let decoder = config.model.decoder().filter(|decoder| decoder.parametrization == Parametrization::Mup);
+    let builder = match decoder {
+        Some(decoder) => builder.width(decoder.width_ratio()),
         None => builder,
     };
-    let optimizer = builder.build(model)?;
-    if config.model.decoder().is_some_and(|decoder| decoder.parametrization == Parametrization::Mup) {
-        check_scales(optimizer.plan())?;
+    match builder.build(model) {
+        Err(LayerwiseError::Width { path, optimizer, reason }) => {
+            let rule = format!("`{path}` is updated by {optimizer}, for which no width rule is known: {reason}");
+            Err(ConfigError::BadValue { key: "model.parametrization".into(), value: "mup".into(), rule }.into())
+        }
+        built => Ok(built?),
     }
-    Ok(optimizer)
-}
-
-/// With muP no rule may scale its updates by the width on its own: the best learning rate would not stay in place.
-fn check_scales(plan: &Plan) -> Result<(), ConfigError> {
-    let scale = Scale::MatchRmsAdamw.formula();
-    let Some(entry) = plan.entries().iter().find(|entry| entry.scale == scale) else { return Ok(()) };
-    let rule = format!(
-        "the update of `{}` has the scale {scale} (`match_rms_adamw`), which grows with the width that muP accounts for: \
-         choose another one for that rule, for example with --set optimizer.matrix.scale=original",
-        entry.path
-    );
-    Err(ConfigError::BadValue { key: "model.parametrization".into(), value: "mup".into(), rule })
 }
 
 /// Takes the folder's lock and writes what a new run begins with.

@@ -18,21 +18,23 @@
 use burn::tensor::Tensor;
 
 use super::{StatefulDirection, StepInfo, matching};
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, is_factor, matrix_settings, settings};
-use crate::matrix::{Matrix, Polar, divide_or_zero, frobenius_norm};
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
+use crate::matrix::{Matrix, Polar, divide_or_zero, frobenius_norm, sign as signs};
+use crate::setting::Numbers;
+use crate::step::{Gain, SecondMoment};
 
 matrix_settings! {
     /// Settings of [`AdaMuon`].
     pub struct AdaMuonConfig => AdaMuon {
         momentum: 0.95, Ema, nesterov: true;
         /// Decay of the second moment, in [0, 1).
-        beta2, with_beta2: f64 = 0.95;
+        beta2, with_beta2: f64 = 0.95, in Numbers::FACTOR;
         /// Added to the root of the second moment, and to the norm; at least 0.
-        eps, with_eps: f64 = 1e-8;
+        eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
         /// Orthogonalise the signs of the momentum instead of the momentum.
         sign, with_sign: bool = true;
         /// Root mean square entry of the update.
-        rms, with_rms: f64 = 0.2;
+        rms, with_rms: f64 = 0.2, in Numbers::SIZE;
         /// How the momentum is orthogonalised.
         polar, with_polar: Polar = Polar::default();
     }
@@ -53,11 +55,13 @@ impl MatrixSettings for AdaMuonConfig {
         AdaMuon { config: self.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        is_factor("adamuon.beta2", self.beta2)?;
-        in_range("adamuon.eps", self.eps, 0.0..=f64::MAX)?;
-        in_range("adamuon.rms", self.rms, 0.0..=f64::MAX)?;
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        match self.sign {
+            true => Ok(Gain::ORTHOGONAL.times(0.5, 0.0)),
+            false => Err(
+                "the size of its update depends on the rank of the gradient, which the width does not decide: set sign=true",
+            ),
+        }
     }
 
     fn detail(&self) -> String {
@@ -75,14 +79,11 @@ impl StatefulDirection for AdaMuon {
     fn advance(&self, momentum: Matrix, _at: StepInfo, memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>) {
         let AdaMuonConfig { beta2, eps, sign, rms, .. } = self.config;
         let size = rms * ((momentum.outputs() * momentum.inputs()) as f64).sqrt();
-        let polar = momentum.map(|m| self.config.polar.apply(if sign { m.sign() } else { m }));
-        let fresh = polar.tensor().clone().square() * (1.0 - beta2);
-        let second = match matching(memory, &fresh) {
-            Some(old) => old * beta2 + fresh,
-            None => fresh,
-        };
+        let polar = momentum.map(|m| self.config.polar.apply(if sign { signs(m) } else { m }));
+        let moment = SecondMoment::of_small_numbers(beta2, eps);
+        let second = moment.advance(matching(memory, polar.tensor()), polar.tensor().clone());
         let update = polar.map(|o| {
-            let scaled = divide_or_zero(o, second.clone().sqrt() + eps);
+            let scaled = divide_or_zero(o, moment.root(second.clone(), 1.0) + eps);
             let norm = frobenius_norm(scaled.clone()) + eps;
             divide_or_zero(scaled, norm) * size
         });

@@ -11,24 +11,29 @@
 use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{ConfigError, Description, Settings, in_range, is_factor, settings};
+use crate::config::{ConfigError, Description, Keys, Settings, settings};
 #[cfg(feature = "flex")]
 use crate::host::in_place;
-use crate::step::{Decay, State, in_working_precision};
+use crate::setting::Numbers;
+use crate::step::{Decay, Gain, SecondMoment, State, in_working_precision};
+
+/// Entries that a step in place treats alike: whether all of them have second moments that f32 holds is looked up first.
+#[cfg(feature = "flex")]
+const BLOCK: usize = 1024;
 
 settings! {
     /// Settings of [`AdamW`].
     pub struct AdamWConfig {
         /// Decoupled weight decay, at least 0.
-        weight_decay, with_weight_decay: f64 = 0.0;
+        weight_decay, with_weight_decay: f64 = 0.0, in Numbers::SIZE;
         /// Decay only entries where update and weight do not have opposite signs.
         cautious, with_cautious: bool = false;
         /// Decay of the first moment, in [0, 1).
-        beta1, with_beta1: f64 = 0.9;
+        beta1, with_beta1: f64 = 0.9, in Numbers::FACTOR;
         /// Decay of the second moment, in [0, 1).
-        beta2, with_beta2: f64 = 0.999;
+        beta2, with_beta2: f64 = 0.999, in Numbers::FACTOR;
         /// Added to the root of the debiased second moment, at least 0.
-        eps, with_eps: f64 = 1e-8;
+        eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
     }
 }
 
@@ -55,11 +60,12 @@ impl Settings for AdamWConfig {
         }
     }
 
-    fn validate(&self) -> Result<(), ConfigError> {
-        is_factor("adamw.beta1", self.beta1)?;
-        is_factor("adamw.beta2", self.beta2)?;
-        in_range("adamw.eps", self.eps, 0.0..=f64::MAX)?;
-        in_range("adamw.weight_decay", self.weight_decay, 0.0..=f64::MAX)
+    fn check_keys(&self, kind: &str) -> Result<(), ConfigError> {
+        Keys::check_keys(self, kind)
+    }
+
+    fn gain(&self, _shape: [usize; 2]) -> Result<Gain, &'static str> {
+        Ok(Gain::ENTRYWISE)
     }
 
     fn weight_decay(&self) -> f64 {
@@ -115,20 +121,35 @@ impl AdamW {
             Some(State { step, momentum: Some(first), second_moment: Some(second), .. }) => (step + 1, first, second),
             other => return Err((tensor, grad, other)),
         };
-        let debias = |beta: f64| debias(beta, step) as f32;
-        let (debias1, debias2) = (debias(beta1), debias(beta2));
-        let (new1, new2) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32);
-        let (beta1, beta2, eps) = (beta1 as f32, beta2 as f32, eps as f32);
-        let (kept, lr) = ((1.0 - lr * weight_decay) as f32, lr as f32);
+        let (debias1, new1, beta1_f32) = (debias(beta1, step) as f32, (1.0 - beta1) as f32, beta1 as f32);
+        let moment = SecondMoment::new(beta2, eps).in_place(debias(beta2, step));
+        let (eps, kept, lr) = (eps as f32, (1.0 - lr * weight_decay) as f32, lr as f32);
         let done = in_place(
             [tensor, first, second, grad],
             #[inline(always)]
             |[tensor, first, second, grad]| {
-                for (((w, m), v), g) in tensor.iter_mut().zip(first).zip(second).zip(grad) {
-                    *v = *v * beta2 + *g * *g * new2;
-                    *m = *m * beta1 + *g * new1;
-                    let root = (*v * debias2).sqrt() + eps;
-                    *w = *w * kept - *m * debias1 / root * lr;
+                let blocks = tensor.chunks_mut(BLOCK).zip(first.chunks_mut(BLOCK));
+                for ((tensor, first), (second, grad)) in
+                    blocks.zip(second.chunks_mut(BLOCK).zip(grad.chunks_mut(BLOCK)))
+                {
+                    let plain = moment.all_plain(second, grad);
+                    let entries = tensor.iter_mut().zip(first).zip(second).zip(grad);
+                    let step = |(((w, m), v), g): (((&mut f32, &mut f32), &mut f32), &mut f32), new: f32, root: f32| {
+                        *v = new;
+                        *m = *m * beta1_f32 + *g * new1;
+                        *w = *w * kept - *m * debias1 / (root + eps) * lr;
+                    };
+                    if plain {
+                        entries.for_each(|entry| {
+                            let new = moment.plain(*entry.0.1, *entry.1);
+                            step(entry, new, moment.plain_root(new));
+                        });
+                    } else {
+                        entries.for_each(|entry| {
+                            let new = moment.any(*entry.0.1, *entry.1);
+                            step(entry, new, moment.any_root(new));
+                        });
+                    }
                 }
             },
         );
@@ -149,18 +170,22 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, .. } = self.config;
         let state = state.unwrap_or_default();
         let step = state.step + 1;
-        let moment = |old: Option<Tensor<D>>, new: Tensor<D>, beta: f64| match old {
-            Some(old) => old * beta + new * (1.0 - beta),
-            None => new * (1.0 - beta),
+        let moment = SecondMoment::new(beta2, eps);
+        let second = moment.advance(state.second_moment, grad.clone());
+        let new = grad * (1.0 - beta1);
+        let first = match state.momentum {
+            Some(old) => old * beta1 + new,
+            None => new,
         };
-        let second = moment(state.second_moment, grad.clone().square(), beta2);
-        let first = moment(state.momentum, grad, beta1);
-        let root = (second.clone() * debias(beta2, step)).sqrt() + eps;
-        let direction = (first.clone() * debias(beta1, step)) / root;
+        let root = moment.root(second.clone(), debias(beta2, step)) + eps;
+        let direction = first.clone() * debias(beta1, step);
         let direction = match eps > 0.0 {
-            true => direction,
+            true => direction / root,
             // 0 / 0: an entry that never had a gradient does not move.
-            false => direction.clone().mask_fill(direction.is_nan(), 0.0),
+            false => {
+                let never = root.clone().equal_scalar(0.0);
+                (direction / root).mask_fill(never, 0.0)
+            }
         };
         (direction, State { step, momentum: Some(first), second_moment: Some(second), ..State::default() })
     }

@@ -19,8 +19,9 @@
 use burn::tensor::Tensor;
 
 use super::{StatefulDirection, StepInfo, matching};
-use crate::config::{ConfigError, Description, MatrixSettings, matrix_settings, settings};
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{Matrix, Polar, inner_product};
+use crate::step::Gain;
 
 matrix_settings! {
     /// Settings of [`ErrorFeedbackMuon`].
@@ -48,8 +49,10 @@ impl MatrixSettings for ErrorFeedbackMuonConfig {
         ErrorFeedbackMuon { polar: self.polar.clone(), residual: self.residual }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Err(
+            "its steps are as large as the gradient, whose size follows the width in its own way: choose a rule with normalised steps, such as muon or adamuon",
+        )
     }
 
     fn detail(&self) -> String {

@@ -26,13 +26,15 @@
 
 use faer::Mat;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Direction;
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::config::{ConfigError, Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{
     Matrix, RationalStep, Scaled, map_on_host, map_singular_values, rational_power, rational_schedule,
 };
-use crate::step::Scale;
+use crate::setting::{Numbers, Setting, choice};
+use crate::step::{Gain, Scale};
 
 /// The exponent c of `(M Mᵀ)^(-c) M`: a number, or an exact fraction `[a, b]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,18 @@ pub enum Exponent {
 
 /// Largest denominator that is looked for when a number must be a fraction.
 const LARGEST_DENOMINATOR: u32 = 64;
+
+impl Setting for Exponent {
+    type Range = ();
+
+    fn check(&self, key: &str, _range: &()) -> Result<(), ConfigError> {
+        self.value().check(key, &Numbers::from_to(0.0, 1.0))
+    }
+
+    fn choices(_range: &()) -> Vec<Value> {
+        vec![json!(0.0), json!([1, 4]), json!(0.5), json!([3, 4]), json!(1.0)]
+    }
+}
 
 impl Exponent {
     /// The value.
@@ -65,28 +79,30 @@ impl Exponent {
     }
 }
 
-/// The size of Freon's update.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FreonNormalize {
-    /// By the mean Schatten norm of order 2 - 2c: the paper.
-    #[default]
-    MeanSchatten,
-    /// Root mean square singular value 1: learning rates carry over between exponents.
-    Rms,
-    /// None: the update depends on the gradient's size.
-    None,
+choice! {
+    /// The size of Freon's update.
+    #[derive(Default)]
+    pub enum FreonNormalize {
+        /// By the mean Schatten norm of order 2 - 2c: the paper.
+        #[default]
+        MeanSchatten,
+        /// Root mean square singular value 1: learning rates carry over between exponents.
+        Rms,
+        /// None: the update depends on the gradient's size.
+        None,
+    }
 }
 
-/// How `A^(-c) M` is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FreonMethod {
-    /// Singular value decomposition.
-    #[default]
-    Svd,
-    /// Rational iteration in f64, see [`rational_schedule`].
-    Rational,
+choice! {
+    /// How `A^(-c) M` is computed.
+    #[derive(Default)]
+    pub enum FreonMethod {
+        /// Singular value decomposition.
+        #[default]
+        Svd,
+        /// Rational iteration in f64, see [`rational_schedule`].
+        Rational,
+    }
 }
 
 matrix_settings! {
@@ -96,13 +112,13 @@ matrix_settings! {
         /// The exponent, from 0 to 1: a number or an exact fraction.
         c, with_c: Exponent = Exponent::Fraction([2, 3]);
         /// Share of ‖M‖_F² added to the Gram matrix, from 0 to 1; the rational method needs 1e-14.
-        ridge, with_ridge: f64 = 1e-6;
+        ridge, with_ridge: f64 = 1e-6, in Numbers::from_to(0.0, 1.0);
         /// The size of the update.
         normalize, with_normalize: FreonNormalize = FreonNormalize::MeanSchatten;
         /// How the power is computed.
         method, with_method: FreonMethod = FreonMethod::Svd;
         /// Steps of the rational iteration, whose lower bound is the ridge; from 1 to 20.
-        steps, with_steps: usize = 4;
+        steps, with_steps: usize = 4, in 1..=20;
     }
 }
 
@@ -132,20 +148,24 @@ impl MatrixSettings for FreonConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let bad = |message: String| Err(ConfigError::Value { key: "freon.c".into(), message });
         let c = self.c.value();
-        if !(0.0..=1.0).contains(&c) {
-            return bad(format!("must be from 0 to 1, got {c}"));
-        }
-        in_range("freon.ridge", self.ridge, 0.0..=1.0)?;
-        in_range("freon.steps", self.steps as f64, 1.0..=20.0)?;
         if self.method == FreonMethod::Rational {
-            in_range("freon.ridge (rational)", self.ridge, 1e-14..=1.0)?;
+            self.ridge.check("freon.ridge (rational)", &Numbers::from_to(1e-14, 1.0))?;
             if self.c.fraction().is_none() {
-                return bad(format!("must be a fraction [a, b] with b up to 64 for the rational method, got {c}"));
+                let message = format!("must be a fraction [a, b] with b up to 64 for the rational method, got {c}");
+                return Err(ConfigError::Value { key: "freon.c".into(), message });
             }
         }
         Ok(())
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        match self.normalize {
+            FreonNormalize::MeanSchatten | FreonNormalize::None if self.c.value() == 0.5 => Ok(Gain::ORTHOGONAL),
+            _ => Err(
+                "the size of its update depends on the rank of the gradient, which the width does not decide: set c=[1, 2] and normalize=mean_schatten, or choose muon",
+            ),
+        }
     }
 
     fn detail(&self) -> String {

@@ -22,9 +22,10 @@
 use burn::tensor::Tensor;
 
 use super::Direction;
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{Matrix, divide_or_zero, frobenius_norm, identity_like};
-use crate::step::Scale;
+use crate::setting::{Numbers, choice};
+use crate::step::{Gain, Scale};
 
 /// Factor of the map; between 4 and 4.257, where it is chaotic and bounded.
 const FACTOR: f64 = 4.1;
@@ -32,15 +33,16 @@ const FACTOR: f64 = 4.1;
 /// What the result is divided by: just above the largest value of the map, 1.1735.
 const BOUND: f64 = 1.175;
 
-/// The size of the update.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KaonNormalize {
-    /// As the map leaves it.
-    #[default]
-    None,
-    /// Root mean square singular value 1.
-    Rms,
+choice! {
+    /// The size of the update.
+    #[derive(Default)]
+    pub enum KaonNormalize {
+        /// As the map leaves it.
+        #[default]
+        None,
+        /// Root mean square singular value 1.
+        Rms,
+    }
 }
 
 matrix_settings! {
@@ -48,9 +50,9 @@ matrix_settings! {
     pub struct KaonConfig => Kaon {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
         /// How often the map is applied, from 1 to 99.
-        steps, with_steps: usize = 5;
+        steps, with_steps: usize = 5, in 1..=99;
         /// Added to the Frobenius norm, at least 0.
-        eps, with_eps: f64 = 0.0;
+        eps, with_eps: f64 = 0.0, in Numbers::SIZE;
         /// Give a matrix with one row or column, which the map sends to 0, the direction `M / ‖M‖_F`.
         vector_fallback, with_vector_fallback: bool = true;
         /// The size of the update.
@@ -73,9 +75,13 @@ impl MatrixSettings for KaonConfig {
         Kaon { config: self.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        in_range("kaon.steps", self.steps as f64, 1.0..=99.0)?;
-        in_range("kaon.eps", self.eps, 0.0..=f64::MAX)
+    fn gain(&self) -> Result<Gain, &'static str> {
+        match self.normalize {
+            KaonNormalize::None => Ok(Gain::ORTHOGONAL),
+            KaonNormalize::Rms => Err(
+                "the size of its update depends on the rank of the gradient, which the width does not decide: set normalize=none",
+            ),
+        }
     }
 
     fn detail(&self) -> String {

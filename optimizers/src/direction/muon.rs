@@ -20,9 +20,9 @@
 //! | Moonlight | `momentum_form = "heavy_ball"`, `scale = "match_rms_adamw"`, `weight_decay` 0.1, AdamW's lr |
 
 use super::Direction;
-use crate::config::{ConfigError, Description, MatrixSettings, matrix_settings, settings};
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{Matrix, Polar};
-use crate::step::Scale;
+use crate::step::{Gain, Scale};
 
 matrix_settings! {
     /// Settings of [`Muon`].
@@ -48,8 +48,8 @@ impl MatrixSettings for MuonConfig {
         Muon { polar: self.polar.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(Gain::ORTHOGONAL)
     }
 
     fn detail(&self) -> String {

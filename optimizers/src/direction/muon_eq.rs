@@ -19,26 +19,27 @@
 //! at the same learning rate.
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::{StatefulDirection, StepInfo};
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
-use crate::matrix::{Axis, EpsMode, Matrix, Polar, power, unit_sums};
-use crate::step::Scale;
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
+use crate::matrix::{Axis, EpsMode, InRange, Matrix, Polar, divide_or_zero, frobenius_norm, power, unit_sums};
+use crate::setting::{Numbers, choice};
+use crate::step::{Gain, Scale};
 
-/// Which units are brought to one size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Equilibrate {
-    /// Output units (the paper's rows).
-    #[default]
-    #[serde(alias = "rows")]
-    Output,
-    /// Input units (the paper's columns).
-    #[serde(alias = "columns")]
-    Input,
-    /// Both at once, from the sums of the same matrix.
-    Both,
+choice! {
+    /// Which units are brought to one size.
+    #[derive(Default)]
+    pub enum Equilibrate {
+        /// Output units (the paper's rows).
+        #[default]
+        #[serde(alias = "rows")]
+        Output,
+        /// Input units (the paper's columns).
+        #[serde(alias = "columns")]
+        Input,
+        /// Both at once, from the sums of the same matrix.
+        Both,
+    }
 }
 
 matrix_settings! {
@@ -48,15 +49,15 @@ matrix_settings! {
         /// Which units are brought to one size.
         equilibrate, with_equilibrate: Equilibrate = Equilibrate::Output;
         /// Power of the units' sums of squares.
-        exponent, with_exponent: f64 = -0.5;
+        exponent, with_exponent: f64 = -0.5, in Numbers::from_to(-1.0, 0.0);
         /// Added to the sums of squares, at least 0.
-        eps, with_eps: f64 = 1e-8;
+        eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
         /// Whether `eps` is measured in the mean sum of squares.
         eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
         /// Limits every factor to `[1/clip, clip]`, at least 1.
-        clip, with_clip: Option<f64> = None;
+        clip, with_clip: Option<f64> = None, in Numbers::from_to(1.0, 1e30);
         /// With `both`: from this step on (the first is 1) only `output`.
-        phase, with_phase: Option<u64> = None;
+        phase, with_phase: Option<u64> = None, in 1..=u64::MAX;
         /// How the result is orthogonalised.
         polar, with_polar: Polar = Polar::default();
     }
@@ -77,11 +78,8 @@ impl MatrixSettings for MuonEqConfig {
         MuonEq { config: self.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        in_range("muon_eq.exponent", self.exponent, -1.0..=0.0)?;
-        in_range("muon_eq.eps", self.eps, 0.0..=f64::MAX)?;
-        in_range("muon_eq.clip", self.clip.unwrap_or(1.0), 1.0..=f64::MAX)?;
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(Gain::ORTHOGONAL)
     }
 
     fn detail(&self) -> String {
@@ -116,25 +114,53 @@ impl MuonEq {
         }
     }
 
-    /// `(sum + e)^exponent`; 1 for units that are zero and stay so.
-    fn factor(&self, sums: Tensor<3>) -> Tensor<3> {
-        let total = sums.clone() + self.config.eps_mode.shift(self.config.eps, &sums);
+    /// `(sum + e)^exponent`, in units of the matrix as it was brought into range unless there is a `clip`; 1 for units that
+    /// are zero and stay so.
+    fn factor(&self, sums: Tensor<3>, range: &InRange) -> Tensor<3> {
+        let MuonEqConfig { exponent, eps, eps_mode, clip, .. } = self.config;
+        let shift = match eps_mode {
+            EpsMode::Relative => eps_mode.shift(eps, &sums),
+            EpsMode::Absolute => range.by_factor(|factor| eps * factor * factor),
+        };
+        let total = sums + shift;
         let zero = total.clone().equal_scalar(0.0);
         let total = total.mask_fill(zero, 1.0);
-        let factor = power(total, self.config.exponent);
-        match self.config.clip {
-            Some(clip) => factor.clamp(1.0 / clip, clip),
+        let factor = power(total, exponent);
+        match clip {
+            Some(clip) => (factor * range.by_factor(|moved| moved.powf(-2.0 * exponent))).clamp(1.0 / clip, clip),
             None => factor,
         }
+    }
+
+    /// The equilibrated matrix in the units that the rule says: where gradients of 1e30 make it tiny, the `eps` of the
+    /// polynomial fades the update out.
+    fn in_its_units(&self, y: Tensor<3>, range: &InRange, axes: usize) -> Tensor<3> {
+        let degree = match self.config.clip {
+            Some(_) => 1.0,
+            None => 1.0 + 2.0 * self.config.exponent * axes as f64,
+        };
+        if degree == 0.0 || self.config.polar.is_scale_free() {
+            return y;
+        }
+        let norm = frobenius_norm(y.clone());
+        let true_norm = (norm.clone() * range.by_factor(|moved| moved.powf(-degree))).clamp_max(1e30);
+        divide_or_zero(y, norm) * true_norm
     }
 }
 
 impl StatefulDirection for MuonEq {
     fn advance(&self, momentum: Matrix, at: StepInfo, _memory: Option<Tensor<3>>) -> (Matrix, Option<Tensor<3>>) {
-        let factors: Vec<Tensor<3>> =
-            self.axes(at.number).iter().map(|axis| self.factor(unit_sums(&momentum, *axis))).collect();
-        let equilibrated = momentum.map(|m| factors.into_iter().fold(m, |m, factor| m * factor));
-        (equilibrated.map(|y| self.config.polar.apply(y)), None)
+        let axes = self.axes(at.number);
+        let stack = momentum.tensor().clone();
+        let range = match self.config.eps_mode {
+            EpsMode::Absolute if self.config.eps > 1e-30 => InRange::large_matrices(stack),
+            _ => InRange::matrices(stack),
+        };
+        let matrix = momentum.map(|_| range.stack.clone());
+        let factors: Vec<Tensor<3>> = axes.iter().map(|axis| self.factor(unit_sums(&matrix, *axis), &range)).collect();
+        let equilibrated = matrix.map(|m| factors.into_iter().fold(m, |m, factor| m * factor));
+        let restored = equilibrated.map(|y| self.in_its_units(y, &range, axes.len()));
+        (restored.map(|y| self.config.polar.apply(y)), None)
     }
 }
 

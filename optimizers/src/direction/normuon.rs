@@ -17,22 +17,23 @@
 //! runs at 124M found 0.0016 nats.
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::{StatefulDirection, StepInfo, matching};
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, is_factor, matrix_settings, settings};
-use crate::matrix::{Axis, Matrix, Polar, divide_or_zero, frobenius_norm, unit_sums};
-use crate::step::Scale;
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
+use crate::matrix::{Axis, Matrix, Polar, divide_or_zero, frobenius_norm, unit_norms};
+use crate::setting::{Numbers, choice};
+use crate::step::{Gain, Scale, SecondMoment};
 
-/// The size that the update gets after its units were scaled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rescale {
-    /// The Frobenius norm it had before, then the shape scale: the authors' code.
-    #[default]
-    Frobenius,
-    /// Root mean square entry 0.2, without the shape scale: the paper.
-    Rms,
+choice! {
+    /// The size that the update gets after its units were scaled.
+    #[derive(Default)]
+    pub enum Rescale {
+        /// The Frobenius norm it had before, then the shape scale: the authors' code.
+        #[default]
+        Frobenius,
+        /// Root mean square entry 0.2, without the shape scale: the paper.
+        Rms,
+    }
 }
 
 matrix_settings! {
@@ -40,9 +41,9 @@ matrix_settings! {
     pub struct NorMuonConfig => NorMuon {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
         /// Decay of the units' second moment, in [0, 1).
-        beta2, with_beta2: f64 = 0.95;
+        beta2, with_beta2: f64 = 0.95, in Numbers::FACTOR;
         /// Added to the root of the second moment, and to norms; at least 0.
-        eps, with_eps: f64 = 1e-10;
+        eps, with_eps: f64 = 1e-10, in Numbers::SIZE;
         /// The axis along which units are.
         axis, with_axis: Axis = Axis::Output;
         /// The size of the update.
@@ -67,10 +68,13 @@ impl MatrixSettings for NorMuonConfig {
         NorMuon { config: self.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        is_factor("normuon.beta2", self.beta2)?;
-        in_range("normuon.eps", self.eps, 0.0..=f64::MAX)?;
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        match self.rescale {
+            Rescale::Frobenius => Ok(Gain::ORTHOGONAL),
+            Rescale::Rms => Err(
+                "the size of its update depends on the rank of the gradient, which the width does not decide: set rescale=frobenius",
+            ),
+        }
     }
 
     fn detail(&self) -> String {
@@ -99,17 +103,16 @@ impl StatefulDirection for NorMuon {
             Axis::Output => polar.inputs(),
             Axis::Input => polar.outputs(),
         };
-        let fresh = unit_sums(&polar, axis) * ((1.0 - beta2) / per_unit as f64);
-        let second = match matching(memory, &fresh) {
-            Some(old) => old * beta2 + fresh,
-            None => fresh,
-        };
+        // The root mean square entry of every unit is what v averages the squares of.
+        let moment = SecondMoment::of_small_numbers(beta2, eps);
+        let units = unit_norms(&polar, axis) / (per_unit as f64).sqrt();
+        let second = moment.advance(matching(memory, &units), units);
         let size = match rescale {
             Rescale::Frobenius => frobenius_norm(polar.tensor().clone()),
             Rescale::Rms => fixed_size(&polar),
         };
         let update = polar.map(|o| {
-            let scaled = divide_or_zero(o, second.clone().sqrt() + eps);
+            let scaled = divide_or_zero(o, moment.root(second.clone(), 1.0) + eps);
             let norm = frobenius_norm(scaled.clone()) + eps;
             divide_or_zero(scaled, norm) * size
         });

@@ -15,22 +15,23 @@
 //! **Claimed** (paper): better than Muon and Adam on matrix problems, comparable in language models.
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::{StatefulDirection, StepInfo, matching};
-use crate::config::{ConfigError, Description, MatrixSettings, Shared, matrix_settings, settings};
+use crate::config::{Description, MatrixSettings, Shared, matrix_settings, settings};
 use crate::matrix::{Matrix, Polar, inner_product};
-use crate::step::{Momentum, Scale, State};
+use crate::setting::choice;
+use crate::step::{Gain, Momentum, Scale, State};
 
-/// Whether momentum is formed of gradients or of polar factors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PolarGradOrder {
-    /// Momentum of gradients, then the polar factor.
-    #[default]
-    MomentumFirst,
-    /// Polar factor of every gradient, then momentum.
-    PolarFirst,
+choice! {
+    /// Whether momentum is formed of gradients or of polar factors.
+    #[derive(Default)]
+    pub enum PolarGradOrder {
+        /// Momentum of gradients, then the polar factor.
+        #[default]
+        MomentumFirst,
+        /// Polar factor of every gradient, then momentum.
+        PolarFirst,
+    }
 }
 
 matrix_settings! {
@@ -59,8 +60,10 @@ impl MatrixSettings for PolarGradConfig {
         PolarGrad { order: self.order, momentum: self.momentum(), polar: self.polar.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Err(
+            "its steps are as large as the gradient, whose size follows the width in its own way: choose a rule with normalised steps, such as muon or adamuon",
+        )
     }
 
     fn detail(&self) -> String {

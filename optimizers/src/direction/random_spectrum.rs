@@ -17,10 +17,11 @@
 use burn::tensor::Tensor;
 
 use super::{StatefulDirection, StepInfo};
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::config::{ConfigError, Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{Matrix, map_singular_values};
+use crate::setting::{Numbers, Setting};
 use crate::splitmix64;
-use crate::step::Scale;
+use crate::step::{Gain, Scale};
 
 /// Singular values below this share of the largest count as 0.
 const NOISE: f64 = 1e-5;
@@ -30,11 +31,11 @@ matrix_settings! {
     pub struct RandomSpectrumConfig => RandomSpectrum {
         momentum: 0.95, Ema, nesterov: false, scale: None;
         /// Smallest singular value, at least 0.
-        low, with_low: f64 = 0.5;
+        low, with_low: f64 = 0.5, in Numbers::SIZE;
         /// Largest singular value, at least `low`.
-        high, with_high: f64 = 1.5;
+        high, with_high: f64 = 1.5, in Numbers::SIZE;
         /// Seed of the draws.
-        seed, with_seed: u64 = 0;
+        seed, with_seed: u64 = 0, in 0..=u64::MAX;
     }
 }
 
@@ -54,8 +55,11 @@ impl MatrixSettings for RandomSpectrumConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        in_range("random_spectrum.low", self.low, 0.0..=self.high)?;
-        in_range("random_spectrum.high", self.high, 0.0..=f64::MAX)
+        self.low.check("random_spectrum.low", &Numbers::from_to(0.0, self.high))
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(Gain::ORTHOGONAL)
     }
 
     fn detail(&self) -> String {

@@ -20,16 +20,17 @@
 use burn::tensor::Tensor;
 
 use super::Direction;
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{EpsMode, Matrix, Polar, frobenius_norm, identity_like, map_singular_values};
-use crate::step::Scale;
+use crate::setting::Numbers;
+use crate::step::{Gain, Scale};
 
 matrix_settings! {
     /// Settings of [`RegularizedMuon`].
     pub struct RegularizedMuonConfig => RegularizedMuon {
         momentum: 0.95, Ema, nesterov: false, scale: Original;
         /// The level l, at least 0.
-        eps, with_eps: f64 = 0.03;
+        eps, with_eps: f64 = 0.03, in Numbers::SIZE;
         /// Whether `eps` is measured in the root mean square singular value.
         eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
         /// Bring the result to the Frobenius norm √r of Muon's update.
@@ -54,9 +55,16 @@ impl MatrixSettings for RegularizedMuonConfig {
         RegularizedMuon { config: self.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        in_range("regularized_muon.eps", self.eps, 0.0..=f64::MAX)?;
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        match (self.rms_restore, self.eps_mode) {
+            (true, _) => Err(
+                "the size of its update depends on the rank of the gradient, which the width does not decide: set rms_restore=false",
+            ),
+            (false, EpsMode::Absolute) if self.eps > 0.0 => Err(
+                "its level is a size of the gradient, which follows the width in its own way: set eps_mode=relative",
+            ),
+            _ => Ok(Gain::ORTHOGONAL),
+        }
     }
 
     fn detail(&self) -> String {

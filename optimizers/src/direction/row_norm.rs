@@ -18,9 +18,10 @@
 //! seen once keeps moving while its momentum decays: `eps` is a real hyperparameter for rare tokens.
 
 use super::Direction;
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{Axis, EpsMode, Matrix, center, normalize_units};
-use crate::step::Scale;
+use crate::setting::Numbers;
+use crate::step::{Gain, Scale};
 
 matrix_settings! {
     /// Settings of [`RowNorm`].
@@ -33,7 +34,7 @@ matrix_settings! {
         /// `false`: not after (first version of the paper; the update then has a mean unit).
         recenter, with_recenter: bool = true;
         /// Added to the norms, at least 0.
-        eps, with_eps: f64 = 1e-8;
+        eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
         /// Whether `eps` is measured in the mean unit norm.
         eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
     }
@@ -54,8 +55,11 @@ impl MatrixSettings for RowNormConfig {
         RowNorm { config: self.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        in_range("row_norm.eps", self.eps, 0.0..=f64::MAX)
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(match self.axis {
+            Axis::Output => Gain::OUTPUT_UNITS,
+            Axis::Input => Gain::INPUT_UNITS,
+        })
     }
 
     fn detail(&self) -> String {

@@ -20,23 +20,25 @@
 //! transfer across width.
 
 use super::Direction;
-use crate::config::{ConfigError, Description, MatrixSettings, in_range, matrix_settings, settings};
-use crate::matrix::{Axis, Matrix, Polar, divide_or_zero, unit_sums};
-use crate::step::Scale;
+use crate::config::{ConfigError, Description, MatrixSettings, matrix_settings, settings};
+use crate::matrix::{Axis, Matrix, Polar, divide_or_zero, sign, unit_norms};
+use crate::setting::{Numbers, choice};
+use crate::step::{Gain, Scale};
 
-/// The norm ball over which the update is the minimiser.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lmo {
-    /// Largest singular value.
-    #[default]
-    Spectral,
-    /// Largest entry.
-    Sign,
-    /// Largest output unit.
-    OutputNorm,
-    /// Largest input unit.
-    InputNorm,
+choice! {
+    /// The norm ball over which the update is the minimiser.
+    #[derive(Default)]
+    pub enum Lmo {
+        /// Largest singular value.
+        #[default]
+        Spectral,
+        /// Largest entry.
+        Sign,
+        /// Largest output unit.
+        OutputNorm,
+        /// Largest input unit.
+        InputNorm,
+    }
 }
 
 impl Lmo {
@@ -57,11 +59,11 @@ matrix_settings! {
         /// The norm ball.
         lmo, with_lmo: Lmo = Lmo::Spectral;
         /// Its radius, at least 0.
-        radius, with_radius: f64 = 1.0;
+        radius, with_radius: f64 = 1.0, in Numbers::SIZE;
         /// Keep the weights inside the ball: they shrink by `lr`, and `weight_decay` must be 0.
         constrained, with_constrained: bool = true;
         /// Added to the norms of units, at least 0.
-        eps, with_eps: f64 = 1e-8;
+        eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
         /// How the momentum is orthogonalised, for `spectral`.
         polar, with_polar: Polar = Polar::default();
     }
@@ -83,14 +85,21 @@ impl MatrixSettings for ScionConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        in_range("scion.radius", self.radius, 0.0..=f64::MAX)?;
-        in_range("scion.eps", self.eps, 0.0..=f64::MAX)?;
         if self.constrained && self.weight_decay != 0.0 {
             let message =
                 format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
             return Err(ConfigError::Value { key: "scion.weight_decay".into(), message });
         }
-        self.polar.validate()
+        Ok(())
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(match self.lmo {
+            Lmo::Spectral => Gain::ORTHOGONAL,
+            Lmo::Sign => Gain::ENTRYWISE.times(0.0, -1.0),
+            Lmo::OutputNorm => Gain::OUTPUT_UNITS.times(0.0, -0.5),
+            Lmo::InputNorm => Gain::INPUT_UNITS.times(0.5, 0.0),
+        })
     }
 
     fn detail(&self) -> String {
@@ -117,7 +126,7 @@ impl Direction for Scion {
     fn direction(&self, momentum: Matrix) -> Matrix {
         let ScionConfig { lmo, radius, eps, .. } = self.config;
         let (m, n) = (momentum.outputs() as f64, momentum.inputs() as f64);
-        let norms = |axis: Axis, factor: f64| unit_sums(&momentum, axis).sqrt() * factor + eps;
+        let norms = |axis: Axis, factor: f64| unit_norms(&momentum, axis) * factor + eps;
         let norms = match lmo {
             Lmo::OutputNorm => Some(norms(Axis::Output, n.sqrt())),
             Lmo::InputNorm => Some(norms(Axis::Input, 1.0 / m.sqrt())),
@@ -125,7 +134,7 @@ impl Direction for Scion {
         };
         momentum.map(|d| {
             let minimiser = match (lmo, norms) {
-                (Lmo::Sign, _) => d.sign() / n,
+                (Lmo::Sign, _) => sign(d) / n,
                 (_, Some(norms)) => divide_or_zero(d, norms),
                 (_, None) => self.config.polar.apply(d),
             };

@@ -8,18 +8,19 @@
 use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{ConfigError, Description, Settings, in_range, is_factor, settings};
-use crate::step::{Decay, Momentum, MomentumForm, State, in_working_precision};
+use crate::config::{ConfigError, Description, Keys, Settings, settings};
+use crate::setting::Numbers;
+use crate::step::{Decay, Gain, Momentum, MomentumForm, State, in_working_precision};
 
 settings! {
     /// Settings of [`Sgd`].
     pub struct SgdConfig {
         /// Decoupled weight decay, at least 0.
-        weight_decay, with_weight_decay: f64 = 0.0;
+        weight_decay, with_weight_decay: f64 = 0.0, in Numbers::SIZE;
         /// Decay only entries where update and weight do not have opposite signs.
         cautious, with_cautious: bool = false;
         /// Momentum μ in [0, 1).
-        momentum, with_momentum: f64 = 0.9;
+        momentum, with_momentum: f64 = 0.9, in Numbers::FACTOR;
         /// How the momentum buffer is formed.
         momentum_form, with_momentum_form: MomentumForm = MomentumForm::HeavyBall;
         /// Look ahead by one step.
@@ -53,9 +54,14 @@ impl Settings for SgdConfig {
         }
     }
 
-    fn validate(&self) -> Result<(), ConfigError> {
-        is_factor("sgd.momentum", self.momentum)?;
-        in_range("sgd.weight_decay", self.weight_decay, 0.0..=f64::MAX)
+    fn check_keys(&self, kind: &str) -> Result<(), ConfigError> {
+        Keys::check_keys(self, kind)
+    }
+
+    fn gain(&self, _shape: [usize; 2]) -> Result<Gain, &'static str> {
+        Err(
+            "its steps are as large as the gradient, whose size follows the width in its own way: choose a rule with normalised steps, such as muon or adamuon",
+        )
     }
 
     fn weight_decay(&self) -> f64 {

@@ -11,9 +11,9 @@
 //! with momentum). No momentum by default. Cost: a host decomposition by default.
 
 use super::Direction;
-use crate::config::{ConfigError, Description, MatrixSettings, matrix_settings, settings};
+use crate::config::{Description, MatrixSettings, matrix_settings, settings};
 use crate::matrix::{Matrix, Polar, inner_product};
-use crate::step::Scale;
+use crate::step::{Gain, Scale};
 
 matrix_settings! {
     /// Settings of [`Ssd`].
@@ -39,8 +39,10 @@ impl MatrixSettings for SsdConfig {
         Ssd { polar: self.polar.clone() }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        self.polar.validate()
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Err(
+            "its steps are as large as the gradient, whose size follows the width in its own way: choose a rule with normalised steps, such as muon or adamuon",
+        )
     }
 
     fn detail(&self) -> String {

@@ -40,6 +40,7 @@ pub struct Layerwise {
     clip: Option<f64>,
     qk_clip: Option<f64>,
     adamw_factors: Vec<(Role, f64)>,
+    width: Option<f64>,
 }
 
 /// Where the first rules come from.
@@ -61,6 +62,7 @@ impl Layerwise {
             clip: None,
             qk_clip: None,
             adamw_factors: vec![],
+            width: None,
         }
     }
 
@@ -195,6 +197,16 @@ impl Layerwise {
         self.set(|builder| builder.rules.push(rule))
     }
 
+    /// Makes learning rates follow the width of the model by the rules muP (arXiv 2203.03466), so that the best one stays
+    /// in place: each is multiplied by `ratio^-e`, where e is
+    /// [`OptimizerConfig::width_exponent`](crate::OptimizerConfig::width_exponent) and `ratio` the width over that of the
+    /// model for which the rates were found. The model must divide its logits by `ratio`.
+    ///
+    /// [`Layerwise::build`] then refuses a rule whose exponent is not known.
+    pub fn width(self, ratio: f64) -> Self {
+        self.set(|builder| builder.width = Some(ratio))
+    }
+
     /// Multiplies the learning rates of AdamW by a factor for each role, whichever rule they come from; 1 unless said.
     ///
     /// This is how the width rules muP (arXiv 2203.03466) reach an element-wise optimizer: `1 / width` for hidden
@@ -232,6 +244,7 @@ impl Layerwise {
             assignments: &self.assignments,
             lr: self.lr,
             adamw_factors: &self.adamw_factors,
+            width: self.width,
         };
         let plan = Plan::decide(&ParameterInfo::of_module(module), &decision)?;
         let optimizers = plan

@@ -91,6 +91,16 @@ pub enum LayerwiseError {
         /// Why not.
         message: String,
     },
+    /// No width rule for an optimizer where learning rates follow the width.
+    #[error("\"{path}\" is updated by {optimizer}, for which no width rule is known: {reason}")]
+    Width {
+        /// Path of the parameter.
+        path: String,
+        /// The optimizer of the rule.
+        optimizer: String,
+        /// Why not, and what has one.
+        reason: String,
+    },
     /// A model without parameters.
     #[error("the model has no float parameters")]
     NoParameters,

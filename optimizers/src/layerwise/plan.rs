@@ -99,9 +99,41 @@ pub(crate) struct Decision<'a> {
     pub lr: f64,
     /// What the learning rate of AdamW is multiplied by, by role.
     pub adamw_factors: &'a [(Role, f64)],
+    /// Width over base width, where learning rates follow it.
+    pub width: Option<f64>,
 }
 
 impl Decision<'_> {
+    /// By which the width rules multiply the learning rate of a parameter.
+    fn width_factor(
+        &self,
+        parameter: &ParameterInfo,
+        role: Option<Role>,
+        rule: &Rule,
+        placement: Placement,
+    ) -> Result<f64, LayerwiseError> {
+        let Some(width) = self.width else { return Ok(1.0) };
+        let reason = match (&rule.optimizer, role) {
+            (RuleOptimizer::Custom(_), _) => "its width rule is not known, as it is no optimizer of this program",
+            (_, None) => "its role decides the width rule, and it has none: assign one",
+            (RuleOptimizer::Config(config), Some(_)) if placement.blocks.is_some() && config.is_matrix_rule() => {
+                "it works on blocks, such as heads, whose number may grow with the width or not: choose a rule without blocks"
+            }
+            (RuleOptimizer::Config(config), Some(role)) => {
+                match config.width_exponent(role, placement.features(&parameter.shape)) {
+                    Ok(exponent) if exponent.fract() == 0.0 => return Ok(width.powi(-exponent as i32)),
+                    Ok(exponent) => return Ok(width.powf(-exponent)),
+                    Err(reason) => reason,
+                }
+            }
+        };
+        Err(LayerwiseError::Width {
+            path: parameter.path.clone(),
+            optimizer: rule.optimizer.label(),
+            reason: reason.to_string(),
+        })
+    }
+
     /// Learning rate of a parameter of this role under this rule.
     fn lr_of(&self, rule: &Rule, role: Option<Role>) -> f64 {
         let lr = rule.lr.unwrap_or(self.lr);
@@ -205,6 +237,7 @@ fn decide_one(
         blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)),
     };
     check_fit(parameter, role, rule, placement)?;
+    let width_factor = decision.width_factor(parameter, role, rule, placement)?;
     let (weight_decay, scale, state) = describe(&rule.optimizer);
     Ok(PlanEntry {
         path: path.clone(),
@@ -213,7 +246,7 @@ fn decide_one(
         heads,
         placement,
         optimizer: rule.optimizer.label(),
-        lr: decision.lr_of(rule, role),
+        lr: decision.lr_of(rule, role) * width_factor,
         weight_decay,
         scale,
         state,

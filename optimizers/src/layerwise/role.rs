@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::Layout;
+use crate::step::Gain;
 
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -115,6 +116,24 @@ impl Role {
             Role::Head => "head",
             Role::Gain => "gain",
             Role::Bias => "bias",
+        }
+    }
+
+    /// By which power of the width the effect grows of an update with this gain for a parameter of this role, in a network whose logits are divided by
+    /// the width. Embeddings read one row, so only their outputs count.
+    pub(crate) fn width_exponent(self, gain: Gain) -> Result<f64, &'static str> {
+        match self {
+            Role::Embedding => Ok(gain.outputs),
+            Role::Head => Ok(gain.inputs - 1.0),
+            Role::Router => Ok(gain.inputs),
+            // Both uses of the table must agree.
+            Role::TiedEmbedding if gain == Gain::ENTRYWISE => Ok(0.0),
+            Role::TiedEmbedding if gain == Gain::INPUT_UNITS || gain == Gain::ORTHOGONAL => Ok(-0.5),
+            Role::TiedEmbedding => {
+                Err("as an embedding and as a head it would need different learning rates: choose adamw or row_norm")
+            }
+            Role::Gain | Role::Bias => Ok(0.0),
+            _ => Ok(gain.outputs + gain.inputs),
         }
     }
 

@@ -32,6 +32,11 @@ pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat
             write_rows(&mapped, matrix);
         }
     }
+    if dtype != DType::F64 {
+        // What f32 does not hold becomes its largest number, never an infinity.
+        let largest = f64::from(f32::MAX);
+        values.iter_mut().for_each(|x| *x = x.clamp(-largest, largest));
+    }
     Tensor::from_data(TensorData::new(values, [batch, height, width]).convert_dtype(dtype), (&device, dtype))
 }
 

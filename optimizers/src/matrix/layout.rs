@@ -4,6 +4,7 @@
 //! is defined on the `out × in` matrix and speaks of the output and the input axis. A [`Matrix`]
 //! keeps the stored orientation and only remembers which axis is which, so no layout costs a copy.
 
+use crate::setting::choice;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -19,14 +20,14 @@ pub enum Layout {
     OutIn,
 }
 
-/// One of the two axes of a matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Axis {
-    /// Output features, m of them.
-    Output,
-    /// Input features, n of them.
-    Input,
+choice! {
+    /// One of the two axes of a matrix.
+    pub enum Axis {
+        /// Output features, m of them.
+        Output,
+        /// Input features, n of them.
+        Input,
+    }
 }
 
 impl Axis {
@@ -183,6 +184,13 @@ impl Placement {
             return Err(LayoutError::Blocks { count, size, axis: axis.name(), shape: shape.to_vec() });
         }
         Ok(())
+    }
+
+    /// Output and input features of a parameter of this shape; `[1, 1]` for one that is no matrix.
+    pub(crate) fn features(&self, shape: &[usize]) -> [usize; 2] {
+        let [.., a, b] = *shape else { return [1, 1] };
+        let stored = [a, b];
+        [Axis::Output, Axis::Input].map(|axis| stored[self.layout.position(axis)])
     }
 
     /// Reads a stored parameter `[a, b]` or `[E, a, b]` as a stack of `E * blocks` matrices.

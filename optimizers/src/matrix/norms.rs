@@ -1,19 +1,20 @@
 //! Norms, inner products and means of every matrix of a stack.
 
-use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
+use burn::tensor::{Bool, DType, Tensor};
 
 use super::{Axis, Matrix};
+use crate::setting::choice;
 
-/// What an epsilon is measured in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EpsMode {
-    /// Times the mean of the quantity it is added to: the rule does not depend on the gradient's scale.
-    #[default]
-    Relative,
-    /// As it is, as in the authors' programs.
-    Absolute,
+choice! {
+    /// What an epsilon is measured in.
+    #[derive(Default)]
+    pub enum EpsMode {
+        /// Times the mean of the quantity it is added to: the rule does not depend on the gradient's scale.
+        #[default]
+        Relative,
+        /// As it is, as in the authors' programs.
+        Absolute,
+    }
 }
 
 impl EpsMode {
@@ -27,9 +28,66 @@ impl EpsMode {
     }
 }
 
-/// Frobenius norm of each matrix of a stack `[batch, a, b]`, as `[batch, 1, 1]`.
+/// Largest entries from which f32 no longer holds their squares and sums of them, and the powers of two that bring such
+/// matrices back. Powers of two round nothing.
+const SMALL: f64 = 1.0 / (1_u64 << 40) as f64;
+const LARGE: f64 = (1_u64 << 40) as f64;
+const UP: f64 = (1_u64 << 60) as f64;
+const DOWN: f64 = 1.0 / (1_u128 << 70) as f64;
+
+/// A stack whose entries can be squared: in f32, groups of entries (whole matrices, or units) that are too small or too
+/// large for that are multiplied by a power of two, the others by 1. A rule restores the scale at its end.
+pub(crate) struct InRange {
+    /// The stack, multiplied.
+    pub stack: Tensor<3>,
+    /// Which groups were too small and which too large; `None` in f64, whose range is enough.
+    moved: Option<[Tensor<3, Bool>; 2]>,
+}
+
+impl InRange {
+    /// Brings every matrix of the stack into range as a whole.
+    pub fn matrices(stack: Tensor<3>) -> Self {
+        Self::groups(stack, &[1, 2], SMALL)
+    }
+
+    /// The same for matrices that are too large only: for a rule that adds to squares what hides tiny ones.
+    pub fn large_matrices(stack: Tensor<3>) -> Self {
+        Self::groups(stack, &[1, 2], 0.0)
+    }
+
+    /// Brings every group of entries along these dimensions into range.
+    fn groups(stack: Tensor<3>, dims: &[usize], small: f64) -> Self {
+        if stack.dtype() != DType::F32 {
+            return Self { stack, moved: None };
+        }
+        let largest = dims.iter().fold(stack.clone().abs(), |x, dim| x.max_dim(*dim));
+        let moved = Some([largest.clone().lower_scalar(small), largest.greater_scalar(LARGE)]);
+        let range = Self { stack, moved };
+        let factor = range.by_factor(|factor| factor);
+        Self { stack: range.stack * factor, ..range }
+    }
+
+    /// What `f` makes of the factor by which each group was multiplied, within what f32 holds.
+    pub fn by_factor(&self, f: impl Fn(f64) -> f64) -> Tensor<3> {
+        let Some([small, large]) = &self.moved else {
+            return Tensor::full([1, 1, 1], f(1.0), (&self.stack.device(), self.stack.dtype()));
+        };
+        let held = |factor| f(factor).min(f64::from(f32::MAX));
+        let ordinary = Tensor::full(small.dims(), held(1.0), (&self.stack.device(), self.stack.dtype()));
+        ordinary.mask_fill(small.clone(), held(UP)).mask_fill(large.clone(), held(DOWN))
+    }
+
+    /// A length that was measured on the stack, in the units of the original one.
+    fn undo(&self, length: Tensor<3>) -> Tensor<3> {
+        if self.moved.is_none() { length } else { length / self.by_factor(|factor| factor) }
+    }
+}
+
+/// Frobenius norm of each matrix of a stack `[batch, a, b]`, as `[batch, 1, 1]`; whatever its size, if it fits the dtype.
 pub fn frobenius_norm(stack: Tensor<3>) -> Tensor<3> {
-    stack.square().sum_dim(2).sum_dim(1).sqrt()
+    let range = InRange::matrices(stack);
+    let norm = range.stack.clone().square().sum_dim(2).sum_dim(1).sqrt();
+    range.undo(norm)
 }
 
 /// `⟨X, Y⟩`, the sum of the products of all entries, for each pair of matrices, as `[batch, 1, 1]`.
@@ -37,16 +95,39 @@ pub fn inner_product(x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     (x * y).sum_dim(2).sum_dim(1)
 }
 
-/// Sum of squares of each unit along `axis`; the other axis has size 1.
+/// Sum of squares of each unit along `axis`; the other axis has size 1. Squares must fit the dtype: see [`unit_norms`].
 pub fn unit_sums(matrix: &Matrix, axis: Axis) -> Tensor<3> {
     matrix.tensor().clone().square().sum_dim(matrix.dim(axis.other()))
+}
+
+/// Norm of each unit along `axis`, whatever its size; the other axis has size 1.
+pub fn unit_norms(matrix: &Matrix, axis: Axis) -> Tensor<3> {
+    let dim = matrix.dim(axis.other());
+    let range = InRange::groups(matrix.tensor().clone(), &[dim], SMALL);
+    let norms = range.stack.clone().square().sum_dim(dim).sqrt();
+    range.undo(norms)
+}
+
+/// `√(x² + y²)` for `x, y ≥ 0`, without squaring what does not fit.
+pub(crate) fn hypotenuse<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
+    let (high, low) = (x.clone().max_pair(y.clone()), x.min_pair(y));
+    let nothing = high.clone().equal_scalar(0.0);
+    let ratio = low / high.clone().mask_fill(nothing, 1.0);
+    high * (ratio.square() + 1.0).sqrt()
+}
+
+/// The sign of every entry; a NaN stays one, which `Tensor::sign` would turn into 0 on some devices.
+pub(crate) fn sign(x: Tensor<3>) -> Tensor<3> {
+    let lost = x.clone().is_nan();
+    let sign = x.clone().sign();
+    sign.mask_where(lost, x)
 }
 
 /// Every unit along `axis` divided by its norm + e; e is `eps`, or `eps` times the mean unit norm.
 ///
 /// Units that are zero stay zero, also with `eps` 0.
 pub fn normalize_units(matrix: Matrix, axis: Axis, eps: f64, mode: EpsMode) -> Matrix {
-    let norms = unit_sums(&matrix, axis).sqrt();
+    let norms = unit_norms(&matrix, axis);
     let shift = mode.shift(eps, &norms);
     matrix.map(|x| divide_or_zero(x, norms + shift))
 }
@@ -85,6 +166,32 @@ pub(crate) fn divide_or_zero(x: Tensor<3>, d: Tensor<3>) -> Tensor<3> {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+
+    #[test]
+    fn norms_of_tiny_and_huge_matrices_are_those_of_f64() {
+        let values = |x: Tensor<3>| x.into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
+        for scale in [1e-37_f64, 1e-30, 1e-20, 1e-12, 1.0, 1e12, 1e20, 1e30, 1e37] {
+            // the second unit is far below the first where f32 has such numbers, the third zero
+            let low = if scale > 1e-29 { 1e-7 * scale } else { 0.0 };
+            let entries = [[[3.0 * scale, 4.0 * scale], [0.6 * low, 0.8 * low], [0.0, 0.0]]];
+            let x = Tensor::<3>::from_data(entries, &Device::flex());
+            let norm = values(frobenius_norm(x.clone()))[0];
+            assert!((norm / (5.0 * scale) - 1.0).abs() < 1e-6, "{scale}: {norm}");
+            let norms = values(unit_norms(&Matrix::new(x, crate::matrix::Layout::OutIn), Axis::Output));
+            for (norm, want) in norms.into_iter().zip([5.0 * scale, low, 0.0]) {
+                assert!((norm - want).abs() <= 1e-6 * want, "{scale}: {norm} instead of {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_hypotenuse_of_sides_of_any_size_is_right() {
+        for [x, y] in [[3.0, 4.0], [3e-30, 4e-30], [3e30, 4e30], [0.0, 5.0], [0.0, 0.0], [1e30, 1e-30]] {
+            let side = |x: f64| Tensor::<1>::from_floats([x], &Device::flex());
+            let got = hypotenuse(side(x), side(y)).into_scalar::<f64>();
+            assert!((got - x.hypot(y)).abs() <= 1e-6 * got, "{x} {y}: {got}");
+        }
+    }
 
     #[test]
     fn powers_are_powers() {

@@ -5,13 +5,14 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::exact::map_singular_values;
-use super::norms::frobenius_norm;
-use super::polar::key;
+use super::norms::{divide_or_zero, frobenius_norm, hypotenuse};
+use super::polar::{key, within};
 use super::{Axis, EpsMode, Matrix, POLAR_EXPRESS_LIMIT, Polar};
 use crate::config::{ConfigError, check_keys, take_tag};
+use crate::setting::{Given, Setting};
 
 /// Polar Express without a safety factor (arXiv 2505.16932, the paper's own list, but for its last row).
 const POLAR_EXPRESS_PAPER: [[f64; 3]; 7] = [
@@ -30,7 +31,7 @@ const SAFETY: f64 = 1.05;
 /// How a one-sided root is computed. The methods of [`Polar`] are allowed too; they give the
 /// two-sided polar factor and ignore side and ridge.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Map<String, Value>", tag = "method", rename_all = "snake_case")]
+#[serde(try_from = "Given", tag = "method", rename_all = "snake_case")]
 pub enum OneSided {
     /// Exact, on the host.
     #[default]
@@ -47,12 +48,32 @@ pub enum OneSided {
     Polar(Polar),
 }
 
+impl TryFrom<Given> for OneSided {
+    type Error = ConfigError;
+
+    fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
+        Self::try_from(map)
+    }
+}
+
+impl Setting for OneSided {
+    type Range = ();
+
+    fn check(&self, key: &str, _range: &()) -> Result<(), ConfigError> {
+        self.validate().map_err(|error| within(key, error))
+    }
+
+    fn choices(range: &()) -> Vec<Value> {
+        let gram = Self::GRAM.iter().map(|method| json!({"method": method}));
+        gram.chain(Polar::choices(range)).collect()
+    }
+}
+
 impl TryFrom<Map<String, Value>> for OneSided {
     type Error = ConfigError;
 
     fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
-        let gram = ["gram_eigh", "gram_polar_express"];
-        let methods = [gram.as_slice(), Polar::METHODS.as_slice()].concat();
+        let methods = [Self::GRAM.as_slice(), Polar::METHODS.as_slice()].concat();
         let tagged = map.clone();
         match take_tag(&mut map, "method", "polar method", &methods)?.as_str() {
             "gram_eigh" => {
@@ -69,6 +90,9 @@ impl TryFrom<Map<String, Value>> for OneSided {
 }
 
 impl OneSided {
+    /// The methods that are no [`Polar`].
+    const GRAM: [&'static str; 2] = ["gram_eigh", "gram_polar_express"];
+
     /// Short name for plans.
     pub fn label(&self) -> String {
         match self {
@@ -81,12 +105,9 @@ impl OneSided {
     /// Refuses what cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         match self {
-            OneSided::GramPolarExpress { steps } if !(1..100).contains(steps) => Err(ConfigError::Value {
-                key: "polar.steps".into(),
-                message: format!("must be from 1 to 99, got {steps}"),
-            }),
+            OneSided::GramPolarExpress { steps } => steps.check("polar.steps", &(1..=99)),
             OneSided::Polar(polar) => polar.validate(),
-            _ => Ok(()),
+            OneSided::GramEigh => Ok(()),
         }
     }
 
@@ -128,16 +149,21 @@ fn gram_root(stack: Tensor<3>, size: usize, eps: f64, mode: EpsMode) -> Tensor<3
 fn coupled_root(stack: Tensor<3>, size: usize, eps: f64, mode: EpsMode, steps: usize) -> Tensor<3> {
     let [_, height, width] = stack.dims();
     let tall = height > width;
-    // Normalised first: the Gram matrix of gradients of 1e12 and its square do not fit into f32.
+    // Normalised first: the Gram matrix of gradients of 1e12 and its square do not fit into f32. The ridge of 1e-30 does
+    // not either where it is measured in their norm, so an absolute one takes part in the normalisation.
     let norm = frobenius_norm(stack.clone());
-    let zero = norm.clone().equal_scalar(0.0);
-    let norm = norm.mask_fill(zero, 1.0);
-    let x = stack / norm.clone();
-    let shift = match mode {
-        EpsMode::Relative => norm.full_like(eps / size as f64),
-        // Far below the ridge the result is 0; the bound keeps it from becoming infinity over infinity.
-        EpsMode::Absolute => (norm.recip().square() * eps).clamp_max(1e30),
+    let (norm, shift) = match mode {
+        EpsMode::Relative => {
+            let shift = norm.full_like(eps / size as f64);
+            (norm, shift)
+        }
+        EpsMode::Absolute => {
+            let root = norm.full_like(eps.sqrt());
+            let norm = hypotenuse(norm, root.clone());
+            (norm.clone(), divide_or_zero(root, norm).square())
+        }
     };
+    let x = divide_or_zero(stack, norm);
     let transposed = x.clone().swap_dims(1, 2);
     let gram = if tall { transposed.matmul(x.clone()) } else { x.clone().matmul(transposed) };
     let root = inverse_square_root(gram, shift, size, steps);

@@ -28,12 +28,13 @@
 
 use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::exact::map_singular_values;
 use super::norms::frobenius_norm;
 use super::one_sided::identity_like;
 use crate::config::{ConfigError, check_keys, take_tag};
+use crate::setting::{Given, Numbers, Setting};
 
 /// Newton–Schulz quintic of Muon (Keller Jordan 2024).
 pub const NEWTON_SCHULZ: [f64; 3] = [3.4445, -4.7750, 2.0315];
@@ -55,7 +56,7 @@ const POLAR_EXPRESS_NORM_FACTOR: f64 = 1.02;
 
 /// How the polar factor is computed. Serialised as `{"method": "newton_schulz", "steps": 5, "eps": 1e-7}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Map<String, Value>", tag = "method", rename_all = "snake_case")]
+#[serde(try_from = "Given", tag = "method", rename_all = "snake_case")]
 pub enum Polar {
     /// `steps` (default 5) times the quintic of Muon, `eps` (default 1e-7) added to the norm.
     NewtonSchulz {
@@ -90,6 +91,54 @@ pub enum Polar {
 impl Default for Polar {
     fn default() -> Self {
         Polar::NewtonSchulz { steps: 5, eps: 1e-7 }
+    }
+}
+
+impl TryFrom<Given> for Polar {
+    type Error = ConfigError;
+
+    fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
+        Self::try_from(map)
+    }
+}
+
+impl Setting for Polar {
+    type Range = ();
+
+    fn check(&self, key: &str, _range: &()) -> Result<(), ConfigError> {
+        self.validate().map_err(|error| within(key, error))
+    }
+
+    /// Every method as it is by default, and without its eps or cut-off.
+    fn choices(_range: &()) -> Vec<Value> {
+        let method = |name: &&str| match *name {
+            "polynomial" => json!({"method": name, "coefficients": vec![[2.0, -1.5, 0.5]; 12], "norm_factor": 1.5}),
+            _ => json!({"method": name}),
+        };
+        Self::METHODS.iter().map(method).flat_map(with_and_without_eps).collect()
+    }
+}
+
+/// A method, and what is left of it without the numbers that keep small matrices small.
+fn with_and_without_eps(method: Value) -> Vec<Value> {
+    let mut bare = method.clone();
+    let Ok(Value::Object(all)) = serde_json::from_value::<Polar>(method.clone()).and_then(serde_json::to_value) else {
+        return vec![method];
+    };
+    for key in ["eps", "rcond"].into_iter().filter(|key| all.contains_key(*key)) {
+        bare[key] = 0.0.into();
+    }
+    vec![method, bare]
+}
+
+/// The error of a method, whose keys begin with `polar`, as that of the key that holds the method.
+pub(super) fn within(key: &str, error: ConfigError) -> ConfigError {
+    match error {
+        ConfigError::Value { key: inner, message } => {
+            let inner = inner.strip_prefix("polar").unwrap_or(&inner);
+            ConfigError::Value { key: format!("{key}{inner}"), message }
+        }
+        other => other,
     }
 }
 
@@ -170,6 +219,16 @@ impl Polar {
         }
     }
 
+    /// Whether the result does not depend on the size of the matrix.
+    pub(crate) fn is_scale_free(&self) -> bool {
+        match self {
+            Polar::NewtonSchulz { eps, .. } | Polar::PolarExpress { eps, .. } | Polar::Polynomial { eps, .. } => {
+                *eps == 0.0
+            }
+            Polar::Svd { .. } => true,
+        }
+    }
+
     /// Short name for plans, for example `newton_schulz5`.
     pub fn label(&self) -> String {
         match self {
@@ -185,25 +244,15 @@ impl Polar {
         let bad = |key: &str, message: String| Err(ConfigError::Value { key: format!("polar.{key}"), message });
         match self {
             Polar::NewtonSchulz { steps, eps } | Polar::PolarExpress { steps, eps } => {
-                if !(1..100).contains(steps) {
-                    return bad("steps", format!("must be from 1 to 99, got {steps}"));
-                }
-                if !(*eps >= 0.0 && eps.is_finite()) {
-                    return bad("eps", format!("must be a number of at least 0, got {eps}"));
-                }
+                steps.check("polar.steps", &(1..=99))?;
+                eps.check("polar.eps", &Numbers::SIZE)?;
             }
             Polar::Svd { rcond } => {
-                if !(0.0..1.0).contains(rcond) {
-                    return bad("rcond", format!("must be in [0, 1), got {rcond}"));
-                }
+                rcond.check("polar.rcond", &Numbers::FACTOR)?;
             }
             Polar::Polynomial { coefficients, norm_factor, eps } => {
-                if !(*eps >= 0.0 && eps.is_finite()) {
-                    return bad("eps", format!("must be a number of at least 0, got {eps}"));
-                }
-                if !(*norm_factor >= 1.0 && norm_factor.is_finite()) {
-                    return bad("norm_factor", format!("must be at least 1, got {norm_factor}"));
-                }
+                eps.check("polar.eps", &Numbers::SIZE)?;
+                norm_factor.check("polar.norm_factor", &Numbers::from_to(1.0, 1e6))?;
                 if coefficients.is_empty() {
                     return bad("coefficients", "must hold at least one [a, b, c]".into());
                 }

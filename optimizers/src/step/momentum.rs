@@ -7,23 +7,24 @@
 //! | `ema_debiased` | M ← μ M + (1-μ) G | M / (1-μᵗ) | (1-μ) G / (1-μᵗ) + μ M / (1-μᵗ⁺¹) |
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::State;
 #[cfg(feature = "flex")]
 use crate::host::in_place;
+use crate::setting::choice;
 
-/// How the momentum buffer is formed; see the table of the module.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MomentumForm {
-    /// Exponential moving average.
-    #[default]
-    Ema,
-    /// Sum with decay; the buffer is 1/(1-μ) times as large.
-    HeavyBall,
-    /// Average without the bias towards zero of the first steps.
-    EmaDebiased,
+choice! {
+    /// How the momentum buffer is formed; see the table of the module.
+    #[derive(Default)]
+    pub enum MomentumForm {
+        /// Exponential moving average.
+        #[default]
+        Ema,
+        /// Sum with decay; the buffer is 1/(1-μ) times as large.
+        HeavyBall,
+        /// Average without the bias towards zero of the first steps.
+        EmaDebiased,
+    }
 }
 
 /// Momentum: its factor, its form, and whether it looks ahead.

@@ -1,21 +1,22 @@
 //! The factor of an update by the shape of the matrix that was processed.
 
-use serde::{Deserialize, Serialize};
-
-/// Factor of the update, never of the decay, by m output and n input features of the processed
-/// matrix (one block, one expert).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scale {
-    /// 1
-    #[default]
-    None,
-    /// √max(1, m/n): Keller Jordan, torch
-    Original,
-    /// 0.2 √max(m, n): arXiv 2502.16982, the update has the root mean square 0.2 of AdamW's
-    MatchRmsAdamw,
-    /// √(m/n): arXiv 2502.07529, operator norm between root-mean-square norms
-    Spectral,
+use super::Gain;
+use crate::setting::choice;
+choice! {
+    /// Factor of the update, never of the decay, by m output and n input features of the processed
+    /// matrix (one block, one expert).
+    #[derive(Default)]
+    pub enum Scale {
+        /// 1
+        #[default]
+        None,
+        /// √max(1, m/n): Keller Jordan, torch
+        Original,
+        /// 0.2 √max(m, n): arXiv 2502.16982, the update has the root mean square 0.2 of AdamW's
+        MatchRmsAdamw,
+        /// √(m/n): arXiv 2502.07529, operator norm between root-mean-square norms
+        Spectral,
+    }
 }
 
 impl Scale {
@@ -34,6 +35,23 @@ impl Scale {
             Scale::Original => (m / n).max(1.0).sqrt(),
             Scale::MatchRmsAdamw => 0.2 * m.max(n).sqrt(),
             Scale::Spectral => (m / n).sqrt(),
+        }
+    }
+
+    /// `gain` times this factor for a matrix of m outputs and n inputs.
+    ///
+    /// # Errors
+    /// If the factor follows the width that the caller accounts for.
+    pub(crate) fn widen(&self, gain: Gain, [outputs, inputs]: [usize; 2]) -> Result<Gain, &'static str> {
+        match self {
+            Scale::None => Ok(gain),
+            Scale::Original if outputs > inputs => Ok(gain.times(0.5, -0.5)),
+            Scale::Original => Ok(gain),
+            Scale::Spectral => Ok(gain.times(0.5, -0.5)),
+            Scale::MatchRmsAdamw => {
+                Err("its scale 0.2 sqrt(max(out, in)) (`match_rms_adamw`) grows with the width that muP \
+                                         accounts for: choose another one for that rule, for example matrix.scale=original")
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! What the crate promises, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
 
+mod bad_values;
 mod contract;
+mod extremes;
 mod model;
 mod properties;
 mod qk_clip;
@@ -9,3 +11,4 @@ mod rules;
 mod stacks;
 mod symmetry;
 mod vector_files;
+mod widths;

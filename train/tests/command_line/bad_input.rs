@@ -63,6 +63,24 @@ fn a_width_is_not_accounted_for_twice() {
 }
 
 #[test]
+fn with_mup_every_stack_follows_the_width_or_is_refused_with_what_would() {
+    let place = Place::new();
+    let mup = ["--set", "model.parametrization=mup", "--set", "model.base_width=8", "--steps", "1"];
+    for stack in ["muon", "adamw", "adamuon", "normuon", "kaon", "regularized_muon", "random_spectrum"] {
+        place.train(&[mup.as_slice(), &["--optimizer", stack, "--out", stack]].concat()).succeeds();
+    }
+    // twice the base width: Muon's rate stays, AdaMuon's is divided by the root of 2, AdamW's of hidden matrices by 2
+    let plan = |stack: &str| String::from_utf8_lossy(&place.read(&format!("{stack}/plan.txt"))).into_owned();
+    assert!(plan("muon").contains("  0.02 "), "{}", plan("muon"));
+    assert!(plan("adamuon").contains("  0.00707106"), "{}", plan("adamuon"));
+    assert!(plan("adamw").contains("  0.0005 "), "{}", plan("adamw"));
+    for stack in ["sgd", "symmetric", "scion", "freon", "row_norm", "spectral", "hybrid", "ssd", "polar_grad"] {
+        let fragments = ["`model.parametrization` is mup", "no width rule is known", "choose"];
+        refused(&place, &[mup.as_slice(), &["--optimizer", stack]].concat(), &fragments);
+    }
+}
+
+#[test]
 fn values_outside_their_range_are_refused() {
     let place = Place::new();
     for lr in ["-1", "NaN", "inf"] {

@@ -439,15 +439,24 @@ impl OptimizerConfig {
         self.settings().validate()
     }
 
+    /// The keys of its kind.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.to_map().keys().filter(|key| *key != "kind").cloned().collect()
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map,
+            _ => unreachable!("a configuration serialises to an object"),
+        }
+    }
+
     /// This configuration with the keys of `overrides` replaced.
     ///
     /// # Errors
     /// If a key does not exist in this kind, or a value is of the wrong type or out of range.
     pub fn merge(&self, overrides: &Map<String, Value>) -> Result<Self, ConfigError> {
-        let mut map = match serde_json::to_value(self) {
-            Ok(Value::Object(map)) => map,
-            _ => unreachable!("a configuration serialises to an object"),
-        };
+        let mut map = self.to_map();
         for (key, value) in overrides {
             map.insert(key.clone(), value.clone());
         }
@@ -501,7 +510,7 @@ pub(crate) fn in_range(key: &str, value: f64, range: std::ops::RangeInclusive<f6
     if range.contains(&value) {
         return Ok(());
     }
-    let message = match range.end().is_finite() {
+    let message = match *range.end() < f64::MAX {
         true => format!("must be from {} to {}, got {value}", range.start(), range.end()),
         false => format!("must be at least {}, got {value}", range.start()),
     };

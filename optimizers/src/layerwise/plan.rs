@@ -5,6 +5,7 @@ use std::fmt;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use super::resolve::{Resolved, resolve};
 use super::rule::{Rule, RuleOptimizer};
 use super::{LayerwiseError, Pattern, Role, RoleHint, role};
 use crate::matrix::{Axis, Blocks, Layout, Placement};
@@ -53,7 +54,8 @@ impl ModuleVisitor for Collector {
         self.found.push(ParameterInfo {
             path: names.join("."),
             owner: self.stack.last().map(|(_, owner)| owner.clone()).unwrap_or_default(),
-            shape: param.lazy_shape().as_slice().to_vec(),
+            // Initialised: some parameters show another shape as long as they are lazy.
+            shape: param.base().dims().to_vec(),
         });
     }
 }
@@ -81,8 +83,8 @@ pub struct PlanEntry {
     pub scale: String,
     /// State, in words.
     pub state: String,
-    /// Index of the rule that won.
-    pub(crate) rule: usize,
+    /// What the rules make of each other.
+    pub(crate) resolved: Resolved,
 }
 
 /// Every parameter of a module, each with exactly one rule. `Display` prints the table.
@@ -103,7 +105,7 @@ pub(crate) struct Decision<'a> {
 
 impl Decision<'_> {
     /// Learning rate of a parameter of this role under this rule.
-    fn lr_of(&self, rule: &Rule, role: Option<Role>) -> f64 {
+    fn lr_of(&self, rule: &Resolved, role: Option<Role>) -> f64 {
         let lr = rule.lr.unwrap_or(self.lr);
         let elementwise = matches!(&rule.optimizer, RuleOptimizer::Config(config) if config.kind() == "adamw");
         let factor = self.adamw_factors.iter().find(|(known, _)| elementwise && role == Some(*known));
@@ -141,6 +143,13 @@ impl Plan {
 impl PlanEntry {
     fn count(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// What entries of one line of the table share.
+    #[allow(clippy::type_complexity, reason = "a key that is compared once")]
+    fn line(&self) -> (Option<Role>, usize, Placement, &str, f64, Option<f64>, &str) {
+        let (optimizer, scale) = (self.optimizer.as_str(), self.scale.as_str());
+        (self.role, self.resolved.rule(), self.placement, optimizer, self.lr, self.weight_decay, scale)
     }
 }
 
@@ -193,8 +202,7 @@ fn decide_one(
     let layout = stated.map(|hint| hint.layout).or(inferred.map(|(_, layout)| layout)).unwrap_or_default();
     let heads = stated.and_then(|hint| hint.heads);
 
-    let winner = decision.rules.iter().enumerate().rev().find(|(_, rule)| rule.matches(path, role));
-    let Some((index, rule)) = winner else {
+    let Some(rule) = resolve(decision.rules, path, role)? else {
         return Err(match role {
             Some(role) => LayerwiseError::NoRule { path: path.clone(), role: role.name() },
             None => LayerwiseError::NoRole { path: path.clone(), shape: parameter.shape.clone() },
@@ -204,7 +212,7 @@ fn decide_one(
         layout: rule.layout.unwrap_or(layout),
         blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)),
     };
-    check_fit(parameter, role, rule, placement)?;
+    check_fit(parameter, role, &rule, placement)?;
     let (weight_decay, scale, state) = describe(&rule.optimizer);
     Ok(PlanEntry {
         path: path.clone(),
@@ -213,18 +221,18 @@ fn decide_one(
         heads,
         placement,
         optimizer: rule.optimizer.label(),
-        lr: decision.lr_of(rule, role),
+        lr: decision.lr_of(&rule, role),
         weight_decay,
         scale,
         state,
-        rule: index,
+        resolved: rule,
     })
 }
 
 fn check_fit(
     parameter: &ParameterInfo,
     role: Option<Role>,
-    rule: &Rule,
+    rule: &Resolved,
     placement: Placement,
 ) -> Result<(), LayerwiseError> {
     let RuleOptimizer::Config(config) = &rule.optimizer else {
@@ -255,7 +263,7 @@ fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -
 
 fn check_rules(rules: &[Rule], parameters: &[ParameterInfo], entries: &[PlanEntry]) -> Result<(), LayerwiseError> {
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.required) {
-        if entries.iter().any(|entry| entry.rule == index) {
+        if entries.iter().any(|entry| entry.resolved.comes_from(index)) {
             continue;
         }
         let what = rule.name();
@@ -281,7 +289,7 @@ fn describe(optimizer: &RuleOptimizer) -> (Option<f64>, String, String) {
         RuleOptimizer::Config(config) => {
             (Some(config.weight_decay()), config.scale().to_string(), config.describe().state.to_string())
         }
-        RuleOptimizer::Custom(_) => (None, "its own".into(), "its own".into()),
+        RuleOptimizer::Custom(_) | RuleOptimizer::Change { .. } => (None, "its own".into(), "its own".into()),
     }
 }
 
@@ -319,7 +327,7 @@ impl Plan {
         for entry in &self.entries {
             let same = |line: &&mut Line<'_>| {
                 let first = line.first;
-                (first.role, first.rule, first.placement) == (entry.role, entry.rule, entry.placement)
+                first.line() == entry.line()
             };
             match lines.iter_mut().find(same) {
                 Some(line) => {
@@ -329,7 +337,7 @@ impl Plan {
                 None => lines.push(Line { first: entry, tensors: 1, parameters: entry.count() }),
             }
         }
-        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.rule));
+        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.resolved.rule()));
         lines
     }
 

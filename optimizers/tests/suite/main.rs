@@ -1,11 +1,14 @@
 //! What the crate promises, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
 
+mod clipping;
 mod contract;
 mod model;
 mod properties;
 mod qk_clip;
+mod records;
 mod resume;
 mod rules;
+mod shared;
 mod stacks;
 mod symmetry;
 mod vector_files;

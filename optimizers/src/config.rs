@@ -552,15 +552,24 @@ impl OptimizerConfig {
         settings.check()
     }
 
+    /// The keys of its kind.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.to_map().keys().filter(|key| *key != "kind").cloned().collect()
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map,
+            _ => unreachable!("a configuration serialises to an object"),
+        }
+    }
+
     /// This configuration with the keys of `overrides` replaced.
     ///
     /// # Errors
     /// If a key does not exist in this kind, or a value is of the wrong type or out of range.
     pub fn merge(&self, overrides: &Map<String, Value>) -> Result<Self, ConfigError> {
-        let mut map = match serde_json::to_value(self) {
-            Ok(Value::Object(map)) => map,
-            _ => unreachable!("a configuration serialises to an object"),
-        };
+        let mut map = self.to_map();
         for (key, value) in overrides {
             map.insert(key.clone(), value.clone());
         }

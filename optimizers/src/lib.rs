@@ -57,7 +57,7 @@
 //!     [[rule]]                       # a later rule overrides an earlier one
 //!     match = "blocks.*.attn.wq"
 //!     kind = "muon"
-//!     blocks = { axis = "output", count = 4 }   # one update per head
+//!     blocks = { axis = "output", count = 4 }   # one update per head; what it does not set stays
 //! "#)?;
 //! # let _ = builder;
 //! # Ok::<(), polaron::layerwise::LayerwiseError>(())

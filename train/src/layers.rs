@@ -47,7 +47,7 @@ impl Layers {
         let defaults = recipe::defaults(&self.choices()?)?;
         let mut table = defaults.to_table()?;
         if let Some((path, file)) = &self.file {
-            merge::merge(&mut table, file, &format!("in `{}`", path.display()))?;
+            merge::merge(&mut table, &dated(file), &format!("in `{}`", path.display()))?;
         }
         for (flag, key, value) in &self.flags {
             let layer = single(key, value.clone(), flag)?;
@@ -95,6 +95,23 @@ impl Layers {
     fn number(&self, key: &str) -> Option<i64> {
         self.pick(key).and_then(|value| value.as_integer())
     }
+}
+
+/// A file whose rules say whether they keep what they do not set of the rule that they override.
+///
+/// They do unless they say otherwise. A file that says it nowhere and has every key of the optimizer was written by a
+/// version of this program in which no rule did: its runs must go on as they began.
+fn dated(file: &Table) -> Table {
+    let mut file = file.clone();
+    let Some(Value::Table(optimizer)) = file.get_mut("optimizer") else { return file };
+    let resolved = ["stack", "weight_decay", "clip", "matrix", "adamw"].iter().all(|key| optimizer.contains_key(*key));
+    if let Some(Value::Array(rules)) = optimizer.get_mut("rule") {
+        let old = resolved && rules.iter().all(|rule| rule.get("inherit").is_none());
+        for rule in rules.iter_mut().filter_map(Value::as_table_mut) {
+            rule.entry("inherit").or_insert(Value::Boolean(!old));
+        }
+    }
+    file
 }
 
 fn single(key: &str, value: Value, place: &str) -> Result<Table, ConfigError> {
@@ -224,6 +241,23 @@ mod tests {
             let said = refusal(key, raw);
             assert!(said.contains(&format!("did you mean `{near}`?")), "{key} = {raw}: {said}");
         }
+    }
+
+    fn with_file(text: &str) -> Config {
+        let file = toml::from_str(text).unwrap();
+        Layers { file: Some(("x.toml".into(), file)), ..Layers::default() }.resolve().unwrap()
+    }
+
+    #[test]
+    fn a_rule_inherits_unless_a_resolved_file_of_an_earlier_version_has_it() {
+        let rule = "[[optimizer.rule]]\nmatch = \"blocks.*.attn.wq\"\nkind = \"muon\"\n";
+        let mine = with_file(&format!("[optimizer]\nstack = \"muon\"\n{rule}"));
+        let written = mine.to_toml().unwrap();
+        assert!(written.contains("inherit = true"), "{written}");
+        assert_eq!(with_file(&written), mine, "a run's own file repeats the run");
+        let earlier = with_file(&written.replace("inherit = true\n", ""));
+        assert_eq!(earlier.optimizer.rule[0]["inherit"], false);
+        assert_eq!(with_file(&earlier.to_toml().unwrap()), earlier);
     }
 
     #[test]

@@ -207,6 +207,7 @@ impl Optimizer for AdamW {
         state: Option<State<D>>,
     ) -> (Tensor<D>, Option<State<D>>) {
         in_working_precision(tensor, grad, |tensor, grad| {
+            let state = State::of(state, &tensor);
             let (tensor, state) = self.advance(lr, tensor, grad, state);
             (tensor, Some(state))
         })

@@ -87,6 +87,7 @@ impl Optimizer for Sgd {
         state: Option<State<D>>,
     ) -> (Tensor<D>, Option<State<D>>) {
         in_working_precision(tensor, grad, |tensor, grad| {
+            let state = State::of(state, &tensor);
             let (direction, state) = self.momentum.advance(grad, state);
             (self.decay.update(tensor, direction, lr), Some(state))
         })

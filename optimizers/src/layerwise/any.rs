@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use burn::optim::{DynOptimizer, DynState, Optimizer, StateSink, StateSource};
-use burn::tensor::Device;
 use burn::tensor::kind::BridgeTensor;
+use burn::tensor::{Device, Tensor};
+
+use crate::step::in_working_precision;
 
 /// A shared Burn optimizer of any type: ours, Burn's own, or yours.
 #[derive(Clone)]
@@ -15,6 +17,8 @@ pub struct AnyOptimizer {
 
 impl AnyOptimizer {
     /// Wraps an optimizer; plans show the name of its type.
+    ///
+    /// Parameters in half precision are updated in f32 and rounded once, at the end, as by the optimizers of this crate.
     pub fn new<O: Optimizer>(optimizer: O) -> Self {
         let full = std::any::type_name::<O>();
         let short = |name: &str| name.rsplit("::").next().unwrap_or(name).to_string();
@@ -22,7 +26,7 @@ impl AnyOptimizer {
             Some((outer, inner)) => format!("{}<{}", short(outer), short(inner)),
             None => short(full),
         };
-        Self { inner: Arc::new(optimizer), label }
+        Self { inner: Arc::new(InWorkingPrecision(optimizer)), label }
     }
 
     /// The name shown in plans.
@@ -65,5 +69,27 @@ impl DynOptimizer for AnyOptimizer {
 
     fn state_unflatten(&self, rank: usize, prefix: &str, src: &mut StateSource, device: &Device) -> Option<DynState> {
         self.inner.state_unflatten(rank, prefix, src, device)
+    }
+}
+
+/// An optimizer that never computes in half precision.
+#[derive(Clone)]
+struct InWorkingPrecision<O>(O);
+
+impl<O: Optimizer> Optimizer for InWorkingPrecision<O> {
+    type State<const D: usize> = O::State<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<O::State<D>>,
+    ) -> (Tensor<D>, Option<O::State<D>>) {
+        in_working_precision(tensor, grad, |tensor, grad| self.0.step(lr, tensor, grad, state))
+    }
+
+    fn to_device<const D: usize>(state: O::State<D>, device: &Device) -> O::State<D> {
+        O::to_device(state, device)
     }
 }

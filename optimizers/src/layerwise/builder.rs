@@ -6,6 +6,8 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::{Module, ParamGroup};
 use burn::optim::ModuleOptimizer;
 
+use super::check::forms;
+use super::fit::OfParameter;
 use super::module_optimizer::{Factor, ScheduledLr, Uncovered};
 use super::optimizer::{Entry, LayerwiseOptimizer};
 use super::plan::Decision;
@@ -159,13 +161,13 @@ impl Layerwise {
         self.change(|config| config.adamw.lr = lr)
     }
 
-    /// Clips the norm over all gradients, before any rule; `None` turns clipping off.
+    /// Clips the norm over all gradients, before any rule; `None` and 0 turn clipping off.
     pub fn clip(self, threshold: impl Into<Option<f64>>) -> Self {
         let threshold = threshold.into();
         self.set(|builder| builder.clip = threshold)
     }
 
-    /// Threshold of [`LayerwiseOptimizer::clip_heads`]; off (`None`) by default, and with reason: see
+    /// Threshold of [`LayerwiseOptimizer::clip_heads`]; off (`None` or 0) by default, and with reason: see
     /// [`clip_heads`](super::clip_heads).
     pub fn qk_clip(self, threshold: impl Into<Option<f64>>) -> Self {
         let threshold = threshold.into();
@@ -238,6 +240,7 @@ impl Layerwise {
 
     fn decide<M: Module>(&self, module: &M) -> Result<(Plan, Vec<AnyOptimizer>), LayerwiseError> {
         let rules = self.all_rules()?;
+        self.check_numbers(&rules)?;
         let decision = Decision {
             rules: &rules,
             hints: &self.hints,
@@ -250,8 +253,9 @@ impl Layerwise {
         let optimizers = plan
             .entries()
             .iter()
-            .map(|entry| match &rules[entry.rule].optimizer {
+            .map(|entry| match &entry.resolved.optimizer {
                 RuleOptimizer::Custom(optimizer) => Ok(optimizer.clone()),
+                RuleOptimizer::Change { .. } => unreachable!("a resolved rule is no change"),
                 RuleOptimizer::Config(config) => {
                     Ok(AnyOptimizer::new(config.build(entry.placement)?).with_label(config.kind()))
                 }
@@ -260,12 +264,29 @@ impl Layerwise {
         Ok((plan, optimizers))
     }
 
+    /// Refuses numbers that would train nothing, or in the wrong direction.
+    fn check_numbers(&self, rules: &[Rule]) -> Result<(), LayerwiseError> {
+        LayerwiseError::check_rate("lr", self.lr)?;
+        for rule in rules {
+            if let Some(lr) = rule.lr {
+                LayerwiseError::check_rate(format!("the lr of the {}", rule.name()), lr)?;
+            }
+        }
+        for (role, factor) in &self.adamw_factors {
+            LayerwiseError::check_rate(format!("the factor of AdamW's learning rate for the role {role}"), *factor)?;
+        }
+        Ok(())
+    }
+
     /// The optimizer of a module.
     ///
     /// # Errors
-    /// If a parameter has no role, two roles or no rule, a rule or an assignment matches nothing or
-    /// wins nowhere, or a matrix rule meets something that is no matrix.
+    /// If a parameter has no role, two roles, no rule or two paths, a rule or an assignment matches nothing or
+    /// wins nowhere, a matrix rule meets something that is no matrix, or a number is out of range.
     pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
+        let clip = LayerwiseError::check_threshold("clip", self.clip)?;
+        let qk_clip = LayerwiseError::check_threshold("qk_clip", self.qk_clip)?;
+        let forms = forms(module)?;
         let (plan, optimizers) = self.decide(module)?;
         let entries = plan
             .entries()
@@ -273,7 +294,7 @@ impl Layerwise {
             .zip(optimizers)
             .map(|(entry, optimizer)| (entry.path.clone(), Entry::new(optimizer, entry.lr, entry.shape.len())))
             .collect();
-        Ok(LayerwiseOptimizer::new(plan, entries, self.clip, self.qk_clip))
+        Ok(LayerwiseOptimizer::new(plan, entries, forms).with_clip(clip).with_qk_clip(qk_clip))
     }
 
     /// The same plan as plain Burn objects, for Burn's `Learner` or a training loop of your own.
@@ -283,18 +304,26 @@ impl Layerwise {
     ///
     /// # Errors
     /// As [`Layerwise::build`].
+    ///
+    /// # Panics
+    /// Later, where Burn's interface has no errors: the scheduler on a factor that is negative or not finite,
+    /// `ModuleOptimizer::load_record` on a state that does not fit its parameter.
     pub fn build_module_optimizer<M: Module>(
         self,
         module: &M,
         factor: impl Fn(u64) -> f64 + Send + Sync + 'static,
     ) -> Result<(ModuleOptimizer, ModuleLrScheduler), LayerwiseError> {
+        let mut forms = forms(module)?;
         let (plan, optimizers) = self.decide(module)?;
         let factor: Factor = Arc::new(factor);
         let mut module_optimizer = ModuleOptimizer::from(Uncovered);
         let mut scheduler = ModuleLrScheduler::new(ScheduledLr::new(self.lr, factor.clone()));
         for (entry, optimizer) in plan.entries().iter().zip(optimizers) {
             let group = ParamGroup::from_path(entry.path.clone());
-            module_optimizer = module_optimizer.with_group(group.clone(), optimizer, None);
+            if let Some(form) = forms.remove(&entry.path) {
+                let optimizer = OfParameter { optimizer, path: entry.path.clone(), form };
+                module_optimizer = module_optimizer.with_group(group.clone(), optimizer, None);
+            }
             scheduler = scheduler.with_group(group, ScheduledLr::new(entry.lr, factor.clone()));
         }
         Ok((module_optimizer, scheduler))

@@ -44,7 +44,8 @@ pub struct LayerwiseConfig {
     /// Learning rates of the unit-norm rules at the edges; only `symmetric` has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<EdgesPart>,
-    /// Rules over those of the stack, later ones win: `{ match = "glob" | role = "name", kind = …, lr = … }`.
+    /// Rules over those of the stack, later ones win: `{ match = "glob" | role = "name", kind = …, lr = … }`. Without a
+    /// kind, or of the kind of the rule that it overrides, a rule changes only what it sets, unless `inherit = false`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rule: Vec<Map<String, Value>>,
 }
@@ -168,24 +169,20 @@ impl LayerwiseConfig {
     }
 
     fn check_rates(&self) -> Result<(), LayerwiseError> {
-        let fail = |key: &str, value: f64| {
-            LayerwiseError::Stack(format!("optimizer.{key} must be a number of at least 0, got {value}"))
-        };
         let edges = self.edges.clone().unwrap_or_default();
         let rates = [
             ("lr", self.lr),
+            ("weight_decay", self.weight_decay),
             ("adamw.lr", self.adamw.lr),
-            ("clip", self.clip.unwrap_or(0.0)),
+            ("adamw.weight_decay", self.adamw.weight_decay),
             ("edges.embedding_lr", edges.embedding_lr),
             ("edges.head_lr", edges.head_lr),
             ("edges.router_lr", edges.router_lr),
         ];
         for (key, value) in rates {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(fail(key, value));
-            }
+            LayerwiseError::check_rate(format!("optimizer.{key}"), value)?;
         }
-        Ok(())
+        LayerwiseError::check_threshold("optimizer.clip", self.clip).map(drop)
     }
 }
 

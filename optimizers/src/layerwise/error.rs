@@ -79,6 +79,16 @@ pub enum LayerwiseError {
         /// The rule.
         what: String,
     },
+    /// A rule that cannot change the one that it overrides.
+    #[error("the {rule} cannot be used for \"{path}\": {message}")]
+    Change {
+        /// Path of the parameter.
+        path: String,
+        /// The rule.
+        rule: String,
+        /// Why not.
+        message: String,
+    },
     /// A matrix rule on something that is no matrix, or blocks that do not fit.
     #[error("parameter \"{path}\" ({role}) cannot use {optimizer}: {message}")]
     DoesNotFit {
@@ -101,6 +111,77 @@ pub enum LayerwiseError {
         /// Why not, and what has one.
         reason: String,
     },
+    /// Several paths that lead to one parameter.
+    #[error(
+        "{} are one parameter with one id (a clone keeps the id), of which only the first path would be trained: to tie \
+         weights keep it once and use it twice, for example x.matmul(embed.weight.val().transpose()) as the head; for \
+         parameters of their own initialise each, or give the copy a new id with \
+         Param::from_tensor(copy.val().detach())",
+        quoted(paths)
+    )]
+    Shared {
+        /// The paths.
+        paths: Vec<String>,
+    },
+    /// A parameter that the optimizer was not built for.
+    #[error("parameter \"{path}\" is not in the plan: the model changed after the optimizer was built; build it again")]
+    NotInPlan {
+        /// Its path.
+        path: String,
+    },
+    /// A parameter that the optimizer was built for and that the model no longer has.
+    #[error(
+        "parameter \"{path}\" of the plan is not in the model: the model changed after the optimizer was built; build it \
+         again"
+    )]
+    Gone {
+        /// Its path.
+        path: String,
+    },
+    /// A parameter that became another one.
+    #[error(
+        "parameter \"{path}\" was {was} when the optimizer was built and is {is} now: the model changed; build the \
+         optimizer again"
+    )]
+    Changed {
+        /// Its path.
+        path: String,
+        /// Shape and element type when the optimizer was built.
+        was: String,
+        /// What they are now.
+        is: String,
+    },
+    /// A gradient that is not one of its parameter.
+    #[error(
+        "the gradient of \"{path}\" is {gradient}, but the parameter is {parameter}: take the gradients from the model \
+         that is updated"
+    )]
+    Gradient {
+        /// Path of the parameter.
+        path: String,
+        /// Shape and element type of the parameter, or its device.
+        parameter: String,
+        /// The same of the gradient.
+        gradient: String,
+    },
+    /// A gradient with a NaN or an infinity.
+    #[error(
+        "the gradient of \"{path}\" is not finite: nothing was updated; lower the learning rate or skip this batch"
+    )]
+    NotFinite {
+        /// Path of the first such parameter.
+        path: String,
+    },
+    /// A number that cannot be used.
+    #[error("{what} must be {rule}, got {value}")]
+    Number {
+        /// What it is for.
+        what: String,
+        /// What it must be.
+        rule: &'static str,
+        /// What it is.
+        value: f64,
+    },
     /// A model without parameters.
     #[error("the model has no float parameters")]
     NoParameters,
@@ -110,4 +191,29 @@ pub enum LayerwiseError {
     /// A record of other parameters or other optimizers.
     #[error("the optimizer record does not fit this plan: {0}")]
     Record(String),
+}
+
+impl LayerwiseError {
+    /// Refuses a number that is negative or not finite.
+    pub(crate) fn check_rate(what: impl Into<String>, value: f64) -> Result<(), Self> {
+        match value >= 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(Self::Number { what: what.into(), rule: "a finite number of at least 0", value }),
+        }
+    }
+
+    /// The threshold of a clipping; none and 0 are off.
+    pub(crate) fn check_threshold(what: &str, threshold: Option<f64>) -> Result<Option<f64>, Self> {
+        let rule = "a finite number above 0, or none or 0 for no clipping";
+        match threshold {
+            None | Some(0.0) => Ok(None),
+            Some(value) if value > 0.0 && value.is_finite() => Ok(threshold),
+            Some(value) => Err(Self::Number { what: what.into(), rule, value }),
+        }
+    }
+}
+
+fn quoted(paths: &[String]) -> String {
+    let quoted: Vec<String> = paths.iter().map(|path| format!("\"{path}\"")).collect();
+    quoted.join(" and ")
 }

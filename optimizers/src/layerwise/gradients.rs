@@ -4,17 +4,28 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
-/// Norm of all gradients of the module taken as one vector, f32 sums. One read from the device.
+/// Norm of all gradients of the module taken as one vector; sums in f32, in f64 where a gradient has it.
+///
+/// One read from the device; two more where the squares are out of the range of f32. Not finite only if a gradient is.
 pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
-    let mut visitor = Squares { grads, sums: Vec::new() };
-    module.visit(&mut visitor);
-    match visitor.sums.is_empty() {
-        true => 0.0,
-        false => Tensor::cat(visitor.sums, 0).sum().sqrt().into_scalar::<f64>(),
+    /// Below it, squares of entries that matter may have vanished.
+    const SAFE: f64 = 1e-10;
+    let norm = sum(measure(module, grads, Measure::Squares([1.0; 2]))).sqrt();
+    if norm.is_nan() || (SAFE..f64::INFINITY).contains(&norm) {
+        return norm;
     }
+    let entries = measure(module, grads, Measure::Largest);
+    let largest = entries.map_or(0.0, |entries| entries.max().into_scalar::<f64>());
+    if largest == 0.0 || !largest.is_finite() {
+        return largest;
+    }
+    // A power of two rounds nothing; in two halves, as the whole may be out of range.
+    let exponent = -largest.log2().floor();
+    let halves = [(exponent / 2.0).floor(), (exponent / 2.0).ceil()].map(f64::exp2);
+    sum(measure(module, grads, Measure::Squares(halves))).sqrt() / halves[0] / halves[1]
 }
 
-/// Every gradient times `factor`.
+/// Every gradient times `factor`; those in half precision become f32, where what is left of small entries is kept.
 pub(crate) fn scale<M: Module>(module: &M, grads: GradientsParams, factor: f64) -> GradientsParams {
     let mut visitor = Scale { grads, factor };
     module.visit(&mut visitor);
@@ -31,16 +42,47 @@ pub fn first_non_finite<M: Module>(module: &M, grads: &GradientsParams) -> Optio
     visitor.found
 }
 
-struct Squares<'a> {
-    grads: &'a GradientsParams,
-    sums: Vec<Tensor<1>>,
+/// A number for every gradient.
+#[derive(Clone, Copy)]
+enum Measure {
+    /// The sum of the squares of its entries, which are multiplied by both factors before.
+    Squares([f64; 2]),
+    /// The largest magnitude.
+    Largest,
 }
 
-impl ModuleVisitor for Squares<'_> {
+fn measure<M: Module>(module: &M, grads: &GradientsParams, measure: Measure) -> Option<Tensor<1>> {
+    let mut visitor = Measured { grads, measure, found: Vec::new() };
+    module.visit(&mut visitor);
+    let mut found = visitor.found;
+    if found.iter().any(|tensor| tensor.dtype() == DType::F64) {
+        found = found.into_iter().map(|tensor| tensor.cast(DType::F64)).collect();
+    }
+    (!found.is_empty()).then(|| Tensor::cat(found, 0))
+}
+
+fn sum(numbers: Option<Tensor<1>>) -> f64 {
+    numbers.map_or(0.0, |numbers| numbers.sum().into_scalar::<f64>())
+}
+
+struct Measured<'a> {
+    grads: &'a GradientsParams,
+    measure: Measure,
+    found: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Measured<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = self.grads.get::<D>(param.id) {
-            self.sums.push(grad.cast(DType::F32).square().sum());
-        }
+        let Some(grad) = self.grads.get::<D>(param.id) else {
+            return;
+        };
+        let dtype = if grad.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let grad = grad.cast(dtype);
+        self.found.push(match self.measure {
+            Measure::Squares([1.0, 1.0]) => grad.square().sum(),
+            Measure::Squares([first, second]) => (grad * first * second).square().sum(),
+            Measure::Largest => grad.abs().max(),
+        });
     }
 }
 
@@ -52,9 +94,20 @@ struct Scale {
 impl ModuleVisitor for Scale {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         // Taken out first: nobody else holds the tensor then, and it can be scaled in place.
-        if let Some(grad) = self.grads.remove::<D>(param.id) {
-            self.grads.register(param.id, grad * self.factor);
-        }
+        let Some(grad) = self.grads.remove::<D>(param.id) else {
+            return;
+        };
+        let grad = match grad.dtype() {
+            DType::F16 | DType::BF16 => grad.cast(DType::F32),
+            _ => grad,
+        };
+        /// A factor that f32 has only with few digits.
+        const TINY: f64 = 1e-30;
+        let scaled = match self.factor < TINY {
+            true => grad * self.factor.sqrt() * self.factor.sqrt(),
+            false => grad * self.factor,
+        };
+        self.grads.register(param.id, scaled);
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod any;
 mod builder;
+mod check;
 mod config;
 mod error;
+mod fit;
 mod gradients;
 mod module_optimizer;
 mod optimizer;
@@ -11,6 +13,7 @@ mod pattern;
 mod plan;
 mod qk_clip;
 mod record;
+mod resolve;
 mod role;
 mod rule;
 mod stack;

@@ -6,6 +6,8 @@ use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn::optim::Optimizer;
 use burn::tensor::{Device, Tensor};
 
+use super::LayerwiseError;
+
 /// Factor of every learning rate at a step, counted from 0.
 pub(crate) type Factor = Arc<dyn Fn(u64) -> f64 + Send + Sync>;
 
@@ -24,8 +26,14 @@ impl ScheduledLr {
 }
 
 impl LrScheduler for ScheduledLr {
+    /// # Panics
+    /// If the factor is negative or not finite.
     fn step(&mut self) -> f64 {
-        let lr = self.lr * (self.factor)(self.step);
+        let factor = (self.factor)(self.step);
+        if let Err(error) = LayerwiseError::check_rate(format!("the factor of step {}", self.step), factor) {
+            panic!("{error}");
+        }
+        let lr = self.lr * factor;
         self.step += 1;
         lr
     }

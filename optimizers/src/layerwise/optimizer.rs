@@ -7,7 +7,9 @@ use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSourc
 use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{Device, Tensor};
 
-use super::{AnyOptimizer, HeadLogits, LayerwiseError, LayerwiseRecord, Plan, gradients};
+use super::check::{Form, check_step};
+use super::fit::read_state;
+use super::{AnyOptimizer, HeadLogits, LayerwiseError, LayerwiseRecord, Plan, first_non_finite, gradients};
 
 /// One parameter's optimizer, learning rate and state.
 #[derive(Clone)]
@@ -39,13 +41,26 @@ impl Entry {
 pub struct LayerwiseOptimizer {
     plan: Plan,
     entries: BTreeMap<String, Entry>,
+    /// What the parameters were when the plan was made.
+    forms: BTreeMap<String, Form>,
     clip: Option<f64>,
     qk_clip: Option<f64>,
 }
 
 impl LayerwiseOptimizer {
-    pub(crate) fn new(plan: Plan, entries: BTreeMap<String, Entry>, clip: Option<f64>, qk_clip: Option<f64>) -> Self {
-        Self { plan, entries, clip, qk_clip }
+    /// Nothing is clipped.
+    pub(crate) fn new(plan: Plan, entries: BTreeMap<String, Entry>, forms: BTreeMap<String, Form>) -> Self {
+        Self { plan, entries, forms, clip: None, qk_clip: None }
+    }
+
+    pub(crate) fn with_clip(mut self, threshold: Option<f64>) -> Self {
+        self.clip = threshold;
+        self
+    }
+
+    pub(crate) fn with_qk_clip(mut self, threshold: Option<f64>) -> Self {
+        self.qk_clip = threshold;
+        self
     }
 
     /// Which parameter gets which rule; print it.
@@ -58,28 +73,60 @@ impl LayerwiseOptimizer {
     /// Parameters without a gradient stay as they are.
     ///
     /// # Panics
-    /// If the module has a parameter that the plan does not know.
+    /// Where [`try_step`](Self::try_step) has an error, with its sentence.
     pub fn step<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
-        let (grads, _) = self.clip(&module, grads);
-        self.apply(factor, module, grads)
+        or_panic(self.try_step(factor, module, grads))
+    }
+
+    /// As [`step`](Self::step), with an error where that panics. Neither states nor plan have changed then.
+    ///
+    /// # Errors
+    /// If the factor is negative or not finite, the model is no longer the one that the plan was made for, a gradient has
+    /// another shape, element type or device than its parameter, or a gradient holds a NaN or an infinity.
+    pub fn try_step<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> Result<M, LayerwiseError> {
+        self.check(factor, &module, &grads)?;
+        let (grads, norm) = self.clip_checked(&module, grads);
+        if !norm.is_finite()
+            && let Some(path) = first_non_finite(&module, &grads)
+        {
+            return Err(LayerwiseError::NotFinite { path });
+        }
+        Ok(self.update(factor, module, grads, |_| {}))
     }
 
     /// Scales all gradients so that their common norm is at most the threshold; returns the norm
     /// before that. Without a threshold it only measures.
     ///
-    /// The factor is `threshold / (norm + 1e-6)`, as in `torch.nn.utils.clip_grad_norm_`.
+    /// The factor is `threshold / (norm + 1e-6)`, as in `torch.nn.utils.clip_grad_norm_`. Gradients in half precision are
+    /// measured and scaled in f32, and stay f32. A norm that is not finite says that a gradient holds a NaN or an
+    /// infinity ([`first_non_finite`] finds it); nothing is scaled then.
+    ///
+    /// # Panics
+    /// If the module is no longer the one that the plan was made for, or a gradient does not fit its parameter.
     pub fn clip<M: Module>(&self, module: &M, grads: GradientsParams) -> (GradientsParams, f64) {
+        or_panic(check_step(module, &grads, &self.forms));
+        self.clip_checked(module, grads)
+    }
+
+    fn clip_checked<M: Module>(&self, module: &M, grads: GradientsParams) -> (GradientsParams, f64) {
         let norm = gradients::global_norm(module, &grads);
         match self.clip {
-            Some(threshold) if norm > threshold => (gradients::scale(module, grads, threshold / (norm + 1e-6)), norm),
+            Some(threshold) if norm > threshold && norm.is_finite() => {
+                (gradients::scale(module, grads, threshold / (norm + 1e-6)), norm)
+            }
             _ => (grads, norm),
         }
+    }
+
+    fn check<M: Module>(&self, factor: f64, module: &M, grads: &GradientsParams) -> Result<(), LayerwiseError> {
+        LayerwiseError::check_rate("the factor of the learning rates", factor)?;
+        check_step(module, grads, &self.forms)
     }
 
     /// The update alone, without clipping; see [`LayerwiseOptimizer::step`].
     ///
     /// # Panics
-    /// As [`LayerwiseOptimizer::step`].
+    /// As [`LayerwiseOptimizer::step`], but gradients that are not finite are not looked for.
     pub fn apply<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
         self.apply_with(factor, module, grads, |_| {})
     }
@@ -91,8 +138,19 @@ impl LayerwiseOptimizer {
     /// On a CPU most matrices are too small to be shared out among threads, but there are many of them.
     ///
     /// # Panics
-    /// As [`LayerwiseOptimizer::step`].
+    /// As [`LayerwiseOptimizer::apply`].
     pub fn apply_with<M: Module>(
+        &mut self,
+        factor: f64,
+        module: M,
+        grads: GradientsParams,
+        run: impl FnOnce(&mut [ParameterUpdate<'_>]),
+    ) -> M {
+        or_panic(self.check(factor, &module, &grads));
+        self.update(factor, module, grads, run)
+    }
+
+    fn update<M: Module>(
         &mut self,
         factor: f64,
         module: M,
@@ -108,11 +166,6 @@ impl LayerwiseOptimizer {
                 let (lr, elements) = (factor * entry.lr, taken.elements);
                 updates.push(ParameterUpdate { path, entry, lr, elements, waiting: Some(taken), updated: None });
             }
-        }
-        if let Some(path) = taken.keys().next() {
-            panic!(
-                "parameter \"{path}\" is not in the plan: the model changed after the optimizer was built; build it again"
-            );
         }
         run(&mut updates);
         let updated = updates.into_iter().filter_map(ParameterUpdate::finish).collect();
@@ -150,22 +203,25 @@ impl LayerwiseOptimizer {
     /// Takes in the states of a record, onto `device`.
     ///
     /// # Errors
-    /// If the record was written for other parameters or other optimizers, or a state in it is
+    /// If the record was written for other parameters, shapes, element types or optimizers, or a state in it is
     /// incomplete. Nothing is changed then.
     pub fn load_record(&mut self, record: LayerwiseRecord, device: &Device) -> Result<(), LayerwiseError> {
         self.check_coverage(&record)?;
+        let names: Vec<String> = record.tensors.keys().cloned().collect();
         let mut source = StateSource::new(record.scalars.into_iter().collect());
         for (name, data) in record.tensors {
             source.insert_tensor(name, data);
         }
         let mut states = BTreeMap::new();
         for path in &record.with_state {
-            let entry = &self.entries[path];
-            let state = entry.optimizer.state_unflatten(entry.rank, path, &mut source, device);
-            let state = state.ok_or_else(|| {
-                LayerwiseError::Record(format!("the state of \"{path}\" is incomplete or of another rank"))
-            })?;
-            states.insert(path.clone(), state);
+            let (Some(entry), Some(form)) = (self.entries.get(path), self.forms.get(path)) else {
+                let message = format!("it has a state of \"{path}\", which the model does not have");
+                return Err(LayerwiseError::Record(message));
+            };
+            states.insert(path.clone(), read_state(&entry.optimizer, path, form, path, &mut source, device)?);
+        }
+        if let Some(name) = names.iter().find(|name| source.take_tensor("", name).is_some()) {
+            return Err(LayerwiseError::Record(format!("it has a buffer \"{name}\", which belongs to no parameter")));
         }
         for (path, entry) in &mut self.entries {
             entry.state = states.remove(path);
@@ -189,6 +245,13 @@ impl LayerwiseOptimizer {
             Some(path) => fail(format!("it has the parameter \"{path}\", which the model does not have")),
             None => Ok(()),
         }
+    }
+}
+
+fn or_panic<T>(result: Result<T, LayerwiseError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use super::resolve::{Resolved, resolve};
 use super::rule::{Rule, RuleOptimizer};
 use super::{LayerwiseError, Pattern, Role, RoleHint, role};
 use crate::matrix::{Axis, Blocks, Layout, Placement};
@@ -53,7 +54,8 @@ impl ModuleVisitor for Collector {
         self.found.push(ParameterInfo {
             path: names.join("."),
             owner: self.stack.last().map(|(_, owner)| owner.clone()).unwrap_or_default(),
-            shape: param.lazy_shape().as_slice().to_vec(),
+            // Initialised: some parameters show another shape as long as they are lazy.
+            shape: param.base().dims().to_vec(),
         });
     }
 }
@@ -81,8 +83,8 @@ pub struct PlanEntry {
     pub scale: String,
     /// State, in words.
     pub state: String,
-    /// Index of the rule that won.
-    pub(crate) rule: usize,
+    /// What the rules make of each other.
+    pub(crate) resolved: Resolved,
 }
 
 /// Every parameter of a module, each with exactly one rule. `Display` prints the table.
@@ -109,12 +111,14 @@ impl Decision<'_> {
         &self,
         parameter: &ParameterInfo,
         role: Option<Role>,
-        rule: &Rule,
+        rule: &Resolved,
         placement: Placement,
     ) -> Result<f64, LayerwiseError> {
         let Some(width) = self.width else { return Ok(1.0) };
         let reason = match (&rule.optimizer, role) {
-            (RuleOptimizer::Custom(_), _) => "its width rule is not known, as it is no optimizer of this program",
+            (RuleOptimizer::Custom(_) | RuleOptimizer::Change { .. }, _) => {
+                "its width rule is not known, as it is no optimizer of this program"
+            }
             (_, None) => "its role decides the width rule, and it has none: assign one",
             (RuleOptimizer::Config(config), Some(_)) if placement.blocks.is_some() && config.is_matrix_rule() => {
                 "it works on blocks, such as heads, whose number may grow with the width or not: choose a rule without blocks"
@@ -135,7 +139,7 @@ impl Decision<'_> {
     }
 
     /// Learning rate of a parameter of this role under this rule.
-    fn lr_of(&self, rule: &Rule, role: Option<Role>) -> f64 {
+    fn lr_of(&self, rule: &Resolved, role: Option<Role>) -> f64 {
         let lr = rule.lr.unwrap_or(self.lr);
         let elementwise = matches!(&rule.optimizer, RuleOptimizer::Config(config) if config.kind() == "adamw");
         let factor = self.adamw_factors.iter().find(|(known, _)| elementwise && role == Some(*known));
@@ -173,6 +177,13 @@ impl Plan {
 impl PlanEntry {
     fn count(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// What entries of one line of the table share.
+    #[allow(clippy::type_complexity, reason = "a key that is compared once")]
+    fn line(&self) -> (Option<Role>, usize, Placement, &str, f64, Option<f64>, &str) {
+        let (optimizer, scale) = (self.optimizer.as_str(), self.scale.as_str());
+        (self.role, self.resolved.rule(), self.placement, optimizer, self.lr, self.weight_decay, scale)
     }
 }
 
@@ -225,8 +236,7 @@ fn decide_one(
     let layout = stated.map(|hint| hint.layout).or(inferred.map(|(_, layout)| layout)).unwrap_or_default();
     let heads = stated.and_then(|hint| hint.heads);
 
-    let winner = decision.rules.iter().enumerate().rev().find(|(_, rule)| rule.matches(path, role));
-    let Some((index, rule)) = winner else {
+    let Some(rule) = resolve(decision.rules, path, role)? else {
         return Err(match role {
             Some(role) => LayerwiseError::NoRule { path: path.clone(), role: role.name() },
             None => LayerwiseError::NoRole { path: path.clone(), shape: parameter.shape.clone() },
@@ -236,8 +246,8 @@ fn decide_one(
         layout: rule.layout.unwrap_or(layout),
         blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)),
     };
-    check_fit(parameter, role, rule, placement)?;
-    let width_factor = decision.width_factor(parameter, role, rule, placement)?;
+    check_fit(parameter, role, &rule, placement)?;
+    let width_factor = decision.width_factor(parameter, role, &rule, placement)?;
     let (weight_decay, scale, state) = describe(&rule.optimizer);
     Ok(PlanEntry {
         path: path.clone(),
@@ -246,18 +256,18 @@ fn decide_one(
         heads,
         placement,
         optimizer: rule.optimizer.label(),
-        lr: decision.lr_of(rule, role) * width_factor,
+        lr: decision.lr_of(&rule, role) * width_factor,
         weight_decay,
         scale,
         state,
-        rule: index,
+        resolved: rule,
     })
 }
 
 fn check_fit(
     parameter: &ParameterInfo,
     role: Option<Role>,
-    rule: &Rule,
+    rule: &Resolved,
     placement: Placement,
 ) -> Result<(), LayerwiseError> {
     let RuleOptimizer::Config(config) = &rule.optimizer else {
@@ -288,7 +298,7 @@ fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -
 
 fn check_rules(rules: &[Rule], parameters: &[ParameterInfo], entries: &[PlanEntry]) -> Result<(), LayerwiseError> {
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.required) {
-        if entries.iter().any(|entry| entry.rule == index) {
+        if entries.iter().any(|entry| entry.resolved.comes_from(index)) {
             continue;
         }
         let what = rule.name();
@@ -314,7 +324,7 @@ fn describe(optimizer: &RuleOptimizer) -> (Option<f64>, String, String) {
         RuleOptimizer::Config(config) => {
             (Some(config.weight_decay()), config.scale().to_string(), config.describe().state.to_string())
         }
-        RuleOptimizer::Custom(_) => (None, "its own".into(), "its own".into()),
+        RuleOptimizer::Custom(_) | RuleOptimizer::Change { .. } => (None, "its own".into(), "its own".into()),
     }
 }
 
@@ -352,7 +362,7 @@ impl Plan {
         for entry in &self.entries {
             let same = |line: &&mut Line<'_>| {
                 let first = line.first;
-                (first.role, first.rule, first.placement) == (entry.role, entry.rule, entry.placement)
+                first.line() == entry.line()
             };
             match lines.iter_mut().find(same) {
                 Some(line) => {
@@ -362,7 +372,7 @@ impl Plan {
                 None => lines.push(Line { first: entry, tensors: 1, parameters: entry.count() }),
             }
         }
-        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.rule));
+        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.resolved.rule()));
         lines
     }
 

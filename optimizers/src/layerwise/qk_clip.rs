@@ -35,9 +35,19 @@ pub struct HeadLogits {
 ///
 /// Weights are stored `[d_in, d_out]` (Burn's `Linear`), biases `[d_out]`. Call it after the optimizer's step.
 ///
+/// A threshold of 0 is off.
+///
 /// # Errors
-/// If a path is no projection of the module, or heads do not divide its outputs.
+/// If a path is no projection of the module, heads do not divide its outputs, a logit is no number, or the threshold is
+/// negative or not finite.
 pub fn clip_heads<M: Module>(module: M, logits: &[HeadLogits], threshold: f64) -> Result<(M, usize), LayerwiseError> {
+    let Some(threshold) = LayerwiseError::check_threshold("qk_clip", Some(threshold))? else {
+        return Ok((module, 0));
+    };
+    if let Some(layer) = logits.iter().find(|layer| layer.largest.iter().any(|logit| !logit.is_finite())) {
+        let message = format!("a logit of \"{}\" is not finite", layer.query);
+        return Err(LayerwiseError::QkClip(message));
+    }
     let mut cuts = Vec::new();
     for layer in logits {
         cuts.extend(layer.cuts(threshold)?);

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use std::collections::BTreeSet;
+
+use super::resolve::complete;
 use super::{AnyOptimizer, LayerwiseError, Pattern, Role};
 use crate::config::OptimizerConfig;
 use crate::direction::StatefulDirection;
@@ -16,6 +19,14 @@ pub enum RuleOptimizer {
     Config(OptimizerConfig),
     /// Any other Burn optimizer; it must know layout and blocks itself.
     Custom(AnyOptimizer),
+    /// Keys over those of the rule that this one overrides, if that is of the same kind or no kind is given; of another
+    /// kind it stands alone. This is what rules in TOML are.
+    Change {
+        /// The kind; `None` for that of the overridden rule.
+        kind: Option<String>,
+        /// Keys of the kind.
+        keys: Map<String, Value>,
+    },
 }
 
 impl RuleOptimizer {
@@ -24,6 +35,30 @@ impl RuleOptimizer {
         match self {
             RuleOptimizer::Config(config) => config.label(),
             RuleOptimizer::Custom(optimizer) => optimizer.label().to_string(),
+            RuleOptimizer::Change { kind, .. } => kind.clone().unwrap_or_else(|| "the kind it overrides".into()),
+        }
+    }
+
+    /// The optimizer of the overridden rule, for a rule that changes its learning rate, layout or blocks.
+    ///
+    /// ```
+    /// use polaron::layerwise::{Layerwise, Rule, RuleOptimizer};
+    ///
+    /// let rule = Rule::path("blocks.*.attn.wq", RuleOptimizer::inherited())?.with_lr(0.01).per_head();
+    /// let builder = Layerwise::muon().rule(rule); // Muon with the stack's decay and scale
+    /// # let _ = builder;
+    /// # Ok::<(), polaron::layerwise::LayerwiseError>(())
+    /// ```
+    pub fn inherited() -> Self {
+        Self::Change { kind: None, keys: Map::new() }
+    }
+
+    /// The kind, where it is one of this crate.
+    pub(crate) fn kind(&self) -> Option<&str> {
+        match self {
+            RuleOptimizer::Config(config) => Some(config.kind()),
+            RuleOptimizer::Custom(_) => None,
+            RuleOptimizer::Change { kind, .. } => kind.as_deref(),
         }
     }
 }
@@ -61,6 +96,8 @@ pub enum BlockChoice {
     /// One block per attention head, where the role has heads: along the output axis of query, key and
     /// value, along the input axis of the output projection. Matrices without heads stay whole.
     Heads,
+    /// One piece, whatever the overridden rule says.
+    Whole,
 }
 
 impl BlockChoice {
@@ -68,6 +105,7 @@ impl BlockChoice {
     pub(crate) fn blocks(self, role: Option<Role>, heads: Option<usize>) -> Option<Blocks> {
         match self {
             BlockChoice::Fixed(blocks) => Some(blocks),
+            BlockChoice::Whole => None,
             BlockChoice::Heads => {
                 let axis = if role == Some(Role::AttentionOutput) { Axis::Input } else { Axis::Output };
                 heads.map(|count| Blocks { axis, count })
@@ -77,6 +115,9 @@ impl BlockChoice {
 }
 
 /// One rule of a plan. Of all rules that match a parameter the last one wins.
+///
+/// A rule of the kind of the rule that it overrides keeps that one's learning rate, layout and blocks where it sets none.
+/// A configuration in Rust has all settings of its kind; [`RuleOptimizer::Change`] has only those that change.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub(crate) select: Select,
@@ -86,11 +127,13 @@ pub struct Rule {
     pub(crate) blocks: Option<BlockChoice>,
     /// A rule somebody wrote must win somewhere; one that a stack brings along need not.
     pub(crate) required: bool,
+    /// Whether it keeps what it does not set of the rule that it overrides.
+    pub(crate) inherits: bool,
 }
 
 impl Rule {
     fn new(select: Select, optimizer: RuleOptimizer) -> Self {
-        Self { select, optimizer, lr: None, layout: None, blocks: None, required: true }
+        Self { select, optimizer, lr: None, layout: None, blocks: None, required: true, inherits: true }
     }
 
     /// A rule for every parameter of these roles.
@@ -106,7 +149,7 @@ impl Rule {
         Ok(Self::new(Select::Path(Pattern::new(pattern)?), optimizer.into()))
     }
 
-    /// Sets the learning rate; default is that of the stack.
+    /// Sets the learning rate; default is that of the overridden rule of the same kind, or else of the stack's main rule.
     pub fn with_lr(mut self, lr: f64) -> Self {
         self.lr = Some(lr);
         self
@@ -128,6 +171,30 @@ impl Rule {
     pub fn per_head(mut self) -> Self {
         self.blocks = Some(BlockChoice::Heads);
         self
+    }
+
+    /// Leaves every matrix in one piece, also where the overridden rule cuts it.
+    pub fn whole(mut self) -> Self {
+        self.blocks = Some(BlockChoice::Whole);
+        self
+    }
+
+    /// The keys that the rule sets.
+    pub(crate) fn sets(&self) -> BTreeSet<String> {
+        let mut set = BTreeSet::from(["kind".to_string()]);
+        match &self.optimizer {
+            RuleOptimizer::Change { kind, keys } => {
+                set.extend(keys.keys().cloned());
+                if kind.is_none() {
+                    set.remove("kind");
+                }
+            }
+            RuleOptimizer::Config(config) => set.extend(config.keys()),
+            RuleOptimizer::Custom(_) => {}
+        }
+        let own = [("lr", self.lr.is_some()), ("layout", self.layout.is_some()), ("blocks", self.blocks.is_some())];
+        set.extend(own.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key.to_string()));
+        set
     }
 
     pub(crate) fn optional(mut self) -> Self {
@@ -155,7 +222,7 @@ impl Rule {
         }
     }
 
-    /// Reads a table `{ match = "…" | role = "…" | role = ["…"], lr, layout, blocks, kind, … }`.
+    /// Reads a table `{ match = "…" | role = "…" | role = ["…"], lr, layout, blocks, inherit, kind, … }`.
     pub(crate) fn from_table(table: &Map<String, Value>, number: usize) -> Result<Self, LayerwiseError> {
         let fail = |message: String| LayerwiseError::Rule { number, message };
         let mut table = table.clone();
@@ -168,15 +235,26 @@ impl Rule {
         let layout = take(&mut table, "layout").map_err(fail)?;
         let blocks = match table.remove("blocks") {
             Some(Value::String(word)) if word == "heads" => Some(BlockChoice::Heads),
+            Some(Value::String(word)) if word == "whole" => Some(BlockChoice::Whole),
             Some(value) => {
                 let blocks = serde_json::from_value(value);
-                let advice = "must be \"heads\" or { axis = \"output\" | \"input\", count = … }";
+                let advice = "must be \"heads\" or \"whole\" or { axis = \"output\" | \"input\", count = … }";
                 Some(BlockChoice::Fixed(blocks.map_err(|error| fail(format!("blocks {advice}: {error}")))?))
             }
             None => None,
         };
-        let config = OptimizerConfig::try_from(table).map_err(|error| fail(error.to_string()))?;
-        Ok(Self { lr, layout, blocks, ..Self::new(select, config.into()) })
+        let inherits = take(&mut table, "inherit").map_err(fail)?.unwrap_or(true);
+        let kind: Option<String> = take(&mut table, "kind").map_err(fail)?;
+        let optimizer = match kind {
+            // Read once for its errors: a key that the kind does not have.
+            Some(kind) => {
+                let config = complete(&kind, &table).map_err(|error| fail(error.to_string()))?;
+                if inherits { RuleOptimizer::Change { kind: Some(kind), keys: table } } else { config.into() }
+            }
+            None if inherits => RuleOptimizer::Change { kind: None, keys: table },
+            None => return Err(fail("needs a kind, as it inherits nothing (inherit = false)".into())),
+        };
+        Ok(Self { lr, layout, blocks, inherits, ..Self::new(select, optimizer) })
     }
 }
 

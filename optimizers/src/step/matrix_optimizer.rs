@@ -96,6 +96,7 @@ impl<R: StatefulDirection> Optimizer for MatrixOptimizer<R> {
         state: Option<State<D>>,
     ) -> (Tensor<D>, Option<State<D>>) {
         in_working_precision(tensor, grad, |tensor, grad| {
+            let state = State::of(state, &tensor);
             let memory = state.as_ref().and_then(|state| state.memory.clone());
             let (momentum, state) = self.momentum.advance(grad, state);
             let at = StepInfo { number: state.step, lr };

@@ -30,6 +30,19 @@ const SECOND_MOMENT: &str = "second_moment";
 const MEMORY: &str = "memory";
 
 impl<const D: usize> State<D> {
+    /// The state of a step of `tensor`.
+    ///
+    /// # Panics
+    /// If it is that of a parameter of another shape: broadcasting would go on with wrong numbers.
+    pub(crate) fn of(state: Option<Self>, tensor: &Tensor<D>) -> Option<Self> {
+        let buffers = state.iter().flat_map(|state| [&state.momentum, &state.second_moment]).flatten();
+        for buffer in buffers {
+            let (was, is) = (buffer.dims(), tensor.dims());
+            assert!(was == is, "the state was written for a parameter of shape {was:?}, this one has {is:?}");
+        }
+        state
+    }
+
     /// The same state on another device.
     pub fn to_device(self, device: &Device) -> Self {
         Self {

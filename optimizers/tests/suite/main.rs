@@ -1,13 +1,16 @@
 //! What the crate promises, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
 
 mod bad_values;
+mod clipping;
 mod contract;
 mod extremes;
 mod model;
 mod properties;
 mod qk_clip;
+mod records;
 mod resume;
 mod rules;
+mod shared;
 mod stacks;
 mod symmetry;
 mod vector_files;

@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::Device;
 use polaron::direction::{AdamWConfig, MuonConfig};
-use polaron::layerwise::{ParameterInfo, Rule};
+use polaron::layerwise::{ParameterInfo, PlanEntry, Rule, RuleOptimizer};
 use polaron::matrix::{Axis, Blocks};
 use polaron::{Layerwise, LayerwiseError, Role, RoleHint};
 
@@ -152,4 +152,108 @@ fn the_bias_of_a_head_is_still_a_bias() {
     let role = |path: &str| optimizer.plan().entries().iter().find(|entry| entry.path == path).unwrap().role;
     assert_eq!(role("hidden.0.weight"), Some(Role::Head));
     assert_eq!(role("hidden.0.bias"), Some(Role::Bias));
+}
+
+fn entries_of(builder: Layerwise) -> Vec<PlanEntry> {
+    builder.build(&model()).unwrap().plan().entries().to_vec()
+}
+
+fn entry_of(entries: &[PlanEntry], path: &str) -> PlanEntry {
+    entries.iter().find(|entry| entry.path == path).unwrap_or_else(|| panic!("{path}")).clone()
+}
+
+fn toml(text: &str) -> Layerwise {
+    Layerwise::from_toml(text).unwrap_or_else(|error| panic!("{text}: {error}")).assign("head", Role::Head)
+}
+
+/// Learning rate, decay and scale of a parameter.
+fn numbers(builder: Layerwise, path: &str) -> (f64, Option<f64>, String) {
+    let entry = entry_of(&entries_of(builder), path);
+    (entry.lr, entry.weight_decay, entry.scale)
+}
+
+const STACK: &str = "stack = \"muon\"\nlr = 0.03\nweight_decay = 0.2\nmatrix = { scale = \"match_rms_adamw\" }\n\
+                     adamw = { lr = 0.004, weight_decay = 0.05 }\n";
+
+#[test]
+fn a_rule_that_keeps_the_kind_inherits_what_it_does_not_set() {
+    let rms = "0.2 sqrt(max(out, in))".to_string();
+    for (rule, want) in [
+        ("kind = \"muon\"\nblocks = { axis = \"output\", count = 4 }", (0.03, Some(0.2), rms.clone())),
+        ("blocks = { axis = \"output\", count = 4 }", (0.03, Some(0.2), rms.clone())),
+        ("lr = 0.5", (0.5, Some(0.2), rms.clone())),
+        ("kind = \"muon\"\nweight_decay = 0.0", (0.03, Some(0.0), rms.clone())),
+        ("scale = \"spectral\"", (0.03, Some(0.2), "sqrt(out/in)".into())),
+        // Another kind stands alone, as does a rule that says so.
+        ("kind = \"muon_eq\"", (0.03, Some(0.0), rms.clone())),
+        ("kind = \"muon\"\ninherit = false", (0.03, Some(0.0), "sqrt(max(1, out/in))".into())),
+    ] {
+        let builder = toml(&format!("{STACK}[[rule]]\nmatch = \"hidden.1.weight\"\n{rule}"));
+        assert_eq!(numbers(builder.clone(), "hidden.1.weight"), want, "{rule}");
+        assert_eq!(numbers(builder, "hidden.0.weight"), (0.03, Some(0.2), rms.clone()), "{rule}: only there");
+    }
+}
+
+#[test]
+fn a_rule_over_the_adamw_part_inherits_its_rate_and_decay() {
+    for rule in ["kind = \"adamw\"\nbeta2 = 0.95", "beta2 = 0.95", "kind = \"adamw\""] {
+        let builder = toml(&format!("{STACK}[[rule]]\nmatch = \"embed.weight\"\n{rule}"));
+        let (lr, decay, _) = numbers(builder.clone(), "embed.weight");
+        assert_eq!((lr, decay), (0.004, Some(0.05)), "{rule}");
+        // The factors of muP count once.
+        let scaled = builder.adamw_lr_factors(|role| if role == Role::Embedding { 0.5 } else { 1.0 });
+        assert_eq!(numbers(scaled, "embed.weight").0, 0.002, "{rule}");
+    }
+    let gain = toml(&format!("{STACK}[[rule]]\nrole = [\"gain\", \"embedding\"]\nlr = 0.1"));
+    assert_eq!(numbers(gain.clone(), "norm.gamma").1, Some(0.0), "gains are not decayed");
+    assert_eq!(numbers(gain, "embed.weight").1, Some(0.05));
+}
+
+#[test]
+fn a_chain_of_rules_adds_up_and_a_rule_of_another_kind_ends_it() {
+    let chain = "[[rule]]\nrole = \"hidden\"";
+    let builder = toml(&format!(
+        "{STACK}{chain}\nweight_decay = 0.3\n[[rule]]\nmatch = \"hidden.*.weight\"\nlr = 0.5\n\
+         [[rule]]\nmatch = \"hidden.1.weight\"\nblocks = {{ axis = \"input\", count = 2 }}"
+    ));
+    let entries = entries_of(builder);
+    for path in ["hidden.0.weight", "hidden.1.weight"] {
+        let entry = entry_of(&entries, path);
+        assert_eq!((entry.lr, entry.weight_decay), (0.5, Some(0.3)), "{path}");
+    }
+    assert!(entry_of(&entries, "hidden.1.weight").placement.blocks.is_some());
+    let builder = toml(&format!(
+        "{STACK}[[rule]]\nmatch = \"hidden.0.weight\"\nkind = \"sgd\"\nlr = 0.5\nweight_decay = 0.7\n\
+         [[rule]]\nmatch = \"hidden.*.weight\"\nmomentum = 0.5"
+    ));
+    assert_eq!(numbers(builder.clone(), "hidden.0.weight"), (0.5, Some(0.7), "none".into()));
+    assert_eq!(numbers(builder, "hidden.1.weight").1, Some(0.2));
+}
+
+#[test]
+fn a_rule_of_which_nothing_is_left_is_refused() {
+    let later = "[[rule]]\nmatch = \"hidden.*.weight\"\nlr = 0.1\n";
+    let error = toml(&format!("{STACK}{later}{later}")).build(&model()).expect_err("nothing left").to_string();
+    assert!(error.contains("wins nowhere"), "{error}");
+}
+
+#[test]
+fn a_rule_without_a_kind_says_what_it_lacks() {
+    let error = |text: &str| toml(text).build(&model()).expect_err(text).to_string();
+    let said = error(&format!("{STACK}[[rule]]\nmatch = \"embed.weight\"\nnesterov = true"));
+    assert!(said.contains("\"embed.weight\"") && said.contains("nesterov"), "{said}");
+    let rule = Rule::path("embed", RuleOptimizer::inherited()).unwrap();
+    let said = Layerwise::new().rule(rule).build(&model()).expect_err("nothing below").to_string();
+    assert!(said.contains("give it a kind"), "{said}");
+    let said = Layerwise::from_toml("[[rule]]\nmatch = \"embed\"\ninherit = false").expect_err("no kind").to_string();
+    assert!(said.contains("needs a kind"), "{said}");
+}
+
+#[test]
+fn a_rule_in_rust_keeps_the_rate_of_its_kind_and_a_change_keeps_the_settings() {
+    let stack = || Layerwise::muon().weight_decay(0.2).adamw_lr(0.004).assign("head", Role::Head);
+    let change = Rule::path("hidden.1.weight", RuleOptimizer::inherited()).unwrap().with_lr(0.5);
+    assert_eq!(numbers(stack().rule(change), "hidden.1.weight").1, Some(0.2));
+    let whole = Rule::path("embed", AdamWConfig::new()).unwrap();
+    assert_eq!(numbers(stack().rule(whole), "embed.weight").0, 0.004);
 }

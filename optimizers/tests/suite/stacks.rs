@@ -147,3 +147,17 @@ fn edges_belong_to_the_symmetric_stack_only() {
     let error = LayerwiseConfig::from_toml("stack = \"symmetric\"\nedges = { had_lr = 0.5 }").unwrap_err().to_string();
     assert!(error.contains("did you mean \"head_lr\""), "{error}");
 }
+
+#[test]
+fn a_rule_keeps_the_heads_and_the_settings_of_the_symmetric_stack() {
+    let text = "stack = \"symmetric\"\n[[rule]]\nrole = [\"attention_query\", \"down\", \"head\"]\nlr = 0.5";
+    let plan = entries(Layerwise::from_toml(text).unwrap());
+    let before = entries(Layerwise::symmetric());
+    for path in ["wq.weight", "down.weight", "head.weight"] {
+        let (was, is) = (entry(&before, path), entry(&plan, path));
+        assert_eq!((is.optimizer, is.placement, is.weight_decay), (was.optimizer, was.placement, was.weight_decay));
+        assert_eq!(is.lr, 0.5, "{path}");
+    }
+    let whole = format!("{text}\nblocks = \"whole\"");
+    assert_eq!(entry(&entries(Layerwise::from_toml(&whole).unwrap()), "wq.weight").placement.blocks, None);
+}

@@ -501,9 +501,9 @@ pub(crate) fn in_range(key: &str, value: f64, range: std::ops::RangeInclusive<f6
     if range.contains(&value) {
         return Ok(());
     }
-    let message = match range.end().is_finite() {
+    let message = match *range.end() < f64::MAX {
         true => format!("must be from {} to {}, got {value}", range.start(), range.end()),
-        false => format!("must be at least {}, got {value}", range.start()),
+        false => format!("must be a finite number and at least {}, got {value}", range.start()),
     };
     Err(ConfigError::Value { key: key.to_string(), message })
 }

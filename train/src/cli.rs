@@ -79,7 +79,7 @@ enum Command {
         #[arg(long, value_name = "KIND|JSON")]
         optimizer: Option<String>,
         /// Its learning rate. [default: 0.02]
-        #[arg(long, value_name = "X", allow_negative_numbers = true)]
+        #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = usage::real)]
         lr: Option<f64>,
     },
     /// Pack texts into tokens, or look at packed ones.
@@ -132,7 +132,7 @@ struct PackArgs {
     #[arg(long)]
     allow_unknown: bool,
     /// Share of the tokens, at the end, kept for validation.
-    #[arg(long, value_name = "X", default_value_t = 0.1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", default_value_t = 0.1, allow_negative_numbers = true, value_parser = usage::real)]
     valid_fraction: f64,
     /// Tokens of one file of the folder.
     #[arg(long, value_name = "N", default_value_t = 1 << 26, allow_negative_numbers = true, value_parser = usage::whole)]
@@ -171,7 +171,7 @@ struct TrainArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     steps: Option<i64>,
     /// Peak learning rate of the stack's main rule. [default: `polaron list stacks`]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = usage::real)]
     lr: Option<f64>,
     /// Fixes the initial weights. [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
@@ -211,7 +211,7 @@ struct CompareArgs {
     optimizers: Option<Vec<String>>,
     /// Learning rates to try for every optimizer, comma separated.
     /// [default: three around each optimizer's own, a factor 3 apart]
-    #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = usage::real)]
     lrs: Option<Vec<f64>>,
     /// Paired seeds of the verdict. [default: 3]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
@@ -220,7 +220,7 @@ struct CompareArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     tune_seeds: Option<i64>,
     /// Validation losses to reach, comma separated. [default: the lowest that every run reached]
-    #[arg(long, value_name = "LOSS,…", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "LOSS,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = usage::real)]
     target: Option<Vec<f64>>,
     /// Steps of a verdict run. [default: 400]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
@@ -284,7 +284,7 @@ struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 300, allow_negative_numbers = true, value_parser = usage::count)]
     tokens: usize,
     /// Randomness; 0 always takes the likeliest token.
-    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true, value_parser = usage::real)]
     temperature: f64,
     /// Draw from this many likeliest tokens; 0 draws from all.
     #[arg(long, value_name = "K", default_value_t = 0, allow_negative_numbers = true, value_parser = usage::count)]

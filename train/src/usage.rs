@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use clap::error::ErrorKind;
+
 use crate::error::{EXIT_BAD_INPUT, EXIT_DONE};
 use crate::network::NetworkConfig;
 use crate::progress::{print, say};
@@ -26,6 +28,11 @@ pub fn count(text: &str) -> Result<usize, String> {
     text.trim().parse().map_err(|_| format!("it must be a whole number from 0 to {}", usize::MAX))
 }
 
+/// A flag that takes a number.
+pub fn real(text: &str) -> Result<f64, String> {
+    text.trim().parse().map_err(|_| "it must be a number, for example 0.02 or 3e-4".into())
+}
+
 /// Help and version go to stdout; a wrong argument is one line on stderr. Returns the exit code.
 pub fn report(error: &clap::Error) -> u8 {
     let text = error.render().to_string();
@@ -36,6 +43,10 @@ pub fn report(error: &clap::Error) -> u8 {
     let first = std::env::args().nth(1).unwrap_or_default();
     if let Some(message) = no_command(&first).filter(|_| !Path::new(&first).exists()) {
         say(&format!("error: {message}"));
+        return EXIT_BAD_INPUT;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        say("error: `polaron data` needs to be told what to do: write `polaron data pack` or `polaron data info`");
         return EXIT_BAD_INPUT;
     }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

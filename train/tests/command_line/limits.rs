@@ -134,6 +134,13 @@ fn a_negative_or_broken_number_of_any_flag_names_the_flag() {
         let key = set.split('=').next().unwrap().rsplit('.').next().unwrap();
         refused(&place, &["train", "--data", "text.txt", "--out", "new", "--set", set], &[key]);
     }
+    // A weight decay below 0 is told its range in words.
+    let decay = ["train", "--data", "text.txt", "--out", "new", "--set", "optimizer.matrix.weight_decay=-1"];
+    refused(&place, &decay, &["weight_decay", "at least 0, got -1"]);
+    for arguments in [["train", "--lr", "x"], ["compare", "--lrs", "1,x"], ["compare", "--target", "x"]] {
+        refused(&place, &arguments, &[arguments[1], "'x'", "it must be a number"]);
+    }
+    refused(&place, &["data"], &["polaron data pack", "polaron data info"]);
     for (set, expected) in [
         ("optimizer.lr=0.1.2", "must be a number"),
         ("optimizer.lr=true", "must be a number"),

@@ -2,6 +2,7 @@
 
 mod contract;
 mod model;
+mod numbers;
 mod properties;
 mod qk_clip;
 mod resume;

@@ -122,7 +122,8 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             batch: recipe.batch,
             accumulation: 1,
             seed,
-            data_seed: seed.saturating_add(1),
+            // TOML has no number beyond those of 64 bits with a sign.
+            data_seed: if seed < i64::MAX as u64 { seed + 1 } else { 0 },
             valid_every: recipe.valid_every,
             valid_windows: 0,
             valid_windows_end: 0,

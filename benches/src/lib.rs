@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, Distribution, Tensor};
-use polaron::LayerwiseOptimizer;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use polaron::{LayerwiseOptimizer, splitmix64};
 use polaron_datasets::{ImageData, TextData};
 use polaron_train::Error;
 use polaron_train::config::Config;
@@ -31,9 +31,11 @@ pub fn chosen(name: &str) -> bool {
     names.peek().is_none() || names.any(|part| name.contains(&part))
 }
 
-/// Numbers between 0 and 1, of any shape.
+/// Numbers between 0 and 1, of any shape; the same in every run.
 pub fn random<const D: usize>(shape: [usize; D], dtype: DType, device: &Device) -> Tensor<D> {
-    Tensor::<D>::random(shape, Distribution::Default, device).cast(dtype)
+    let values: Vec<f32> =
+        (0..shape.iter().product::<usize>() as u64).map(|i| (splitmix64(i) >> 40) as f32 / (1 << 24) as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (device, dtype))
 }
 
 /// The middle of some numbers; NaN without any.

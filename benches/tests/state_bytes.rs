@@ -1,10 +1,11 @@
 //! What `polaron list optimizers` says an optimizer keeps per parameter is what its record holds.
 
 use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{DType, Device};
 use polaron::{Layerwise, LayerwiseError, OptimizerConfig};
+use polaron_benches::random;
 
 const INPUTS: usize = 48;
 const OUTPUTS: usize = 80;
@@ -17,11 +18,12 @@ struct Model {
 /// Bytes of the state of one f32 matrix after two steps.
 fn kept(kind: &str) -> Result<usize, LayerwiseError> {
     let device = Device::flex().autodiff();
-    let mut model = Model { hidden: LinearConfig::new(INPUTS, OUTPUTS).with_bias(false).init(&device) };
+    let hidden = LinearConfig::new(INPUTS, OUTPUTS).with_bias(false).with_initializer(Initializer::Zeros);
+    let mut model = Model { hidden: hidden.init(&device) };
     let rules = format!("stack = \"sgd\"\n[[rule]]\nmatch = \"*\"\nkind = \"{kind}\"\n");
     let mut optimizer = Layerwise::from_toml(&rules)?.build(&model)?;
     for _ in 0..2 {
-        let inputs = Tensor::<2>::random([8, INPUTS], Distribution::Default, &device);
+        let inputs = random([8, INPUTS], DType::F32, &device);
         let loss = model.hidden.forward(inputs).square().mean();
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         model = optimizer.step(1.0, model, grads);

@@ -31,6 +31,16 @@ const LONGEST_PIECE: usize = 1 << 20;
 /// Bytes that a BPE learns from, at the front of the text, to the end of the piece in which they are reached.
 pub(crate) const LESSONS: usize = 64 << 20;
 
+/// More than any vocabulary in use. The library works through all numbers up to the largest, whether they are used or not.
+const MOST_TOKENS: u64 = 1 << 20;
+
+/// The numbers of the tokens of a `tokenizer.json`.
+fn numbers(json: &Value) -> impl Iterator<Item = u64> {
+    let vocabulary = json.pointer("/model/vocab").and_then(Value::as_object).into_iter().flat_map(|map| map.values());
+    let added = json.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+    vocabulary.chain(added.filter_map(|token| token.get("id"))).filter_map(Value::as_u64)
+}
+
 /// A tokenizer of the `tokenizers` library.
 #[derive(Clone)]
 pub(crate) struct Learned {
@@ -82,6 +92,10 @@ impl Learned {
     /// sentences, and would cut texts.
     pub fn from_json(json: &str) -> Result<Self, DataError> {
         let bad = |problem: String| DataError::BadTokenizer { problem };
+        let given: Value = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+        if let Some(token) = numbers(&given).find(|token| *token >= MOST_TOKENS) {
+            return Err(bad(format!("it has a token {token}; the largest must be below {MOST_TOKENS}")));
+        }
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(|error| bad(error.to_string()))?;
         tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;
         tokenizer.with_padding(None);

@@ -112,7 +112,7 @@ impl Manifest {
 
     /// Number of tokens of the training and of the validation split.
     pub fn tokens(&self) -> [u64; 2] {
-        [&self.train, &self.valid].map(|split| split.iter().map(|entry| entry.tokens).sum())
+        [&self.train, &self.valid].map(|split| sum(split.iter()))
     }
 }
 
@@ -174,8 +174,7 @@ impl Packed {
 
     /// Bytes of all tokens on the disk.
     pub fn bytes(&self) -> u64 {
-        let tokens: u64 = self.manifest.entries().map(|entry| entry.tokens).sum();
-        tokens.saturating_mul(shard::token_bytes(self.manifest.vocab_size) as u64)
+        sum(self.manifest.entries()).saturating_mul(shard::token_bytes(self.manifest.vocab_size) as u64)
     }
 
     /// Checks every shard against its checksum, and every token against the vocabulary.
@@ -198,6 +197,11 @@ impl Packed {
         let Manifest { characters, notes, .. } = manifest;
         Ok(TextData { name: name.into(), tokenizer, train, valid, characters, notes })
     }
+}
+
+/// A damaged manifest may promise more than any number holds.
+fn sum<'a>(entries: impl Iterator<Item = &'a ShardEntry>) -> u64 {
+    entries.fold(0, |sum, entry| sum.saturating_add(entry.tokens))
 }
 
 /// Whether a file of that name is a shard, finished or not.

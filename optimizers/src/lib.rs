@@ -5,15 +5,14 @@
 //! Hidden matrices by Muon, everything else by AdamW, every parameter checked to be covered once:
 //!
 //! ```
-//! # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+//! # use burn::{module::Module, nn::{Initializer, Linear, LinearConfig}, tensor::{Device, Tensor}};
 //! use burn::optim::GradientsParams;
 //! use polaron::{Layerwise, Role, Schedule};
 //! # #[derive(Module, Debug)]
 //! # struct Model { hidden: Linear, output: Linear }
 //! # let device = Device::flex().autodiff();
-//! # let mut model = Model {
-//! #     hidden: LinearConfig::new(8, 16).init(&device), output: LinearConfig::new(16, 4).init(&device),
-//! # };
+//! # let ones = |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(Initializer::Ones);
+//! # let mut model = Model { hidden: ones(8, 16).init(&device), output: ones(16, 4).init(&device) };
 //! # let inputs = Tensor::<2>::ones([2, 8], &device);
 //!
 //! let mut optim = Layerwise::muon().lr(0.02).assign("output", Role::Head).build(&model)?;

@@ -12,3 +12,17 @@ pub fn splitmix64(z: u64) -> u64 {
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::splitmix64;
+    use burn::tensor::{DType, Device, Tensor, TensorData};
+
+    /// Numbers in [-1, 1) that `seed` alone decides. The generator of a device does not: all threads of the test binary
+    /// share it, and it begins with entropy.
+    pub(crate) fn numbers<const D: usize>(shape: [usize; D], seed: u64, dtype: DType) -> Tensor<D> {
+        let number = |i| (splitmix64(seed << 32 | i) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0;
+        let values: Vec<f64> = (0..shape.iter().product::<usize>() as u64).map(number).collect();
+        Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (&Device::flex(), dtype))
+    }
+}

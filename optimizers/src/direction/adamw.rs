@@ -221,20 +221,14 @@ impl Optimizer for AdamW {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::splitmix64;
-    use burn::tensor::TensorData;
-
-    fn random(seed: u64, shape: [usize; 2]) -> Tensor<2> {
-        let entry = |i| splitmix64(seed << 32 | i) as f32 / u64::MAX as f32 - 0.5;
-        let values: Vec<f32> = (0..(shape[0] * shape[1]) as u64).map(entry).collect();
-        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
-    }
+    use crate::random::tests::numbers;
+    use burn::tensor::DType;
 
     #[test]
     fn a_step_in_place_is_the_same_to_the_bit() {
         for weight_decay in [0.0, 0.1] {
             let optimizer = AdamWConfig::new().with_weight_decay(weight_decay).build();
-            let random = |seed| random(seed, [70, 500]);
+            let random = |seed| numbers([70, 500], seed, DType::F32);
             let values = |tensor: &Tensor<2>| tensor.to_data().try_to_vec::<f32>().unwrap();
             let (mut tensor, mut state) = optimizer.advance(0.01, random(0), random(1), None);
             for seed in 2..6 {

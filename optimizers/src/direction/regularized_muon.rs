@@ -135,9 +135,10 @@ fn restore(x: Tensor<3>, size: f64) -> Tensor<3> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{DType, Device, Distribution};
+    use burn::tensor::DType;
 
     use crate::matrix::Layout;
+    use crate::random::tests::numbers;
 
     /// Twelve steps of the quintic that converges to 1 from everywhere in (0, 1.5).
     fn convergent() -> Polar {
@@ -148,7 +149,7 @@ mod tests {
     fn the_polar_factor_of_the_longer_matrix_is_the_exact_map() {
         for shape in [[2, 6, 9], [2, 9, 6], [1, 5, 5], [1, 1, 4]] {
             for (eps, eps_mode) in [(0.5, EpsMode::Relative), (0.3, EpsMode::Absolute)] {
-                let x = Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex()).cast(DType::F64);
+                let x = numbers(shape, 1, DType::F64);
                 let config = RegularizedMuonConfig::new().with_eps(eps).with_eps_mode(eps_mode);
                 let direction = |config: &RegularizedMuonConfig| {
                     config.rule().direction(Matrix::new(x.clone(), Layout::InOut)).into_tensor()

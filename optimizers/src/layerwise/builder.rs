@@ -17,17 +17,15 @@ use super::{AnyOptimizer, LayerwiseConfig, LayerwiseError, ParameterInfo, Plan, 
 /// Builder of a layerwise optimizer: a stack, changes to it, and a check that every parameter is covered once.
 ///
 /// ```
-/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// use burn::{module::Module, nn::{Initializer, Linear, LinearConfig}, tensor::Device};
 /// use polaron::{Layerwise, Role};
 ///
 /// #[derive(Module, Debug)]
 /// struct Mlp { hidden: Linear, output: Linear }
 ///
 /// let device = Device::flex();
-/// let model = Mlp {
-///     hidden: LinearConfig::new(8, 16).init(&device),
-///     output: LinearConfig::new(16, 4).init(&device),
-/// };
+/// let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(Initializer::Ones);
+/// let model = Mlp { hidden: linear(8, 16).init(&device), output: linear(16, 4).init(&device) };
 /// let optimizer = Layerwise::muon().lr(0.02).assign("output", Role::Head).build(&model)?;
 /// println!("{}", optimizer.plan());
 /// # Ok::<(), polaron::layerwise::LayerwiseError>(())

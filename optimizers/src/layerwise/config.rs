@@ -1,6 +1,7 @@
 //! The `[optimizer]` table of a configuration file.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{LayerwiseError, Rule, stack};
@@ -38,6 +39,7 @@ pub struct LayerwiseConfig {
     #[serde(with = "zero_is_none")]
     pub clip: Option<f64>,
     /// More keys of the main rule's kind, for example `{ scale = "match_rms_adamw" }`.
+    #[serde(deserialize_with = "finite")]
     pub matrix: Map<String, Value>,
     /// AdamW beside a matrix rule: embeddings, head, router, gains and biases.
     pub adamw: AdamWPart,
@@ -46,7 +48,7 @@ pub struct LayerwiseConfig {
     pub edges: Option<EdgesPart>,
     /// Rules over those of the stack, later ones win: `{ match = "glob" | role = "name", kind = …, lr = … }`. Without a
     /// kind, or of the kind of the rule that it overrides, a rule changes only what it sets, unless `inherit = false`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "finite")]
     pub rule: Vec<Map<String, Value>>,
 }
 
@@ -183,6 +185,28 @@ impl LayerwiseConfig {
             LayerwiseError::check_rate(format!("optimizer.{key}"), value)?;
         }
         LayerwiseError::check_threshold("optimizer.clip", self.clip).map(drop)
+    }
+}
+
+/// Free-form keys. TOML's NaN and infinities arrive as JSON's null, which can neither be meant nor be written again.
+fn finite<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    if let Some(path) = path_of_null(&value) {
+        return Err(D::Error::custom(format!("`{path}` must be a finite number")));
+    }
+    serde_json::from_value(value).map_err(D::Error::custom)
+}
+
+fn path_of_null(value: &Value) -> Option<String> {
+    let within = |name: String, value: &Value| {
+        let path = path_of_null(value)?;
+        Some(if path.is_empty() { name } else { format!("{name}.{path}") })
+    };
+    match value {
+        Value::Null => Some(String::new()),
+        Value::Array(items) => items.iter().enumerate().find_map(|(i, item)| within((i + 1).to_string(), item)),
+        Value::Object(map) => map.iter().find_map(|(name, value)| within(name.clone(), value)),
+        _ => None,
     }
 }
 

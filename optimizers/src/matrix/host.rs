@@ -270,10 +270,11 @@ fn square<T>(values: &[T], size: usize) -> MatRef<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution, TensorData};
+    use burn::tensor::{Device, TensorData};
 
     use crate::matrix::polar::{on_device, tests::values};
     use crate::matrix::{NEWTON_SCHULZ, Polar};
+    use crate::random::tests::numbers;
 
     const SHAPES: [[usize; 2]; 14] = [
         [1, 1],
@@ -293,9 +294,7 @@ mod tests {
     ];
 
     fn random(shape: [usize; 3], dtype: DType) -> Tensor<3> {
-        let device = Device::flex();
-        device.seed(7);
-        Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &device).cast(dtype)
+        numbers(shape, 7, dtype)
     }
 
     fn schedules() -> [Vec<[f64; 3]>; 3] {

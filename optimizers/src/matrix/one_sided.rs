@@ -206,13 +206,13 @@ pub(crate) fn identity_like(stack: &Tensor<3>) -> Tensor<3> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{DType, Device, Distribution};
+    use burn::tensor::{DType, Device};
 
     use crate::matrix::Layout;
+    use crate::random::tests::numbers;
 
     fn random(shape: [usize; 3]) -> Matrix {
-        let x = Tensor::<3>::random(shape, Distribution::Default, &Device::flex()).cast(DType::F64);
-        Matrix::new(x, Layout::OutIn)
+        Matrix::new(numbers(shape, 1, DType::F64), Layout::OutIn)
     }
 
     fn largest(x: Tensor<3>) -> f64 {

@@ -407,7 +407,9 @@ pub fn polar_svd(stack: Tensor<3>, rcond: f64) -> Tensor<3> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution, TensorData};
+    use burn::tensor::{Device, TensorData};
+
+    use crate::random::tests::numbers;
 
     /// Inputs and outputs of the published maps, f64.
     const INPUTS: [f64; 7] = [1e-3, 1e-2, 0.1, 0.3, 0.5, 0.9, 1.0];
@@ -455,10 +457,7 @@ pub(super) mod tests {
 
     /// A matrix `[1, short, long]` with these singular values.
     fn with_spectrum(spectrum: &[f64], long: usize) -> Tensor<3> {
-        let (device, short) = (Device::flex(), spectrum.len());
-        device.seed(3);
-        let random = Tensor::<3>::random([1, short, long], Distribution::Normal(0.0, 1.0), &device).cast(DType::F64);
-        map_singular_values(random, |_, _| spectrum.to_vec())
+        map_singular_values(numbers([1, spectrum.len(), long], 3, DType::F64), |_, _| spectrum.to_vec())
     }
 
     /// The singular values of 16 directions, from 1 down to 1 / `condition`.
@@ -553,8 +552,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_stack_gives_what_its_matrices_give_one_by_one() {
-        let device = Device::flex();
-        let stack = Tensor::<3>::random([3, 4, 6], burn::tensor::Distribution::Default, &device);
+        let stack = numbers([3, 4, 6], 1, DType::F32);
         for polar in [Polar::default(), Polar::Svd { rcond: 1e-5 }] {
             let whole = values(polar.apply(stack.clone()));
             let parts: Vec<f64> = (0..3).flat_map(|i| values(polar.apply(stack.clone().narrow(0, i, 1)))).collect();

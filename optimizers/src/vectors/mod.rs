@@ -164,8 +164,11 @@ impl VectorCase {
     pub fn run(&self, device: &Device, dtype: DType) -> Result<CaseReport, VectorError> {
         self.check()?;
         let placement = Placement { layout: self.layout, blocks: self.blocks };
-        let optimizer =
-            self.optimizer.build(placement).map_err(|error| VectorError::Config(self.name.clone(), error))?;
+        let misfit = |error: ConfigError| VectorError::Config(self.name.clone(), error);
+        let optimizer = self.optimizer.build(placement).map_err(misfit)?;
+        if self.optimizer.is_matrix_rule() {
+            placement.check(&self.parameter.shape).map_err(|error| misfit(error.into()))?;
+        }
         Ok(match *self.parameter.shape.as_slice() {
             [a] => self.run_rank(&optimizer, [a], device, dtype),
             [a, b] => self.run_rank(&optimizer, [a, b], device, dtype),
@@ -224,7 +227,8 @@ impl VectorCase {
     }
 
     fn check(&self) -> Result<(), VectorError> {
-        let count: usize = self.parameter.shape.iter().product();
+        let count = self.parameter.shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
+        let count = count.filter(|count| *count > 0).ok_or_else(|| self.fault("the shape is empty, or too large"))?;
         let momentum = self.properties.as_ref().map(|properties| &properties.momentum);
         let wanted: Vec<&Vec<Vec<f64>>> = self.expected.iter().chain(momentum).collect();
         if wanted.is_empty() {

@@ -5,6 +5,7 @@ mod clipping;
 mod contract;
 mod extremes;
 mod model;
+mod numbers;
 mod properties;
 mod qk_clip;
 mod records;

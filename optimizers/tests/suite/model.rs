@@ -5,6 +5,8 @@ use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, L
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::numbers::repeatable;
+
 #[derive(Module, Debug)]
 pub(crate) struct Model {
     pub embed: Embedding,
@@ -15,12 +17,12 @@ pub(crate) struct Model {
 
 impl Model {
     pub fn new(device: &Device) -> Self {
-        Self {
+        repeatable(Self {
             embed: EmbeddingConfig::new(11, 8).init(device),
             hidden: vec![LinearConfig::new(8, 16).init(device), LinearConfig::new(16, 8).with_bias(false).init(device)],
             norm: LayerNormConfig::new(8).init(device),
             head: LinearConfig::new(8, 11).with_bias(false).init(device),
-        }
+        })
     }
 
     pub fn loss(&self, step: i64) -> Tensor<1> {

@@ -2,9 +2,11 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use polaron::layerwise::{HeadLogits, clip_heads};
 use polaron::{Layerwise, LayerwiseError};
+
+use crate::numbers::{random, repeatable};
 
 const HEADS: usize = 4;
 const WIDTH: usize = 8;
@@ -26,7 +28,7 @@ impl Model {
     fn new(key_heads: usize, device: &Device) -> Self {
         let linear = |outputs| LinearConfig::new(16, outputs).with_bias(true).init(device);
         let (query, key) = (HEADS * WIDTH, key_heads * WIDTH);
-        Self { attn: Attention { wq: linear(query), wk: linear(key), wv: linear(key) } }
+        repeatable(Self { attn: Attention { wq: linear(query), wk: linear(key), wv: linear(key) } })
     }
 
     /// Largest logit of every query head.
@@ -48,6 +50,11 @@ impl Model {
     }
 }
 
+fn inputs(device: &Device) -> Tensor<2> {
+    let data = (random([20, 16], 1) * 5.0).into_data().convert_dtype(DType::F32);
+    Tensor::from_data(data, device)
+}
+
 fn columns(weight: &Tensor<2>, head: usize) -> Vec<u8> {
     weight.clone().narrow(1, head * WIDTH, WIDTH).into_data().as_bytes().to_vec()
 }
@@ -62,7 +69,7 @@ fn between(largest: &[f64]) -> f64 {
 #[test]
 fn heads_above_the_threshold_come_back_to_it_and_the_others_keep_their_bits() {
     let device = Device::flex().autodiff();
-    let x = Tensor::<2>::random([20, 16], Distribution::Normal(0.0, 3.0), &device);
+    let x = inputs(&device);
     for key_heads in [HEADS, 2, 1] {
         let model = Model::new(key_heads, &device);
         let before = model.largest(&x, key_heads);
@@ -86,7 +93,7 @@ fn heads_above_the_threshold_come_back_to_it_and_the_others_keep_their_bits() {
 #[test]
 fn it_is_off_unless_asked_for() {
     let device = Device::flex().autodiff();
-    let x = Tensor::<2>::random([20, 16], Distribution::Normal(0.0, 3.0), &device);
+    let x = inputs(&device);
     let model = Model::new(HEADS, &device);
     let logits = model.logits(&x, HEADS);
     let weight = |model: &Model| model.attn.wq.weight.val().into_data();

@@ -10,6 +10,7 @@ use polaron::matrix::{Axis, Blocks};
 use polaron::{Layerwise, LayerwiseError, Role, RoleHint};
 
 use crate::model::Model;
+use crate::numbers::repeatable;
 
 fn model() -> Model {
     Model::new(&Device::flex().autodiff())
@@ -125,7 +126,8 @@ struct Net {
 #[test]
 fn what_cannot_be_decided_is_an_error_that_a_rule_on_the_path_resolves() {
     let device = Device::flex();
-    let net = Net { conv: Conv2dConfig::new([1, 2], [3, 3]).init(&device), out: LinearConfig::new(4, 2).init(&device) };
+    let conv = Conv2dConfig::new([1, 2], [3, 3]).init(&device);
+    let net = repeatable(Net { conv, out: LinearConfig::new(4, 2).init(&device) });
     let error = Layerwise::muon().build(&net).expect_err("a convolution has no role");
     assert!(matches!(error, LayerwiseError::NoRole { .. }), "{error}");
     let rule = Rule::path("conv", AdamWConfig::new()).unwrap();

@@ -28,7 +28,7 @@ fn device() -> Device {
 }
 
 fn linear(inputs: usize, outputs: usize) -> Linear {
-    LinearConfig::new(inputs, outputs).with_bias(false).init(&device())
+    crate::numbers::repeatable(LinearConfig::new(inputs, outputs).with_bias(false).init(&device()))
 }
 
 fn two() -> Two {

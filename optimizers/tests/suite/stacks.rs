@@ -8,6 +8,8 @@ use polaron::layerwise::{LayerwiseConfig, PlanEntry};
 use polaron::matrix::{Axis, Blocks, Layout};
 use polaron::{Layerwise, Role, RoleHint, Roles};
 
+use crate::numbers::repeatable;
+
 #[derive(Module, Debug)]
 struct Model {
     embed: Embedding,
@@ -23,7 +25,7 @@ struct Model {
 impl Model {
     fn new(device: &Device) -> Self {
         let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_bias(false).init(device);
-        Self {
+        repeatable(Self {
             embed: EmbeddingConfig::new(11, 8).init(device),
             norm: RmsNormConfig::new(8).init(device),
             wq: linear(8, 12),
@@ -32,7 +34,7 @@ impl Model {
             down: linear(16, 8),
             router: linear(8, 4),
             head: linear(8, 11),
-        }
+        })
     }
 
     fn gradients(&self, step: i64) -> GradientsParams {

@@ -96,7 +96,7 @@ fn rates_and_factors_that_are_negative_or_not_finite_are_refused_by_name() {
 #[test]
 fn a_decay_below_zero_says_what_it_must_be() {
     let rule = Rule::path("a", SgdConfig::new().with_weight_decay(-1.0)).unwrap();
-    refused(builder().rule(rule), &["sgd.weight_decay: must be at least 0, got -1"]);
+    refused(builder().rule(rule), &["sgd.weight_decay: must be a number from 0 to 1000000, got -1"]);
 }
 
 #[test]

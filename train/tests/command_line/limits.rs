@@ -136,7 +136,7 @@ fn a_negative_or_broken_number_of_any_flag_names_the_flag() {
     }
     // A weight decay below 0 is told its range in words.
     let decay = ["train", "--data", "text.txt", "--out", "new", "--set", "optimizer.matrix.weight_decay=-1"];
-    refused(&place, &decay, &["weight_decay", "at least 0, got -1"]);
+    refused(&place, &decay, &["weight_decay", "a number from 0", "got -1"]);
     for arguments in [["train", "--lr", "x"], ["compare", "--lrs", "1,x"], ["compare", "--target", "x"]] {
         refused(&place, &arguments, &[arguments[1], "'x'", "it must be a number"]);
     }

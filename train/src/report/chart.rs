@@ -11,6 +11,8 @@ const FEW_POINTS: usize = 20;
 const FEWEST_POINTS: usize = 40;
 /// Everything is drawn twice as large as it is shown: the library rounds to whole pixels.
 const SCALE: f64 = 2.0;
+/// Numbers beyond this are not drawn: the library looks for round labels for ever where a span is infinite.
+const LARGEST_DRAWN: f64 = 1e30;
 /// Stand-ins for colours of the style sheet, put in their place when the drawing is done.
 const TEXT: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
@@ -80,7 +82,7 @@ impl Chart {
     fn values(&self, [x, y]: [(f64, f64); 2]) -> String {
         let numbers = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(brief).collect::<Vec<_>>().join(",");
         let curve = |series: &Series| {
-            let finite = || series.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite());
+            let finite = || series.points.iter().filter(|(x, y)| self.shows(*x) && drawn(*y));
             let [xs, ys] = [numbers(&mut finite().map(|(x, _)| *x)), numbers(&mut finite().map(|(_, y)| *y))];
             format!("[{},[{xs}],[{ys}]]", series.key)
         };
@@ -96,7 +98,7 @@ impl Chart {
     /// Ends of both axes: x over everything, y without the steep beginning where that may be cut.
     fn bounds(&self) -> Option<[(f64, f64); 2]> {
         let points =
-            || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
+            || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| self.shows(*x) && drawn(*y));
         let ends = |values: &mut dyn Iterator<Item = f64>| {
             values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
         };
@@ -108,13 +110,19 @@ impl Chart {
         if !(x.0.is_finite() && low.is_finite() && high.is_finite()) {
             return None;
         }
-        let margin = (0.06 * (high - low)).max(1e-3);
+        // At least so wide that the labels of the axis are different numbers.
+        let margin = (0.06 * (high - low)).max(1e-3).max(1e-6 * low.abs().max(high.abs()));
         let x = match (self.log_x, x.1 > x.0) {
             (true, _) => (x.0 / 1.25, x.1 * 1.25),
             (false, true) => (x.0.min(0.0), x.1 + 0.02 * x.1.abs()),
             (false, false) => (x.0 - 0.5, x.1 + 0.5),
         };
         Some([x, (low - margin, high + margin)])
+    }
+
+    /// Whether a point at x has a place on the axis.
+    fn shows(&self, x: f64) -> bool {
+        drawn(x) && (x > 0.0 || !self.log_x)
     }
 
     fn svg(&self, size: Size, [x, y]: [(f64, f64); 2]) -> String {
@@ -235,6 +243,11 @@ fn stand_in(key: usize) -> RGBColor {
     RGBColor(FIRST_SERIES + (key % 200) as u8, (key / 200 % 256) as u8, 255)
 }
 
+/// Whether a number can stand in a chart; NaN cannot.
+fn drawn(x: f64) -> bool {
+    x.abs() <= LARGEST_DRAWN
+}
+
 /// To five digits, as short as that can be written.
 fn brief(x: f64) -> String {
     format!("{x:.4e}").parse::<f64>().unwrap_or(x).to_string()
@@ -257,14 +270,14 @@ fn thinned<P: Copy>(points: &[P], most: usize, x: impl Fn(&P) -> f64, mean: impl
 
 /// The points below the upper end of the axis; a curve that comes down from above begins on it.
 fn clipped(points: &[(f64, f64)], y: (f64, f64)) -> Vec<(f64, f64)> {
-    let inside = |point: &(f64, f64)| point.1.is_finite() && point.1 <= y.1;
+    let inside = |point: &(f64, f64)| drawn(point.0) && drawn(point.1) && point.1 <= y.1;
     let mut kept: Vec<(f64, f64)> = Vec::new();
     for (index, point) in points.iter().enumerate() {
         if !inside(point) {
             continue;
         }
         let before =
-            index.checked_sub(1).map(|before| points[before]).filter(|before| !inside(before) && before.1.is_finite());
+            index.checked_sub(1).map(|before| points[before]).filter(|before| !inside(before) && drawn(before.1));
         if let Some(before) = before.filter(|_| kept.is_empty()) {
             let share = (before.1 - y.1) / (before.1 - point.1);
             kept.push((before.0 + share * (point.0 - before.0), y.1));
@@ -276,7 +289,7 @@ fn clipped(points: &[(f64, f64)], y: (f64, f64)) -> Vec<(f64, f64)> {
 
 fn clipped_band(band: &[(f64, f64, f64)], y: (f64, f64)) -> Vec<(f64, f64, f64)> {
     let within = |value: f64| value.clamp(y.0, y.1);
-    let inside = band.iter().filter(|(_, low, high)| low.is_finite() && high.is_finite() && *low <= y.1);
+    let inside = band.iter().filter(|(_, low, high)| drawn(*low) && drawn(*high) && *low <= y.1);
     inside.map(|(x, low, high)| (*x, within(*low), within(*high))).collect()
 }
 

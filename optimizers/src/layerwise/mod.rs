@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod fit;
 mod gradients;
+mod inference;
 mod module_optimizer;
 mod optimizer;
 mod pattern;

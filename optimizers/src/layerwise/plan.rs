@@ -1,13 +1,15 @@
 //! Which parameter gets which rule, checked for coverage, as a table.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use super::inference::{Inferred, Owned, infer, is_running_statistic};
 use super::resolve::{Resolved, resolve};
 use super::rule::{Rule, RuleOptimizer};
-use super::{LayerwiseError, Pattern, Role, RoleHint, role};
+use super::{LayerwiseError, Pattern, Role, RoleHint};
 use crate::matrix::{Axis, Blocks, Layout, Placement};
 
 /// A float parameter of a module, as a visit of the module finds it.
@@ -19,29 +21,70 @@ pub struct ParameterInfo {
     pub owner: String,
     /// Shape as stored.
     pub shape: Vec<usize>,
+    /// What its owner says about it.
+    inferred: Option<Inferred>,
 }
 
 impl ParameterInfo {
-    /// Every float parameter of a module, in the order of its fields.
+    /// Every float parameter of a module, in the order of its fields; without the running statistics of Burn's `BatchNorm`,
+    /// which are not trained.
     pub fn of_module<M: Module>(module: &M) -> Vec<Self> {
         let mut visitor = Collector::default();
         module.visit(&mut visitor);
-        visitor.found
-    }
-
-    fn field(&self) -> &str {
-        self.path.rsplit('.').next().unwrap_or(&self.path)
+        visitor.finish()
     }
 }
 
 #[derive(Default)]
 struct Collector {
     stack: Vec<(String, String)>,
-    found: Vec<ParameterInfo>,
+    found: Vec<Found>,
+    /// The fields that every module holds, by its path.
+    fields: BTreeMap<String, Vec<String>>,
+}
+
+struct Found {
+    /// Field and owner, from the root.
+    stack: Vec<(String, String)>,
+    shape: Vec<usize>,
+}
+
+fn joined(stack: &[(String, String)]) -> String {
+    stack.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".")
+}
+
+impl Collector {
+    fn finish(self) -> Vec<ParameterInfo> {
+        let shapes: BTreeMap<String, &[usize]> =
+            self.found.iter().map(|found| (joined(&found.stack), found.shape.as_slice())).collect();
+        self.found.iter().filter_map(|found| self.parameter(found, &shapes)).collect()
+    }
+
+    fn parameter(&self, found: &Found, shapes: &BTreeMap<String, &[usize]>) -> Option<ParameterInfo> {
+        let path = joined(&found.stack);
+        let (last, holders) = match found.stack.split_last() {
+            Some(((field, owner), holders)) => ((field.as_str(), owner.as_str()), holders),
+            None => (("", ""), [].as_slice()),
+        };
+        let module = joined(holders);
+        let sibling = |field: &str| if module.is_empty() { field.to_string() } else { format!("{module}.{field}") };
+        let owned = Owned {
+            owner: last.1,
+            field: last.0,
+            fields: self.fields.get(&module).map_or(&[], Vec::as_slice),
+            shape: &found.shape,
+            bias: shapes.get(&sibling("bias")).map(|shape| shape.iter().product()),
+            held_by: holders.last().map(|(field, owner)| (field.as_str(), owner.as_str())),
+        };
+        let inferred = infer(&owned);
+        let info = || ParameterInfo { path, owner: last.1.to_string(), shape: found.shape.clone(), inferred };
+        (!is_running_statistic(&owned)).then(info)
+    }
 }
 
 impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.fields.entry(joined(&self.stack)).or_default().push(name.to_string());
         self.stack.push((name.to_string(), container_type.to_string()));
     }
 
@@ -50,13 +93,8 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let names: Vec<&str> = self.stack.iter().map(|(name, _)| name.as_str()).collect();
-        self.found.push(ParameterInfo {
-            path: names.join("."),
-            owner: self.stack.last().map(|(_, owner)| owner.clone()).unwrap_or_default(),
-            // Initialised: some parameters show another shape as long as they are lazy.
-            shape: param.base().dims().to_vec(),
-        });
+        // Initialised: some parameters show another shape as long as they are lazy.
+        self.found.push(Found { stack: self.stack.clone(), shape: param.base().dims().to_vec() });
     }
 }
 
@@ -231,9 +269,9 @@ fn decide_one(
         Some(hint) => Some(hint),
         None => find_hint(hints, parameter)?,
     };
-    let inferred = role::infer(&parameter.owner, parameter.field(), parameter.shape.len());
-    let role = stated.map(|hint| hint.role).or(inferred.map(|(role, _)| role));
-    let layout = stated.map(|hint| hint.layout).or(inferred.map(|(_, layout)| layout)).unwrap_or_default();
+    let inferred = parameter.inferred;
+    let role = stated.map(|hint| hint.role).or(inferred.map(|inferred| inferred.role));
+    let stored = stored(parameter, stated);
     let heads = stated.and_then(|hint| hint.heads);
 
     let Some(rule) = resolve(decision.rules, path, role)? else {
@@ -243,8 +281,9 @@ fn decide_one(
         });
     };
     let placement = Placement {
-        layout: rule.layout.unwrap_or(layout),
+        layout: rule.layout.unwrap_or(stored.layout),
         blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)),
+        ..stored
     };
     check_fit(parameter, role, &rule, placement)?;
     let width_factor = decision.width_factor(parameter, role, &rule, placement)?;
@@ -262,6 +301,19 @@ fn decide_one(
         state,
         resolved: rule,
     })
+}
+
+/// How a parameter is stored: as a hint says, or its owner. The weight of a convolution stays one whatever its role, and what
+/// is said to be a kernel is one.
+fn stored(parameter: &ParameterInfo, stated: Option<&RoleHint>) -> Placement {
+    let inferred = parameter.inferred.map(|inferred| inferred.placement);
+    match (stated, inferred) {
+        (Some(hint), Some(inferred)) if inferred.window && hint.layout == Layout::default() => inferred,
+        (Some(hint), Some(inferred)) if inferred.window => Placement::kernel(hint.layout),
+        (Some(hint), None) if hint.role == Role::Kernel => Placement::kernel(Layout::OutIn),
+        (Some(hint), _) => Placement::new(hint.layout),
+        (None, inferred) => inferred.unwrap_or_default(),
+    }
 }
 
 fn check_fit(
@@ -341,7 +393,12 @@ pub(crate) fn thousands(number: usize) -> String {
 }
 
 fn blocks_suffix(placement: Placement) -> String {
-    let layout = if placement.layout == Layout::OutIn { " [out, in]" } else { "" };
+    let layout = match (placement.layout, placement.window) {
+        (Layout::OutIn, true) => " [out, in, window]",
+        (Layout::InOut, true) => " [in, out, window]",
+        (Layout::OutIn, false) => " [out, in]",
+        (Layout::InOut, false) => "",
+    };
     match placement.blocks {
         Some(Blocks { axis: Axis::Output, count }) => format!("{layout}, {count} output blocks"),
         Some(Blocks { axis: Axis::Input, count }) => format!("{layout}, {count} input blocks"),

@@ -39,6 +39,8 @@ pub enum Role {
     ExpertUp,
     /// Stack of down projections, `[E, d_in, d_out]`.
     ExpertDown,
+    /// Weight of a convolution, `[out, in/groups, k…]`, or transposed `[in, out/groups, k…]`: one matrix, out × (in · window).
+    Kernel,
     /// Router of a mixture of experts, `[d_model, E]`.
     Router,
     /// Embedding table, `[vocab, d_model]`.
@@ -47,6 +49,8 @@ pub enum Role {
     TiedEmbedding,
     /// Language-model or classification head, `[d_model, vocab]`.
     Head,
+    /// Weight of a convolution with one input channel per output channel, `[out, 1, k…]`: a vector for every channel.
+    Depthwise,
     /// Gain of a norm, or another 1-D factor.
     Gain,
     /// Bias.
@@ -55,7 +59,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which plans list them.
-    pub const ALL: [Role; 17] = [
+    pub const ALL: [Role; 19] = [
         Role::Hidden,
         Role::AttentionQuery,
         Role::AttentionKey,
@@ -67,16 +71,18 @@ impl Role {
         Role::ExpertGate,
         Role::ExpertUp,
         Role::ExpertDown,
+        Role::Kernel,
         Role::Router,
         Role::Embedding,
         Role::TiedEmbedding,
         Role::Head,
+        Role::Depthwise,
         Role::Gain,
         Role::Bias,
     ];
 
     /// Roles of the matrices inside the blocks of a network: what Muon and its relatives are for.
-    pub const MATRICES: [Role; 11] = [
+    pub const MATRICES: [Role; 12] = [
         Role::Hidden,
         Role::AttentionQuery,
         Role::AttentionKey,
@@ -88,13 +94,14 @@ impl Role {
         Role::ExpertGate,
         Role::ExpertUp,
         Role::ExpertDown,
+        Role::Kernel,
     ];
 
     /// Matrices at the edges: embeddings, head, router.
     pub const EDGES: [Role; 4] = [Role::Router, Role::Embedding, Role::TiedEmbedding, Role::Head];
 
-    /// Vectors: gains and biases. Weight decay is not applied to them by any stack.
-    pub const VECTORS: [Role; 2] = [Role::Gain, Role::Bias];
+    /// Vectors: depthwise kernels, gains and biases. Weight decay is not applied to them by any stack.
+    pub const VECTORS: [Role; 3] = [Role::Depthwise, Role::Gain, Role::Bias];
 
     /// The name used in configurations and plans, for example `attention_query`.
     pub fn name(&self) -> &'static str {
@@ -110,10 +117,12 @@ impl Role {
             Role::ExpertGate => "expert_gate",
             Role::ExpertUp => "expert_up",
             Role::ExpertDown => "expert_down",
+            Role::Kernel => "kernel",
             Role::Router => "router",
             Role::Embedding => "embedding",
             Role::TiedEmbedding => "tied_embedding",
             Role::Head => "head",
+            Role::Depthwise => "depthwise",
             Role::Gain => "gain",
             Role::Bias => "bias",
         }
@@ -132,7 +141,7 @@ impl Role {
             Role::TiedEmbedding => {
                 Err("as an embedding and as a head it would need different learning rates: choose adamw or row_norm")
             }
-            Role::Gain | Role::Bias => Ok(0.0),
+            Role::Depthwise | Role::Gain | Role::Bias => Ok(0.0),
             _ => Ok(gain.outputs + gain.inputs),
         }
     }
@@ -184,26 +193,27 @@ impl RoleHint {
 
 /// A model that knows the roles of its parameters.
 ///
-/// Optional: without it every `Linear` is [`Role::Hidden`], every `Embedding`
-/// [`Role::Embedding`], every vector a [`Role::Gain`] or [`Role::Bias`].
+/// Optional: without it Burn's own modules have these roles, and every vector is a [`Role::Gain`] or [`Role::Bias`]:
+///
+/// | owner | field | role |
+/// |---|---|---|
+/// | `Linear`; recurrent gates | `weight` | [`Role::Hidden`] |
+/// | `MultiHeadAttention` | `query`, `key`, `value`, `output` | attention query, key, value, output; a hint adds the number of heads |
+/// | `PositionWiseFeedForward` | `linear_inner`, `linear_outer` | up, down |
+/// | `SwiGlu` | `linear_inner`, `linear_outer` | gate, up |
+/// | `Embedding` | `weight` | [`Role::Embedding`] |
+/// | `Conv1d` to `3d`, `ConvTranspose1d` to `3d`, `DeformConv2d` | `weight` | [`Role::Kernel`]; with one input channel per output [`Role::Depthwise`] |
+///
+/// The number of groups of a convolution cannot be seen from outside: a kernel is one matrix unless a rule cuts it into
+/// blocks along the output axis (transposed: the input axis), and a first layer with one input channel counts as depthwise
+/// unless it is assigned [`Role::Kernel`]. Running statistics of `BatchNorm` are no parameters.
+///
+/// A type of your own that is called `Linear`, say, is told from Burn's by its fields, ranks and the length of its bias. If it
+/// agrees in all of them but stores `[d_out, d_in]`, say so:
+/// `assign_hint(RoleHint::new("my.layer.weight", Role::Hidden).with_layout(Layout::OutIn))`.
 pub trait Roles {
     /// Hints, each for the parameters that its pattern matches.
     fn roles(&self) -> Vec<RoleHint>;
-}
-
-/// Role and layout by the type of the owner, the field name and the rank; `None` if they do not decide it.
-///
-/// `container` is what Burn's `ModuleVisitor::enter_module` reports, for example `Struct:Linear`.
-pub(crate) fn infer(container: &str, field: &str, rank: usize) -> Option<(Role, Layout)> {
-    let owner = container.strip_prefix("Struct:").unwrap_or(container);
-    let vector = |role| Some((role, Layout::InOut));
-    match (owner, rank) {
-        ("Linear", 2) => Some((Role::Hidden, Layout::InOut)),
-        ("Embedding", 2) => Some((Role::Embedding, Layout::InOut)),
-        (_, 0 | 1) if matches!(field, "bias" | "beta") => vector(Role::Bias),
-        (_, 0 | 1) => vector(Role::Gain),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -222,21 +232,5 @@ mod tests {
             let families = [Role::MATRICES.contains(&role), Role::EDGES.contains(&role), Role::VECTORS.contains(&role)];
             assert_eq!(families.iter().filter(|held| **held).count(), 1, "{role}");
         }
-    }
-
-    #[test]
-    fn a_rank_3_tensor_of_an_unknown_owner_is_not_guessed() {
-        // A Conv1d weight has rank 3 as well: calling it a stack of experts would be wrong.
-        assert_eq!(infer("Struct:Conv1d", "weight", 3), None);
-        assert_eq!(infer("Struct:Mine", "table", 2), None);
-    }
-
-    #[test]
-    fn owners_decide_the_common_roles() {
-        assert_eq!(infer("Struct:Linear", "weight", 2).map(|r| r.0), Some(Role::Hidden));
-        assert_eq!(infer("Struct:Linear", "bias", 1).map(|r| r.0), Some(Role::Bias));
-        assert_eq!(infer("Struct:Embedding", "weight", 2).map(|r| r.0), Some(Role::Embedding));
-        assert_eq!(infer("Struct:LayerNorm", "gamma", 1).map(|r| r.0), Some(Role::Gain));
-        assert_eq!(infer("Struct:LayerNorm", "beta", 1).map(|r| r.0), Some(Role::Bias));
     }
 }

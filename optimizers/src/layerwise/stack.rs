@@ -78,7 +78,7 @@ pub(super) fn rules(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseErro
     let rules = match config.stack.as_str() {
         "symmetric" => symmetric(config, main),
         "scion" => scion(config, main),
-        _ if main.is_matrix_rule() => beside_adamw(config, main),
+        _ if main.is_matrix_rule() => beside_adamw(config, main)?,
         _ => everywhere(main)?,
     };
     Ok(rules.into_iter().map(Rule::optional).collect())
@@ -108,13 +108,20 @@ fn everywhere(main: OptimizerConfig) -> Result<Vec<Rule>, LayerwiseError> {
     Ok(vec![Rule::roles(matrices, main), Rule::roles(Role::VECTORS, vectors)])
 }
 
-fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Vec<Rule> {
+fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<Rule>, LayerwiseError> {
     let edges = config.adamw_rule(config.adamw.weight_decay);
-    vec![
-        Rule::roles(Role::MATRICES, main),
+    let mut rules = vec![
+        Rule::roles(Role::MATRICES, main.clone()),
         Rule::roles(Role::EDGES, edges).with_lr(config.adamw.lr),
         vectors_by_adamw(config),
-    ]
+    ];
+    // Units are neurons: outputs of most matrices, inputs of those that lead back from them (arXiv 2605.18106).
+    let of_units = matches!(main, OptimizerConfig::Hybrid(_) | OptimizerConfig::RowNorm(_));
+    if of_units && !config.matrix.contains_key("axis") {
+        let inputs = main.merge(&Map::from_iter([("axis".to_string(), Value::from(Axis::Input.name()))]))?;
+        rules.push(Rule::roles([Role::Down, Role::ExpertDown, Role::AttentionOutput], inputs));
+    }
+    Ok(rules)
 }
 
 fn vectors_by_adamw(config: &LayerwiseConfig) -> Rule {
@@ -145,7 +152,7 @@ fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
             .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6 }))
     };
     let units = |axis, centered| RowNormConfig::new().with_axis(axis).with_centered(centered);
-    let whole = [Role::Hidden, Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
+    let whole = [Role::Hidden, Role::ExpertGate, Role::ExpertUp, Role::ExpertDown, Role::Kernel];
     let heads = [Role::AttentionQuery, Role::AttentionKey, Role::AttentionValue, Role::AttentionOutput];
     vec![
         Rule::roles(whole, muon.clone()),

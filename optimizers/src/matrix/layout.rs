@@ -68,6 +68,10 @@ pub struct Placement {
     pub layout: Layout,
     /// Parts that are processed on their own; default none.
     pub blocks: Option<Blocks>,
+    /// The weight of a convolution: dimensions behind the second are its window and belong to the input axis. `out_in` is
+    /// `[out, in/groups, k…]`, `in_out` the transposed `[in, out/groups, k…]`; both are one matrix, out × (in · window).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub window: bool,
 }
 
 /// Why a parameter cannot be read as matrices.
@@ -75,7 +79,7 @@ pub struct Placement {
 pub enum LayoutError {
     /// Neither a matrix nor a stack of matrices.
     #[error(
-        "a matrix rule needs a tensor of rank 2, or a stack of rank 3, but the shape is {0:?}; give it an entrywise rule such as adamw"
+        "a matrix rule needs a tensor of rank 2, or a stack of rank 3, but the shape is {0:?}; give the weight of a convolution the role kernel, anything else an entrywise rule such as adamw"
     )]
     Rank(Vec<usize>),
     /// An axis without entries.
@@ -156,7 +160,12 @@ impl Matrix {
 impl Placement {
     /// A parameter stored in `layout`, in one piece.
     pub fn new(layout: Layout) -> Self {
-        Self { layout, blocks: None }
+        Self { layout, blocks: None, window: false }
+    }
+
+    /// The weight of a convolution, see [`Placement::window`].
+    pub fn kernel(layout: Layout) -> Self {
+        Self { window: true, ..Self::new(layout) }
     }
 
     /// Cuts every matrix into `count` equal parts along `axis`.
@@ -167,10 +176,8 @@ impl Placement {
 
     /// Whether a parameter of this shape can be read as matrices this way.
     pub fn check(&self, shape: &[usize]) -> Result<(), LayoutError> {
-        let [.., a, b] = *shape else {
-            return Err(LayoutError::Rank(shape.to_vec()));
-        };
-        if shape.len() > 3 {
+        let fits = if self.window { shape.len() >= 2 } else { matches!(shape.len(), 2 | 3) };
+        if !fits {
             return Err(LayoutError::Rank(shape.to_vec()));
         }
         if shape.contains(&0) {
@@ -179,6 +186,7 @@ impl Placement {
         let Some(Blocks { axis, count }) = self.blocks else {
             return Ok(());
         };
+        let [_, a, b] = self.stack_shape(shape);
         let size = [a, b][self.layout.position(axis)];
         if count == 0 || size % count != 0 {
             return Err(LayoutError::Blocks { count, size, axis: axis.name(), shape: shape.to_vec() });
@@ -186,14 +194,18 @@ impl Placement {
         Ok(())
     }
 
-    /// Output and input features of a parameter of this shape; `[1, 1]` for one that is no matrix.
+    /// Output and input features of the matrix that a parameter of this shape is; `[1, 1]` for one that is no matrix.
     pub(crate) fn features(&self, shape: &[usize]) -> [usize; 2] {
-        let [.., a, b] = *shape else { return [1, 1] };
+        if !(shape.len() == 2 || shape.len() == 3 || (self.window && shape.len() > 3)) {
+            return [1, 1];
+        }
+        let [_, a, b] = self.stack_shape(shape);
         let stored = [a, b];
         [Axis::Output, Axis::Input].map(|axis| stored[self.layout.position(axis)])
     }
 
-    /// Reads a stored parameter `[a, b]` or `[E, a, b]` as a stack of `E * blocks` matrices.
+    /// Reads a stored parameter `[a, b]` or `[E, a, b]` as a stack of `E * blocks` matrices, the weight of a convolution as
+    /// one, or as many as there are blocks.
     ///
     /// # Panics
     /// If [`Placement::check`] refuses the shape.
@@ -203,7 +215,13 @@ impl Placement {
             panic!("{error}");
         }
         let [experts, a, b] = self.stack_shape(&shape);
-        let stack = parameter.reshape([experts, a, b]);
+        let stack = if self.is_transposed_kernel() {
+            // The window stands behind the outputs; as a part of the input axis it stands before them.
+            let [inputs, outputs, window] = window_shape(&shape);
+            parameter.reshape([inputs, outputs, window]).swap_dims(1, 2).reshape([experts, a, b])
+        } else {
+            parameter.reshape([experts, a, b])
+        };
         let tensor = match self.blocks {
             None => stack,
             Some(Blocks { axis, count }) => match self.layout.position(axis) {
@@ -222,21 +240,43 @@ impl Placement {
     pub fn join<const D: usize>(&self, matrix: Matrix, shape: [usize; D]) -> Tensor<D> {
         let [experts, a, b] = self.stack_shape(&shape);
         let tensor = matrix.into_tensor();
-        match self.blocks {
+        let stack = match self.blocks {
             Some(Blocks { axis, count }) if self.layout.position(axis) == 1 => {
-                tensor.reshape([experts, count, a, b / count]).swap_dims(1, 2).reshape(shape)
+                tensor.reshape([experts, count, a, b / count]).swap_dims(1, 2).reshape([experts, a, b])
             }
-            _ => tensor.reshape(shape),
+            _ => tensor.reshape([experts, a, b]),
+        };
+        if self.is_transposed_kernel() {
+            let [inputs, outputs, window] = window_shape(&shape);
+            return stack.reshape([inputs, window, outputs]).swap_dims(1, 2).reshape(shape);
         }
+        stack.reshape(shape)
     }
 
+    fn is_transposed_kernel(&self) -> bool {
+        self.window && self.layout == Layout::InOut
+    }
+
+    /// Number of matrices before they are cut into blocks, and the stored shape of one.
     fn stack_shape(&self, shape: &[usize]) -> [usize; 3] {
+        if self.window {
+            let [first, second, window] = window_shape(shape);
+            return match self.layout {
+                Layout::OutIn => [1, first, second * window],
+                Layout::InOut => [1, first * window, second],
+            };
+        }
         match *shape {
             [a, b] => [1, a, b],
             [e, a, b] => [e, a, b],
             _ => unreachable!("the rank was checked"),
         }
     }
+}
+
+/// The first two dimensions of a convolution's weight, and the number of places of its window.
+fn window_shape(shape: &[usize]) -> [usize; 3] {
+    [shape[0], shape[1], shape[2..].iter().product()]
 }
 
 #[cfg(test)]
@@ -262,6 +302,30 @@ mod tests {
                 assert_eq!(back.into_data(), stack.into_data());
             }
         }
+    }
+
+    #[test]
+    fn the_weight_of_a_convolution_is_one_matrix_of_outputs_and_inputs_times_window() {
+        for (layout, features) in [(Layout::OutIn, [4, 18]), (Layout::InOut, [6, 12])] {
+            let placement = Placement::kernel(layout);
+            let weight = counted([4, 6, 3]);
+            let matrix = placement.split(weight.clone());
+            assert_eq!([matrix.outputs(), matrix.inputs()], features);
+            assert_eq!(placement.features(&[4, 6, 3]), features);
+            for (axis, count) in [(Axis::Output, 2), (Axis::Input, 2)] {
+                let grouped = placement.with_blocks(axis, count);
+                let back = grouped.join(grouped.split(weight.clone()), weight.dims());
+                assert_eq!(back.into_data(), weight.clone().into_data());
+            }
+            for image in [counted([4, 6, 3, 5]).into_data(), counted([4, 6, 1, 1]).into_data()] {
+                let weight = Tensor::<4>::from_data(image.clone(), &Device::flex());
+                assert_eq!(placement.join(placement.split(weight.clone()), weight.dims()).into_data(), image);
+            }
+        }
+        // The output of a transposed convolution is its second dimension: unit 1 holds what stands there.
+        let matrix = Placement::kernel(Layout::InOut).split(counted([2, 3, 2]));
+        let unit: Vec<f32> = matrix.into_tensor().slice([0..1, 0..4, 1..2]).into_data().try_to_vec().unwrap();
+        assert_eq!(unit, [2.0, 3.0, 8.0, 9.0]);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl VectorCase {
     /// If the optimizer cannot be built, or shapes and arrays do not fit together.
     pub fn run(&self, device: &Device, dtype: DType) -> Result<CaseReport, VectorError> {
         self.check()?;
-        let placement = Placement { layout: self.layout, blocks: self.blocks };
+        let placement = Placement { blocks: self.blocks, ..Placement::new(self.layout) };
         let misfit = |error: ConfigError| VectorError::Config(self.name.clone(), error);
         let optimizer = self.optimizer.build(placement).map_err(misfit)?;
         if self.optimizer.is_matrix_rule() {
@@ -185,7 +185,7 @@ impl VectorCase {
         dtype: DType,
     ) -> CaseReport {
         let tolerance = if dtype == DType::F64 { self.tolerance.f64_max_abs } else { self.tolerance.f32_max_abs };
-        let placement = Placement { layout: self.layout, blocks: self.blocks };
+        let placement = Placement { blocks: self.blocks, ..Placement::new(self.layout) };
         let mut report = CaseReport { worst: 0.0, step: 0, entry: 0, got: 0.0, expected: 0.0 };
         let weights = self.trajectory(optimizer, shape, device, dtype);
         for (step, pair) in weights.windows(2).enumerate() {

@@ -1,6 +1,7 @@
 //! What the crate promises, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
 
 mod bad_values;
+mod burn_nn;
 mod clipping;
 mod contract;
 mod extremes;

@@ -1,9 +1,8 @@
 //! Plans: every parameter covered once, and every slip found before the first step.
 
-use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use polaron::direction::{AdamWConfig, MuonConfig};
 use polaron::layerwise::{ParameterInfo, PlanEntry, Rule, RuleOptimizer};
 use polaron::matrix::{Axis, Blocks};
@@ -119,18 +118,18 @@ fn without_a_stack_every_parameter_needs_a_rule() {
 
 #[derive(Module, Debug)]
 struct Net {
-    conv: Conv2d,
+    table: Param<Tensor<2>>,
     out: Linear,
 }
 
 #[test]
 fn what_cannot_be_decided_is_an_error_that_a_rule_on_the_path_resolves() {
     let device = Device::flex();
-    let conv = Conv2dConfig::new([1, 2], [3, 3]).init(&device);
-    let net = repeatable(Net { conv, out: LinearConfig::new(4, 2).init(&device) });
-    let error = Layerwise::muon().build(&net).expect_err("a convolution has no role");
+    let table = Param::from_tensor(Tensor::zeros([3, 2], &device));
+    let net = repeatable(Net { table, out: LinearConfig::new(4, 2).init(&device) });
+    let error = Layerwise::muon().build(&net).expect_err("nobody says what the table is for");
     assert!(matches!(error, LayerwiseError::NoRole { .. }), "{error}");
-    let rule = Rule::path("conv", AdamWConfig::new()).unwrap();
+    let rule = Rule::path("table", AdamWConfig::new()).unwrap();
     assert!(Layerwise::muon().rule(rule).build(&net).is_ok());
 }
 

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Tensor};
 pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
     /// Below it, squares of entries that matter may have vanished.
     const SAFE: f64 = 1e-10;
-    let norm = sum(measure(module, grads, Measure::Squares([1.0; 2]))).sqrt();
+    let norm = root_of_sum(measure(module, grads, Measure::Squares([1.0; 2])));
     if norm.is_nan() || (SAFE..f64::INFINITY).contains(&norm) {
         return norm;
     }
@@ -22,7 +22,7 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64
     // A power of two rounds nothing; in two halves, as the whole may be out of range.
     let exponent = -largest.log2().floor();
     let halves = [(exponent / 2.0).floor(), (exponent / 2.0).ceil()].map(f64::exp2);
-    sum(measure(module, grads, Measure::Squares(halves))).sqrt() / halves[0] / halves[1]
+    root_of_sum(measure(module, grads, Measure::Squares(halves))) / halves[0] / halves[1]
 }
 
 /// Every gradient times `factor`; those in half precision become f32, where what is left of small entries is kept.
@@ -61,8 +61,9 @@ fn measure<M: Module>(module: &M, grads: &GradientsParams, measure: Measure) -> 
     (!found.is_empty()).then(|| Tensor::cat(found, 0))
 }
 
-fn sum(numbers: Option<Tensor<1>>) -> f64 {
-    numbers.map_or(0.0, |numbers| numbers.sum().into_scalar::<f64>())
+/// On the device, in the numbers' own precision: a run that goes on rounds as it did before.
+fn root_of_sum(numbers: Option<Tensor<1>>) -> f64 {
+    numbers.map_or(0.0, |numbers| numbers.sum().sqrt().into_scalar::<f64>())
 }
 
 struct Measured<'a> {

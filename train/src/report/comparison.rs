@@ -124,7 +124,7 @@ fn mean_curves(comparison: &LoadedComparison, of: impl Fn(&Outcome) -> Vec<Point
         let (points, band) = curve(&standing.runs);
         // One run has no band.
         let band = if standing.runs.len() > 1 { band } else { Vec::new() };
-        Curve { points, band }
+        Curve { points, band, dots: Vec::new() }
     });
     curves.collect()
 }

@@ -106,6 +106,8 @@ struct Curve {
     points: Vec<Point>,
     /// Low and high end at every point; empty for none.
     band: Vec<(f64, f64)>,
+    /// Points that are measured in another way and stand alone.
+    dots: Vec<Point>,
 }
 
 /// The keys of a group of charts.
@@ -130,11 +132,16 @@ fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str, cut: bool) -> 
         ("by time", "training seconds", |point| point.seconds),
     ];
     let chart = |x: &str, of: fn(&Point) -> f64| {
-        let series = curves.iter().enumerate().map(|(key, curve)| Series {
+        let place = |point: &Point| (of(point), point.loss);
+        let lines = curves.iter().enumerate().map(|(key, curve)| Series {
             key,
-            points: curve.points.iter().map(|point| (of(point), point.loss)).collect(),
+            points: curve.points.iter().map(place).collect(),
             band: curve.points.iter().zip(&curve.band).map(|(point, (low, high))| (of(point), *low, *high)).collect(),
         });
+        let dots = curves.iter().enumerate().flat_map(|(key, curve)| {
+            curve.dots.iter().map(move |dot| Series { key, points: vec![place(dot)], band: Vec::new() })
+        });
+        let series = lines.chain(dots);
         Chart { x: x.into(), y: y.into(), log_x: false, cut, series: series.collect() }
     };
     tabs(group, axes.map(|(label, x, of)| (label, chart(x, of))))

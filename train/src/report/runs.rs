@@ -12,9 +12,9 @@ use crate::progress::{duration, thousands};
 use crate::run_folder::RunFolder;
 use polaron_datasets::quoted;
 
-const COVERAGE: &str = "<p class=\"note\">On the way over some evenly spaced windows of the validation split, at the end over \
-    more of them (<code>train.valid_windows</code> and <code>train.valid_windows_end</code>), so the last point may be off the \
-    curve a little.</p>\n";
+const COVERAGE: &str = "<p class=\"note\">The curve is over evenly spaced windows of the validation split \
+    (<code>train.valid_windows</code>), the dot at its end over as many as <code>train.valid_windows_end</code> says, by default all.</p>
+";
 
 /// A run as far as it is.
 #[derive(Debug)]
@@ -111,6 +111,12 @@ fn validations_of_all(events: &[Event]) -> Vec<Point> {
     events.iter().filter_map(point).collect()
 }
 
+/// The validations over other windows than the curve is over.
+fn validations_elsewhere(events: &[Event]) -> Vec<Point> {
+    let curve = validations(events);
+    validations_of_all(events).into_iter().filter(|point| !curve.contains(point)).collect()
+}
+
 /// The spectra of a run's weights; empty where none were recorded. `index` tells the runs of a page apart.
 fn spectra(index: usize, run: &ReportedRun, named: bool) -> String {
     let (kinds, left_out) = weights::by_kind(&snapshots(&run.events));
@@ -161,16 +167,23 @@ pub fn sections(runs: &[ReportedRun]) -> String {
             html.push_str(&format!("<p><strong>{}</strong>: {}</p>\n", escape(&run.name), escape(reason)));
         }
     }
-    let curve = |of: fn(&[Event]) -> Vec<Point>| {
-        let curves = runs.iter().map(|run| Curve { points: of(&run.events), band: Vec::new() });
+    let curves = |points: fn(&[Event]) -> Vec<Point>, dots: fn(&[Event]) -> Vec<Point>| {
+        let curves =
+            runs.iter().map(|run| Curve { points: points(&run.events), band: Vec::new(), dots: dots(&run.events) });
         curves.collect::<Vec<Curve>>()
     };
     let names = || keys(runs.iter().map(|run| run.name.as_str()));
-    let mixed = runs.iter().any(|run| validations(&run.events).len() < validations_of_all(&run.events).len());
+    let mixed = runs.iter().any(|run| !validations_elsewhere(&run.events).is_empty());
     let note = if mixed { COVERAGE } else { "" };
     for (group, title, curves, cut, note) in [
-        ("run-valid", "Validation loss", curve(validations_of_all), false, note),
-        ("run-train", "Training loss, moving mean", curve(|events| smoothed(&train_losses(events))), true, ""),
+        ("run-valid", "Validation loss", curves(validations, validations_elsewhere), false, note),
+        (
+            "run-train",
+            "Training loss, moving mean",
+            curves(|events| smoothed(&train_losses(events)), |_| Vec::new()),
+            true,
+            "",
+        ),
     ] {
         let tabs = curve_tabs(group, &curves, "nats", many, cut);
         if !tabs.is_empty() {

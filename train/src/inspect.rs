@@ -158,8 +158,8 @@ fn rope_advice(layers: &RopeLayers) -> String {
 
 /// Parameters in the matrices inside the blocks, which the matrix rules are for.
 fn hidden_parameters(plan: &Plan) -> usize {
-    let outside = [Role::Embedding, Role::TiedEmbedding, Role::Head, Role::Router, Role::Gain, Role::Bias];
-    let hidden = plan.entries().iter().filter(|entry| entry.role.is_none_or(|role| !outside.contains(&role)));
+    let outside = |role: &Role| Role::EDGES.contains(role) || Role::VECTORS.contains(role);
+    let hidden = plan.entries().iter().filter(|entry| !entry.role.as_ref().is_some_and(outside));
     hidden.map(|entry| entry.shape.iter().product::<usize>()).sum()
 }
 

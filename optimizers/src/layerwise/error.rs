@@ -31,7 +31,9 @@ pub enum LayerwiseError {
     Config(#[from] ConfigError),
     /// Nothing says what the parameter is for.
     #[error(
-        "parameter \"{path}\" of shape {shape:?} has no role: add .assign(\"{path}\", Role::…), or a rule that matches it"
+        "parameter \"{path}\" of shape {shape:?} has no role: add .assign(\"{path}\", Role::…), or a rule that \
+         matches it; if it is stored [d_out, d_in], \
+         .assign_hint(RoleHint::new(\"{path}\", Role::Hidden).with_layout(Layout::OutIn))"
     )]
     NoRole {
         /// Path of the parameter.

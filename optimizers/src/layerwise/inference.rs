@@ -44,9 +44,8 @@ pub(crate) fn infer(parameter: &Owned<'_>) -> Option<Inferred> {
 
 /// Whether a parameter is a running statistic of Burn's `BatchNorm`, which is not trained.
 pub(crate) fn is_running_statistic(parameter: &Owned<'_>) -> bool {
-    let has = |name: &str| parameter.fields.iter().any(|field| field == name);
     parameter.owner == "Struct:BatchNorm"
-        && ["gamma", "beta", "running_mean", "running_var"].into_iter().all(has)
+        && parameter.fields == ["gamma", "beta", "training", "running_mean", "running_var"]
         && matches!(parameter.field, "running_mean" | "running_var")
 }
 
@@ -73,11 +72,11 @@ fn weight(parameter: &Owned<'_>) -> Option<Inferred> {
         }
         (name, ["weight", "bias"]) if convolution_rank(name, "ConvTranspose") == Some(shape.len()) => {
             // `[in, out/groups, k…]` with a bias for each of the outputs tells the groups.
-            let groups = bias.map(|outputs| outputs / shape[1]);
-            match (bias, groups) {
-                (Some(outputs), _) if outputs % shape[1] != 0 => None,
-                (_, Some(groups)) => kernel(Layout::InOut, shape[1] == 1 && groups == shape[0] && groups > 1),
-                (_, None) => kernel(Layout::InOut, shape[1] == 1),
+            let one = shape[1] == 1;
+            match bias {
+                None => kernel(Layout::InOut, one),
+                Some(outputs) if !outputs.is_multiple_of(shape[1]) => None,
+                Some(outputs) => kernel(Layout::InOut, one && outputs == shape[0] && outputs > 1),
             }
         }
         _ => None,
@@ -107,15 +106,16 @@ fn kernel(layout: Layout, depthwise: bool) -> Option<Inferred> {
 
 /// What Burn's module says that holds a `Linear`.
 fn linear_role(held_by: Option<(&str, &str)>) -> Role {
-    match held_by {
-        Some(("query", "Struct:MultiHeadAttention")) => Role::AttentionQuery,
-        Some(("key", "Struct:MultiHeadAttention")) => Role::AttentionKey,
-        Some(("value", "Struct:MultiHeadAttention")) => Role::AttentionValue,
-        Some(("output", "Struct:MultiHeadAttention")) => Role::AttentionOutput,
-        Some(("linear_inner", "Struct:PositionWiseFeedForward")) => Role::Up,
-        Some(("linear_outer", "Struct:PositionWiseFeedForward")) => Role::Down,
-        Some(("linear_inner", "Struct:SwiGlu")) => Role::Gate,
-        Some(("linear_outer", "Struct:SwiGlu")) => Role::Up,
+    let Some((field, holder)) = held_by else { return Role::Hidden };
+    match (holder.strip_prefix("Struct:").unwrap_or_default(), field) {
+        ("MultiHeadAttention" | "CrossAttention", "query") => Role::AttentionQuery,
+        ("MultiHeadAttention" | "CrossAttention", "key") => Role::AttentionKey,
+        ("MultiHeadAttention" | "CrossAttention", "value") => Role::AttentionValue,
+        ("MultiHeadAttention" | "CrossAttention", "output") => Role::AttentionOutput,
+        ("PositionWiseFeedForward", "linear_inner") => Role::Up,
+        ("PositionWiseFeedForward", "linear_outer") => Role::Down,
+        ("SwiGlu", "linear_inner") => Role::Gate,
+        ("SwiGlu", "linear_outer") => Role::Up,
         _ => Role::Hidden,
     }
 }
@@ -154,6 +154,8 @@ mod tests {
         assert_eq!(role("Struct:Embedding", &["weight", "scale"], "weight", &[8, 4], None), None);
         assert_eq!(role("Struct:Conv1d", &both, "weight", &[8, 4, 3], Some(4)), None);
         assert_eq!(role("Struct:Conv2d", &both, "weight", &[8, 4, 3], None), None);
+        assert_eq!(role("Struct:ConvTranspose1d", &both, "weight", &[8, 4, 3], Some(6)), None);
+        assert_eq!(role("Struct:ConvTranspose1d", &both, "weight", &[8, 0, 3], Some(6)), None);
         assert_eq!(role("Struct:Mine", &["table"], "table", &[8, 4], None), None);
     }
 }

@@ -233,12 +233,12 @@ fn compile(hints: &[RoleHint]) -> Result<Compiled<'_>, LayerwiseError> {
 
 /// The hint that matches a parameter; two that disagree are an error.
 ///
-/// A hint for a matrix role leaves vectors alone: the bias of the head is still a bias.
+/// A hint for what has outputs leaves vectors alone: the bias of the head, or of a convolution, is still a bias.
 fn find_hint<'a>(hints: &Compiled<'a>, parameter: &ParameterInfo) -> Result<Option<&'a RoleHint>, LayerwiseError> {
     let path = &parameter.path;
     let mut found: Option<&RoleHint> = None;
     for (pattern, hint) in hints {
-        let fits = parameter.shape.len() > 1 || Role::VECTORS.contains(&hint.role);
+        let fits = parameter.shape.len() > 1 || matches!(hint.role, Role::Gain | Role::Bias);
         if !fits || !pattern.matches(path) {
             continue;
         }
@@ -303,16 +303,17 @@ fn decide_one(
     })
 }
 
-/// How a parameter is stored: as a hint says, or its owner. The weight of a convolution stays one whatever its role, and what
-/// is said to be a kernel is one.
+/// How a parameter is stored: as a hint says, or its owner. More than two dimensions are a convolution's window whatever its
+/// role, unless the role is that of a stack of experts.
 fn stored(parameter: &ParameterInfo, stated: Option<&RoleHint>) -> Placement {
     let inferred = parameter.inferred.map(|inferred| inferred.placement);
-    match (stated, inferred) {
-        (Some(hint), Some(inferred)) if inferred.window && hint.layout == Layout::default() => inferred,
-        (Some(hint), Some(inferred)) if inferred.window => Placement::kernel(hint.layout),
-        (Some(hint), None) if hint.role == Role::Kernel => Placement::kernel(Layout::OutIn),
-        (Some(hint), _) => Placement::new(hint.layout),
-        (None, inferred) => inferred.unwrap_or_default(),
+    let Some(hint) = stated else { return inferred.unwrap_or_default() };
+    let own = inferred.filter(|placement| placement.window);
+    match own {
+        _ if parameter.shape.len() < 3 || hint.role.is_stack() => Placement::new(hint.layout),
+        Some(own) if hint.layout == Layout::default() => own,
+        None if parameter.owner.starts_with("Struct:ConvTranspose") => Placement::kernel(Layout::InOut),
+        _ => Placement::kernel(Layout::OutIn),
     }
 }
 

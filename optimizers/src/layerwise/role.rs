@@ -128,6 +128,11 @@ impl Role {
         }
     }
 
+    /// Whether a parameter of this role and rank 3 is a stack of matrices, and not the weight of a convolution.
+    pub(crate) fn is_stack(self) -> bool {
+        matches!(self, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown)
+    }
+
     /// By which power of the width the effect grows of an update with this gain for a parameter of this role, in a network whose logits are divided by
     /// the width. Embeddings read one row, so only their outputs count.
     pub(crate) fn width_exponent(self, gain: Gain) -> Result<f64, &'static str> {
@@ -198,7 +203,7 @@ impl RoleHint {
 /// | owner | field | role |
 /// |---|---|---|
 /// | `Linear`; recurrent gates | `weight` | [`Role::Hidden`] |
-/// | `MultiHeadAttention` | `query`, `key`, `value`, `output` | attention query, key, value, output; a hint adds the number of heads |
+/// | `MultiHeadAttention`, `CrossAttention` | `query`, `key`, `value`, `output` | attention query, key, value, output; a hint adds the number of heads |
 /// | `PositionWiseFeedForward` | `linear_inner`, `linear_outer` | up, down |
 /// | `SwiGlu` | `linear_inner`, `linear_outer` | gate, up |
 /// | `Embedding` | `weight` | [`Role::Embedding`] |
@@ -206,7 +211,8 @@ impl RoleHint {
 ///
 /// The number of groups of a convolution cannot be seen from outside: a kernel is one matrix unless a rule cuts it into
 /// blocks along the output axis (transposed: the input axis), and a first layer with one input channel counts as depthwise
-/// unless it is assigned [`Role::Kernel`]. Running statistics of `BatchNorm` are no parameters.
+/// unless it is assigned [`Role::Kernel`]. A parameter of rank 3 and more of your own, with a role, is a convolution's weight,
+/// `[out, in/groups, k…]` unless a rule sets the layout; only the roles of experts make it a stack. Running statistics of `BatchNorm` are no parameters.
 ///
 /// A type of your own that is called `Linear`, say, is told from Burn's by its fields, ranks and the length of its bias. If it
 /// agrees in all of them but stores `[d_out, d_in]`, say so:

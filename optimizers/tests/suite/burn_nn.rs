@@ -1,7 +1,7 @@
 //! Networks of Burn's own modules need no hints, under any stack.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::attention::{MultiHeadAttention, MultiHeadAttentionConfig};
+use burn::nn::attention::{CrossAttention, CrossAttentionConfig, MultiHeadAttention, MultiHeadAttentionConfig};
 use burn::nn::conv::{
     Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Conv3d, Conv3dConfig, ConvTranspose1d, ConvTranspose1dConfig,
     ConvTranspose2d, ConvTranspose2dConfig, ConvTranspose3d, ConvTranspose3dConfig, DeformConv2d, DeformConv2dConfig,
@@ -52,6 +52,7 @@ struct Everything {
     rnn: Rnn,
     birnn: BiRnn,
     attention: MultiHeadAttention,
+    cross: CrossAttention,
     feed_forward: PositionWiseFeedForward,
     encoder: TransformerEncoder,
     decoder: TransformerDecoder,
@@ -85,6 +86,7 @@ fn everything() -> Everything {
         rnn: RnnConfig::new(3, 4, true).init(&device),
         birnn: BiRnnConfig::new(3, 4, true).init(&device),
         attention: MultiHeadAttentionConfig::new(4, 2).init(&device),
+        cross: CrossAttentionConfig::new(4, 6, 2, 1, 2).init(&device),
         feed_forward: PositionWiseFeedForwardConfig::new(4, 6).init(&device),
         encoder: TransformerEncoderConfig::new(4, 6, 2, 1).init(&device),
         decoder: TransformerDecoderConfig::new(4, 6, 2, 1).init(&device),
@@ -178,6 +180,7 @@ fn modules_of_burn_give_their_roles() {
         ("attention.key.weight", Role::AttentionKey),
         ("attention.value.weight", Role::AttentionValue),
         ("attention.output.weight", Role::AttentionOutput),
+        ("cross.key.weight", Role::AttentionKey),
         ("feed_forward.linear_inner.weight", Role::Up),
         ("feed_forward.linear_outer.weight", Role::Down),
         ("lstm.input_gate.hidden_transform.weight", Role::Hidden),
@@ -261,6 +264,28 @@ fn a_convolution_assigned_a_matrix_role_is_one_matrix_and_no_stack_of_experts() 
         assert!(placement.window && placement.layout == Layout::OutIn, "{role}");
         let matrix = placement.split(net().conv.weight.val());
         assert_eq!(matrix.tensor().dims(), [1, 8, 12], "{role}");
+    }
+}
+
+#[test]
+fn the_bias_of_a_convolution_assigned_depthwise_stays_a_bias() {
+    let optimizer = Layerwise::muon().assign("depthwise", Role::Depthwise).build(&everything()).unwrap();
+    assert_eq!(entry(optimizer.plan().entries(), "depthwise.bias").role, Some(Role::Bias));
+}
+
+#[test]
+fn a_kernel_of_ones_own_is_one_matrix_unless_its_role_is_that_of_experts() {
+    #[derive(Module, Debug)]
+    struct Net {
+        mine: Param<Tensor<3>>,
+    }
+    let net = Net { mine: Param::from_tensor(random([8, 4, 3], 5)) };
+    for (role, dims) in
+        [(Role::Hidden, [1, 8, 12]), (Role::Kernel, [1, 8, 12]), (Role::Head, [1, 8, 12]), (Role::ExpertUp, [8, 4, 3])]
+    {
+        let optimizer = Layerwise::muon().assign("mine", role).build(&net).unwrap();
+        let placement = entry(optimizer.plan().entries(), "mine").placement;
+        assert_eq!(placement.split(net.mine.val()).tensor().dims(), dims, "{role}");
     }
 }
 

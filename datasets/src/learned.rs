@@ -41,6 +41,15 @@ fn numbers(json: &Value) -> impl Iterator<Item = u64> {
     vocabulary.chain(added.filter_map(|token| token.get("id"))).filter_map(Value::as_u64)
 }
 
+/// Bytes of a token; far more than any in use. The library walks through the letters of a Unigram token by recursion.
+const LONGEST_TOKEN: usize = 4096;
+
+/// The length of the longest token of a Unigram vocabulary.
+fn longest_unigram(json: &Value) -> usize {
+    let vocabulary = json.pointer("/model/vocab").and_then(Value::as_array).into_iter().flatten();
+    vocabulary.filter_map(|entry| entry.get(0)?.as_str()).map(str::len).max().unwrap_or(0)
+}
+
 /// A tokenizer of the `tokenizers` library.
 #[derive(Clone)]
 pub(crate) struct Learned {
@@ -95,6 +104,10 @@ impl Learned {
         let given: Value = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
         if let Some(token) = numbers(&given).find(|token| *token >= MOST_TOKENS) {
             return Err(bad(format!("it has a token {token}; the largest must be below {MOST_TOKENS}")));
+        }
+        let longest = longest_unigram(&given);
+        if longest > LONGEST_TOKEN {
+            return Err(bad(format!("it has a token of {longest} bytes; the longest may have {LONGEST_TOKEN}")));
         }
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(|error| bad(error.to_string()))?;
         tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;

@@ -41,6 +41,14 @@ fn numbers(json: &Value) -> impl Iterator<Item = u64> {
     vocabulary.chain(added.filter_map(|token| token.get("id"))).filter_map(Value::as_u64)
 }
 
+/// Two tokens of a vocabulary that have one number, of which the library would keep one without a word.
+fn two_of_one_number(json: &Value) -> Option<[&str; 2]> {
+    let mut first = std::collections::HashMap::new();
+    let vocabulary = json.pointer("/model/vocab").and_then(Value::as_object)?;
+    let numbered = vocabulary.iter().filter_map(|(token, number)| Some((token.as_str(), number.as_u64()?)));
+    numbered.into_iter().find_map(|(token, number)| first.insert(number, token).map(|before| [before, token]))
+}
+
 /// Bytes of a token; far more than any in use. The library walks through the letters of a Unigram token by recursion.
 const LONGEST_TOKEN: usize = 4096;
 
@@ -104,6 +112,9 @@ impl Learned {
         let given: Value = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
         if let Some(token) = numbers(&given).find(|token| *token >= MOST_TOKENS) {
             return Err(bad(format!("it has a token {token}; the largest must be below {MOST_TOKENS}")));
+        }
+        if let Some([one, other]) = two_of_one_number(&given) {
+            return Err(bad(format!("its tokens {one:?} and {other:?} have one number")));
         }
         let longest = longest_unigram(&given);
         if longest > LONGEST_TOKEN {

@@ -225,7 +225,7 @@ fn make_tokenizer(
             let (mut alphabet, mut documents) = (BTreeSet::new(), 0_u64);
             sources.read(&mut report, &mut |_, event| {
                 match event {
-                    Event::Text(text) => alphabet.extend(text.chars()),
+                    Event::Text(text) => crate::tokenizer::add_characters(&mut alphabet, text),
                     Event::End => documents += 1,
                 }
                 Ok(ControlFlow::Continue(()))

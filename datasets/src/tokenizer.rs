@@ -119,7 +119,9 @@ impl Tokenizer {
     /// A character tokenizer whose alphabet is every distinct character of `text`, sorted by code
     /// point.
     pub fn char_from(text: &str) -> Self {
-        Self::char_of(text.chars().collect())
+        let mut alphabet = BTreeSet::new();
+        add_characters(&mut alphabet, text);
+        Self::char_of(alphabet)
     }
 
     /// The same from the characters themselves.
@@ -159,7 +161,7 @@ impl Tokenizer {
         match kind {
             TokenizerKind::Auto | TokenizerKind::Char => {
                 let mut alphabet: BTreeSet<char> = BTreeSet::new();
-                documents.iter().for_each(|document| alphabet.extend(document.as_ref().chars()));
+                documents.iter().for_each(|document| add_characters(&mut alphabet, document.as_ref()));
                 if documents.len() > 1 {
                     alphabet.insert('\n');
                 }
@@ -338,6 +340,19 @@ impl Tokenizer {
                 learned.decode(&ids?)
             }
         }
+    }
+}
+
+/// Adds the characters of a text, with a look at the tree only once for each code point below 128.
+pub(crate) fn add_characters(alphabet: &mut BTreeSet<char>, text: &str) {
+    let mut seen = [false; 128];
+    for character in text.chars() {
+        match seen.get_mut(character as usize) {
+            Some(true) => continue,
+            Some(seen) => *seen = true,
+            None => {}
+        }
+        alphabet.insert(character);
     }
 }
 

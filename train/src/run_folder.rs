@@ -44,6 +44,14 @@ pub enum FolderError {
         /// One entry per differing key, with both values.
         differences: Vec<String>,
     },
+    /// A run of an earlier version, whose stack has another axis in this one.
+    #[error("`{}` was begun by a version in which the stack `{stack}` took units along the output axis everywhere; to go on as it began, add the line `axis = \"output\"` to [optimizer.matrix] of that file", file.display())]
+    EarlierAxis {
+        /// The configuration file.
+        file: PathBuf,
+        /// The stack.
+        stack: String,
+    },
     /// The configuration file is not the one that the checkpoints were trained with.
     #[error("`{}` is not what the run was trained with: {}; a run goes on with its own values alone: undo the change to go on, or start a new run with `polaron train {} --out NEW`", file.display(), differences.join(", "), file.display())]
     Edited {
@@ -229,6 +237,20 @@ impl RunFolder {
             return Ok(());
         }
         Err(FolderError::OtherConfig { path: self.path.clone(), differences }.into())
+    }
+
+    /// Checks that a run of an earlier version, whose checkpoints hold no configuration, means the same in this one.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::EarlierAxis`].
+    pub fn check_earlier(&self, config: &Config) -> Result<(), FolderError> {
+        let optimizer = &config.optimizer;
+        let by_role = matches!(optimizer.stack.as_str(), "hybrid" | "row_norm");
+        if by_role && !optimizer.matrix.contains_key("axis") {
+            return Err(FolderError::EarlierAxis { file: self.config_file(), stack: optimizer.stack.clone() });
+        }
+        Ok(())
     }
 
     /// Checks that the configuration file is what a checkpoint was trained with, given the file and the text of its copy

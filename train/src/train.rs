@@ -211,8 +211,9 @@ impl Run<'_> {
         let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
         if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
             self.check_data(&trainer, &state.data_sha256)?;
-            if !trainer.config.is_empty() {
-                folder.check_copy(&store.trainer_file(trainer.step), &trainer.config)?;
+            match trainer.config.is_empty() {
+                true => folder.check_earlier(config)?,
+                false => folder.check_copy(&store.trainer_file(trainer.step), &trainer.config)?,
             }
             folder.note_source(&config.data.source)?;
             model = load_named(model, tensors, &device.clone().autodiff())?;

@@ -188,6 +188,7 @@ impl LayerwiseOptimizer {
     pub fn to_record(&self) -> LayerwiseRecord {
         let mut sink = StateSink::default();
         let mut record = LayerwiseRecord::default();
+        record.shapes.extend(self.forms.iter().map(|(path, form)| (path.clone(), form.shape.clone())));
         for (path, entry) in &self.entries {
             record.optimizers.insert(path.clone(), entry.optimizer.label().to_string());
             if let Some(state) = &entry.state {
@@ -239,6 +240,12 @@ impl LayerwiseOptimizer {
                     return fail(format!("\"{path}\" was updated by {label} and is now by {now}"));
                 }
                 Some(_) => {}
+            }
+            let forms = (record.shapes.get(path), self.forms.get(path));
+            if let (Some(was), Some(Form { shape: is, .. })) = forms
+                && was != is
+            {
+                return fail(format!("\"{path}\" was of shape {was:?} and is now of shape {is:?}"));
             }
         }
         match record.optimizers.keys().find(|path| !self.entries.contains_key(*path)) {

@@ -2,7 +2,7 @@
 //!
 //! Tensors are called `<parameter path>.<buffer>`, for example
 //! `blocks.0.attn.wq.weight.momentum`, shaped and stored like the parameter. Scalars, the list of
-//! parameters and the name of each one's optimizer are JSON in the header's metadata.
+//! parameters with their shapes and the name of each one's optimizer are JSON in the header's metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,8 @@ pub struct LayerwiseRecord {
     pub(crate) scalars: BTreeMap<String, Scalar>,
     /// The optimizer of every parameter of the plan.
     pub(crate) optimizers: BTreeMap<String, String>,
+    /// The shape of every parameter of the plan; empty in records of earlier versions.
+    pub(crate) shapes: BTreeMap<String, Vec<usize>>,
     /// Parameters that had a gradient, and so a state.
     pub(crate) with_state: BTreeSet<String>,
 }
@@ -47,6 +49,7 @@ impl LayerwiseRecord {
             ("version".to_string(), VERSION.to_string()),
             ("scalars".to_string(), json!(scalars).to_string()),
             ("optimizers".to_string(), json!(self.optimizers).to_string()),
+            ("shapes".to_string(), json!(self.shapes).to_string()),
             ("with_state".to_string(), json!(self.with_state).to_string()),
         ]);
         let tensors = self.tensors.iter().map(|(name, data)| (name.as_str(), data));
@@ -82,6 +85,10 @@ impl LayerwiseRecord {
                 })
                 .collect::<Result<_, _>>()?,
             optimizers: serde_json::from_str(text("optimizers")).map_err(broken("optimizers"))?,
+            shapes: match text("shapes") {
+                "" => BTreeMap::new(),
+                shapes => serde_json::from_str(shapes).map_err(broken("shapes"))?,
+            },
             with_state: serde_json::from_str(text("with_state")).map_err(broken("with_state"))?,
         })
     }

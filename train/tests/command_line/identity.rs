@@ -12,8 +12,12 @@ fn text(place: &Place, name: &str) -> String {
 
 /// A run that stands at step 3 of 6.
 fn half_done() -> Place {
+    half_done_by("muon")
+}
+
+fn half_done_by(stack: &str) -> Place {
     let place = Place::new();
-    place.train(STEPS).succeeds();
+    place.train(&[STEPS, &["--optimizer", stack]].concat()).succeeds();
     let metrics = text(&place, "run/metrics.jsonl");
     let until = |line: &&str| line.starts_with("{\"event\":\"train\"") && !line.contains("\"step\":4");
     let kept: Vec<&str> = metrics.lines().take_while(|line| until(line)).collect();
@@ -93,9 +97,8 @@ fn a_checkpoint_of_another_run_is_refused() {
     resume(&place, &[]).fails(2, &["run/config.toml", "`train.seed` was 5 and is 1 now"]);
 }
 
-#[test]
-fn a_checkpoint_of_an_earlier_version_without_a_configuration_goes_on() {
-    let place = half_done();
+/// Leaves the checkpoints as an earlier version wrote them.
+fn forget_configuration(place: &Place) {
     for step in ["000000", "000003"] {
         let folder = format!("run/checkpoints/step-{step}");
         let [trainer, marker] = ["trainer.json", "complete.json"].map(|name| format!("{folder}/{name}"));
@@ -108,6 +111,24 @@ fn a_checkpoint_of_an_earlier_version_without_a_configuration_goes_on() {
         json["files"]["trainer.json"] = serde_json::json!({ "bytes": bytes.len(), "sha256": sha256 });
         place.write(&marker, &serde_json::to_vec(&json).unwrap());
     }
+}
+
+#[test]
+fn a_checkpoint_of_an_earlier_version_without_a_configuration_goes_on() {
+    let place = half_done();
+    forget_configuration(&place);
+    resume(&place, &[]).succeeds();
+}
+
+#[test]
+fn a_run_of_an_earlier_version_whose_stack_has_another_axis_now_says_how_it_goes_on() {
+    let place = half_done_by("row_norm");
+    forget_configuration(&place);
+    resume(&place, &[]).fails(2, &["run/config.toml", "axis = \"output\""]);
+    let config = text(&place, "run/config.toml");
+    let edited = config.replacen("[optimizer.matrix]\n", "[optimizer.matrix]\naxis = \"output\"\n", 1);
+    assert_ne!(config, edited);
+    place.write("run/config.toml", edited.as_bytes());
     resume(&place, &[]).succeeds();
 }
 

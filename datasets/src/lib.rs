@@ -26,7 +26,6 @@
 //!   can draw the same batches ([`Windows::starts`] gives the rule).
 //! * [`ImageData`]: embedded images ([`IMAGE_DATASETS`]) or the IDX files of MNIST and its kin, with
 //!   [`ImageSampler`] for the batches of every step.
-//! * [`tasks`]: problems whose answers are known, to compare an optimizer with.
 //! * [`validation_batches`]: every non-overlapping window of a split, in order.
 
 mod encoding;
@@ -42,7 +41,6 @@ mod packed;
 mod quote;
 mod shard;
 mod source;
-pub mod tasks;
 mod text;
 mod tokenizer;
 mod tokens;

@@ -66,8 +66,8 @@
 //!
 //! Implement [`Direction`](direction::Direction): momentum in, direction out
 //! ([`StatefulDirection`](direction::StatefulDirection) if it remembers something). Momentum, scale,
-//! decay, layouts, experts, blocks, records and checkpoints come with it, and [`contract::check`]
-//! tells whether it keeps what every optimizer promises.
+//! decay, layouts, experts, blocks, records and checkpoints come with it, and
+//! [`polaron_verify::contract::check`](https://docs.rs/polaron-verify) tells whether it keeps what every optimizer promises.
 //!
 //! # Speed on a CPU
 //!
@@ -92,11 +92,9 @@
 //! `W ← (1 - lr wd) W - lr U`.
 
 mod config;
-pub mod contract;
 pub mod direction;
 #[cfg(feature = "flex")]
 mod host;
-pub mod inspect;
 pub mod layerwise;
 pub mod matrix;
 mod names;
@@ -105,7 +103,6 @@ pub mod schedule;
 mod setting;
 pub mod step;
 pub mod tensor_file;
-pub mod vectors;
 
 pub use config::{ConfigError, ConfiguredOptimizer, Description, OptimizerConfig};
 pub use layerwise::{

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use burn::tensor::{DType, Device};
-use polaron::inspect::{AUDITED, singular_map, symmetry};
 use polaron::{LayerwiseConfig, OptimizerConfig};
 use polaron_datasets::{DATASETS, IMAGE_DATASETS};
+use polaron_verify::inspect::{AUDITED, singular_map, symmetry};
 
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use polaron::inspect::{Spectrum, singular_values};
 use polaron_models::NamedTensor;
+use polaron_verify::inspect::{Spectrum, singular_values};
 use serde::{Deserialize, Serialize};
 
 use crate::workers::Workers;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::DType;
 use polaron::OptimizerConfig;
-use polaron_datasets::tasks::{Finding, Setting, TASKS, Task};
+use polaron_verify::tasks::{Finding, Setting, TASKS, Task};
 
 use crate::device;
 use crate::error::Error;

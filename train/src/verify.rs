@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device};
-use polaron::vectors::{BUILT_IN, CaseReport, VectorFile};
 use polaron_datasets::decode_utf8;
+use polaron_verify::vectors::{BUILT_IN, CaseReport, VectorFile};
 
 use crate::error::{Error, FileError};
 

@@ -3,7 +3,6 @@
 mod bad_values;
 mod burn_nn;
 mod clipping;
-mod contract;
 mod extremes;
 mod model;
 mod numbers;
@@ -14,6 +13,4 @@ mod resume;
 mod rules;
 mod shared;
 mod stacks;
-mod symmetry;
-mod vector_files;
 mod widths;

@@ -1,6 +1,6 @@
 //! The charts of the weights' spectra, where a run recorded them.
 
-use polaron::inspect::Spectrum;
+use polaron_verify::inspect::Spectrum;
 
 use super::chart::{COLOURS, Chart, Series};
 use super::tabs;

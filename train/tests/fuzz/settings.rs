@@ -3,11 +3,11 @@
 use burn::tensor::{DType, Device};
 use polaron::layerwise::Pattern;
 use polaron::matrix::Placement;
-use polaron::vectors::VectorFile;
 use polaron::{Layerwise, LayerwiseConfig, OptimizerConfig};
 use polaron_train::compare::{Plan, Request};
 use polaron_train::config::Config;
 use polaron_train::layers::{Layers, read_file};
+use polaron_verify::vectors::VectorFile;
 use toml::Table;
 
 use crate::harness::{fuzz, text, words};

@@ -5,9 +5,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use faer::MatRef;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, OptimizerConfig};
-use crate::matrix::{Layout, Placement, polar_svd};
-use crate::splitmix64;
+use polaron::matrix::{Layout, Placement, polar_svd};
+use polaron::{ConfigError, OptimizerConfig, splitmix64};
 
 /// Input features of the gradient that is tried.
 const INPUTS: usize = 24;
@@ -20,7 +19,8 @@ const INPUTS: usize = 24;
 ///
 /// ```
 /// use burn::tensor::Device;
-/// use polaron::{OptimizerConfig, inspect::singular_map};
+/// use polaron::OptimizerConfig;
+/// use polaron_verify::inspect::singular_map;
 ///
 /// let muon: OptimizerConfig = serde_json::from_str(r#"{"kind": "muon", "polar": {"method": "svd"}}"#)?;
 /// let mapped = singular_map(&muon, &[1.0, 0.1, 0.001], &Device::flex())?;
@@ -70,7 +70,7 @@ impl Spectrum {
     /// That of some singular values; None for none, or if one is not finite.
     ///
     /// ```
-    /// use polaron::inspect::Spectrum;
+    /// use polaron_verify::inspect::Spectrum;
     ///
     /// let spectrum = Spectrum::of(&[2.0, 2.0, 2.0, 2.0, 0.0]).unwrap();
     /// assert_eq!((spectrum.largest, spectrum.smallest), (2.0, 0.0));

@@ -2,7 +2,8 @@
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use polaron::{contract, direction::Direction, matrix::Matrix, step::MatrixOptimizer};
+//! use polaron::{direction::Direction, matrix::Matrix, step::MatrixOptimizer};
+//! use polaron_verify::contract;
 //!
 //! /// The sign of every entry.
 //! #[derive(Clone, Debug)]
@@ -41,9 +42,9 @@ use burn::optim::{
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use thiserror::Error;
 
-use crate::config::OptimizerConfig;
-use crate::layerwise::{AnyOptimizer, Layerwise, LayerwiseError, Rule};
-use crate::matrix::Placement;
+use polaron::layerwise::{AnyOptimizer, Layerwise, LayerwiseError, Rule};
+use polaron::matrix::Placement;
+use polaron::{OptimizerConfig, splitmix64};
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +159,7 @@ impl<O: Optimizer> Checker<'_, O> {
     /// Numbers in [-1, 1] that are multiples of 1/64: sums of a few are exact in f32.
     fn numbers<const D: usize>(&self, shape: [usize; D], seed: u64) -> Tensor<D> {
         let values: Vec<f64> = (0..shape.iter().product::<usize>() as u64)
-            .map(|i| (crate::splitmix64(seed << 32 | i) % 129) as f64 / 64.0 - 1.0)
+            .map(|i| (splitmix64(seed << 32 | i) % 129) as f64 / 64.0 - 1.0)
             .collect();
         let data = TensorData::new(values, shape).convert_dtype(self.dtype);
         Tensor::from_data(data, (self.device, self.dtype))

@@ -1,7 +1,7 @@
 //! Reference vectors, and those made by PyTorch itself.
 
 use burn::tensor::{DType, Device};
-use polaron::vectors::{BUILT_IN, VectorFile};
+use polaron_verify::vectors::{BUILT_IN, VectorFile};
 
 /// Every case of a built-in file, in both dtypes.
 fn run_file(name: &str) {

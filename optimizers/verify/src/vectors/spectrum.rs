@@ -5,7 +5,7 @@ use faer::{Mat, MatRef, Side};
 use serde::Deserialize;
 
 use super::CaseReport;
-use crate::matrix::Placement;
+use polaron::matrix::Placement;
 
 /// What must hold for the update `D = (W before - W after) / lr` of every matrix, given the momentum M:
 /// `D Mᵀ` and `Mᵀ D` are symmetric and positive semidefinite (D has the singular vectors of M), and

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use polaron::OptimizerConfig;
-use polaron::inspect::{AUDITED, symmetry};
+use polaron_verify::inspect::{AUDITED, symmetry};
 
 const NAMES: [&str; 6] = [
     "rotation of outputs",

@@ -4,7 +4,7 @@
 //! AdamW for the rest. Before it is used, the contract suite checks it.
 //!
 //! ```text
-//! cargo run --release -p polaron --example custom_rule
+//! cargo run --release -p polaron-verify --example custom_rule
 //! ```
 
 use burn::module::Module;
@@ -15,7 +15,8 @@ use polaron::direction::{AdamWConfig, Direction};
 use polaron::layerwise::Rule;
 use polaron::matrix::Matrix;
 use polaron::step::{Decay, MatrixOptimizer, Momentum, Scale};
-use polaron::{Layerwise, Role, contract};
+use polaron::{Layerwise, Role};
+use polaron_verify::contract;
 
 /// The sign of every entry, divided by the number of inputs: an update of operator norm about 1.
 #[derive(Clone, Debug)]

@@ -3,11 +3,11 @@
 use burn::optim::Optimizer;
 use burn::tensor::{Device, Tensor};
 use polaron::OptimizerConfig;
-use polaron::contract::{check, check_config};
 use polaron::matrix::Matrix;
 use polaron::step::{MatrixOptimizer, State};
+use polaron_verify::contract::{check, check_config};
 
-fn broken(result: Result<(), polaron::contract::Broken>) -> Vec<&'static str> {
+fn broken(result: Result<(), polaron_verify::contract::Broken>) -> Vec<&'static str> {
     result.expect_err("must be refused").0.into_iter().map(|violation| violation.promise).collect()
 }
 

@@ -9,10 +9,9 @@
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::config::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
-use crate::matrix::{Layout, Placement, polar_svd};
-use crate::splitmix64;
-use crate::step::State;
+use polaron::matrix::{Layout, Placement, polar_svd};
+use polaron::step::State;
+use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig, splitmix64};
 
 /// Largest relative errors over both shapes; about 1e-15 where the rule has the symmetry, 0.01 to 2 where not.
 #[derive(Clone, Copy, Debug, PartialEq)]

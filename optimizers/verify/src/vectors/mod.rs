@@ -13,33 +13,12 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::config::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
-use crate::matrix::{Blocks, Layout, Placement};
-use crate::step::State;
+use polaron::matrix::{Blocks, Layout, Placement};
+use polaron::step::State;
+use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
 
 /// The built-in files, by name: an independent float64 program's, and PyTorch's own.
-pub const BUILT_IN: &[(&str, &str)] = &[
-    ("sgd", include_str!("../../vectors/sgd.json")),
-    ("adamw", include_str!("../../vectors/adamw.json")),
-    ("muon", include_str!("../../vectors/muon.json")),
-    ("muon_eq", include_str!("../../vectors/muon_eq.json")),
-    ("normuon", include_str!("../../vectors/normuon.json")),
-    ("adamuon", include_str!("../../vectors/adamuon.json")),
-    ("regularized_muon", include_str!("../../vectors/regularized_muon.json")),
-    ("error_feedback_muon", include_str!("../../vectors/error_feedback_muon.json")),
-    ("freon", include_str!("../../vectors/freon.json")),
-    ("kaon", include_str!("../../vectors/kaon.json")),
-    ("random_spectrum", include_str!("../../vectors/random_spectrum.json")),
-    ("row_norm", include_str!("../../vectors/row_norm.json")),
-    ("spectral", include_str!("../../vectors/spectral.json")),
-    ("hybrid", include_str!("../../vectors/hybrid.json")),
-    ("ssd", include_str!("../../vectors/ssd.json")),
-    ("polar_grad", include_str!("../../vectors/polar_grad.json")),
-    ("scion", include_str!("../../vectors/scion.json")),
-    ("torch/sgd", include_str!("../../vectors/torch/sgd.json")),
-    ("torch/adamw", include_str!("../../vectors/torch/adamw.json")),
-    ("torch/muon", include_str!("../../vectors/torch/muon.json")),
-];
+pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/vectors.rs"));
 
 /// A file of reference vectors.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,0 +1,5 @@
+//! What the checks find, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
+
+mod contract;
+mod symmetry;
+mod vector_files;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Optimizer vectors produced by PyTorch's own Muon, AdamW and SGD.
 
-    python benches/peers/muon_vectors.py                     writes optimizers/vectors/torch/{muon,adamw,sgd}.json
+    python benches/peers/muon_vectors.py                     writes optimizers/verify/vectors/torch/{muon,adamw,sgd}.json
     python benches/peers/muon_vectors.py --out DIR           writes them elsewhere
 
 Needs torch 2.15.0 and numpy (see README.md beside this file).  Every case is stepped by torch.optim.Muon / AdamW / SGD in
@@ -29,7 +29,7 @@ import torch
 import torch.optim._muon as torch_muon
 
 EPS32, EPS64 = 2.0**-24, 2.0**-53
-OUT = Path(__file__).resolve().parents[2] / "optimizers" / "vectors" / "torch"
+OUT = Path(__file__).resolve().parents[2] / "optimizers" / "verify" / "vectors" / "torch"
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 SCALES = {"original": "original", "match_rms_adamw": "match_rms_adamw", "spectral": "spectral_unclamped"}  # ours -> torch's
 

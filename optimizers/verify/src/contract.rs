@@ -40,11 +40,10 @@ use burn::optim::{
     GradientsAccumulator, GradientsParams, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource,
 };
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use thiserror::Error;
-
 use polaron::layerwise::{AnyOptimizer, Layerwise, LayerwiseError, Rule};
 use polaron::matrix::Placement;
 use polaron::{OptimizerConfig, splitmix64};
+use thiserror::Error;
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +57,20 @@ pub struct Violation {
 /// The promises that an optimizer did not keep.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{}", self.lines())]
-pub struct Broken(pub Vec<Violation>);
+#[non_exhaustive]
+pub struct Broken {
+    /// At least one.
+    pub violations: Vec<Violation>,
+}
 
 impl Broken {
+    fn unless_empty(violations: Vec<Violation>) -> Result<(), Self> {
+        if violations.is_empty() { Ok(()) } else { Err(Self { violations }) }
+    }
+
     fn lines(&self) -> String {
-        let lines = self.0.iter().map(|violation| format!("\n  {}: {}", violation.promise, violation.detail));
-        format!("{} promises are broken:{}", self.0.len(), lines.collect::<String>())
+        let lines = self.violations.iter().map(|violation| format!("\n  {}: {}", violation.promise, violation.detail));
+        format!("{} promises are broken:{}", self.violations.len(), lines.collect::<String>())
     }
 }
 
@@ -83,7 +90,7 @@ pub fn check<O: Optimizer>(optimizer: &O, device: &Device) -> Result<(), Broken>
         checker.check_rank([3, 5, 4]);
         checker.check_modules();
     }
-    checker.finish()
+    Broken::unless_empty(checker.broken)
 }
 
 /// [`check`] on what a configuration builds, and what a configuration itself promises.
@@ -94,13 +101,13 @@ pub fn check_config(config: &OptimizerConfig, device: &Device) -> Result<(), Bro
     let mut broken = check_words(config);
     match config.build(Placement::default()) {
         Ok(optimizer) => {
-            if let Err(Broken(more)) = check(&optimizer, device) {
-                broken.extend(more);
+            if let Err(more) = check(&optimizer, device) {
+                broken.extend(more.violations);
             }
         }
         Err(error) => broken.push(Violation { promise: "the configuration is valid", detail: error.to_string() }),
     }
-    if broken.is_empty() { Ok(()) } else { Err(Broken(broken)) }
+    Broken::unless_empty(broken)
 }
 
 fn check_words(config: &OptimizerConfig) -> Vec<Violation> {
@@ -145,10 +152,6 @@ struct Checker<'a, O: Optimizer> {
 const LR: f64 = 0.125;
 
 impl<O: Optimizer> Checker<'_, O> {
-    fn finish(self) -> Result<(), Broken> {
-        if self.broken.is_empty() { Ok(()) } else { Err(Broken(self.broken)) }
-    }
-
     fn want(&mut self, kept: bool, promise: &'static str, detail: impl FnOnce() -> String) {
         if !kept {
             let dtype = self.dtype;

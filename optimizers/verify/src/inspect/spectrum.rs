@@ -3,10 +3,9 @@
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use faer::MatRef;
-use serde::{Deserialize, Serialize};
-
 use polaron::matrix::{Layout, Placement, polar_svd};
 use polaron::{ConfigError, OptimizerConfig, splitmix64};
+use serde::{Deserialize, Serialize};
 
 /// Input features of the gradient that is tried.
 const INPUTS: usize = 24;

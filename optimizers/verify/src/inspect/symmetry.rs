@@ -8,9 +8,7 @@
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-
 use polaron::matrix::{Layout, Placement, polar_svd};
-use polaron::step::State;
 use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig, splitmix64};
 
 /// Largest relative errors over both shapes; about 1e-15 where the rule has the symmetry, 0.01 to 2 where not.
@@ -176,7 +174,7 @@ impl Audit<'_> {
     /// The weights, from zero, after steps with changed gradients.
     fn walk(&self, change: impl Fn(Tensor<2>, u64) -> Tensor<2>) -> Tensor<2> {
         let mut weights = Tensor::<2>::zeros(self.shape, (self.device, self.dtype));
-        let mut state: Option<State<2>> = None;
+        let mut state = None;
         for step in 1..=STEPS {
             let gradient = change(self.random(self.shape, 10 + step), step);
             (weights, state) = self.optimizer.step(0.1, weights, gradient, state);

@@ -15,11 +15,9 @@
 
 use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{DType, Device, Tensor};
-use polaron::direction::{AdamWConfig, MuonConfig};
-use polaron::step::Scale;
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::{Finding, Setting, Trained, gaussian};
+use super::{Finding, Setting, Trained, config, gaussian};
 
 const INPUTS: usize = 32;
 const OUTPUTS: usize = 8;
@@ -48,13 +46,13 @@ impl Rules {
 
     /// Optimizer and learning rate of layer `index` (of four) at width `width`.
     fn layer(self, index: usize, width: usize, lr: f64) -> (OptimizerConfig, f64) {
-        let adamw = AdamWConfig::new().with_weight_decay(0.0).into();
+        let adamw = config(r#"{"kind": "adamw", "weight_decay": 0.0}"#);
         let m = width as f64 / BASE as f64;
         match (self, index) {
             (Self::Standard, _) | (Self::AdamWMup, 0) => (adamw, lr),
             (Self::AdamWMup, _) => (adamw, lr / m),
             (Self::MuonMup, 3) => (adamw, 2f64.powi(HEAD_OCTAVE) / m),
-            (Self::MuonMup, _) => (MuonConfig::new().with_scale(Scale::Spectral).with_weight_decay(0.0).into(), lr),
+            (Self::MuonMup, _) => (config(r#"{"kind": "muon", "scale": "spectral", "weight_decay": 0.0}"#), lr),
         }
     }
 

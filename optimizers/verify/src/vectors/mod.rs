@@ -10,14 +10,13 @@ pub use spectrum::SpectrumProperties;
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use polaron::matrix::{Blocks, Layout, Placement};
+use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
 use serde::Deserialize;
 use thiserror::Error;
 
-use polaron::matrix::{Blocks, Layout, Placement};
-use polaron::step::State;
-use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
-
-/// The built-in files, by name: an independent float64 program's, and PyTorch's own.
+/// The built-in files, name and text: those of an independent float64 program by kind, and PyTorch's own. Every file in the
+/// folder `vectors` of this crate is one.
 pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/vectors.rs"));
 
 /// A file of reference vectors.
@@ -76,19 +75,83 @@ pub struct VectorTolerance {
 
 /// Why a vector file or a case cannot be run.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum VectorError {
     /// Not JSON, or not of the right form.
-    #[error("not a vector file: {0}")]
-    Parse(#[from] serde_json::Error),
+    #[error("not a vector file: {source}")]
+    Parse {
+        /// What the parser says.
+        #[from]
+        source: serde_json::Error,
+    },
     /// Another format, or a version this program does not know.
-    #[error("format \"{0}\" version {1} is not \"optimizer-vectors\" version 1")]
-    Version(String, u32),
+    #[error("format \"{format}\" version {version} is not \"optimizer-vectors\" version 1")]
+    Version {
+        /// The format of the file.
+        format: String,
+        /// Its version.
+        version: u32,
+    },
     /// A case whose optimizer cannot be built.
-    #[error("case \"{0}\": {1}")]
-    Config(String, ConfigError),
+    #[error("case \"{case}\": {source}")]
+    Config {
+        /// Name of the case.
+        case: String,
+        /// What is wrong with the optimizer.
+        source: ConfigError,
+    },
     /// A case that contradicts itself.
-    #[error("case \"{0}\": {1}")]
-    Case(String, String),
+    #[error("case \"{case}\": {source}")]
+    Case {
+        /// Name of the case.
+        case: String,
+        /// How.
+        source: CaseFault,
+    },
+}
+
+/// How a case contradicts itself.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CaseFault {
+    /// Not a vector, a matrix or a stack of matrices.
+    #[error("the rank must be 1, 2 or 3, and the shape is {shape:?}")]
+    Rank {
+        /// Shape of the parameter.
+        shape: Vec<usize>,
+    },
+    /// A shape of no numbers, or of more than can be counted.
+    #[error("the shape {shape:?} is empty, or too large")]
+    Size {
+        /// Shape of the parameter.
+        shape: Vec<usize>,
+    },
+    /// Nothing to compare with.
+    #[error("there must be either `expected` or `properties`")]
+    NothingExpected,
+    /// No steps.
+    #[error("there must be at least one gradient")]
+    NoGradients,
+    /// Not one array per gradient.
+    #[error("`{key}` has {found} arrays, and there are {gradients} gradients")]
+    Steps {
+        /// The key.
+        key: &'static str,
+        /// How many arrays it has.
+        found: usize,
+        /// How many gradients there are.
+        gradients: usize,
+    },
+    /// An array of another size than the parameter.
+    #[error("{place}: {found} entries, and the shape has {expected}")]
+    Entries {
+        /// Key and step.
+        place: String,
+        /// How many entries the array has.
+        found: usize,
+        /// How many the shape has.
+        expected: usize,
+    },
 }
 
 /// The largest deviation of a case and where it is.
@@ -129,7 +192,7 @@ impl VectorFile {
     pub fn parse(text: &str) -> Result<Self, VectorError> {
         let file: Self = serde_json::from_str(text)?;
         if (file.format.as_str(), file.version) != ("optimizer-vectors", 1) {
-            return Err(VectorError::Version(file.format, file.version));
+            return Err(VectorError::Version { format: file.format, version: file.version });
         }
         Ok(file)
     }
@@ -141,9 +204,10 @@ impl VectorCase {
     /// # Errors
     /// If the optimizer cannot be built, or shapes and arrays do not fit together.
     pub fn run(&self, device: &Device, dtype: DType) -> Result<CaseReport, VectorError> {
-        self.check()?;
+        let fault = |source: CaseFault| VectorError::Case { case: self.name.clone(), source };
+        self.check().map_err(fault)?;
         let placement = Placement { blocks: self.blocks, ..Placement::new(self.layout) };
-        let misfit = |error: ConfigError| VectorError::Config(self.name.clone(), error);
+        let misfit = |source: ConfigError| VectorError::Config { case: self.name.clone(), source };
         let optimizer = self.optimizer.build(placement).map_err(misfit)?;
         if self.optimizer.is_matrix_rule() {
             placement.check(&self.parameter.shape).map_err(|error| misfit(error.into()))?;
@@ -152,7 +216,7 @@ impl VectorCase {
             [a] => self.run_rank(&optimizer, [a], device, dtype),
             [a, b] => self.run_rank(&optimizer, [a, b], device, dtype),
             [e, a, b] => self.run_rank(&optimizer, [e, a, b], device, dtype),
-            _ => return Err(self.fault("the rank must be 1, 2 or 3")),
+            _ => return Err(fault(CaseFault::Rank { shape: self.parameter.shape.clone() })),
         })
     }
 
@@ -196,7 +260,7 @@ impl VectorCase {
             Tensor::<D>::from_data(data, (device, dtype))
         };
         let mut parameter = tensor(&self.parameter.data);
-        let mut state: Option<State<D>> = None;
+        let mut state = None;
         let mut weights = vec![parameter.clone()];
         for gradient in &self.gradients {
             (parameter, state) = optimizer.step(self.lr, parameter, tensor(gradient), state);
@@ -205,25 +269,39 @@ impl VectorCase {
         weights
     }
 
-    fn check(&self) -> Result<(), VectorError> {
-        let count = self.parameter.shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
-        let count = count.filter(|count| *count > 0).ok_or_else(|| self.fault("the shape is empty, or too large"))?;
-        let momentum = self.properties.as_ref().map(|properties| &properties.momentum);
-        let wanted: Vec<&Vec<Vec<f64>>> = self.expected.iter().chain(momentum).collect();
-        if wanted.is_empty() {
-            return Err(self.fault("there must be either expected values or properties"));
+    fn check(&self) -> Result<(), CaseFault> {
+        let shape = &self.parameter.shape;
+        let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size)).filter(|count| *count > 0);
+        let count = count.ok_or_else(|| CaseFault::Size { shape: shape.clone() })?;
+        if self.gradients.is_empty() {
+            return Err(CaseFault::NoGradients);
         }
-        if self.gradients.is_empty() || wanted.iter().any(|steps| steps.len() != self.gradients.len()) {
-            return Err(self.fault("there must be as many expected arrays as gradients, and at least one"));
+        if self.expected.is_none() && self.properties.is_none() {
+            return Err(CaseFault::NothingExpected);
         }
-        let arrays = wanted.into_iter().flatten().chain(&self.gradients).chain([&self.parameter.data]);
-        if arrays.into_iter().any(|array| array.len() != count) {
-            return Err(self.fault("an array does not have as many entries as the shape"));
+        check_entries("`parameter`", &self.parameter.data, count)?;
+        self.check_steps("gradients", &self.gradients, count)?;
+        if let Some(expected) = &self.expected {
+            self.check_steps("expected", expected, count)?;
+        }
+        if let Some(properties) = &self.properties {
+            self.check_steps("properties.momentum", &properties.momentum, count)?;
         }
         Ok(())
     }
 
-    fn fault(&self, message: &str) -> VectorError {
-        VectorError::Case(self.name.clone(), message.to_string())
+    fn check_steps(&self, key: &'static str, steps: &[Vec<f64>], count: usize) -> Result<(), CaseFault> {
+        if steps.len() != self.gradients.len() {
+            return Err(CaseFault::Steps { key, found: steps.len(), gradients: self.gradients.len() });
+        }
+        let mut numbered = steps.iter().zip(1..);
+        numbered.try_for_each(|(array, step)| check_entries(&format!("`{key}`, step {step}"), array, count))
     }
+}
+
+fn check_entries(place: &str, array: &[f64], expected: usize) -> Result<(), CaseFault> {
+    if array.len() == expected {
+        return Ok(());
+    }
+    Err(CaseFault::Entries { place: place.to_owned(), found: array.len(), expected })
 }

@@ -2,10 +2,10 @@
 
 use burn::tensor::{DType, Tensor};
 use faer::{Mat, MatRef, Side};
+use polaron::matrix::Placement;
 use serde::Deserialize;
 
 use super::CaseReport;
-use polaron::matrix::Placement;
 
 /// What must hold for the update `D = (W before - W after) / lr` of every matrix, given the momentum M:
 /// `D Mᵀ` and `Mᵀ D` are symmetric and positive semidefinite (D has the singular vectors of M), and

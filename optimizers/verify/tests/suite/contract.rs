@@ -8,7 +8,7 @@ use polaron::step::{MatrixOptimizer, State};
 use polaron_verify::contract::{check, check_config};
 
 fn broken(result: Result<(), polaron_verify::contract::Broken>) -> Vec<&'static str> {
-    result.expect_err("must be refused").0.into_iter().map(|violation| violation.promise).collect()
+    result.expect_err("must be refused").violations.into_iter().map(|violation| violation.promise).collect()
 }
 
 #[test]

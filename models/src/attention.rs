@@ -2,20 +2,19 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
+use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::cache::KeyValues;
 use crate::decoder::Deviations;
+#[cfg(feature = "flex")]
+use crate::fused;
 use crate::init::Initializer;
-use crate::linear::{add_bias, linear, matmul};
+use crate::linear::{linear, matmul};
+use crate::mask::Masks;
 use crate::norm::Norm;
-use crate::rotary::Rotaries;
-use crate::{ModelConfig, Parametrization, ProjectionKind, QkNormKind, fused};
-
-/// What a score of a later token becomes. Finite, because not every GPU promises to compute with
-/// infinities; its exponential is exactly zero in 16, 32 and 64 bits.
-const MASKED: f32 = -1e9;
+use crate::positions::Positions;
+use crate::{ModelConfig, Parametrization, ProjectionKind, QkNormKind};
 
 /// Causal self-attention: either one fused `qkv` projection or `wq`, `wk`, `wv`, then `wo`.
 #[derive(Module, Debug)]
@@ -107,24 +106,26 @@ impl Attention {
         &self,
         x: Tensor<2>,
         windows: Windows,
-        rotaries: &Rotaries,
+        positions: &Positions,
         cache: Option<&mut KeyValues>,
     ) -> Tensor<2> {
-        let mixed = match self.mix_jointly(&x, windows, rotaries, cache.is_some()) {
-            Some(mixed) => mixed,
-            None => self.mix_apart(x, windows, rotaries, cache),
-        };
-        linear(&self.wo, mixed)
+        #[cfg(feature = "flex")]
+        if cache.is_none()
+            && let Some(mixed) = self.mix_jointly(&x, windows, positions)
+        {
+            return linear(&self.wo, mixed);
+        }
+        linear(&self.wo, self.mix_apart(x, windows, positions, cache))
     }
 
     /// Attention straight from one projection, `[tokens, heads · head_dim]`: where nothing happens to queries and keys in
     /// between, and a fused layer serves.
-    fn mix_jointly(&self, x: &Tensor<2>, windows: Windows, rotaries: &Rotaries, cached: bool) -> Option<Tensor<2>> {
-        let turned = rotaries.of_layer(self.heads.window.is_some()).is_some();
-        let between = turned || self.q_norm.is_some() || self.k_norm.is_some() || self.sinks.is_some();
-        let qkv = self.qkv.as_ref().filter(|_| !cached && !between)?;
-        let projected = fused::matmul(x.clone(), qkv.weight.val(), false).ok()?;
-        fused::joint_attention(self.heads, windows, add_bias(projected, qkv)).ok()
+    #[cfg(feature = "flex")]
+    fn mix_jointly(&self, x: &Tensor<2>, windows: Windows, positions: &Positions) -> Option<Tensor<2>> {
+        let between = self.q_norm.is_some() || self.k_norm.is_some() || self.sinks.is_some();
+        let qkv = self.qkv.as_ref().filter(|_| !between && !positions.turn_heads())?;
+        let serves = fused::serve(&[x, &qkv.weight.val()]);
+        serves.then(|| fused::joint_attention(self.heads, windows, linear(qkv, x.clone())))
     }
 
     /// The same from queries, keys and values that are projected apart.
@@ -132,10 +133,10 @@ impl Attention {
         &self,
         x: Tensor<2>,
         windows: Windows,
-        rotaries: &Rotaries,
+        positions: &Positions,
         cache: Option<&mut KeyValues>,
     ) -> Tensor<2> {
-        let Windows { batch, context, start } = windows;
+        let Windows { batch, context, .. } = windows;
         let Heads { heads, kv_heads, head_dim, window, .. } = self.heads;
         let [query, key, value] = self.project(x);
         let place = |x: Tensor<2>, norm: &Option<Norm>| {
@@ -143,33 +144,37 @@ impl Attention {
                 Some(norm) => norm.forward(x),
                 None => x,
             };
-            match rotaries.of_layer(window.is_some()) {
-                Some(rotary) => rotary.turn(x, start, context),
-                None => x,
-            }
+            positions.turn(x, windows, window.is_some())
         };
-        let mut parts = [place(query, &self.q_norm), place(key, &self.k_norm), value];
-        if cache.is_none() {
-            let sinks = self.sinks.as_ref().map(Param::val);
-            match fused::attention(self.heads, windows, parts, sinks) {
-                Ok(mixed) => return mixed,
-                Err(given) => parts = given,
-            }
+        let (query, key) = (place(query, &self.q_norm), place(key, &self.k_norm));
+        let sinks = self.sinks.as_ref().map(Param::val);
+        #[cfg(feature = "flex")]
+        if cache.is_none()
+            && fused::serve(&[&query, &key, &value])
+            && sinks.as_ref().is_none_or(|sinks| fused::serve(&[&query, sinks]))
+        {
+            return fused::attention(self.heads, windows, [query, key, value], sinks);
         }
         let split = |x: Tensor<2>, heads| x.reshape([batch, context, heads, head_dim]).swap_dims(1, 2);
-        let [query, key, value] = parts;
         let (query, key, value) = (split(query, heads), split(key, kv_heads), split(value, kv_heads));
         let (key, value) = match cache {
             Some(cache) => cache.extend(key, value, window),
             None => (key, value),
         };
-        let mixed = self.mix(query, key, value);
+        let mixed = self.mix(query, key, value, sinks, &positions.masks);
         mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim])
     }
 
     /// Queries `[batch, heads, queries, head_dim]`, keys and values `[batch, kv_heads, keys, head_dim]`; the last query
     /// stands where the last key stands.
-    fn mix(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    fn mix(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        sinks: Option<Tensor<1>>,
+        masks: &Masks,
+    ) -> Tensor<4> {
         let ([batch, heads, queries, head_dim], keys) = (query.dims(), key.dims()[2]);
         let kv_heads = self.heads.kv_heads;
         // The queries that share a key head stand below one another, so that keys are never repeated.
@@ -183,8 +188,7 @@ impl Attention {
             false => x.reshape([batch, heads, queries, width]),
         };
         let scores = apart(shared(query, head_dim).matmul(key.transpose()), keys);
-        let Heads { scale, window, .. } = self.heads;
-        let weights = causal_softmax(scores, scale, window, self.sinks.as_ref().map(Param::val));
+        let weights = softmax_beside(masks.hide(scores * self.heads.scale, self.heads.window), sinks);
         apart(shared(weights, keys).matmul(value), head_dim)
     }
 
@@ -211,51 +215,15 @@ impl Attention {
     }
 }
 
-/// Softmax of `scores · scale`, `[batch, heads, queries, keys]`, where a query sees the keys up to its own, and of these
-/// the last `window`; in Burn's operations. `sinks`, `[heads]`, take part and are left out again.
-pub(crate) fn causal_softmax(
-    scores: Tensor<4>,
-    scale: f64,
-    window: Option<usize>,
-    sinks: Option<Tensor<1>>,
-) -> Tensor<4> {
+/// Softmax over the keys of `scores`, `[batch, heads, queries, keys]`, in Burn's operations. `sinks`, `[heads]`, take part and
+/// are left out again.
+fn softmax_beside(scores: Tensor<4>, sinks: Option<Tensor<1>>) -> Tensor<4> {
     let [batch, heads, queries, keys] = scores.dims();
-    let mask = causal_mask(queries, keys, window, &scores.device()).cast(scores.dtype());
-    let scores = scores * scale + mask.unsqueeze();
     match sinks {
         None => softmax(scores, 3),
         Some(sinks) => {
             let sinks = sinks.reshape([1, heads, 1, 1]).expand([batch, heads, queries, 1]);
             softmax(Tensor::cat(vec![scores, sinks], 3), 3).narrow(3, 0, keys)
         }
-    }
-}
-
-/// 0 where a token may look, `MASKED` where it may not: `[queries, keys]`, the last of both at the same position.
-fn causal_mask(queries: usize, keys: usize, window: Option<usize>, device: &Device) -> Tensor<2> {
-    let window = window.unwrap_or(keys);
-    let row = |query: usize| {
-        let last = keys - queries + query;
-        (0..keys).map(move |key| if key > last || last - key >= window { MASKED } else { 0.0 })
-    };
-    let values: Vec<f32> = (0..queries).flat_map(row).collect();
-    Tensor::from_data(TensorData::new(values, [queries, keys]), device)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_sees_its_window_and_nothing_later() {
-        let seen = |queries, keys, window| -> Vec<bool> {
-            let mask: Vec<f32> = causal_mask(queries, keys, window, &Device::flex()).into_data().try_to_vec().unwrap();
-            mask.into_iter().map(|x| x == 0.0).collect()
-        };
-        let (o, x) = (false, true);
-        assert_eq!(seen(3, 3, None), [x, o, o, x, x, o, x, x, x]);
-        assert_eq!(seen(3, 3, Some(2)), [x, o, o, x, x, o, o, x, x]);
-        assert_eq!(seen(2, 4, Some(3)), [x, x, x, o, o, x, x, x]);
-        assert_eq!(seen(1, 2, Some(1)), [o, x]);
     }
 }

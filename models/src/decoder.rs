@@ -12,12 +12,14 @@ use crate::attention::{Attention, Windows};
 use crate::cache::{Cache, KeyValues};
 use crate::experts::{MixtureOfExperts, Routing};
 use crate::feed_forward::FeedForward;
+#[cfg(feature = "flex")]
+use crate::fused;
 use crate::init::Initializer;
 use crate::linear::{linear, matmul_transposed};
 use crate::norm::Norm;
-use crate::rotary::Rotaries;
+use crate::positions::Positions;
 use crate::router::{RouterMetrics, auxiliary_losses};
-use crate::{ModelConfig, ModelError, PositionKind, QkNormKind, fused};
+use crate::{ModelConfig, ModelError, PositionKind, QkNormKind};
 
 /// Standard deviation of the first weights.
 const STD: f64 = 0.02;
@@ -66,7 +68,7 @@ pub struct Block {
 struct Fixed {
     config: ModelConfig,
     vocab_size: usize,
-    rotaries: Rotaries,
+    positions: Positions,
 }
 
 /// Standard deviations of first weights.
@@ -115,14 +117,14 @@ impl Block {
         &self,
         x: Tensor<2>,
         windows: Windows,
-        rotaries: &Rotaries,
+        positions: &Positions,
         cache: Option<&mut KeyValues>,
     ) -> (Tensor<2>, Option<Routing>) {
         let behind = |norm: &Option<Norm>, x| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let attended = self.attn.forward(self.norm1.forward(x.clone()), windows, rotaries, cache);
+        let attended = self.attn.forward(self.norm1.forward(x.clone()), windows, positions, cache);
         let x = x + behind(&self.post_norm1, attended);
         let (fed, routing) = self.feed(self.norm2.forward(x.clone()));
         (x + behind(&self.post_norm2, fed), routing)
@@ -156,7 +158,7 @@ impl LanguageModel {
             blocks: (0..config.layers).map(block).collect(),
             norm: init.norm(config, d_model),
             head,
-            fixed: Arc::new(Fixed { config: config.clone(), vocab_size, rotaries: Rotaries::new(config) }),
+            fixed: Arc::new(Fixed { config: config.clone(), vocab_size, positions: Positions::new(config) }),
         }
     }
 
@@ -242,9 +244,7 @@ impl LanguageModel {
 
     fn loss_and_routings(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> (Tensor<1>, Vec<Routing>) {
         let (x, routings) = self.stream(tokens, None, |_| ());
-        let (logits, targets) = (self.logits(x), targets.flatten(0, 1));
-        let loss = fused::cross_entropy(logits, &targets).unwrap_or_else(|logits| cross_entropy(logits, targets));
-        (loss, routings)
+        (mean_loss(self.logits(x), targets.flatten(0, 1)), routings)
     }
 
     /// The residual stream behind every block, `[batch · context, d_model]` each, then the logits, `[batch · context,
@@ -285,12 +285,12 @@ impl LanguageModel {
             x = x + position.weight.val().narrow(0, start, context).unsqueeze();
         }
         let mut x = x.reshape([batch * context, config.d_model]);
-        let (windows, rotaries) = (Windows { batch, context, start }, &self.fixed.rotaries);
+        let (windows, positions) = (Windows { batch, context, start }, &self.fixed.positions);
         let mut routings = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
             let routing;
             let layer = cache.as_mut().map(|cache| &mut cache.layers[index]);
-            (x, routing) = block.forward(x, windows, rotaries, layer);
+            (x, routing) = block.forward(x, windows, positions, layer);
             routings.extend(routing);
             behind(&x);
         }
@@ -345,6 +345,16 @@ impl LanguageModel {
     pub fn vocab_size(&self) -> usize {
         self.fixed.vocab_size
     }
+}
+
+/// [`cross_entropy`], as a fused layer where one serves.
+fn mean_loss(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    // The fused layer reads the targets, which on another device would wait for it.
+    #[cfg(feature = "flex")]
+    if fused::serve(&[&logits]) {
+        return fused::cross_entropy(logits, &targets);
+    }
+    cross_entropy(logits, targets)
 }
 
 /// Mean cross-entropy in nats, `[1]`, of `logits`, `[rows, classes]`, against `targets`, `[rows]`, in Burn's operations.

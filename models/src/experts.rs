@@ -11,9 +11,11 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::decoder::Deviations;
 use crate::feed_forward::gated;
+#[cfg(feature = "flex")]
+use crate::fused;
 use crate::init::Initializer;
 use crate::linear::linear;
-use crate::{FeedForwardKind, ModelConfig, RouterKind, fused};
+use crate::{FeedForwardKind, ModelConfig, RouterKind};
 
 /// Experts, of which a router chooses some for every token.
 #[derive(Module, Debug)]
@@ -108,11 +110,9 @@ impl ExpertStack {
 
     /// Maps rows, `[rows, d_in]`, the first `counts[0]` of them by the first expert and so on, to `[rows, d_out]`.
     fn forward(&self, rows: Tensor<2>, counts: &[usize]) -> Tensor<2> {
-        let projected = fused::grouped_matmul(rows, self.weight.val(), counts)
-            .unwrap_or_else(|(rows, weight)| grouped_matmul(rows, weight, counts));
+        let projected = grouped_matmul(rows, self.weight.val(), counts);
         match &self.bias {
-            Some(bias) => fused::grouped_add(projected, bias.val(), counts)
-                .unwrap_or_else(|(rows, bias)| grouped_add(rows, bias, counts)),
+            Some(bias) => grouped_add(projected, bias.val(), counts),
             None => projected,
         }
     }
@@ -128,8 +128,12 @@ pub(crate) fn groups(counts: &[usize]) -> impl Iterator<Item = (usize, usize, us
     })
 }
 
-/// The product of every expert's rows with its slice of `weight`, `[experts, d_in, d_out]`, in Burn's operations.
-pub(crate) fn grouped_matmul(rows: Tensor<2>, weight: Tensor<3>, counts: &[usize]) -> Tensor<2> {
+/// The product of every expert's rows with its slice of `weight`, `[experts, d_in, d_out]`.
+fn grouped_matmul(rows: Tensor<2>, weight: Tensor<3>, counts: &[usize]) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if fused::serve(&[&rows, &weight]) {
+        return fused::grouped_matmul(rows, weight, counts);
+    }
     let part = |(expert, first, count)| {
         let slice = weight.clone().narrow(0, expert, 1).squeeze_dim::<2>(0);
         rows.clone().narrow(0, first, count).matmul(slice)
@@ -137,8 +141,12 @@ pub(crate) fn grouped_matmul(rows: Tensor<2>, weight: Tensor<3>, counts: &[usize
     Tensor::cat(groups(counts).map(part).collect(), 0)
 }
 
-/// Every expert's line of `bias`, `[experts, d_out]`, added to its rows, in Burn's operations.
-pub(crate) fn grouped_add(rows: Tensor<2>, bias: Tensor<2>, counts: &[usize]) -> Tensor<2> {
+/// Every expert's line of `bias`, `[experts, d_out]`, added to its rows.
+fn grouped_add(rows: Tensor<2>, bias: Tensor<2>, counts: &[usize]) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if fused::serve(&[&rows, &bias]) {
+        return fused::grouped_add(rows, bias, counts);
+    }
     let part = |(expert, first, count)| rows.clone().narrow(0, first, count) + bias.clone().narrow(0, expert, 1);
     Tensor::cat(groups(counts).map(part).collect(), 0)
 }
@@ -231,8 +239,7 @@ mod tests {
             let rows = Tensor::<2>::from_data(TensorData::new(values(30, 7), [6, 5]), &device).require_grad();
             let weight = Tensor::<3>::from_data(TensorData::new(values(80, 5), [4, 5, 4]), &device).require_grad();
             let weigh = Tensor::<2>::from_data(TensorData::new(values(24, 11), [6, 4]), &device);
-            let product = fused::grouped_matmul(rows.clone(), weight.clone(), &counts)
-                .unwrap_or_else(|(rows, weight)| grouped_matmul(rows, weight, &counts));
+            let product = grouped_matmul(rows.clone(), weight.clone(), &counts);
             let gradients = (product.clone() * weigh).sum().backward();
             let host = |tensor: Tensor<1>| -> Vec<f32> { tensor.into_data().try_to_vec().unwrap() };
             let product = host(product.inner().flatten(0, 1));

@@ -3,12 +3,14 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, gelu_approximate, sigmoid, silu};
+use burn::tensor::activation::{self, gelu_approximate, sigmoid, silu};
 
 use crate::decoder::Deviations;
+#[cfg(feature = "flex")]
+use crate::fused;
 use crate::init::Initializer;
 use crate::linear::linear;
-use crate::{FeedForwardKind, ModelConfig, fused};
+use crate::{FeedForwardKind, ModelConfig};
 
 /// Two or three projections with a nonlinearity: a gated one where there is a gate, else GELU.
 #[derive(Module, Debug)]
@@ -38,7 +40,7 @@ impl FeedForward {
     /// Maps `x`, `[tokens, d_model]`, to the same shape.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = match &self.gate {
-            None => fused::gelu(linear(&self.up, x)).unwrap_or_else(gelu),
+            None => gelu(linear(&self.up, x)),
             Some(gate) => {
                 let (gate, up) = (linear(gate, x.clone()), linear(&self.up, x));
                 gated(self.kind, gate, up)
@@ -48,18 +50,26 @@ impl FeedForward {
     }
 }
 
-/// The gated nonlinearity of a kind.
-pub(crate) fn gated(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    fused::gated(kind, gate, up).unwrap_or_else(|(gate, up)| gated_plainly(kind, gate, up))
-}
-
 /// The bound of [`FeedForwardKind::ClampedGlu`].
 pub(crate) const GATE_LIMIT: f32 = 7.0;
 /// The factor inside its sigmoid.
 pub(crate) const GATE_SLOPE: f32 = 1.702;
 
-/// The same in Burn's operations.
-pub(crate) fn gated_plainly(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+/// Exact GELU.
+fn gelu(x: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if fused::serve(&[&x]) {
+        return fused::gelu(x);
+    }
+    activation::gelu(x)
+}
+
+/// The gated nonlinearity of a kind that has a gate.
+pub(crate) fn gated(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if fused::serve(&[&gate, &up]) {
+        return fused::gated(kind, gate, up);
+    }
     match kind {
         FeedForwardKind::Gelu => unreachable!("GELU has no gate"),
         FeedForwardKind::SwiGlu => silu(gate) * up,

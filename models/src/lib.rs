@@ -138,13 +138,15 @@ mod decoder;
 mod error;
 mod experts;
 mod feed_forward;
-#[cfg_attr(not(feature = "flex"), path = "unfused.rs")]
-#[allow(clippy::result_large_err, reason = "an `Err` gives the inputs back, it is no failure")]
+#[cfg(feature = "flex")]
 mod fused;
 mod init;
+mod kept;
 mod linear;
+mod mask;
 mod mlp;
 mod norm;
+mod positions;
 mod presets;
 mod rope;
 mod rotary;
@@ -160,6 +162,8 @@ pub use decoder::{Block, LanguageModel, TrainingLoss, cross_entropy};
 pub use error::ModelError;
 pub use experts::{ExpertStack, MixtureOfExperts};
 pub use feed_forward::FeedForward;
+#[cfg(feature = "flex")]
+pub use fused::tune_products;
 pub use mlp::{Activation, Mlp, MlpConfig};
 pub use norm::Norm;
 pub use presets::ROTARY_BASE;

@@ -3,7 +3,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::{NormKind, fused};
+use crate::NormKind;
+#[cfg(feature = "flex")]
+use crate::fused;
 
 /// A norm over groups of features of each token, with a gain and no bias.
 #[derive(Module, Debug)]
@@ -29,20 +31,21 @@ impl Norm {
             NormKind::RmsNormPlusOne => self.gain.val() + 1.0,
         };
         let ([tokens, features], [group]) = (x.dims(), gain.dims());
-        if features == group {
-            return self.normalise(x, gain);
-        }
-        self.normalise(x.reshape([tokens * features / group, group]), gain).reshape([tokens, features])
-    }
-
-    fn normalise(&self, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
         let centred = self.kind == NormKind::LayerNorm;
-        fused::norm(centred, self.eps, x, gain).unwrap_or_else(|(x, gain)| norm(centred, self.eps, x, gain))
+        if features == group {
+            return norm(centred, self.eps, x, gain);
+        }
+        let groups = x.reshape([tokens * features / group, group]);
+        norm(centred, self.eps, groups, gain).reshape([tokens, features])
     }
 }
 
-/// The same in Burn's operations.
-pub(crate) fn norm(centred: bool, eps: f64, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+/// Norm of the lines of `x` times `gain`; `centred` subtracts the mean first.
+fn norm(centred: bool, eps: f64, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if fused::serve(&[&x, &gain]) {
+        return fused::norm(centred, eps, x, gain);
+    }
     let x = if centred {
         let mean = x.clone().mean_dim(1);
         x - mean

@@ -156,10 +156,13 @@ fn construct(name: &str) -> Option<Device> {
     }
 }
 
-/// Sets how many threads the CPU devices use, for the whole process and once: 0 means all. Returns the number in use.
+/// Sets how many threads the CPU devices use, for the whole process and once: 0 means all. Returns the number in use. Also
+/// tunes their matrix products (`polaron_models::tune_products`), which changes no result.
 ///
 /// The sums of a CPU device may depend on this number, so it belongs to a run like its seed.
 pub fn set_threads(threads: usize) -> usize {
+    #[cfg(feature = "flex")]
+    polaron_models::tune_products();
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     if let Err(error) = built {
         tracing::debug!("the thread pool exists already: {error}");

@@ -9,6 +9,7 @@ use super::math::{erf, exp, max, replace_and_sum, sigmoid, sum, sum_pairs};
 use super::product::filled;
 use super::tape::{Buffer, Kernel};
 use crate::feed_forward::{GATE_LIMIT, GATE_SLOPE};
+use crate::rotary::Angles;
 
 /// Elements that one task works on: small enough for the innermost caches. Fixed, so that sums over tasks do not depend
 /// on the number of threads.
@@ -339,12 +340,11 @@ fn cross_entropy_lines(logits: &mut [f32], targets: &[i64], share: f32) -> f64 {
 /// Rotary positions on x, `[tokens, heads · head]`: feature i of a head's first half pairs with feature i of the second.
 #[derive(Debug)]
 pub(super) struct RotaryKernel {
-    /// `[context, head / 2]` each.
-    pub cos: std::sync::Arc<[f32]>,
-    pub sin: std::sync::Arc<[f32]>,
+    pub angles: Angles,
+    /// Position of the first token of a window.
+    pub start: usize,
     /// Tokens in a window of the batch.
     pub context: usize,
-    pub head_dim: usize,
 }
 
 impl RotaryKernel {
@@ -355,8 +355,9 @@ impl RotaryKernel {
             x.values_mut().chunks_mut(window).collect(),
             #[inline(always)]
             |x| {
-                let half = self.head_dim / 2;
-                let angles = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
+                let half = self.angles.head_dim / 2;
+                let [cos, sin] = [&self.angles.cos, &self.angles.sin].map(|table| &table[self.start * half..]);
+                let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
                 for (token, (cos, sin)) in x.chunks_exact_mut(width).zip(angles) {
                     for head in token.chunks_exact_mut(2 * half) {
                         let (first, second) = head.split_at_mut(half);

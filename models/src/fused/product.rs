@@ -11,9 +11,18 @@ use super::tape::{Buffer, Kernel};
 const SHARED_FROM: usize = 192 * 192 * 192;
 
 /// Products of fewer than 6 · 11 lines read the factor whose lines are contiguous where it lies; the routine's own bound is
-/// 6 · 8. That concerns the gradients of weights with 64 inputs, and attention: a step of `llama-d64` is 4 to 6 % faster.
-/// The setting is that of the whole process, and changes no result.
+/// 6 · 8.
 const UNCOPIED: usize = 11;
+
+/// Sets, for the whole process, from which size on the matrix products of Burn's CPU backend and of this crate copy a factor
+/// before they read it. The gradients of weights with 64 inputs and attention gain by it: a step of `llama-d64` is 4 to 6 %
+/// faster. No result changes.
+///
+/// It is a setting of the crate `gemm` that every user of it in the process shares, so this library leaves it alone: programs
+/// call this once, where they start.
+pub fn tune_products() {
+    gemm::set_lhs_packing_threshold_single_thread(UNCOPIED);
+}
 
 /// A matrix somewhere in a slice: element (i, j) at `start + i · strides[0] + j · strides[1]`.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +128,6 @@ unsafe fn multiply(out: *mut f32, stride: usize, add: bool, a: View<'_>, b: View
         true => gemm::Parallelism::Rayon(0),
         false => gemm::Parallelism::None,
     };
-    gemm::set_lhs_packing_threshold_single_thread(UNCOPIED);
     let [[a_line, a_column], [b_line, b_column]] = [a, b].map(|view| view.strides.map(|stride| stride as isize));
     // SAFETY: the elements of `a` and `b` lie inside their slices (asserted), those of `out` are the caller's promise.
     unsafe {

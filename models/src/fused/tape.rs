@@ -53,58 +53,70 @@ pub(super) trait Kernel<const N: usize>: Debug + Send + Sync + 'static {
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; N];
 }
 
-/// Applies `kernel`, or gives the inputs back when they are not all 32-bit floats on this backend, or when activations
-/// are to be recomputed (gradient checkpointing), which a kernel cannot do.
-pub(super) fn apply<K: Kernel<N>, const N: usize>(
-    kernel: K,
-    inputs: [DispatchTensor; N],
-) -> Result<DispatchTensor, [DispatchTensor; N]> {
-    if let Some(buffers) = all(&inputs, plain) {
-        drop(inputs); // so that a kernel may write into memory that nothing else holds
-        let (value, _) = kernel.forward(buffers.map(Buffer::contiguous));
-        return Ok(untracked(value.0));
+/// How a kernel can read a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Access {
+    /// Its values are all there is.
+    Plain,
+    /// It is part of an autodiff graph that keeps its activations.
+    Tracked,
+}
+
+impl Access {
+    /// `None` where a kernel cannot read it: on another backend, where it does not hold 32-bit floats, and where activations
+    /// are recomputed (gradient checkpointing), which a kernel cannot do.
+    pub(super) fn to(tensor: &DispatchTensor) -> Option<Self> {
+        let (kind, access) = match &tensor.kind {
+            DispatchTensorKind::Autodiff(kind) if tensor.autodiff == TRACKED => (&**kind, Self::Tracked),
+            kind => (kind, Self::Plain),
+        };
+        match (kind, access) {
+            (DispatchTensorKind::Flex(BackendTensor::Float(inner)), Self::Plain) => Some(inner.dtype()),
+            (DispatchTensorKind::Flex(BackendTensor::Autodiff(inner)), Self::Tracked) => Some(inner.dtype()),
+            _ => None,
+        }
+        .and_then(|dtype| (dtype == DType::F32).then_some(access))
     }
-    if let Some(tensors) = all(&inputs, tracked) {
-        drop(inputs);
-        let value = apply_tracked(kernel, tensors);
-        let kind = DispatchTensorKind::Flex(BackendTensor::Autodiff(value));
-        return Ok(DispatchTensor { kind: DispatchTensorKind::Autodiff(Box::new(kind)), autodiff: TRACKED });
+}
+
+/// Applies `kernel` to inputs that all have the same [`Access`]. They are moved, so that a kernel may write into memory that
+/// nothing else holds.
+pub(super) fn apply<K: Kernel<N>, const N: usize>(kernel: K, inputs: [DispatchTensor; N]) -> DispatchTensor {
+    match Access::to(&inputs[0]) {
+        Some(Access::Plain) => {
+            let (value, _) = kernel.forward(inputs.map(|input| Buffer::contiguous(plain(input))));
+            let kind = DispatchTensorKind::Flex(BackendTensor::Float(value.0));
+            DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }
+        }
+        Some(Access::Tracked) => {
+            let kind = DispatchTensorKind::Flex(BackendTensor::Autodiff(apply_tracked(kernel, inputs.map(tracked))));
+            DispatchTensor { kind: DispatchTensorKind::Autodiff(Box::new(kind)), autodiff: TRACKED }
+        }
+        None => unasked(),
     }
-    Err(inputs)
 }
 
 type Tracked = FloatTensor<Autodiff<Flex>>;
 
 const TRACKED: DispatchAutodiffContext = DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Disabled);
 
-fn all<T: Clone, const N: usize>(
-    inputs: &[DispatchTensor; N],
-    part: fn(&DispatchTensor) -> Option<&T>,
-) -> Option<[T; N]> {
-    let parts: Option<Vec<T>> = inputs.iter().map(|input| part(input).cloned()).collect();
-    parts?.try_into().ok()
-}
-
-fn untracked(tensor: FlexTensor) -> DispatchTensor {
-    let kind = DispatchTensorKind::Flex(BackendTensor::Float(tensor));
-    DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }
-}
-
-fn plain(tensor: &DispatchTensor) -> Option<&FlexTensor> {
-    match &tensor.kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(inner)) if inner.dtype() == DType::F32 => Some(inner),
-        _ => None,
+fn plain(tensor: DispatchTensor) -> FlexTensor {
+    match tensor.kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(inner)) => inner,
+        _ => unasked(),
     }
 }
 
-fn tracked(tensor: &DispatchTensor) -> Option<&Tracked> {
-    match &tensor.kind {
-        DispatchTensorKind::Autodiff(kind) if tensor.autodiff == TRACKED => match &**kind {
-            DispatchTensorKind::Flex(BackendTensor::Autodiff(inner)) if inner.dtype() == DType::F32 => Some(inner),
-            _ => None,
-        },
-        _ => None,
+fn tracked(tensor: DispatchTensor) -> Tracked {
+    let DispatchTensorKind::Autodiff(kind) = tensor.kind else { unasked() };
+    match *kind {
+        DispatchTensorKind::Flex(BackendTensor::Autodiff(inner)) => inner,
+        _ => unasked(),
     }
+}
+
+fn unasked() -> ! {
+    unreachable!("layers ask whether a kernel serves their inputs before they call it")
 }
 
 fn apply_tracked<K: Kernel<N>, const N: usize>(kernel: K, inputs: [Tracked; N]) -> Tracked {

@@ -1,0 +1,67 @@
+//! What the layers of a model know of positions.
+
+use burn::tensor::Tensor;
+
+use crate::attention::Windows;
+use crate::mask::Masks;
+use crate::rotary::Rotary;
+use crate::{ModelConfig, PositionKind};
+
+/// Rotary positions and masks, shared by all layers of a model and all its clones.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    /// None with learned positions.
+    full: Option<Rotary>,
+    /// That of layers with a sliding window, where their base is another.
+    sliding: Option<Rotary>,
+    pub masks: Masks,
+}
+
+impl Positions {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        let rotary = |base| Rotary::new(base, config.head_dim(), config.context);
+        let rotates = config.position == PositionKind::Rotary;
+        let (full, sliding) = (config.rope_base, config.rope_base_sliding);
+        let differ = config.full_every > 1 && sliding > 0.0 && sliding != full;
+        Self {
+            full: rotates.then(|| rotary(full)),
+            sliding: (rotates && differ).then(|| rotary(sliding)),
+            masks: Masks::new(),
+        }
+    }
+
+    /// Whether queries and keys are turned by their positions.
+    #[cfg(feature = "flex")]
+    pub(crate) fn turn_heads(&self) -> bool {
+        self.full.is_some()
+    }
+
+    /// Queries or keys, `[batch · context, heads · head_dim]`, turned by their positions; as they are with learned positions.
+    pub(crate) fn turn(&self, x: Tensor<2>, windows: Windows, slides: bool) -> Tensor<2> {
+        match self.of_layer(slides) {
+            Some(rotary) => rotary.turn(x, windows),
+            None => x,
+        }
+    }
+
+    /// The rotary positions of a layer, by whether it has a sliding window.
+    fn of_layer(&self, slides: bool) -> Option<&Rotary> {
+        self.sliding.as_ref().filter(|_| slides).or(self.full.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sliding_layers_turn_by_a_base_of_their_own() {
+        let mut config = ModelConfig::preset("gemma3-tiny").unwrap();
+        let angles = |positions: &Positions, slides| positions.of_layer(slides).unwrap().angles.cos.clone();
+        let positions = Positions::new(&config);
+        assert_ne!(angles(&positions, true), angles(&positions, false));
+        config.rope_base_sliding = 0.0;
+        let positions = Positions::new(&config);
+        assert_eq!(angles(&positions, true), angles(&positions, false));
+    }
+}

@@ -71,7 +71,7 @@ mod tests {
     fn a_table_is_made_once_per_key_type_and_length() {
         let (kept, device) = (Kept::new(), Device::flex());
         let before = MADE.get();
-        let mut made = |key: &'static str, lines: usize, device: &Device, dtype| {
+        let made = |key: &'static str, lines: usize, device: &Device, dtype| {
             let table = kept.get(key, lines, (device, dtype), || vec![1.0; 2 * lines]);
             assert_eq!((table.dims(), table.dtype()), ([lines, 2], dtype));
             assert!(!table.device().is_autodiff());

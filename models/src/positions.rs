@@ -52,7 +52,32 @@ impl Positions {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Int, TensorData};
+
     use super::*;
+    use crate::kept::MADE;
+
+    #[test]
+    fn a_model_writes_each_mask_and_table_to_a_device_once() {
+        // Recomputed activations: no fused layer serves, as on a GPU. One mask per window, and cosines and sines per base
+        // and width; in every layer and pass it would be 4, 20, 30 and 20 for one pass alone.
+        let device = Device::flex().autodiff().gradient_checkpointing();
+        for (preset, masks, tables) in
+            [("nanogpt-char", 1, 0), ("llama-d64", 1, 2), ("gemma3-tiny", 2, 2 * 2 * 2), ("gpt-oss-tiny", 2, 2 * 2)]
+        {
+            let model = ModelConfig::preset(preset).unwrap().init(5, 1, &device).unwrap();
+            let before = MADE.get();
+            let made = |context: usize| {
+                let tokens = TensorData::new(vec![1i32; 2 * context], [2, context]);
+                let tokens = Tensor::<2, Int>::from_data(tokens, &device);
+                let _ = model.clone().loss(tokens.clone(), tokens).backward();
+                MADE.get() - before
+            };
+            assert_eq!(made(48), masks + tables, "{preset}");
+            assert_eq!(made(48), masks + tables, "{preset}, a second step");
+            assert_eq!(made(40), 2 * masks + tables, "{preset}, shorter windows");
+        }
+    }
 
     #[test]
     fn sliding_layers_turn_by_a_base_of_their_own() {

@@ -140,8 +140,10 @@ mod tests {
         let plain = Device::flex();
         for device in [plain.clone(), plain.autodiff()] {
             let x = matrix(&device, DType::F32);
-            assert!(serve(&[&x]) && serve(&[&x, &x.clone().require_grad(), &x.clone().transpose()]));
+            assert!(serve(&[&x]) && serve(&[&x, &x.clone().transpose()]));
         }
+        let weight = matrix(&Device::flex().autodiff(), DType::F32).require_grad();
+        assert!(serve(&[&weight.clone().detach(), &weight]), "a constant of the graph beside a weight");
     }
 
     #[test]

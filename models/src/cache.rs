@@ -11,16 +11,19 @@ pub struct Cache {
 
 impl Cache {
     /// An empty cache.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Tokens that it holds.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.length
     }
 
     /// Whether it holds none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }

@@ -11,6 +11,7 @@ use crate::{LanguageModel, ModelError, RopeBound, RopeLayers, rope_bounds};
 /// head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum NormKind {
     /// Subtract the mean, divide by the standard deviation, multiply by a gain; no bias.
     LayerNorm,
@@ -24,6 +25,7 @@ pub enum NormKind {
 /// positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum QkNormKind {
     /// They are not.
     None,
@@ -36,6 +38,7 @@ pub enum QkNormKind {
 /// How the model knows where a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PositionKind {
     /// A learned vector per position, added to the token's embedding.
     Learned,
@@ -47,6 +50,7 @@ pub enum PositionKind {
 /// How queries, keys and values are projected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ProjectionKind {
     /// One matrix `qkv`, `[d_model, (heads + 2 · kv_heads) · head_dim]`; output units in the order queries, keys, values,
     /// the heads contiguous inside each.
@@ -58,6 +62,7 @@ pub enum ProjectionKind {
 /// The layer between two attentions, or one expert of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FeedForwardKind {
     /// `down(gelu(up(x)))` with the exact GELU (error function).
     Gelu,
@@ -73,6 +78,7 @@ pub enum FeedForwardKind {
 /// chosen either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RouterKind {
     /// Softmax over all experts, then the chosen ones as they are, so that the weights sum to less than one (OLMoE).
     SoftmaxThenTopK,
@@ -83,6 +89,7 @@ pub enum RouterKind {
 /// How first weights, learning rates and factors follow the width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Parametrization {
     /// They do not: scores are divided by the root of the head dimension, nothing else depends on the width.
     Standard,
@@ -98,7 +105,8 @@ pub enum Parametrization {
 /// Sizes and choices of a decoder: everything about it but the vocabulary, which the text brings.
 ///
 /// In a file, `preset` alone is enough; every other key overrides what the preset says, and
-/// `hidden`, when it is not given, follows `d_model` by the preset's rule.
+/// `hidden`, when it is not given, follows `d_model` by the preset's rule. In Rust, start from
+/// [`ModelConfig::preset`] and set fields.
 ///
 /// ```
 /// let config: polaron_models::ModelConfig = toml::from_str("preset = \"llama-d64\"\nlayers = 2")?;
@@ -107,6 +115,7 @@ pub enum Parametrization {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Overrides")]
+#[non_exhaustive]
 pub struct ModelConfig {
     /// The preset that this configuration started from.
     pub preset: String,
@@ -212,6 +221,7 @@ struct Overrides {
 impl ModelConfig {
     /// Bounds on the base of the rotary positions, in the layers that see the whole context; `None` with learned
     /// positions.
+    #[must_use]
     pub fn rope_bounds(&self) -> Option<[RopeBound; 4]> {
         let rotary = self.position == PositionKind::Rotary;
         rotary.then(|| rope_bounds(self.rope_base, self.context, self.layers, self.head_dim()))
@@ -219,6 +229,7 @@ impl ModelConfig {
 
     /// The same for every kind of layer that the model has: those that see the whole context, and those with a sliding
     /// window, by their own base and window. Empty with learned positions.
+    #[must_use]
     pub fn rope_layers(&self) -> Vec<RopeLayers> {
         if self.position != PositionKind::Rotary {
             return Vec::new();
@@ -240,7 +251,8 @@ impl ModelConfig {
     /// # Errors
     ///
     /// [`ModelError::Zero`], [`ModelError::HeadsDoNotDivide`], [`ModelError::KeyHeadsDoNotDivide`],
-    /// [`ModelError::OddHeadDimension`], [`ModelError::OutOfRange`], [`ModelError::TopK`], [`ModelError::Experts`].
+    /// [`ModelError::OddHeadDimension`], [`ModelError::OutOfRange`], [`ModelError::TopK`], [`ModelError::ExpertsWithoutGate`],
+    /// [`ModelError::WithoutExperts`].
     pub fn validate(&self) -> Result<(), ModelError> {
         let sizes = [
             ("d_model", self.d_model),
@@ -299,31 +311,24 @@ impl ModelConfig {
     }
 
     fn validate_experts(&self) -> Result<(), ModelError> {
-        let fail = |message: &str| Err(ModelError::Experts { message: message.into() });
         let (experts, top_k) = (self.experts, self.top_k);
-        if experts > 0 && !(1..=experts).contains(&top_k) {
+        if experts == 0 {
+            let set = [
+                ("top_k", top_k > 0, "0"),
+                ("expert_bias", self.expert_bias, "false"),
+                ("aux_load_balance", self.aux_load_balance > 0.0, "0"),
+                ("aux_z", self.aux_z > 0.0, "0"),
+            ];
+            let stray = set.into_iter().find(|(_, set, _)| *set);
+            return stray.map_or(Ok(()), |(key, _, off)| Err(ModelError::WithoutExperts { key, off }));
+        }
+        if !(1..=experts).contains(&top_k) {
             return Err(ModelError::TopK { top_k, experts });
         }
-        if experts > 0 && self.feed_forward == FeedForwardKind::Gelu {
-            return fail(
-                "`feed_forward` = \"gelu\" has no gate, but experts need one: choose \"swi_glu\", for example",
-            );
+        match self.feed_forward {
+            FeedForwardKind::Gelu => Err(ModelError::ExpertsWithoutGate),
+            _ => Ok(()),
         }
-        if experts == 0 && top_k > 0 {
-            return fail("`top_k` is set, but there are no experts: set `experts` too, or `top_k` to 0");
-        }
-        if experts == 0 && self.expert_bias {
-            return fail(
-                "`expert_bias` is set, but there are no experts: set `experts` too, or `expert_bias` to false",
-            );
-        }
-        if experts == 0 && (self.aux_load_balance > 0.0 || self.aux_z > 0.0) {
-            return fail(
-                "`aux_load_balance` and `aux_z` weigh losses of a router, but there is none: set `experts` too, or \
-                 both to 0",
-            );
-        }
-        Ok(())
     }
 
     /// The nearest width from `d_model` up that the heads and the kind of positions allow.
@@ -336,6 +341,7 @@ impl ModelConfig {
     }
 
     /// Features of one attention head: the field `head_dim`, or `d_model / heads` where that is 0.
+    #[must_use]
     pub fn head_dim(&self) -> usize {
         match self.head_dim {
             0 => self.d_model.checked_div(self.heads).unwrap_or(0),
@@ -344,27 +350,32 @@ impl ModelConfig {
     }
 
     /// Heads of keys and values: the field `kv_heads`, or `heads` where that is 0.
+    #[must_use]
     pub fn kv_heads(&self) -> usize {
         if self.kv_heads == 0 { self.heads } else { self.kv_heads }
     }
 
     /// Features of all query heads.
+    #[must_use]
     pub fn query_width(&self) -> usize {
         self.heads.saturating_mul(self.head_dim())
     }
 
     /// Features of all key heads, and of all value heads.
+    #[must_use]
     pub fn key_width(&self) -> usize {
         self.kv_heads().saturating_mul(self.head_dim())
     }
 
     /// How many tokens a query of this layer (from 0) sees, itself included; `None` where it sees the whole context.
+    #[must_use]
     pub fn window(&self, layer: usize) -> Option<usize> {
         let full = (layer + 1).is_multiple_of(self.full_every.max(1));
         (!full).then_some(self.sliding_window)
     }
 
     /// Width over base width with muP, else 1.
+    #[must_use]
     pub fn width_ratio(&self) -> f64 {
         match self.parametrization {
             Parametrization::Standard => 1.0,
@@ -385,6 +396,7 @@ impl ModelConfig {
     /// assert_eq!(config.adam_lr_factor(Role::Embedding), 1.0);
     /// # Ok::<(), polaron_models::ModelError>(())
     /// ```
+    #[must_use]
     pub fn adam_lr_factor(&self, role: Role) -> f64 {
         let follows = Role::MATRICES.contains(&role) || role == Role::Router;
         if follows { 1.0 / self.width_ratio() } else { 1.0 }

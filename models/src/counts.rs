@@ -4,18 +4,21 @@ use crate::{FeedForwardKind, ModelConfig, PositionKind, QkNormKind};
 
 impl ModelConfig {
     /// Number of parameters in the matrices inside the blocks, those of all experts included; without the routers.
+    #[must_use]
     pub fn hidden_parameters(&self) -> usize {
         let feed_forward = product(&[self.experts.max(1), self.feed_forward_matrices()]);
         product(&[self.layers, self.attention_matrices().saturating_add(feed_forward)])
     }
 
     /// Number of all parameters with a vocabulary of `vocab_size` tokens.
+    #[must_use]
     pub fn parameters(&self, vocab_size: usize) -> usize {
         self.hidden_parameters().saturating_add(self.parameters_outside(vocab_size, self.experts))
     }
 
     /// Number of parameters that one token uses: all but those of the experts that it is not sent to. Equal to
     /// [`parameters`](Self::parameters) without experts.
+    #[must_use]
     pub fn active_parameters(&self, vocab_size: usize) -> usize {
         self.active_matrices().saturating_add(self.parameters_outside(vocab_size, self.top_k))
     }
@@ -24,6 +27,7 @@ impl ModelConfig {
     /// `6 B T (active + vocab · d) + 12 B T Σ keys · a`, where `active` counts the matrices of the blocks that one token
     /// uses (routers and `top_k` experts), `keys` is the mean number of tokens that a layer's query sees (`T / 2` with a
     /// causal mask, less in a sliding window) and a is the width of all query heads.
+    #[must_use]
     pub fn flops_per_step(&self, vocab_size: usize, batch: usize) -> f64 {
         let tokens = batch as f64 * self.context as f64;
         let routers = self.layers as f64 * self.experts as f64 * self.d_model as f64;

@@ -92,6 +92,7 @@ impl Deviations {
 
 /// The training loss and what of it is the model's prediction; both `[1]`.
 #[derive(Clone, Debug)]
+#[must_use = "a loss does nothing until it is differentiated"]
 pub struct TrainingLoss {
     /// What is to be differentiated: the cross-entropy and the weighed losses of the routers.
     pub total: Tensor<1>,
@@ -169,6 +170,7 @@ impl LanguageModel {
     ///
     /// With windows longer than [`context`](Self::context). Tokens are not looked at: check those
     /// that come from outside with [`check_tokens`](Self::check_tokens).
+    #[must_use]
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, context] = tokens.dims();
         let (x, _) = self.stream(tokens, None, |_| ());
@@ -208,6 +210,7 @@ impl LanguageModel {
     /// # Panics
     ///
     /// As [`forward`](Self::forward), and when the two shapes differ.
+    #[must_use]
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
         self.loss_and_routings(tokens, targets).0
     }
@@ -217,6 +220,7 @@ impl LanguageModel {
     /// # Panics
     ///
     /// As [`loss`](Self::loss).
+    #[must_use]
     pub fn loss_and_routers(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> (Tensor<1>, Vec<RouterMetrics>) {
         let (loss, routings) = self.loss_and_routings(tokens, targets);
         (loss, routings.iter().map(|routing| RouterMetrics::of(&routing.choice)).collect())
@@ -253,6 +257,7 @@ impl LanguageModel {
     /// # Panics
     ///
     /// As [`forward`](Self::forward).
+    #[must_use]
     pub fn layer_outputs(&self, tokens: Tensor<2, Int>) -> Vec<Tensor<2>> {
         let mut outputs = Vec::new();
         let (x, _) = self.stream(tokens, None, |x| outputs.push(x.clone()));
@@ -332,16 +337,19 @@ impl LanguageModel {
     }
 
     /// The configuration the model was made from.
+    #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.fixed.config
     }
 
     /// Tokens the model sees at once.
+    #[must_use]
     pub fn context(&self) -> usize {
         self.fixed.config.context
     }
 
     /// Number of different tokens.
+    #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.fixed.vocab_size
     }
@@ -358,6 +366,7 @@ fn mean_loss(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 }
 
 /// Mean cross-entropy in nats, `[1]`, of `logits`, `[rows, classes]`, against `targets`, `[rows]`, in Burn's operations.
+#[must_use]
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let chosen = log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1));
     chosen.mean().neg()

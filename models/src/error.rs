@@ -79,11 +79,16 @@ pub enum ModelError {
         /// Experts in a block.
         experts: usize,
     },
-    /// Settings of experts that do not fit together.
-    #[error("{message}")]
-    Experts {
-        /// What does not fit, and what to do.
-        message: String,
+    /// Experts are gated, and the feed-forward layer is not.
+    #[error("`feed_forward` = \"gelu\" has no gate, but experts need one: choose \"swi_glu\", for example")]
+    ExpertsWithoutGate,
+    /// A setting of experts or their router in a model without experts.
+    #[error("`{key}` is set, but there are no experts: set `experts` too, or `{key}` to {off}")]
+    WithoutExperts {
+        /// Name of the setting.
+        key: &'static str,
+        /// The value that a model without experts has.
+        off: &'static str,
     },
     /// A token is negative or not below the vocabulary size.
     #[error(

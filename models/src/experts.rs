@@ -167,6 +167,7 @@ impl MixtureOfExperts {
     }
 
     /// Maps `x`, `[tokens, d_model]`, to the same shape.
+    #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.route(x).0
     }

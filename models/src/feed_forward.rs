@@ -38,6 +38,7 @@ impl FeedForward {
     }
 
     /// Maps `x`, `[tokens, d_model]`, to the same shape.
+    #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = match &self.gate {
             None => gelu(linear(&self.up, x)),

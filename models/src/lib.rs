@@ -71,8 +71,16 @@
 //!
 //! With the feature `flex` (turn it on where you turn on Burn's), norms, rotary positions, attention, GELU, SwiGLU and the
 //! loss run on that backend as single passes with hand-written gradients, in vector code and on all threads; matrix
-//! products run by the routine that Burn takes, but straight into fresh memory. The results are the same up to rounding and do not depend on the number of
-//! threads. Everywhere else, and with gradient checkpointing, the layers run in Burn's operations.
+//! products run by the routine that Burn takes, but straight into fresh memory. The results are the same up to rounding and do
+//! not depend on the number of threads. Programs call `tune_products` once where they start, which speeds up products of
+//! small matrices. Attention keeps its weights for the backward pass, `[heads, keys, queries]` of every window.
+//!
+//! # Other devices
+//!
+//! Everywhere else, and with gradient checkpointing, the layers run in Burn's operations. No dense layer and no loss waits for
+//! the device, and nothing but tokens is written to it: masks and tables of rotary positions are made once per device, type
+//! and length, and serve every layer, every pass and every clone of the model. A mixture of experts waits once per layer, for
+//! its router's logits.
 //!
 //! # Names
 //!

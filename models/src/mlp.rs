@@ -15,6 +15,7 @@ use crate::linear::linear;
 /// The nonlinearity after every hidden layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Activation {
     /// `max(0, x)`.
     Relu,
@@ -48,7 +49,8 @@ impl Activation {
     }
 }
 
-/// Sizes of an [`Mlp`]: everything about it but the number of inputs and outputs, which the data bring.
+/// Sizes of an [`Mlp`]: everything about it but the number of inputs and outputs, which the data bring. In Rust, start from
+/// its default and set fields.
 ///
 /// ```
 /// let config: polaron_models::MlpConfig = toml::from_str("preset = \"mlp\"\nwidth = 64")?;
@@ -57,6 +59,7 @@ impl Activation {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Overrides")]
+#[non_exhaustive]
 pub struct MlpConfig {
     /// Always [`MlpConfig::PRESET`].
     pub preset: String,
@@ -145,12 +148,14 @@ impl MlpConfig {
     }
 
     /// Number of parameters in the matrices of the hidden layers.
+    #[must_use]
     pub fn hidden_parameters(&self, inputs: usize) -> usize {
         let deeper = self.depth.saturating_sub(1).saturating_mul(self.width);
         inputs.saturating_add(deeper).saturating_mul(self.width)
     }
 
     /// Number of all parameters.
+    #[must_use]
     pub fn parameters(&self, inputs: usize, outputs: usize) -> usize {
         let head = self.width.saturating_add(1).saturating_mul(outputs);
         self.hidden_parameters(inputs).saturating_add(self.depth.saturating_mul(self.width)).saturating_add(head)
@@ -158,6 +163,7 @@ impl MlpConfig {
 
     /// Floating-point operations of one training step (forward and backward) on `batch` examples: six per weight and
     /// example.
+    #[must_use]
     pub fn flops_per_step(&self, inputs: usize, outputs: usize, batch: usize) -> f64 {
         let weights = self.hidden_parameters(inputs) as f64 + self.width as f64 * outputs as f64;
         6.0 * batch as f64 * weights
@@ -179,17 +185,20 @@ pub struct Mlp {
 
 impl Mlp {
     /// Logits or predictions, `[examples, outputs]`, for `x`, `[examples, inputs]`.
+    #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = self.layers.iter().fold(x, |x, layer| self.activation.forward(linear(layer, x)));
         linear(&self.head, hidden)
     }
 
     /// Mean cross-entropy in nats per example, `[1]`, of `labels`, `[examples]`, each below the number of outputs.
+    #[must_use]
     pub fn cross_entropy(&self, x: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
         cross_entropy(self.forward(x), labels)
     }
 
     /// Mean over examples and outputs of the squared difference from `targets`, `[examples, outputs]`: for regression.
+    #[must_use]
     pub fn squared_error(&self, x: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
         (self.forward(x) - targets).square().mean()
     }

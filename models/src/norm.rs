@@ -25,6 +25,7 @@ impl Norm {
     }
 
     /// Normalises `x`, `[tokens, features]`: every token, or every group of as many features as there are gains.
+    #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let gain = match self.kind {
             NormKind::LayerNorm | NormKind::RmsNorm => self.gain.val(),

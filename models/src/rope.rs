@@ -14,6 +14,7 @@
 
 /// How much a bound matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Severity {
     /// Worth knowing.
     Info,
@@ -23,6 +24,7 @@ pub enum Severity {
 
 /// One bound on the base.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RopeBound {
     /// `aliasing`, `stability`, `depth` or `precision`.
     pub name: &'static str,
@@ -36,6 +38,7 @@ pub struct RopeBound {
 
 impl RopeBound {
     /// Whether the bound is the largest base, not the smallest.
+    #[must_use]
     pub fn is_upper(&self) -> bool {
         self.name == "precision"
     }
@@ -43,6 +46,7 @@ impl RopeBound {
 
 /// Layers whose queries see equally far and whose rotary positions have one base.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RopeLayers {
     /// Whether they see a sliding window of the context only.
     pub sliding: bool,
@@ -64,6 +68,7 @@ impl RopeLayers {
     }
 
     /// The smallest and the largest base that no warning speaks against; there is none where the first is the larger one.
+    #[must_use]
     pub fn feasible(&self) -> (f64, f64) {
         let warnings = |upper| {
             let counts = move |bound: &&RopeBound| bound.severity == Severity::Warning && bound.is_upper() == upper;
@@ -83,6 +88,7 @@ const SIMILARITY: f64 = 0.95;
 /// let bounds = rope_bounds(10_000.0, 4096, 32, 128);
 /// assert!(bounds[0].holds && !bounds[1].holds); // no aliasing, but the slowest pair turns visibly
 /// ```
+#[must_use]
 pub fn rope_bounds(base: f64, context: usize, layers: usize, head_dim: usize) -> [RopeBound; 4] {
     let (length, exact) = (context as f64, head_power(head_dim));
     let depth = SIMILARITY.powf(1.0 / layers as f64);

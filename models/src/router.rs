@@ -17,6 +17,7 @@ use crate::experts::{Choice, Routing};
 /// Both sum to one. Entropies are divided by ln E, so that 1 is uniform (with one expert they are 1). Definitions of the
 /// programs of arXiv 2605.18106.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RouterMetrics {
     /// Standard deviation of f over its mean: 0 when balanced, `sqrt(E - 1)` when one expert takes everything.
     pub load_cv: f64,
@@ -49,6 +50,7 @@ pub struct RouterMetrics {
 impl RouterMetrics {
     /// The metrics of a router with logits `[tokens, experts]`, row-major, whose `top_k` experts with the largest logits
     /// are chosen, the earlier one of equals. All zero without tokens or experts.
+    #[must_use]
     pub fn of_logits(logits: &[f32], experts: usize, top_k: usize) -> Self {
         match (logits.len(), top_k) {
             (0, _) | (_, 0) => Self::default(),

@@ -18,6 +18,7 @@ pub struct NamedTensor {
 
 /// One parameter of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ParameterInfo {
     /// Field names joined by dots, for example `blocks.0.attn.wq.weight`.
     pub path: String,
@@ -33,6 +34,7 @@ pub struct ParameterInfo {
 
 /// Every parameter of `model` under its path, in the layout in which it is stored: what a
 /// checkpoint holds.
+#[must_use]
 pub fn to_named<M: Module>(model: &M) -> Vec<NamedTensor> {
     visit(model, Form::Stored).0
 }
@@ -40,11 +42,13 @@ pub fn to_named<M: Module>(model: &M) -> Vec<NamedTensor> {
 /// Every parameter of `model` under the name and in the layout that other programs expect: the
 /// weights of projections as `[d_out, d_in]`, gains of norms as `<norm>.weight`. The crate's front
 /// page lists the names.
+#[must_use]
 pub fn to_exported<M: Module>(model: &M) -> Vec<NamedTensor> {
     visit(model, Form::Exported).0
 }
 
 /// Path, shape and size of every parameter, in the order of the model's fields.
+#[must_use]
 pub fn parameter_table<M: Module>(model: &M) -> Vec<ParameterInfo> {
     visit(model, Form::Table).1
 }

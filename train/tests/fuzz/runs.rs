@@ -16,7 +16,8 @@ use crate::settings::resolved;
 
 /// The perceptron of two units whose checkpoint is in the corpus.
 fn network() -> polaron_models::Mlp {
-    let config = MlpConfig { width: 2, depth: 1, ..MlpConfig::default() };
+    let mut config = MlpConfig::default();
+    (config.width, config.depth) = (2, 1);
     config.init(64, 10, 1, &Device::flex()).unwrap()
 }
 

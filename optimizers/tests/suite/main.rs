@@ -9,6 +9,7 @@ mod numbers;
 mod properties;
 mod qk_clip;
 mod records;
+mod records_v1;
 mod resume;
 mod rules;
 mod shared;

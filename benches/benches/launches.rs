@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device};
 use cubecl_runtime::logging::{LaunchObservation, LaunchObserver};
+use polaron::OptimizerConfig;
 use polaron::matrix::Placement;
-use polaron::{ConfiguredOptimizer, OptimizerConfig};
+use polaron::rule::Pipeline;
 use polaron_benches::{random, table, training};
 use polaron_train::{Error, device, verify};
 
@@ -84,7 +85,7 @@ fn kinds(counter: &Counter, device: &Device) -> Vec<Vec<String>> {
     let row = |kind: &&'static str| {
         eprintln!("{kind}");
         let config = OptimizerConfig::of_kind(kind).expect("the defaults of every kind are valid");
-        let host = config.describe().cost.starts_with("a host SVD");
+        let host = config.describe().cost.on_host;
         let optimizer = config.build(Placement::default()).expect("the defaults of every kind are valid");
         let [single, stack] = [step(counter, device, &optimizer, SHAPE), step(counter, device, &optimizer, STACK)];
         let name = if host { format!("{kind} (besides the decomposition on the host)") } else { kind.to_string() };
@@ -93,12 +94,7 @@ fn kinds(counter: &Counter, device: &Device) -> Vec<Vec<String>> {
     OptimizerConfig::KINDS.iter().map(row).collect()
 }
 
-fn step<const D: usize>(
-    counter: &Counter,
-    device: &Device,
-    optimizer: &ConfiguredOptimizer,
-    shape: [usize; D],
-) -> usize {
+fn step<const D: usize>(counter: &Counter, device: &Device, optimizer: &Pipeline, shape: [usize; D]) -> usize {
     let gradient = random(shape, DType::F32, device);
     let mut weights = (random(shape, DType::F32, device), None);
     let mut launched = 0;

@@ -18,8 +18,10 @@ use std::time::{Duration, SystemTime};
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion};
-use polaron::matrix::{self, Axis, EpsMode, Layout, Matrix, OneSided, POLAR_EXPRESS_LIMIT, Placement, Polar};
-use polaron::{ConfiguredOptimizer, OptimizerConfig};
+use polaron::OptimizerConfig;
+use polaron::matrix::{self, Axis, EpsMode, Layout, Matrix, POLAR_EXPRESS_LIMIT, Placement};
+use polaron::rule::Pipeline;
+use polaron::rule::{OneSided, Polar};
 use polaron_benches::{digits, quick, random, table};
 use serde_json::{Map, Value, json};
 
@@ -279,7 +281,7 @@ fn steps(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
 }
 
 /// A step with a state, in place.
-fn step<const D: usize>(suite: &mut Suite, line: Line, optimizer: &ConfiguredOptimizer, shape: [usize; D]) {
+fn step<const D: usize>(suite: &mut Suite, line: Line, optimizer: &Pipeline, shape: [usize; D]) {
     let gradient = flex(shape);
     let mut weights = Some(optimizer.step(1e-3, flex(shape), gradient.clone(), None));
     suite.bench(line, || {

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device};
+use polaron::rule::{Extent, Kept};
 use polaron::{Layerwise, LayerwiseError, OptimizerConfig};
 use polaron_benches::random;
 
@@ -32,22 +33,23 @@ fn kept(kind: &str) -> Result<usize, LayerwiseError> {
 }
 
 /// Bytes that the description promises, in f32: buffers of the parameter's size, and one number per output unit.
-fn documented(state: &str) -> usize {
-    let numbers = match state {
-        "none" => 0,
-        "1 buffer" => INPUTS * OUTPUTS,
-        "2 buffers" => 2 * INPUTS * OUTPUTS,
-        "1 buffer + 1 per unit" => INPUTS * OUTPUTS + OUTPUTS,
-        other => panic!("the state \"{other}\" is described in words that this test does not know"),
-    };
+fn documented(memories: &[Kept]) -> usize {
+    let numbers: usize = memories
+        .iter()
+        .map(|kept| match kept.extent {
+            Extent::Entries => INPUTS * OUTPUTS,
+            Extent::Units => OUTPUTS,
+            other => panic!("this test does not know {other:?}"),
+        })
+        .sum();
     4 * numbers
 }
 
 #[test]
 fn the_state_of_every_kind_has_the_documented_size() -> Result<(), LayerwiseError> {
     for kind in OptimizerConfig::KINDS {
-        let state = OptimizerConfig::of_kind(kind).map(|config| config.describe().state).unwrap_or_default();
-        assert_eq!(kept(kind)?, documented(state), "{kind}: {state}");
+        let memories = OptimizerConfig::of_kind(kind)?.describe().memories;
+        assert_eq!(kept(kind)?, documented(&memories), "{kind}: {memories:?}");
     }
     Ok(())
 }

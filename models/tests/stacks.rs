@@ -36,7 +36,7 @@ fn the_symmetric_stack_gives_every_part_of_a_mixture_its_rule() {
     let optimizer = Layerwise::symmetric().hints(model.roles()).build(&model).unwrap();
     let rule = |path: &str| {
         let entry = optimizer.plan().entries().iter().find(|entry| entry.path == path).unwrap();
-        (entry.role.unwrap(), entry.optimizer.split(' ').next().unwrap().to_owned(), entry.heads)
+        (entry.role.unwrap(), entry.config().unwrap().kind().to_owned(), entry.heads)
     };
     let expected = |role, optimizer: &str, heads| (role, optimizer.to_owned(), heads);
     assert_eq!(rule("blocks.0.moe.gate.weight"), expected(Role::ExpertGate, "muon", None));

@@ -89,6 +89,8 @@ fn main() -> Result<(), polaron::LayerwiseError> {
     let (optim, scheduler) = Layerwise::muon()
         .lr(0.02)
         .assign("mlp.output", Role::Head)
+        // Burn clips every tensor on its own.
+        .clip(None)
         .build_module_optimizer(&model, move |step| (1.0 - step as f64 / steps).max(0.0))?;
 
     let folder = std::env::temp_dir().join("polaron-learner-example");

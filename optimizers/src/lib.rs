@@ -32,7 +32,7 @@
 //!
 //! ```
 //! use burn::{module::ParamGroup, optim::ModuleOptimizer};
-//! use polaron::direction::{AdamWConfig, MuonConfig};
+//! use polaron::rules::{AdamWConfig, MuonConfig};
 //!
 //! let hidden = ParamGroup::from_predicates(vec!["blocks", "weight"]); // paths that contain both
 //! let optim: ModuleOptimizer = AdamWConfig::new().init().with_group(hidden, MuonConfig::new().build(), None);
@@ -40,7 +40,7 @@
 //! ```
 //!
 //! or let the plan make the groups, for Burn's `Learner`:
-//! `Layerwise::muon().build_module_optimizer(&model, |step| 1.0)?` returns a plain
+//! `Layerwise::muon().clip(None).build_module_optimizer(&model, |step| 1.0)?` returns a plain
 //! `ModuleOptimizer` and `ModuleLrScheduler`.
 //!
 //! # From a file
@@ -64,10 +64,9 @@
 //!
 //! # A rule of your own
 //!
-//! Implement [`Direction`](direction::Direction): momentum in, direction out
-//! ([`StatefulDirection`](direction::StatefulDirection) if it remembers something). Momentum, scale,
-//! decay, layouts, experts, blocks, records and checkpoints come with it, and
-//! [`polaron_verify::contract::check`](https://docs.rs/polaron-verify) tells whether it keeps what every optimizer promises.
+//! Implement [`Direction`](rule::Direction): momentum in, direction out; or [`Rule`](rule::Rule), if it remembers something or
+//! looks at the weights, the gradient or the step. Momentum, scale, decay, layouts, experts, blocks, records and checkpoints
+//! come with it, and the crate `polaron-verify` tells whether it keeps what every optimizer promises.
 //!
 //! # Speed on a CPU
 //!
@@ -87,28 +86,24 @@
 //! # Conventions
 //!
 //! Matrices act from *input* to *output* features. Burn's `Linear` stores `[d_in, d_out]`, PyTorch
-//! `[d_out, d_in]`; [`matrix::Layout`] says which, and no rule cares. (Burn's own Muon takes the
+//! `[d_out, d_in]`; [`matrix::Layout`] says which; rules are independent of it. (Burn's own Muon takes the
 //! stored shape for `out × in` and scales the wrong way round.) A step is
 //! `W ← (1 - lr wd) W - lr U`.
 
-mod config;
-pub mod direction;
-#[cfg(feature = "flex")]
-mod host;
+mod flex;
 pub mod layerwise;
 pub mod matrix;
-mod names;
-mod random;
+pub mod rule;
+pub mod rules;
 pub mod schedule;
 mod setting;
-pub mod step;
 pub mod tensor_file;
 
-pub use config::{ConfigError, ConfiguredOptimizer, Description, OptimizerConfig};
 pub use layerwise::{
     Layerwise, LayerwiseConfig, LayerwiseError, LayerwiseOptimizer, LayerwiseRecord, Role, RoleHint, Roles,
     first_non_finite,
 };
-pub use names::nearest;
-pub use random::splitmix64;
+pub use rule::Description;
+pub use rules::OptimizerConfig;
 pub use schedule::Schedule;
+pub use setting::{ConfigError, nearest, splitmix64};

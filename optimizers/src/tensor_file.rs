@@ -9,6 +9,27 @@ use std::collections::BTreeMap;
 use burn::tensor::{DType, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+/// Why tensors cannot be written to a file, or read from it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TensorFileError {
+    /// A tensor whose element type is not stored.
+    #[error("tensor \"{name}\" has the dtype {dtype}, which is not stored")]
+    Dtype {
+        /// Its name.
+        name: String,
+        /// Its element type.
+        dtype: String,
+    },
+    /// Bytes that are no safetensors file.
+    #[error("{message}")]
+    Damaged {
+        /// What the parser says.
+        message: String,
+    },
+}
 
 /// The header is padded to a multiple of this, as the format recommends.
 const ALIGNMENT: usize = 8;
@@ -25,11 +46,11 @@ const DTYPES: [(DType, Dtype, &str); 4] = [
 /// Tensors are ordered by the size of their element, then by name.
 ///
 /// # Errors
-/// A sentence part that names the tensor, if its dtype is not f64, f32, f16 or bf16.
+/// If the dtype of a tensor is not f64, f32, f16 or bf16.
 pub fn to_bytes<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a TensorData)>,
     metadata: &BTreeMap<String, String>,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, TensorFileError> {
     let mut ordered: Vec<(&str, &TensorData)> = tensors.into_iter().collect();
     ordered.sort_by(|(a, x), (b, y)| y.dtype().size().cmp(&x.dtype().size()).then_with(|| a.cmp(b)));
     let mut header = Map::new();
@@ -40,7 +61,7 @@ pub fn to_bytes<'a>(
     for (name, data) in &ordered {
         let known = DTYPES.iter().find(|(dtype, ..)| *dtype == data.dtype());
         let Some((.., dtype)) = known else {
-            return Err(format!("tensor \"{name}\" has the dtype {:?}, which is not stored", data.dtype()));
+            return Err(TensorFileError::Dtype { name: name.to_string(), dtype: format!("{:?}", data.dtype()) });
         };
         let end = offset + data.as_bytes().len();
         let shape = data.shape().to_vec();
@@ -64,15 +85,16 @@ pub type Contents = (BTreeMap<String, TensorData>, BTreeMap<String, String>);
 /// Reads a safetensors file in memory.
 ///
 /// # Errors
-/// A sentence part, if the bytes are no safetensors file or a tensor is not of a float dtype.
-pub fn from_bytes(bytes: &[u8]) -> Result<Contents, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+/// If the bytes are no safetensors file or a tensor is not of a float dtype.
+pub fn from_bytes(bytes: &[u8]) -> Result<Contents, TensorFileError> {
+    let damaged = |error: safetensors::SafeTensorError| TensorFileError::Damaged { message: error.to_string() };
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
         let known = DTYPES.iter().find(|(_, dtype, _)| *dtype == view.dtype());
         let Some((dtype, ..)) = known else {
-            return Err(format!("tensor \"{name}\" has the unsupported dtype {:?}", view.dtype()));
+            return Err(TensorFileError::Dtype { name: name.to_string(), dtype: format!("{:?}", view.dtype()) });
         };
         let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), *dtype);
         tensors.insert(name.to_string(), data);

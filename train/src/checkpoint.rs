@@ -349,7 +349,8 @@ impl Store {
 fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let step = checkpoint.trainer.step;
     let unstorable = |message: String| CheckpointError::Unstorable { step, message };
-    let model = tensors::to_bytes(&checkpoint.model, &BTreeMap::new()).map_err(unstorable)?;
+    let model =
+        tensors::to_bytes(&checkpoint.model, &BTreeMap::new()).map_err(|error| unstorable(error.to_string()))?;
     let trainer = serde_json::to_vec(&checkpoint.trainer).map_err(|error| unstorable(error.to_string()))?;
     if folder.exists() {
         std::fs::remove_dir_all(folder).map_err(FileError::at("replace", folder))?;

@@ -1,6 +1,7 @@
 //! `polaron export`: weights and optimizer states for other programs.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -23,18 +24,18 @@ const STATES: &str = "polaron-optimizer-states-1";
 /// [`FileError`] naming the file. Both files are made before the first is written.
 pub fn export(run: &LoadedRun, out: &Path, optimizer_state: bool) -> Result<Vec<PathBuf>, Error> {
     check_target(out)?;
-    let unstorable = |what: &'static str| move |error| Error::Usage(format!("the {what} cannot be exported: {error}"));
+    let unstorable = |what: &str, error: &dyn Display| Error::Usage(format!("the {what} cannot be exported: {error}"));
     let common = metadata(run)?;
     let weights = [("format", WEIGHTS.to_owned())].map(|(key, value)| (key.to_owned(), value));
     let weights = common.clone().into_iter().chain(weights).collect();
-    let bytes = tensors::to_bytes(&run.network.exported(), &weights).map_err(unstorable("weights"))?;
+    let bytes = tensors::to_bytes(&run.network.exported(), &weights).map_err(|error| unstorable("weights", &error))?;
     let mut files = vec![(out.to_path_buf(), bytes)];
     if optimizer_state {
-        let (states, facts) =
-            exported_state::of(&run.optimizer, &run.network.parameters()).map_err(unstorable("optimizer's states"))?;
+        let (states, facts) = exported_state::of(&run.optimizer, &run.network.parameters())
+            .map_err(|error| unstorable("optimizer's states", &error))?;
         let format = BTreeMap::from([("format".to_owned(), STATES.to_owned())]);
         let metadata = common.into_iter().chain(facts).chain(format).collect();
-        let bytes = tensors::to_bytes(&states, &metadata).map_err(unstorable("optimizer's states"))?;
+        let bytes = tensors::to_bytes(&states, &metadata).map_err(|error| unstorable("optimizer's states", &error))?;
         files.push((out.with_extension("optimizer.safetensors"), bytes));
     }
     let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty());

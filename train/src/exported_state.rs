@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 ///
 /// A sentence part, for a record that does not fit the parameters.
 pub fn of(record: &[u8], parameters: &[ParameterInfo]) -> Result<(Vec<NamedTensor>, BTreeMap<String, String>), String> {
-    let (tensors, metadata) = tensor_file::from_bytes(record)?;
+    let (tensors, metadata) = tensor_file::from_bytes(record).map_err(|error| error.to_string())?;
     let states = tensors.into_iter().map(|(name, data)| {
         let (parameter, state) = split(&name, parameters)?;
         Ok(NamedTensor { name: format!("{}{state}", parameter.exported), data: exported(data, parameter) })

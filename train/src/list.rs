@@ -5,7 +5,7 @@ use std::fmt::Write;
 use burn::tensor::{DType, Device};
 use polaron::{LayerwiseConfig, OptimizerConfig};
 use polaron_datasets::{DATASETS, IMAGE_DATASETS};
-use polaron_verify::inspect::{AUDITED, singular_map, symmetry};
+use polaron_verify::inspect::{singular_map, symmetry};
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ pub fn optimizers() -> String {
             "{kind}\n  update    {}\n  source    {}\n  state     {}\n  cost      {}\n  defaults  {}",
             about.formula,
             about.source,
-            about.state,
+            about.state(),
             about.cost,
             defaults(&config)
         );
@@ -55,10 +55,9 @@ fn defaults(config: &OptimizerConfig) -> String {
 pub fn symmetries(device: &Device) -> Result<String, Error> {
     let rounding = if device.supports_dtype(DType::F64) { 1e-9 } else { 1e-3 };
     let mut text = String::from(SYMMETRY_HEAD);
-    for rule in AUDITED {
-        let fail = |message: String| Error::Usage(format!("{}: {message}", rule.name));
-        let config: OptimizerConfig = serde_json::from_str(rule.config).map_err(|error| fail(error.to_string()))?;
-        let measured = symmetry(&config, device).map_err(|error| fail(error.to_string()))?;
+    for (rule, config) in polaron::rules::symmetries() {
+        let fail = |error: polaron::ConfigError| Error::Usage(format!("{}: {error}", rule.name));
+        let measured = symmetry(&config, device).map_err(fail)?;
         let _ = write!(text, "{:32}", rule.name);
         for error in measured.errors() {
             let _ = write!(text, "{:>10}", if error < rounding { "ok".to_owned() } else { format!("{error:.0e}") });

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use polaron::tensor_file;
+use polaron::tensor_file::{self, TensorFileError};
 use polaron_models::NamedTensor;
 
 /// Writes weights and metadata as a safetensors file in memory; the same weights give the same bytes.
 ///
 /// # Errors
 ///
-/// A sentence part naming the tensor, for a dtype that is not stored.
-pub fn to_bytes(tensors: &[NamedTensor], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, String> {
+/// For a dtype that is not stored, naming the tensor.
+pub fn to_bytes(tensors: &[NamedTensor], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, TensorFileError> {
     tensor_file::to_bytes(tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.data)), metadata)
 }
 
@@ -18,8 +18,8 @@ pub fn to_bytes(tensors: &[NamedTensor], metadata: &BTreeMap<String, String>) ->
 ///
 /// # Errors
 ///
-/// A sentence part saying what is wrong with the bytes.
-pub fn from_bytes(bytes: &[u8]) -> Result<Vec<NamedTensor>, String> {
+/// What is wrong with the bytes.
+pub fn from_bytes(bytes: &[u8]) -> Result<Vec<NamedTensor>, TensorFileError> {
     let (tensors, _) = tensor_file::from_bytes(bytes)?;
     Ok(tensors.into_iter().map(|(name, data)| NamedTensor { name, data }).collect())
 }

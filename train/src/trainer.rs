@@ -165,6 +165,7 @@ impl<N: Network> Session<'_, N> {
             return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
         }
         let factor = self.config.schedule.factor(step, train.steps);
+        self.optimizer.set_progress(step as f64 / train.steps as f64)?;
         let model = self.optimizer.apply_with(factor, model, grads, |updates| {
             // The longest first, so that no worker begins it when the others are done.
             updates.sort_by_key(|update| Reverse(update.elements()));

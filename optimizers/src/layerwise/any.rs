@@ -1,18 +1,26 @@
 //! Any Burn optimizer behind one type.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use burn::optim::{DynOptimizer, DynState, Optimizer, StateSink, StateSource};
 use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{Device, Tensor};
 
-use crate::step::in_working_precision;
+use crate::rule::{Pipeline, in_working_precision};
 
 /// A shared Burn optimizer of any type: ours, Burn's own, or yours.
 #[derive(Clone)]
 pub struct AnyOptimizer {
-    inner: Arc<dyn DynOptimizer>,
+    inner: Inner,
     label: String,
+}
+
+/// A rule of this crate, whose parts are known, or another optimizer.
+#[derive(Clone)]
+pub(crate) enum Inner {
+    Rule(Pipeline),
+    Other(Arc<dyn DynOptimizer>),
 }
 
 impl AnyOptimizer {
@@ -26,10 +34,15 @@ impl AnyOptimizer {
             Some((outer, inner)) => format!("{}<{}", short(outer), short(inner)),
             None => short(full),
         };
-        Self { inner: Arc::new(InWorkingPrecision(optimizer)), label }
+        let inner = match (&optimizer as &dyn Any).downcast_ref::<Pipeline>() {
+            Some(pipeline) => Inner::Rule(pipeline.clone()),
+            None => Inner::Other(Arc::new(InWorkingPrecision(optimizer))),
+        };
+        Self { inner, label }
     }
 
     /// The name shown in plans.
+    #[must_use]
     pub fn with_label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
@@ -38,6 +51,17 @@ impl AnyOptimizer {
     /// The name shown in plans.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    fn erased(&self) -> &dyn DynOptimizer {
+        match &self.inner {
+            Inner::Rule(pipeline) => pipeline,
+            Inner::Other(optimizer) => optimizer.as_ref(),
+        }
     }
 }
 
@@ -56,19 +80,19 @@ impl DynOptimizer for AnyOptimizer {
         grad: BridgeTensor,
         state: Option<DynState>,
     ) -> (BridgeTensor, Option<DynState>) {
-        self.inner.step_dyn(rank, lr, tensor, grad, state)
+        self.erased().step_dyn(rank, lr, tensor, grad, state)
     }
 
     fn to_device_dyn(&self, state: DynState, device: &Device) -> DynState {
-        self.inner.to_device_dyn(state, device)
+        self.erased().to_device_dyn(state, device)
     }
 
     fn state_flatten(&self, prefix: &str, state: &DynState, out: &mut StateSink) {
-        self.inner.state_flatten(prefix, state, out)
+        self.erased().state_flatten(prefix, state, out)
     }
 
     fn state_unflatten(&self, rank: usize, prefix: &str, src: &mut StateSource, device: &Device) -> Option<DynState> {
-        self.inner.state_unflatten(rank, prefix, src, device)
+        self.erased().state_unflatten(rank, prefix, src, device)
     }
 }
 
@@ -86,7 +110,13 @@ impl<O: Optimizer> Optimizer for InWorkingPrecision<O> {
         grad: Tensor<D>,
         state: Option<O::State<D>>,
     ) -> (Tensor<D>, Option<O::State<D>>) {
-        in_working_precision(tensor, grad, |tensor, grad| self.0.step(lr, tensor, grad, state))
+        let mut new = None;
+        let tensor = in_working_precision(tensor, grad, |tensor, grad| {
+            let (tensor, state) = self.0.step(lr, tensor, grad, state);
+            new = state;
+            tensor
+        });
+        (tensor, new)
     }
 
     fn to_device<const D: usize>(state: O::State<D>, device: &Device) -> O::State<D> {

@@ -6,13 +6,15 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::{Module, ParamGroup};
 use burn::optim::ModuleOptimizer;
 
-use super::check::forms;
-use super::fit::OfParameter;
+use super::check::Planned;
+use super::decide::{Decision, decide};
+use super::groups::Group;
 use super::module_optimizer::{Factor, ScheduledLr, Uncovered};
-use super::optimizer::{Entry, LayerwiseOptimizer};
-use super::plan::Decision;
-use super::rule::RuleOptimizer;
-use super::{AnyOptimizer, LayerwiseConfig, LayerwiseError, ParameterInfo, Plan, Role, RoleHint, Roles, Rule};
+use super::optimizer::LayerwiseOptimizer;
+use super::states::OfParameter;
+use super::{
+    AnyOptimizer, LayerwiseConfig, LayerwiseError, ParameterInfo, Plan, PlannedOptimizer, Role, RoleHint, Roles, Rule,
+};
 
 /// Builder of a layerwise optimizer: a stack, changes to it, and a check that every parameter is covered once.
 ///
@@ -145,21 +147,25 @@ impl Layerwise {
     }
 
     /// Learning rate of the main rule, and of your rules that set none.
+    #[must_use]
     pub fn lr(self, lr: f64) -> Self {
         self.change(|config| config.lr = lr).set(|builder| builder.lr = lr)
     }
 
     /// Weight decay of the stack's main rule.
+    #[must_use]
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         self.change(|config| config.weight_decay = weight_decay)
     }
 
     /// Learning rate of the AdamW part of a matrix stack.
+    #[must_use]
     pub fn adamw_lr(self, lr: f64) -> Self {
         self.change(|config| config.adamw.lr = lr)
     }
 
     /// Clips the norm over all gradients, before any rule; `None` and 0 turn clipping off.
+    #[must_use]
     pub fn clip(self, threshold: impl Into<Option<f64>>) -> Self {
         let threshold = threshold.into();
         self.set(|builder| builder.clip = threshold)
@@ -167,32 +173,38 @@ impl Layerwise {
 
     /// Threshold of [`LayerwiseOptimizer::clip_heads`]; off (`None` or 0) by default, and with reason: see
     /// [`clip_heads`](super::clip_heads).
+    #[must_use]
     pub fn qk_clip(self, threshold: impl Into<Option<f64>>) -> Self {
         let threshold = threshold.into();
         self.set(|builder| builder.qk_clip = threshold)
     }
 
     /// Gives a role to the parameters that a glob or `/regex/` matches, whatever was inferred.
+    #[must_use]
     pub fn assign(self, pattern: impl Into<String>, role: Role) -> Self {
         self.assign_hint(RoleHint::new(pattern, role))
     }
 
     /// As [`Layerwise::assign`], with heads or another layout.
+    #[must_use]
     pub fn assign_hint(self, hint: RoleHint) -> Self {
         self.set(|builder| builder.assignments.push(hint))
     }
 
     /// Takes in what a model says about its parameters.
+    #[must_use]
     pub fn hints(self, hints: Vec<RoleHint>) -> Self {
         self.set(|builder| builder.hints.extend(hints))
     }
 
     /// Takes in what this model says about its parameters.
+    #[must_use]
     pub fn roles_of(self, model: &impl Roles) -> Self {
         self.hints(model.roles())
     }
 
     /// Adds a rule; it wins over those before it.
+    #[must_use]
     pub fn rule(self, rule: Rule) -> Self {
         self.set(|builder| builder.rules.push(rule))
     }
@@ -203,6 +215,7 @@ impl Layerwise {
     /// model for which the rates were found. The model must divide its logits by `ratio`.
     ///
     /// [`Layerwise::build`] then refuses a rule whose exponent is not known.
+    #[must_use]
     pub fn width(self, ratio: f64) -> Self {
         self.set(|builder| builder.width = Some(ratio))
     }
@@ -211,6 +224,7 @@ impl Layerwise {
     ///
     /// This is how the width rules muP (arXiv 2203.03466) reach an element-wise optimizer: `1 / width` for hidden
     /// matrices. Matrix rules are left alone: the size of their updates follows the shape by their `scale`.
+    #[must_use]
     pub fn adamw_lr_factors(self, factor: impl Fn(Role) -> f64) -> Self {
         self.set(|builder| builder.adamw_factors = Role::ALL.map(|role| (role, factor(role))).to_vec())
     }
@@ -247,14 +261,13 @@ impl Layerwise {
             adamw_factors: &self.adamw_factors,
             width: self.width,
         };
-        let plan = Plan::decide(&ParameterInfo::of_module(module), &decision)?;
+        let plan = decide(&ParameterInfo::of_module(module), &decision)?;
         let optimizers = plan
             .entries()
             .iter()
-            .map(|entry| match &entry.resolved.optimizer {
-                RuleOptimizer::Custom(optimizer) => Ok(optimizer.clone()),
-                RuleOptimizer::Change { .. } => unreachable!("a resolved rule is no change"),
-                RuleOptimizer::Config(config) => {
+            .map(|entry| match &entry.optimizer {
+                PlannedOptimizer::Own(optimizer) => Ok(optimizer.clone()),
+                PlannedOptimizer::Kind(config) => {
                     Ok(AnyOptimizer::new(config.build(entry.placement)?).with_label(config.kind()))
                 }
             })
@@ -284,24 +297,31 @@ impl Layerwise {
     pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
         let clip = LayerwiseError::check_threshold("clip", self.clip)?;
         let qk_clip = LayerwiseError::check_threshold("qk_clip", self.qk_clip)?;
-        let forms = forms(module)?;
+        let planned = Planned::of(module)?;
         let (plan, optimizers) = self.decide(module)?;
-        let entries = plan
-            .entries()
-            .iter()
-            .zip(optimizers)
-            .map(|(entry, optimizer)| (entry.path.clone(), Entry::new(optimizer, entry.lr, entry.shape.len())))
-            .collect();
-        Ok(LayerwiseOptimizer::new(plan, entries, forms).with_clip(clip).with_qk_clip(qk_clip))
+        let mut groups: Vec<Group> = Vec::new();
+        for (entry, optimizer) in plan.entries().iter().zip(&optimizers) {
+            let Some(number) = planned.names.iter().position(|name| *name == entry.path) else { continue };
+            let form = &planned.forms[number];
+            let group = Group::new(number, optimizer, entry.config(), entry.lr, form).map_err(|error| {
+                let (path, optimizer, message) = (entry.path.clone(), entry.label(), error.to_string());
+                LayerwiseError::DoesNotFit { path, role: entry.role_name(), optimizer, message }
+            })?;
+            if !groups.iter_mut().any(|known| known.join(&group)) {
+                groups.push(group);
+            }
+        }
+        Ok(LayerwiseOptimizer::new(plan, groups, planned).with_clip(clip).with_qk_clip(qk_clip))
     }
 
     /// The same plan as plain Burn objects, for Burn's `Learner` or a training loop of your own.
     ///
     /// `factor(step)`, from step 0, multiplies every learning rate. Burn clips every tensor on its
-    /// own, so there is no global-norm clipping in this form.
+    /// own, so there is no global-norm clipping in this form, and no QK-clip: turn them off, as in
+    /// `Layerwise::muon().clip(None)`.
     ///
     /// # Errors
-    /// As [`Layerwise::build`].
+    /// As [`Layerwise::build`], and if a clip is set that this form cannot carry.
     ///
     /// # Panics
     /// Later, where Burn's interface has no errors: the scheduler on a factor that is negative or not finite,
@@ -311,14 +331,20 @@ impl Layerwise {
         module: &M,
         factor: impl Fn(u64) -> f64 + Send + Sync + 'static,
     ) -> Result<(ModuleOptimizer, ModuleLrScheduler), LayerwiseError> {
-        let mut forms = forms(module)?;
+        for (what, threshold) in [("clip", self.clip), ("qk_clip", self.qk_clip)] {
+            if let Some(threshold) = LayerwiseError::check_threshold(what, threshold)? {
+                return Err(LayerwiseError::CannotCarry { what, threshold });
+            }
+        }
+        let planned = Planned::of(module)?;
         let (plan, optimizers) = self.decide(module)?;
         let factor: Factor = Arc::new(factor);
         let mut module_optimizer = ModuleOptimizer::from(Uncovered);
         let mut scheduler = ModuleLrScheduler::new(ScheduledLr::new(self.lr, factor.clone()));
         for (entry, optimizer) in plan.entries().iter().zip(optimizers) {
             let group = ParamGroup::from_path(entry.path.clone());
-            if let Some(form) = forms.remove(&entry.path) {
+            if let Some(number) = planned.names.iter().position(|name| *name == entry.path) {
+                let form = planned.forms[number].clone();
                 let optimizer = OfParameter { optimizer, path: entry.path.clone(), form };
                 module_optimizer = module_optimizer.with_group(group.clone(), optimizer, None);
             }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{LayerwiseError, Rule, stack};
-use crate::config::{OptimizerConfig, check_keys};
-use crate::direction::AdamWConfig;
+use crate::rules::{AdamWConfig, OptimizerConfig};
+use crate::setting::check_keys;
 
 /// A ready-made stack, its settings, and rules that change parts of it.
 ///
@@ -105,13 +105,13 @@ impl LayerwiseConfig {
     pub fn stack(name: &str) -> Result<Self, LayerwiseError> {
         let stack = stack::find(name)?;
         Ok(Self {
-            stack: stack.name.to_string(),
+            stack: name.to_string(),
             lr: stack.lr,
             weight_decay: stack.weight_decay,
             clip: Some(1.0),
             matrix: Map::new(),
             adamw: AdamWPart::default(),
-            edges: (stack.name == "symmetric").then(EdgesPart::default),
+            edges: (name == stack::SYMMETRIC).then(EdgesPart::default),
             rule: Vec::new(),
         })
     }
@@ -126,7 +126,7 @@ impl LayerwiseConfig {
     /// # Errors
     /// On a syntax error, an unknown key (naming the nearest valid one) or a wrong type.
     pub fn from_toml(text: &str) -> Result<Self, LayerwiseError> {
-        let fail = |message: String| LayerwiseError::Stack(message);
+        let fail = |message: String| LayerwiseError::Toml { message };
         let given: Map<String, Value> = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
         let stack = given.get("stack").and_then(Value::as_str).unwrap_or("muon");
         let mut merged = Self::stack(stack)?.to_map();
@@ -167,7 +167,7 @@ impl LayerwiseConfig {
     /// AdamW with the betas and the eps of the `adamw` part.
     pub(super) fn adamw_rule(&self, weight_decay: f64) -> OptimizerConfig {
         let AdamWPart { beta1, beta2, eps, .. } = self.adamw;
-        AdamWConfig { beta1, beta2, eps, weight_decay, cautious: false }.into()
+        AdamWConfig { beta1, beta2, eps, weight_decay, ..AdamWConfig::new() }.into()
     }
 
     fn check_rates(&self) -> Result<(), LayerwiseError> {

@@ -2,10 +2,12 @@
 
 use thiserror::Error;
 
-use crate::config::ConfigError;
+use crate::setting::ConfigError;
+use crate::tensor_file::TensorFileError;
 
 /// Why a layerwise optimizer cannot be built, or its record cannot be loaded.
 #[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
 pub enum LayerwiseError {
     /// A pattern that cannot be read.
     #[error("pattern \"{pattern}\" is not valid: {message}")]
@@ -15,9 +17,23 @@ pub enum LayerwiseError {
         /// What the parser says.
         message: String,
     },
-    /// A stack that does not exist.
-    #[error("{0}")]
-    Stack(String),
+    /// A configuration that is no valid TOML, or has a value of another type.
+    #[error("optimizer: {message}")]
+    Toml {
+        /// What the parser says.
+        message: String,
+    },
+    /// Clipping that an optimizer of the plain Burn form cannot carry.
+    #[error(
+        "Burn's ModuleOptimizer has no {what} of {threshold} over all parameters: turn it off with .{what}(None), or build \
+         the LayerwiseOptimizer, which has it"
+    )]
+    CannotCarry {
+        /// The method that sets it.
+        what: &'static str,
+        /// The threshold.
+        threshold: f64,
+    },
     /// A rule table that cannot be read.
     #[error("rule {number}: {message}")]
     Rule {
@@ -189,10 +205,10 @@ pub enum LayerwiseError {
     NoParameters,
     /// Logits that do not fit the model.
     #[error("QK-clip: {0}")]
-    QkClip(String),
+    QkClip(#[from] QkClipError),
     /// A record of other parameters or other optimizers.
     #[error("the optimizer record does not fit this plan: {0}")]
-    Record(String),
+    Record(#[from] RecordError),
 }
 
 impl LayerwiseError {
@@ -213,6 +229,152 @@ impl LayerwiseError {
             Some(value) => Err(Self::Number { what: what.into(), rule, value }),
         }
     }
+}
+
+/// Why a record cannot be loaded.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The bytes are no file of this kind.
+    #[error("{0}")]
+    File(#[from] TensorFileError),
+    /// A file of another format or version.
+    #[error("it is not a {expected} but \"{format}\" of version \"{version}\"")]
+    Version {
+        /// The format, and the versions that are read.
+        expected: String,
+        /// The format of the file.
+        format: String,
+        /// Its version.
+        version: String,
+    },
+    /// A part of the file that cannot be read.
+    #[error("its {part} cannot be read: {message}")]
+    Part {
+        /// The part.
+        part: String,
+        /// Why not.
+        message: String,
+    },
+    /// A parameter of the plan that the record does not have.
+    #[error("it has no parameter \"{path}\"")]
+    NoParameter {
+        /// Its path.
+        path: String,
+    },
+    /// A parameter of the record that the plan does not have.
+    #[error("it has {what} \"{path}\", which the model does not have")]
+    NotInModel {
+        /// What it has of it.
+        what: &'static str,
+        /// Path of the parameter.
+        path: String,
+    },
+    /// A parameter that another optimizer updates now.
+    #[error("\"{path}\" was updated by {was} and is now by {is}")]
+    Optimizer {
+        /// Path of the parameter.
+        path: String,
+        /// The kind in the record.
+        was: String,
+        /// The kind in the plan.
+        is: String,
+    },
+    /// A parameter of another shape.
+    #[error("\"{path}\" was of shape {was:?} and is now of shape {is:?}")]
+    Shape {
+        /// Path of the parameter.
+        path: String,
+        /// Its shape in the record.
+        was: Vec<usize>,
+        /// Its shape in the plan.
+        is: Vec<usize>,
+    },
+    /// A state that lacks something.
+    #[error("the state of \"{path}\" is incomplete or of another rank than its {parameter}")]
+    Incomplete {
+        /// Path of the parameter.
+        path: String,
+        /// Shape and element type of the parameter.
+        parameter: String,
+    },
+    /// A buffer that does not fit.
+    #[error(
+        "the {name} of \"{path}\" has {was} and must have {is}: it was written for a parameter of another shape or element \
+         type, or with other blocks or another axis"
+    )]
+    Buffer {
+        /// Path of the parameter.
+        path: String,
+        /// Name of the buffer.
+        name: String,
+        /// Shape and element type in the record.
+        was: String,
+        /// What they must be.
+        is: String,
+    },
+    /// A buffer that is missing.
+    #[error("the state of \"{path}\" has no {name}: it was written with other settings, or is damaged")]
+    Missing {
+        /// Path of the parameter.
+        path: String,
+        /// Name of the buffer.
+        name: String,
+    },
+    /// A buffer too many.
+    #[error("it has a buffer \"{name}\", which belongs to no parameter")]
+    Unknown {
+        /// Path and name of the buffer.
+        name: String,
+    },
+}
+
+impl RecordError {
+    /// The same about a state that is stored under another name than the path of its parameter.
+    pub(crate) fn at(mut self, own: &str) -> Self {
+        if let Self::Incomplete { path, .. } | Self::Buffer { path, .. } | Self::Missing { path, .. } = &mut self {
+            *path = own.to_string();
+        }
+        self
+    }
+}
+
+/// Why heads cannot be clipped.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QkClipError {
+    /// A logit that is no number.
+    #[error("a logit of \"{path}\" is not finite")]
+    NotFinite {
+        /// Path of the query projection.
+        path: String,
+    },
+    /// A projection that the model does not have.
+    #[error("the model has no projection \"{path}\"")]
+    NoProjection {
+        /// The path.
+        path: String,
+    },
+    /// Key heads that do not divide the query heads.
+    #[error("{key_heads} key heads do not divide the {heads} query heads of \"{path}\"")]
+    KeyHeads {
+        /// Path of the query projection.
+        path: String,
+        /// Number of key heads.
+        key_heads: usize,
+        /// Number of query heads.
+        heads: usize,
+    },
+    /// Heads that do not divide the outputs of their projection.
+    #[error("{heads} heads do not divide the {outputs} outputs of \"{path}\"")]
+    Heads {
+        /// Path of the projection.
+        path: String,
+        /// Number of heads.
+        heads: usize,
+        /// Number of outputs.
+        outputs: usize,
+    },
 }
 
 fn quoted(paths: &[String]) -> String {

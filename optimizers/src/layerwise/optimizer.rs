@@ -1,37 +1,16 @@
 //! What users hold: every parameter's optimizer and state, and the global-norm clip.
 
-use std::collections::BTreeMap;
-
 use burn::module::{Module, ModuleMapper, Param};
-use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
-use burn::tensor::kind::BridgeTensor;
-use burn::tensor::{Device, Tensor};
+use burn::optim::{DynOptimizer, GradientsParams, StateSink, StateSource};
+use burn::tensor::{Device, Tensor, TensorData};
 
-use super::check::{Form, check_step};
-use super::fit::read_state;
-use super::{AnyOptimizer, HeadLogits, LayerwiseError, LayerwiseRecord, Plan, first_non_finite, gradients};
-
-/// One parameter's optimizer, learning rate and state.
-#[derive(Clone)]
-pub(crate) struct Entry {
-    optimizer: AnyOptimizer,
-    lr: f64,
-    rank: usize,
-    state: Option<DynState>,
-}
-
-impl Entry {
-    pub fn new(optimizer: AnyOptimizer, lr: f64, rank: usize) -> Self {
-        Self { optimizer, lr, rank, state: None }
-    }
-
-    fn update(&mut self, lr: f64, Taken { tensor, grad, device, .. }: Taken) -> BridgeTensor {
-        let state = self.state.take().map(|state| self.optimizer.to_device_dyn(state, &device));
-        let (updated, state) = self.optimizer.step_dyn(self.rank, lr, tensor, grad, state);
-        self.state = state;
-        updated
-    }
-}
+use super::check::Planned;
+use super::groups::{Group, Memories, ParameterUpdate, States, Taken, Updated, Values};
+use super::states::{read_memory, read_state};
+use super::walk::Walk;
+use super::{HeadLogits, LayerwiseError, LayerwiseRecord, Plan, RecordError, first_non_finite, gradients};
+use crate::matrix::Reading;
+use crate::rule::NAMES;
 
 /// An optimizer with a rule for every parameter of one module, built by [`Layerwise`](crate::Layerwise).
 ///
@@ -40,17 +19,25 @@ impl Entry {
 #[derive(Clone)]
 pub struct LayerwiseOptimizer {
     plan: Plan,
-    entries: BTreeMap<String, Entry>,
     /// What the parameters were when the plan was made.
-    forms: BTreeMap<String, Form>,
+    planned: Planned,
+    groups: Vec<Group>,
+    /// How every parameter is taken out of the module, by its number.
+    ways: Vec<Way>,
     clip: Option<f64>,
     qk_clip: Option<f64>,
+    progress: f64,
 }
 
 impl LayerwiseOptimizer {
     /// Nothing is clipped.
-    pub(crate) fn new(plan: Plan, entries: BTreeMap<String, Entry>, forms: BTreeMap<String, Form>) -> Self {
-        Self { plan, entries, forms, clip: None, qk_clip: None }
+    pub(crate) fn new(plan: Plan, groups: Vec<Group>, planned: Planned) -> Self {
+        let mut ways = vec![Way::Left; planned.names.len()];
+        for group in &groups {
+            let way = group.reading().map_or(Way::Whole, Way::Stack);
+            group.members.iter().for_each(|number| ways[*number] = way);
+        }
+        Self { plan, planned, groups, ways, clip: None, qk_clip: None, progress: 0.0 }
     }
 
     pub(crate) fn with_clip(mut self, threshold: Option<f64>) -> Self {
@@ -66,6 +53,20 @@ impl LayerwiseOptimizer {
     /// Which parameter gets which rule; print it.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Says how much of the training is done, from 0 to 1, for rules that change on the way. It stays until it is said again; 0
+    /// at the start.
+    ///
+    /// # Errors
+    /// If the share is not from 0 to 1.
+    pub fn set_progress(&mut self, share: f64) -> Result<(), LayerwiseError> {
+        if !(0.0..=1.0).contains(&share) {
+            let (what, rule) = ("the share of the training that is done".to_string(), "from 0 to 1");
+            return Err(LayerwiseError::Number { what, rule, value: share });
+        }
+        self.progress = share;
+        Ok(())
     }
 
     /// Clips, then updates: every learning rate is multiplied by `factor`, the schedule's value of this step.
@@ -104,7 +105,7 @@ impl LayerwiseOptimizer {
     /// # Panics
     /// If the module is no longer the one that the plan was made for, or a gradient does not fit its parameter.
     pub fn clip<M: Module>(&self, module: &M, grads: GradientsParams) -> (GradientsParams, f64) {
-        or_panic(check_step(module, &grads, &self.forms));
+        or_panic(self.planned.check_step(module, &grads));
         self.clip_checked(module, grads)
     }
 
@@ -120,7 +121,7 @@ impl LayerwiseOptimizer {
 
     fn check<M: Module>(&self, factor: f64, module: &M, grads: &GradientsParams) -> Result<(), LayerwiseError> {
         LayerwiseError::check_rate("the factor of the learning rates", factor)?;
-        check_step(module, grads, &self.forms)
+        self.planned.check_step(module, grads)
     }
 
     /// The update alone, without clipping; see [`LayerwiseOptimizer::step`].
@@ -157,19 +158,20 @@ impl LayerwiseOptimizer {
         grads: GradientsParams,
         run: impl FnOnce(&mut [ParameterUpdate<'_>]),
     ) -> M {
-        let mut collect = Collect { grads, path: Vec::new(), taken: BTreeMap::new() };
+        let taken = self.planned.names.iter().map(|_| None).collect();
+        let mut collect = Collect { grads, walk: self.planned.paths.walk(), ways: &self.ways, taken };
         let module = module.map(&mut collect);
         let mut taken = collect.taken;
-        let mut updates: Vec<ParameterUpdate<'_>> = Vec::with_capacity(taken.len());
-        for (path, entry) in &mut self.entries {
-            if let Some(taken) = taken.remove(path) {
-                let (lr, elements) = (factor * entry.lr, taken.elements);
-                updates.push(ParameterUpdate { path, entry, lr, elements, waiting: Some(taken), updated: None });
-            }
-        }
+        let shapes = self.planned.forms.iter().map(|form| form.shape.as_slice()).collect();
+        let progress = self.progress;
+        let mut updates: Vec<ParameterUpdate<'_>> =
+            self.groups.iter_mut().flat_map(|group| group.work(factor, progress, &mut taken)).collect();
         run(&mut updates);
-        let updated = updates.into_iter().filter_map(ParameterUpdate::finish).collect();
-        module.map(&mut PutBack { path: Vec::new(), updated })
+        let mut updated: Vec<Option<Updated>> = self.planned.names.iter().map(|_| None).collect();
+        for (number, values) in updates.into_iter().flat_map(ParameterUpdate::finish) {
+            updated[number] = Some(values);
+        }
+        module.map(&mut PutBack { walk: self.planned.paths.walk(), shapes, updated })
     }
 
     /// After a step: cuts back the attention heads whose logits were above the threshold of
@@ -188,15 +190,34 @@ impl LayerwiseOptimizer {
     pub fn to_record(&self) -> LayerwiseRecord {
         let mut sink = StateSink::default();
         let mut record = LayerwiseRecord::default();
-        record.shapes.extend(self.forms.iter().map(|(path, form)| (path.clone(), form.shape.clone())));
-        for (path, entry) in &self.entries {
-            record.optimizers.insert(path.clone(), entry.optimizer.label().to_string());
-            if let Some(state) = &entry.state {
-                entry.optimizer.state_flatten(path, state, &mut sink);
-                record.with_state.insert(path.clone());
+        let shapes = self.planned.names.iter().zip(&self.planned.forms);
+        record.shapes.extend(shapes.map(|(path, form)| (path.clone(), form.shape.clone())));
+        record.optimizers.extend(self.plan.entries().iter().map(|entry| (entry.path.clone(), entry.recorded_name())));
+        for group in &self.groups {
+            for (place, number) in group.members.iter().enumerate() {
+                let (path, form) = (&self.planned.names[*number], &self.planned.forms[*number]);
+                let written = match &group.states {
+                    States::Rule { .. } => {
+                        group.memory(place).map(|memory| memory.flatten(&form.shape, path, &mut sink))
+                    }
+                    States::Other { optimizer, state, .. } => {
+                        state.as_ref().map(|state| optimizer.state_flatten(path, state, &mut sink))
+                    }
+                };
+                if written.is_some() {
+                    record.with_state.insert(path.clone());
+                }
             }
         }
-        record.tensors.extend(sink.tensors);
+        for (name, data) in sink.tensors {
+            match name.strip_suffix(NAMES).and_then(|path| path.strip_suffix('.')) {
+                Some(path) => {
+                    let names = String::from_utf8_lossy(data.as_bytes()).into_owned();
+                    record.memories.insert(path.to_string(), names);
+                }
+                None => drop(record.tensors.insert(name, data)),
+            }
+        }
         record.scalars.extend(sink.scalars);
         record
     }
@@ -213,43 +234,58 @@ impl LayerwiseOptimizer {
         for (name, data) in record.tensors {
             source.insert_tensor(name, data);
         }
-        let mut states = BTreeMap::new();
-        for path in &record.with_state {
-            let (Some(entry), Some(form)) = (self.entries.get(path), self.forms.get(path)) else {
-                let message = format!("it has a state of \"{path}\", which the model does not have");
-                return Err(LayerwiseError::Record(message));
-            };
-            states.insert(path.clone(), read_state(&entry.optimizer, path, form, path, &mut source, device)?);
+        for (path, names) in record.memories {
+            let (length, bytes) = (names.len(), names.into_bytes());
+            source.insert_tensor(format!("{path}.{NAMES}"), TensorData::new(bytes, [length]));
         }
-        if let Some(name) = names.iter().find(|name| source.take_tensor("", name).is_some()) {
-            return Err(LayerwiseError::Record(format!("it has a buffer \"{name}\", which belongs to no parameter")));
+        let mut groups = self.groups.clone();
+        for group in &mut groups {
+            let with_state = |number: &usize| record.with_state.contains(&self.planned.names[*number]);
+            let members: Vec<(usize, bool)> =
+                group.members.iter().map(|number| (*number, with_state(number))).collect();
+            match &mut group.states {
+                States::Rule { pipeline, reading, memories, .. } => {
+                    let read = |(number, with_state): (usize, bool)| {
+                        let (path, form) = (&self.planned.names[number], &self.planned.forms[number]);
+                        with_state.then(|| read_memory(pipeline, reading, path, form, &mut source, device)).transpose()
+                    };
+                    *memories = Memories::Apart(members.into_iter().map(read).collect::<Result<_, _>>()?);
+                }
+                States::Other { optimizer, state, .. } => {
+                    let (number, with_state) = members[0];
+                    let (path, form) = (&self.planned.names[number], &self.planned.forms[number]);
+                    let read = || read_state(optimizer, path, form, path, &mut source, device);
+                    *state = with_state.then(read).transpose()?;
+                }
+            }
         }
-        for (path, entry) in &mut self.entries {
-            entry.state = states.remove(path);
+        if let Some(name) = names.into_iter().find(|name| source.take_tensor("", name).is_some()) {
+            return Err(RecordError::Unknown { name }.into());
         }
+        self.groups = groups;
         Ok(())
     }
 
-    fn check_coverage(&self, record: &LayerwiseRecord) -> Result<(), LayerwiseError> {
-        let fail = |message: String| Err(LayerwiseError::Record(message));
-        for (path, entry) in &self.entries {
-            match record.optimizers.get(path) {
-                None => return fail(format!("it has no parameter \"{path}\"")),
-                Some(label) if label != entry.optimizer.label() => {
-                    let now = entry.optimizer.label();
-                    return fail(format!("\"{path}\" was updated by {label} and is now by {now}"));
-                }
+    fn check_coverage(&self, record: &LayerwiseRecord) -> Result<(), RecordError> {
+        for entry in self.plan.entries() {
+            let (path, is) = (entry.path.clone(), entry.recorded_name());
+            match record.optimizers.get(&path) {
+                None => return Err(RecordError::NoParameter { path }),
+                Some(was) if *was != is => return Err(RecordError::Optimizer { path, was: was.clone(), is }),
                 Some(_) => {}
             }
-            let forms = (record.shapes.get(path), self.forms.get(path));
-            if let (Some(was), Some(Form { shape: is, .. })) = forms
-                && was != is
+            if let Some(was) = record.shapes.get(&path)
+                && *was != entry.shape
             {
-                return fail(format!("\"{path}\" was of shape {was:?} and is now of shape {is:?}"));
+                return Err(RecordError::Shape { path, was: was.clone(), is: entry.shape.clone() });
             }
         }
-        match record.optimizers.keys().find(|path| !self.entries.contains_key(*path)) {
-            Some(path) => fail(format!("it has the parameter \"{path}\", which the model does not have")),
+        let known = |path: &&String| self.plan.entries().iter().any(|entry| entry.path == **path);
+        if let Some(path) = record.optimizers.keys().find(|path| !known(path)) {
+            return Err(RecordError::NotInModel { what: "the parameter", path: path.clone() });
+        }
+        match record.with_state.iter().find(|path| !known(path)) {
+            Some(path) => Err(RecordError::NotInModel { what: "a state of", path: path.clone() }),
             None => Ok(()),
         }
     }
@@ -264,81 +300,60 @@ fn or_panic<T>(result: Result<T, LayerwiseError>) -> T {
 
 impl std::fmt::Debug for LayerwiseOptimizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LayerwiseOptimizer({} tensors)", self.entries.len())
+        write!(f, "LayerwiseOptimizer({} tensors)", self.plan.entries().len())
     }
 }
 
-/// The update of one parameter in one step, to be run on whatever thread.
-pub struct ParameterUpdate<'a> {
-    path: &'a str,
-    entry: &'a mut Entry,
-    lr: f64,
-    elements: usize,
-    waiting: Option<Taken>,
-    updated: Option<BridgeTensor>,
-}
-
-impl ParameterUpdate<'_> {
-    /// Number of elements of the parameter: a hint for sharing out the work.
-    pub fn elements(&self) -> usize {
-        self.elements
-    }
-
-    /// Runs the update; nothing happens if it has run before.
-    pub fn run(&mut self) {
-        if let Some(taken) = self.waiting.take() {
-            self.updated = Some(self.entry.update(self.lr, taken));
-        }
-    }
-
-    fn finish(mut self) -> Option<(String, BridgeTensor)> {
-        self.run();
-        self.updated.map(|updated| (self.path.to_owned(), updated))
-    }
-}
-
-impl std::fmt::Debug for ParameterUpdate<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ParameterUpdate({}, {} elements)", self.path, self.elements)
-    }
-}
-
-/// A parameter taken out of its module, without its autodiff graph, and its gradient.
-struct Taken {
-    tensor: BridgeTensor,
-    grad: BridgeTensor,
-    device: Device,
-    elements: usize,
+/// How a parameter is taken out of its module for a step.
+#[derive(Clone, Copy)]
+enum Way {
+    /// As a rule of this crate reads it.
+    Stack(Reading),
+    /// As it is, for another optimizer.
+    Whole,
+    /// Not at all: nothing updates it.
+    Left,
 }
 
 /// Takes every parameter that has a gradient out of the module. Nobody else holds it then, so it can be updated in place.
-struct Collect {
+struct Collect<'a> {
     grads: GradientsParams,
-    path: Vec<String>,
-    taken: BTreeMap<String, Taken>,
+    walk: Walk<'a>,
+    ways: &'a [Way],
+    taken: Vec<Option<Taken>>,
 }
 
-impl ModuleMapper for Collect {
+impl ModuleMapper for Collect<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
+        self.walk.enter(name);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.walk.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
-        let Some(grad) = self.grads.remove::<D>(id) else {
+        let planned = self.walk.parameter().map(|number| (number, self.ways[number]));
+        let Some((number, way)) = planned.filter(|(_, way)| !matches!(way, Way::Left)) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        let elements = tensor.shape().num_elements();
+        let Some(gradient) = self.grads.remove::<D>(id) else {
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
         // One element that remembers, until the update is put back, what it takes to be the parameter.
-        let place = map_outside_graph(tensor, |tensor| {
-            let (device, dtype) = (grad.device(), tensor.dtype());
+        let place = map_outside_graph(tensor, |weights| {
+            let (device, dtype, elements) = (gradient.device(), weights.dtype(), weights.shape().num_elements());
+            let values = match way {
+                Way::Stack(Reading { stored, .. }) => {
+                    Values::Stack { weights: weights.reshape(stored), gradient: gradient.reshape(stored) }
+                }
+                Way::Whole | Way::Left => {
+                    Values::Whole { weights: weights.into_bridge(), gradient: gradient.into_bridge() }
+                }
+            };
             let place = Tensor::zeros([1; D], (&device, dtype));
-            let (tensor, grad) = (tensor.into_bridge(), grad.into_bridge());
-            self.taken.insert(self.path.join("."), Taken { tensor, grad, device, elements });
+            self.taken[number] = Some(Taken { values, device, elements });
             place
         });
         Param::from_mapped_value(id, place, mapper)
@@ -346,26 +361,34 @@ impl ModuleMapper for Collect {
 }
 
 /// Puts the updated parameters back.
-struct PutBack {
-    path: Vec<String>,
-    updated: BTreeMap<String, BridgeTensor>,
+struct PutBack<'a> {
+    walk: Walk<'a>,
+    shapes: Vec<&'a [usize]>,
+    updated: Vec<Option<Updated>>,
 }
 
-impl ModuleMapper for PutBack {
+impl ModuleMapper for PutBack<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
+        self.walk.enter(name);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.walk.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(updated) = self.updated.remove(&self.path.join(".")) else {
+        let number = self.walk.parameter();
+        let Some((number, updated)) = number.and_then(|number| Some((number, self.updated[number].take()?))) else {
             return param;
         };
         let (id, place, mapper) = param.consume();
-        Param::from_mapped_value(id, map_outside_graph(place, |_| Tensor::from_bridge(updated)), mapper)
+        let updated = match updated {
+            Updated::Stack(weights) => {
+                weights.reshape(std::array::from_fn::<_, D, _>(|axis| self.shapes[number][axis]))
+            }
+            Updated::Whole(weights) => Tensor::from_bridge(weights),
+        };
+        Param::from_mapped_value(id, map_outside_graph(place, |_| updated), mapper)
     }
 }
 

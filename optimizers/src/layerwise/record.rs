@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::TensorData;
 use burn_pack::Scalar;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::LayerwiseError;
+use super::{LayerwiseError, RecordError};
 use crate::tensor_file;
 
 /// States of a [`LayerwiseOptimizer`](super::LayerwiseOptimizer), detached from any device.
@@ -24,12 +25,16 @@ pub struct LayerwiseRecord {
     pub(crate) optimizers: BTreeMap<String, String>,
     /// The shape of every parameter of the plan; empty in records of earlier versions.
     pub(crate) shapes: BTreeMap<String, Vec<usize>>,
+    /// The names of every parameter's buffers, where they are not read from the names of the tensors.
+    pub(crate) memories: BTreeMap<String, String>,
     /// Parameters that had a gradient, and so a state.
     pub(crate) with_state: BTreeSet<String>,
 }
 
 const FORMAT: &str = "polaron-optimizer";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
+/// The first version had numbers for names, and one buffer `memory` for what a rule keeps beside the momentum.
+const VERSIONS: [&str; 2] = ["1", VERSION];
 
 impl LayerwiseRecord {
     /// The buffers by name, for example to export them.
@@ -50,10 +55,11 @@ impl LayerwiseRecord {
             ("scalars".to_string(), json!(scalars).to_string()),
             ("optimizers".to_string(), json!(self.optimizers).to_string()),
             ("shapes".to_string(), json!(self.shapes).to_string()),
+            ("memories".to_string(), json!(self.memories).to_string()),
             ("with_state".to_string(), json!(self.with_state).to_string()),
         ]);
         let tensors = self.tensors.iter().map(|(name, data)| (name.as_str(), data));
-        tensor_file::to_bytes(tensors, &metadata).map_err(LayerwiseError::Record)
+        tensor_file::to_bytes(tensors, &metadata).map_err(|error| RecordError::from(error).into())
     }
 
     /// From a safetensors file in memory.
@@ -61,37 +67,36 @@ impl LayerwiseRecord {
     /// # Errors
     /// If the bytes are no safetensors file, or not one that [`to_safetensors`](Self::to_safetensors) wrote.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, LayerwiseError> {
-        let fail = |message: String| LayerwiseError::Record(message);
-        let (tensors, metadata) = tensor_file::from_bytes(bytes).map_err(fail)?;
+        let (tensors, metadata) = tensor_file::from_bytes(bytes).map_err(RecordError::from)?;
         let text = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();
-        if (text("format"), text("version")) != (FORMAT, VERSION) {
-            return Err(fail(format!(
-                "it is not a {FORMAT} file of version {VERSION} but \"{}\" of version \"{}\"",
-                text("format"),
-                text("version")
-            )));
+        if text("format") != FORMAT || !VERSIONS.contains(&text("version")) {
+            let (format, version) = (text("format").to_string(), text("version").to_string());
+            let expected = format!("{FORMAT} file of version {}", VERSIONS.join(" or "));
+            return Err(RecordError::Version { expected, format, version }.into());
         }
-        let broken = |key: &'static str| {
-            move |error: serde_json::Error| LayerwiseError::Record(format!("its {key} cannot be read: {error}"))
+        let scalars: BTreeMap<String, Value> = part("scalars", text("scalars"))?;
+        let scalar = |(name, value): (String, Value)| match scalar_from_json(&value) {
+            Some(scalar) => Ok((name, scalar)),
+            None => Err(RecordError::Part { part: format!("scalar {name}"), message: value.to_string() }),
         };
-        let scalars: BTreeMap<String, Value> = serde_json::from_str(text("scalars")).map_err(broken("scalars"))?;
         Ok(Self {
             tensors,
-            scalars: scalars
-                .into_iter()
-                .map(|(name, value)| match scalar_from_json(&value) {
-                    Some(scalar) => Ok((name, scalar)),
-                    None => Err(fail(format!("its scalar {name} cannot be read: {value}"))),
-                })
-                .collect::<Result<_, _>>()?,
-            optimizers: serde_json::from_str(text("optimizers")).map_err(broken("optimizers"))?,
-            shapes: match text("shapes") {
-                "" => BTreeMap::new(),
-                shapes => serde_json::from_str(shapes).map_err(broken("shapes"))?,
-            },
-            with_state: serde_json::from_str(text("with_state")).map_err(broken("with_state"))?,
+            scalars: scalars.into_iter().map(scalar).collect::<Result<_, _>>()?,
+            optimizers: part("optimizers", text("optimizers"))?,
+            shapes: later_part("shapes", text("shapes"))?,
+            memories: later_part("memories", text("memories"))?,
+            with_state: part("with_state", text("with_state"))?,
         })
     }
+}
+
+fn part<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, RecordError> {
+    serde_json::from_str(text).map_err(|error| RecordError::Part { part: name.to_string(), message: error.to_string() })
+}
+
+/// A part that records of earlier versions do not have.
+fn later_part<T: DeserializeOwned + Default>(name: &str, text: &str) -> Result<T, RecordError> {
+    if text.is_empty() { Ok(T::default()) } else { part(name, text) }
 }
 
 fn scalar_to_json(scalar: &Scalar) -> Value {

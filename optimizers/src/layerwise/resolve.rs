@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 use super::rule::{BlockChoice, Rule, RuleOptimizer};
 use super::{LayerwiseError, Role};
-use crate::config::OptimizerConfig;
 use crate::matrix::Layout;
+use crate::rules::OptimizerConfig;
+use crate::setting::ConfigError;
 
 /// The rule of one parameter.
 #[derive(Clone, Debug)]
@@ -110,7 +111,7 @@ fn changed(below: &RuleOptimizer, keys: &Map<String, Value>) -> Result<RuleOptim
 }
 
 /// The configuration of a kind with these keys.
-pub(crate) fn complete(kind: &str, keys: &Map<String, Value>) -> Result<OptimizerConfig, crate::config::ConfigError> {
+pub(crate) fn complete(kind: &str, keys: &Map<String, Value>) -> Result<OptimizerConfig, ConfigError> {
     let mut map = keys.clone();
     map.insert("kind".into(), kind.into());
     OptimizerConfig::try_from(map)

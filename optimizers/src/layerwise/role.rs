@@ -11,11 +11,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::Layout;
-use crate::step::Gain;
 
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Role {
     /// A hidden matrix with no finer role (every `Linear` unless something says otherwise).
     Hidden,
@@ -131,24 +131,6 @@ impl Role {
     /// Whether a parameter of this role and rank 3 is a stack of matrices, and not the weight of a convolution.
     pub(crate) fn is_stack(self) -> bool {
         matches!(self, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown)
-    }
-
-    /// By which power of the width the effect grows of an update with this gain for a parameter of this role, in a network whose logits are divided by
-    /// the width. Embeddings read one row, so only their outputs count.
-    pub(crate) fn width_exponent(self, gain: Gain) -> Result<f64, &'static str> {
-        match self {
-            Role::Embedding => Ok(gain.outputs),
-            Role::Head => Ok(gain.inputs - 1.0),
-            Role::Router => Ok(gain.inputs),
-            // Both uses of the table must agree.
-            Role::TiedEmbedding if gain == Gain::ENTRYWISE => Ok(0.0),
-            Role::TiedEmbedding if gain == Gain::INPUT_UNITS || gain == Gain::ORTHOGONAL => Ok(-0.5),
-            Role::TiedEmbedding => {
-                Err("as an embedding and as a head it would need different learning rates: choose adamw or row_norm")
-            }
-            Role::Depthwise | Role::Gain | Role::Bias => Ok(0.0),
-            _ => Ok(gain.outputs + gain.inputs),
-        }
     }
 
     /// The role of a name, if there is one.

@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 
 use super::resolve::complete;
 use super::{AnyOptimizer, LayerwiseError, Pattern, Role};
-use crate::config::OptimizerConfig;
-use crate::direction::StatefulDirection;
 use crate::matrix::{Axis, Blocks, Layout};
-use crate::names::unknown;
-use crate::step::MatrixOptimizer;
+use crate::rule::Pipeline;
+use crate::rules::OptimizerConfig;
+use crate::setting::ConfigError;
 
 /// The optimizer of a rule: a configuration of this crate, or any Burn optimizer.
 #[derive(Clone, Debug)]
@@ -63,9 +62,9 @@ impl RuleOptimizer {
     }
 }
 
-impl From<OptimizerConfig> for RuleOptimizer {
-    fn from(config: OptimizerConfig) -> Self {
-        Self::Config(config)
+impl<T: Into<OptimizerConfig>> From<T> for RuleOptimizer {
+    fn from(config: T) -> Self {
+        Self::Config(config.into())
     }
 }
 
@@ -75,8 +74,8 @@ impl From<AnyOptimizer> for RuleOptimizer {
     }
 }
 
-impl<R: StatefulDirection> From<MatrixOptimizer<R>> for RuleOptimizer {
-    fn from(optimizer: MatrixOptimizer<R>) -> Self {
+impl From<Pipeline> for RuleOptimizer {
+    fn from(optimizer: Pipeline) -> Self {
         Self::Custom(AnyOptimizer::new(optimizer))
     }
 }
@@ -271,12 +270,14 @@ fn read_roles(value: Value) -> Result<Vec<Role>, String> {
         Value::Array(names) => names,
         other => return Err(format!("role must be a name or a list of names, got {other}")),
     };
-    let valid: Vec<&str> = Role::ALL.iter().map(Role::name).collect();
+    let valid: Vec<&'static str> = Role::ALL.iter().map(Role::name).collect();
     names
         .iter()
         .map(|name| {
             let name = name.as_str().unwrap_or_default();
-            Role::from_name(name).ok_or_else(|| unknown("role", name, &valid))
+            Role::from_name(name).ok_or_else(|| {
+                ConfigError::Name { what: "role", name: name.to_string(), valid: valid.clone() }.to_string()
+            })
         })
         .collect()
 }

@@ -10,73 +10,47 @@
 use serde_json::{Map, Value};
 
 use super::{LayerwiseConfig, LayerwiseError, Role, Rule};
-use crate::config::OptimizerConfig;
-use crate::direction::hybrid::HybridOrder;
-use crate::direction::scion::Lmo;
-use crate::direction::{HybridConfig, MuonConfig, RowNormConfig, ScionConfig};
-use crate::matrix::{Axis, Layout, OneSided, Polar};
-use crate::names::unknown;
-use crate::step::{MomentumForm, Scale};
+use crate::matrix::{Axis, Layout};
+use crate::rule::{MomentumForm, OneSided, Polar, Scale, StackRow};
+use crate::rules::hybrid::HybridOrder;
+use crate::rules::scion::Lmo;
+use crate::rules::{HybridConfig, MuonConfig, OptimizerConfig, RowNormConfig, ScionConfig};
+use crate::setting::ConfigError;
 
-/// A stack's name, what it is, and the defaults of its main rule.
-pub(super) struct Stack {
-    pub name: &'static str,
-    pub about: &'static str,
-    pub lr: f64,
-    pub weight_decay: f64,
-}
+/// The one stack that is not named after a kind.
+pub(super) const SYMMETRIC: &str = "symmetric";
 
-const fn stack(name: &'static str, lr: f64, weight_decay: f64, about: &'static str) -> Stack {
-    Stack { name, about, lr, weight_decay }
-}
+const SYMMETRIC_ROW: StackRow = StackRow {
+    lr: 0.02,
+    weight_decay: 0.01,
+    about: "every role by a rule with its symmetry: Muon per head, hybrid MLP, unit norms at the edges (arXiv 2605.18106)",
+};
 
-/// Every stack. Those named after a matrix kind use AdamW for what is no matrix of a block.
-pub(super) const STACKS: [Stack; 18] = [
-    stack("muon", 0.02, 0.01, "Muon for the matrices inside the blocks, AdamW for embeddings, head, gains and biases"),
-    stack("adamw", 1e-3, 0.1, "AdamW for everything, no decay on gains and biases"),
-    stack("sgd", 0.03, 0.0, "momentum SGD for everything, no decay on gains and biases"),
-    stack(
-        "symmetric",
-        0.02,
-        0.01,
-        "every role by a rule with its symmetry: Muon per head, hybrid MLP, unit norms at the edges (arXiv 2605.18106)",
-    ),
-    stack("scion", 2.5e-4, 0.0, "norm balls for every matrix, AdamW for gains and biases (arXiv 2502.07529)"),
-    stack("muon_eq", 0.01, 0.01, "MuonEq for the matrices, AdamW for the rest"),
-    stack("normuon", 0.02, 0.01, "NorMuon for the matrices, AdamW for the rest"),
-    stack("adamuon", 0.01, 0.01, "AdaMuon for the matrices, AdamW for the rest"),
-    stack("regularized_muon", 0.02, 0.01, "smoothed Muon for the matrices, AdamW for the rest"),
-    stack("error_feedback_muon", 1.0, 0.01, "error-feedback Muon for the matrices, AdamW for the rest"),
-    stack("freon", 0.02, 0.01, "Freon for the matrices, AdamW for the rest"),
-    stack("kaon", 0.03, 0.01, "Kaon for the matrices, AdamW for the rest"),
-    stack("random_spectrum", 0.02, 0.01, "random singular values for the matrices, AdamW for the rest"),
-    stack("row_norm", 0.02, 0.01, "unit norms for the matrices, AdamW for the rest"),
-    stack("spectral", 0.05, 0.01, "the one-sided spectral rule for the matrices, AdamW for the rest"),
-    stack("hybrid", 3e-4, 0.01, "unit norms and polar factors for the matrices, AdamW for the rest"),
-    stack("ssd", 0.05, 0.01, "stochastic spectral descent for the matrices, AdamW for the rest"),
-    stack("polar_grad", 0.05, 0.01, "PolarGrad for the matrices, AdamW for the rest"),
-];
-
-/// The names, as a constant for lists.
-pub(super) const NAMES: [&str; STACKS.len()] = {
-    let mut names = [""; STACKS.len()];
+/// The names: every kind, and `symmetric`.
+pub(super) const NAMES: [&str; OptimizerConfig::KINDS.len() + 1] = {
+    let mut names = [SYMMETRIC; OptimizerConfig::KINDS.len() + 1];
     let mut i = 0;
-    while i < STACKS.len() {
-        names[i] = STACKS[i].name;
+    while i < OptimizerConfig::KINDS.len() {
+        names[i] = OptimizerConfig::KINDS[i];
         i += 1;
     }
     names
 };
 
-pub(super) fn find(name: &str) -> Result<&'static Stack, LayerwiseError> {
-    STACKS.iter().find(|stack| stack.name == name).ok_or_else(|| LayerwiseError::Stack(unknown("stack", name, &NAMES)))
+/// The defaults of a stack's main rule, and what it is.
+pub(super) fn find(name: &str) -> Result<StackRow, ConfigError> {
+    match OptimizerConfig::of_kind(name) {
+        Ok(config) => Ok(config.stack()),
+        Err(_) if name == SYMMETRIC => Ok(SYMMETRIC_ROW),
+        Err(_) => Err(ConfigError::Name { what: "stack", name: name.to_string(), valid: NAMES.to_vec() }),
+    }
 }
 
 /// The rules of a stack, in order of rising precedence.
 pub(super) fn rules(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
     let main = main_rule(config)?;
     let rules = match config.stack.as_str() {
-        "symmetric" => symmetric(config, main),
+        SYMMETRIC => symmetric(config, main),
         "scion" => scion(config, main),
         _ if main.is_matrix_rule() => beside_adamw(config, main)?,
         _ => everywhere(main)?,
@@ -86,8 +60,9 @@ pub(super) fn rules(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseErro
 
 /// The configuration of the main rule: the kind's defaults, the decay, then the keys of `matrix`.
 fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError> {
-    let base = match find(&config.stack)?.name {
-        "symmetric" => published_muon().into(),
+    find(&config.stack)?;
+    let base = match config.stack.as_str() {
+        SYMMETRIC => published_muon().into(),
         "adamw" => config.adamw_rule(0.0),
         "scion" => ScionConfig::new().with_radius(SCION_RADIUS).into(),
         kind => OptimizerConfig::of_kind(kind)?,
@@ -95,8 +70,8 @@ fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError
     let decay = Map::from_iter([("weight_decay".to_string(), Value::from(config.weight_decay))]);
     let merged = base.merge(&decay)?.merge(&config.matrix)?;
     if merged.kind() != base.kind() {
-        let message = "optimizer.matrix cannot change the kind; choose another stack or add a rule";
-        return Err(LayerwiseError::Stack(message.into()));
+        let message = "cannot change the kind; choose another stack or add a rule";
+        return Err(ConfigError::value("optimizer.matrix", message).into());
     }
     Ok(merged)
 }
@@ -116,8 +91,7 @@ fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<R
         vectors_by_adamw(config),
     ];
     // Units are neurons: outputs of most matrices, inputs of those that lead back from them (arXiv 2605.18106).
-    let of_units = matches!(main, OptimizerConfig::Hybrid(_) | OptimizerConfig::RowNorm(_));
-    if of_units && !config.matrix.contains_key("axis") {
+    if main.axis_follows_role() && !config.matrix.contains_key("axis") {
         let inputs = main.merge(&Map::from_iter([("axis".to_string(), Value::from(Axis::Input.name()))]))?;
         rules.push(Rule::roles([Role::Down, Role::ExpertDown, Role::AttentionOutput], inputs));
     }

@@ -4,7 +4,6 @@
 //! is defined on the `out × in` matrix and speaks of the output and the input axis. A [`Matrix`]
 //! keeps the stored orientation and only remembers which axis is which, so no layout costs a copy.
 
-use crate::setting::choice;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -20,14 +19,14 @@ pub enum Layout {
     OutIn,
 }
 
-choice! {
-    /// One of the two axes of a matrix.
-    pub enum Axis {
-        /// Output features, m of them.
-        Output,
-        /// Input features, n of them.
-        Input,
-    }
+/// One of the two axes of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// Output features, m of them.
+    Output,
+    /// Input features, n of them.
+    Input,
 }
 
 impl Axis {
@@ -204,53 +203,44 @@ impl Placement {
         [Axis::Output, Axis::Input].map(|axis| stored[self.layout.position(axis)])
     }
 
+    /// Where the matrices of a parameter of this shape are.
+    ///
+    /// # Errors
+    /// As [`Placement::check`].
+    pub(crate) fn reading(&self, shape: &[usize]) -> Result<Reading, LayoutError> {
+        self.check(shape)?;
+        let [experts, a, b] = self.stack_shape(shape);
+        let (stored, turned) = match self.is_transposed_kernel() {
+            true => {
+                let [inputs, outputs, window] = window_shape(shape);
+                ([1, inputs, outputs * window], Some(window))
+            }
+            false => ([experts, a, b], None),
+        };
+        Ok(Reading { stored, layout: self.layout, blocks: self.blocks, turned })
+    }
+
     /// Reads a stored parameter `[a, b]` or `[E, a, b]` as a stack of `E * blocks` matrices, the weight of a convolution as
     /// one, or as many as there are blocks.
     ///
     /// # Panics
     /// If [`Placement::check`] refuses the shape.
     pub fn split<const D: usize>(&self, parameter: Tensor<D>) -> Matrix {
-        let shape = parameter.dims();
-        if let Err(error) = self.check(&shape) {
-            panic!("{error}");
+        match self.reading(&parameter.dims()) {
+            Ok(reading) => reading.split(parameter.reshape(reading.stored)),
+            Err(error) => panic!("{error}"),
         }
-        let [experts, a, b] = self.stack_shape(&shape);
-        let stack = if self.is_transposed_kernel() {
-            // The window stands behind the outputs; as a part of the input axis it stands before them.
-            let [inputs, outputs, window] = window_shape(&shape);
-            parameter.reshape([inputs, outputs, window]).swap_dims(1, 2).reshape([experts, a, b])
-        } else {
-            parameter.reshape([experts, a, b])
-        };
-        let tensor = match self.blocks {
-            None => stack,
-            Some(Blocks { axis, count }) => match self.layout.position(axis) {
-                0 => stack.reshape([experts * count, a / count, b]),
-                _ => stack.reshape([experts, a, count, b / count]).swap_dims(1, 2).reshape([
-                    experts * count,
-                    a,
-                    b / count,
-                ]),
-            },
-        };
-        Matrix::new(tensor, self.layout)
     }
 
     /// The inverse of [`Placement::split`]: back to the stored shape.
+    ///
+    /// # Panics
+    /// If [`Placement::check`] refuses the shape.
     pub fn join<const D: usize>(&self, matrix: Matrix, shape: [usize; D]) -> Tensor<D> {
-        let [experts, a, b] = self.stack_shape(&shape);
-        let tensor = matrix.into_tensor();
-        let stack = match self.blocks {
-            Some(Blocks { axis, count }) if self.layout.position(axis) == 1 => {
-                tensor.reshape([experts, count, a, b / count]).swap_dims(1, 2).reshape([experts, a, b])
-            }
-            _ => tensor.reshape([experts, a, b]),
-        };
-        if self.is_transposed_kernel() {
-            let [inputs, outputs, window] = window_shape(&shape);
-            return stack.reshape([inputs, window, outputs]).swap_dims(1, 2).reshape(shape);
+        match self.reading(&shape) {
+            Ok(reading) => reading.join(matrix).reshape(shape),
+            Err(error) => panic!("{error}"),
         }
-        stack.reshape(shape)
     }
 
     fn is_transposed_kernel(&self) -> bool {
@@ -270,6 +260,69 @@ impl Placement {
             [a, b] => [1, a, b],
             [e, a, b] => [e, a, b],
             _ => unreachable!("the rank was checked"),
+        }
+    }
+}
+
+/// Where the matrices of one parameter are, its shape being known. A stack of several such parameters is read alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The parameter as a stack, its numbers in the order of the memory.
+    pub stored: [usize; 3],
+    layout: Layout,
+    blocks: Option<Blocks>,
+    /// The places of the window of a transposed convolution: it stands behind the outputs and belongs to the inputs.
+    turned: Option<usize>,
+}
+
+impl Reading {
+    /// A parameter whose entries are no matrix.
+    pub fn entries(shape: &[usize]) -> Self {
+        Self { stored: [1, 1, shape.iter().product()], layout: Layout::InOut, blocks: None, turned: None }
+    }
+
+    /// The matrices of a stack `[n * E, a, b]` of n parameters.
+    pub fn split(&self, stack: Tensor<3>) -> Matrix {
+        let stack = match self.turned {
+            Some(window) => {
+                let [lead, inputs, rest] = stack.dims();
+                let outputs = rest / window;
+                let turned = stack.reshape([lead, inputs, outputs, window]).swap_dims(2, 3);
+                turned.reshape([lead, inputs * window, outputs])
+            }
+            None => stack,
+        };
+        let [lead, a, b] = stack.dims();
+        let tensor = match self.blocks {
+            None => stack,
+            Some(Blocks { axis, count }) => match self.layout.position(axis) {
+                0 => stack.reshape([lead * count, a / count, b]),
+                _ => stack.reshape([lead, a, count, b / count]).swap_dims(1, 2).reshape([lead * count, a, b / count]),
+            },
+        };
+        Matrix::new(tensor, self.layout)
+    }
+
+    /// The inverse of [`Reading::split`].
+    pub fn join(&self, matrix: Matrix) -> Tensor<3> {
+        let tensor = matrix.into_tensor();
+        let [batch, a, b] = tensor.dims();
+        let stack = match self.blocks {
+            None => tensor,
+            Some(Blocks { axis, count }) => match self.layout.position(axis) {
+                0 => tensor.reshape([batch / count, a * count, b]),
+                _ => {
+                    tensor.reshape([batch / count, count, a, b]).swap_dims(1, 2).reshape([batch / count, a, count * b])
+                }
+            },
+        };
+        match self.turned {
+            Some(window) => {
+                let [lead, rest, outputs] = stack.dims();
+                let turned = stack.reshape([lead, rest / window, window, outputs]).swap_dims(2, 3);
+                turned.reshape([lead, rest / window, outputs * window])
+            }
+            None => stack,
         }
     }
 }

@@ -1,20 +1,18 @@
 //! Norms, inner products and means of every matrix of a stack.
 
 use burn::tensor::{Bool, DType, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::{Axis, Matrix};
-use crate::setting::choice;
-
-choice! {
-    /// What an epsilon is measured in.
-    #[derive(Default)]
-    pub enum EpsMode {
-        /// Times the mean of the quantity it is added to: the rule does not depend on the gradient's scale.
-        #[default]
-        Relative,
-        /// As it is, as in the authors' programs.
-        Absolute,
-    }
+/// What an epsilon is measured in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpsMode {
+    /// Times the mean of the quantity it is added to: the rule does not depend on the gradient's scale.
+    #[default]
+    Relative,
+    /// As it is, as in the authors' programs.
+    Absolute,
 }
 
 impl EpsMode {
@@ -160,6 +158,13 @@ pub(crate) fn power(x: Tensor<3>, exponent: f64) -> Tensor<3> {
 pub(crate) fn divide_or_zero(x: Tensor<3>, d: Tensor<3>) -> Tensor<3> {
     let zero = d.clone().equal_scalar(0.0);
     x / d.mask_fill(zero, 1.0)
+}
+
+/// The identity, in the shape and dtype of a stack of square matrices.
+pub(crate) fn identity_like(stack: &Tensor<3>) -> Tensor<3> {
+    let [batch, size, _] = stack.dims();
+    let eye = Tensor::<2>::eye(size, &stack.device()).cast(stack.dtype());
+    eye.unsqueeze::<3>().expand([batch, size, size])
 }
 
 #[cfg(test)]

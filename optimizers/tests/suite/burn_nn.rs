@@ -318,7 +318,7 @@ fn units_are_inputs_where_a_matrix_leads_back_unless_an_axis_is_set() {
         let plan = |keys: &str| {
             let builder = Layerwise::from_toml(&format!("stack = \"{kind}\"\n{keys}")).unwrap();
             let optimizer = builder.build(&everything()).unwrap();
-            let of = |path: &str| entry(optimizer.plan().entries(), path).optimizer.clone();
+            let of = |path: &str| entry(optimizer.plan().entries(), path).label();
             ["feed_forward.linear_outer.weight", "attention.output.weight", "feed_forward.linear_inner.weight"].map(of)
         };
         let by_role = plan("");

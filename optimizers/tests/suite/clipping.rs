@@ -4,8 +4,8 @@
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use polaron::direction::SgdConfig;
 use polaron::layerwise::{AnyOptimizer, LayerwiseConfig, Rule, clip_heads};
+use polaron::rules::SgdConfig;
 use polaron::{Layerwise, LayerwiseError, Role};
 
 #[derive(Module, Debug)]
@@ -128,7 +128,7 @@ fn apply_panics_on_a_factor_that_is_no_number() {
 #[should_panic(expected = "the factor of step 1 must be")]
 fn the_plain_burn_form_panics_on_a_factor_that_is_no_number() {
     let factor = |step: u64| if step == 1 { f64::NAN } else { 1.0 };
-    let (_, mut scheduler) = builder().build_module_optimizer(&net(DType::F32), factor).unwrap();
+    let (_, mut scheduler) = builder().clip(None).build_module_optimizer(&net(DType::F32), factor).unwrap();
     scheduler.step();
     scheduler.step();
 }
@@ -255,4 +255,14 @@ fn heads_are_not_cut_by_a_threshold_that_is_none() {
         assert!(error.contains("qk_clip"), "{error}");
     }
     assert!(clip_heads(net(DType::F32), &[], 0.0).is_ok());
+}
+
+#[test]
+fn a_clip_that_burns_own_optimizer_cannot_carry_is_refused_with_the_way_out() {
+    let model = net(DType::F32);
+    for (builder, what) in [(builder().clip(1.0), "clip of 1 "), (builder().qk_clip(100.0), "qk_clip of 100 ")] {
+        let error = builder.build_module_optimizer(&model, |_| 1.0).err().unwrap().to_string();
+        assert!(error.contains(what) && error.contains("(None)"), "{error}");
+    }
+    assert!(builder().clip(0.0).build_module_optimizer(&model, |_| 1.0).is_ok());
 }

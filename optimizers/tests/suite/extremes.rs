@@ -5,8 +5,9 @@
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::matrix::{Axis, Layout, Placement};
-use polaron::step::State;
-use polaron::{ConfiguredOptimizer, OptimizerConfig, splitmix64};
+use polaron::rule::Pipeline;
+use polaron::rule::State;
+use polaron::{OptimizerConfig, splitmix64};
 use serde_json::{Map, Value};
 
 const SEED: u64 = 20;
@@ -78,7 +79,7 @@ fn values(tensor: Tensor<3>) -> Vec<f64> {
 }
 
 /// The weights after each step from zero: the updates, with all their digits.
-fn walk(optimizer: &ConfiguredOptimizer, shape: [usize; 3], gradients: &[Vec<f64>], path: Path) -> Vec<Vec<f64>> {
+fn walk(optimizer: &Pipeline, shape: [usize; 3], gradients: &[Vec<f64>], path: Path) -> Vec<Vec<f64>> {
     let mut weights = path.tensor(&vec![0.0; shape.iter().product()], shape);
     let mut state: Option<State<3>> = None;
     gradients
@@ -128,7 +129,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn of(optimizer: &ConfiguredOptimizer, shape: [usize; 3], gradients: &[Vec<f64>]) -> Self {
+    fn of(optimizer: &Pipeline, shape: [usize; 3], gradients: &[Vec<f64>]) -> Self {
         let wrong = |(i, x): (usize, &f64)| x * (1.0 + 1e-7 * ((i % 3) as f64 - 1.0));
         let nearby: Vec<Vec<f64>> =
             gradients.iter().map(|gradient| gradient.iter().enumerate().map(wrong).collect()).collect();

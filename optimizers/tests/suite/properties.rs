@@ -2,13 +2,13 @@
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
-use polaron::matrix::{Axis, Layout, Placement, Polar};
-use polaron::step::{Decay, Scale, State};
-use polaron::{ConfiguredOptimizer, OptimizerConfig, direction::MuonConfig};
+use polaron::matrix::{Axis, Layout, Placement};
+use polaron::rule::{Decay, Pipeline, Polar, Scale, State};
+use polaron::{OptimizerConfig, rules::MuonConfig};
 
 use crate::numbers::random;
 
-fn muon(polar: Polar) -> ConfiguredOptimizer {
+fn muon(polar: Polar) -> Pipeline {
     OptimizerConfig::Muon(MuonConfig::new().with_polar(polar)).build(Placement::default()).unwrap()
 }
 
@@ -22,7 +22,7 @@ fn orthogonal(n: usize, seed: u64) -> Tensor<2> {
 }
 
 /// The weights after three steps from zero with gradients `g(step)`.
-fn walk(optimizer: &ConfiguredOptimizer, shape: [usize; 2], g: impl Fn(u64) -> Tensor<2>) -> Tensor<2> {
+fn walk(optimizer: &Pipeline, shape: [usize; 2], g: impl Fn(u64) -> Tensor<2>) -> Tensor<2> {
     let mut weights = Tensor::<2>::zeros(shape, (&Device::flex(), DType::F64));
     let mut state: Option<State<2>> = None;
     for step in 1..=3 {
@@ -132,7 +132,7 @@ fn no_rule_changes_the_gradient_or_the_momentum_it_is_given() {
         let (_, state) = optimizer.step(0.1, random([5, 8], 5), gradient.clone(), None);
         assert_eq!(gradient.into_data(), kept, "{kind}");
         let expected = Tensor::<2>::from_data(kept, (&Device::flex(), DType::F64)) * 0.5;
-        assert_eq!(state.unwrap().momentum.unwrap().into_data(), expected.into_data(), "{kind}");
+        assert_eq!(state.unwrap().buffer("momentum").unwrap().into_data(), expected.into_data(), "{kind}");
     }
 }
 
@@ -258,8 +258,8 @@ fn every_expert_is_a_matrix_of_its_own() {
 #[test]
 fn cautious_decay_spares_entries_that_the_update_moves_away_from_zero() {
     let device = Device::flex();
-    let weights = Tensor::<1>::from_floats([1.0, 1.0, -1.0, -1.0], &device);
-    let update = Tensor::<1>::from_floats([1.0, -1.0, 1.0, 0.0], &device);
+    let weights = Tensor::<3>::from_floats([[[1.0, 1.0, -1.0, -1.0]]], &device);
+    let update = Tensor::<3>::from_floats([[[1.0, -1.0, 1.0, 0.0]]], &device);
     let decay = Decay { rate: 0.5, cautious: true };
     let after: Vec<f32> = decay.update(weights, update, 0.1).into_data().try_to_vec().unwrap();
     // decayed where signs agree or the update is 0: entries 0 and 3
@@ -280,12 +280,9 @@ fn half_precision_parameters_keep_their_dtype_and_an_f32_state() {
             assert_eq!(after.dtype(), weights.dtype(), "{kind}");
             assert!(after.is_finite().all().into_scalar::<bool>(), "{kind}");
             let state = state.unwrap();
-            let dtypes = [
-                state.momentum.map(|tensor| tensor.dtype()),
-                state.second_moment.map(|tensor| tensor.dtype()),
-                state.memory.map(|tensor| tensor.dtype()),
-            ];
-            assert!(dtypes.into_iter().flatten().all(|dtype| dtype == DType::F32), "{kind}");
+            let memory = state.memory();
+            let dtypes: Vec<_> = memory.names().filter_map(|name| memory.get(name)).map(Tensor::dtype).collect();
+            assert!(dtypes.iter().all(|dtype| *dtype == DType::F32), "{kind}: {dtypes:?}");
         }
     }
 }

@@ -146,8 +146,8 @@ fn a_record_with_a_buffer_too_few_or_too_many_is_refused_with_its_name() {
         ("sgd", vec!["momentum"]),
         ("adamw", vec!["momentum", "second_moment"]),
         ("muon", vec!["momentum"]),
-        ("normuon", vec!["momentum", "memory"]),
-        ("adamuon", vec!["momentum", "memory"]),
+        ("normuon", vec!["momentum", "second_moment"]),
+        ("adamuon", vec!["momentum", "second_moment"]),
     ] {
         let keys = format!("kind = \"{kind}\"");
         let whole = record([4, 6], DType::F32, &keys);

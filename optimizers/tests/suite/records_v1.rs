@@ -11,8 +11,8 @@ use burn::nn::conv::{Conv1d, Conv1dConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
-use polaron::direction::polar_grad::PolarGradOrder;
-use polaron::direction::{AdamWConfig, MuonConfig, NorMuonConfig, PolarGradConfig};
+use polaron::rules::polar_grad::PolarGradOrder;
+use polaron::rules::{AdamWConfig, MuonConfig, NorMuonConfig, PolarGradConfig};
 use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, Role};
 use serde::Deserialize;
 

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::matrix::Placement;
-use polaron::step::State;
+use polaron::rule::State;
 use polaron::{Layerwise, LayerwiseRecord, OptimizerConfig, Role, first_non_finite};
 
 use crate::model::Model;
@@ -84,7 +84,7 @@ fn the_plain_burn_form_gives_the_same_bytes() {
     let factor = |step: u64| 1.0 / (1.0 + step as f64);
     let mut layerwise = builder().clip(None).build(&start).unwrap();
     let (mut module_optimizer, mut scheduler): (ModuleOptimizer, _) =
-        builder().build_module_optimizer(&start, factor).unwrap();
+        builder().clip(None).build_module_optimizer(&start, factor).unwrap();
     let (mut a, mut b) = (start.clone(), start);
     for step in 0..4 {
         let grads = a.gradients(step);
@@ -148,7 +148,7 @@ fn parameters_without_a_gradient_stay_as_they_are() {
 #[test]
 #[should_panic(expected = "the record was written with other blocks or another axis")]
 fn a_memory_of_another_shape_is_not_broadcast() {
-    let build = |keys: &str| -> polaron::ConfiguredOptimizer {
+    let build = |keys: &str| -> polaron::rule::Pipeline {
         serde_json::from_str::<OptimizerConfig>(keys).unwrap().build(Placement::default()).unwrap()
     };
     let weights = Tensor::<2>::ones([3, 4], &Device::flex());

@@ -3,9 +3,10 @@
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use polaron::direction::{AdamWConfig, MuonConfig};
 use polaron::layerwise::{ParameterInfo, PlanEntry, Rule, RuleOptimizer};
 use polaron::matrix::{Axis, Blocks};
+use polaron::rule::Scale;
+use polaron::rules::{AdamWConfig, MuonConfig};
 use polaron::{Layerwise, LayerwiseError, Role, RoleHint};
 
 use crate::model::Model;
@@ -168,9 +169,9 @@ fn toml(text: &str) -> Layerwise {
 }
 
 /// Learning rate, decay and scale of a parameter.
-fn numbers(builder: Layerwise, path: &str) -> (f64, Option<f64>, String) {
+fn numbers(builder: Layerwise, path: &str) -> (f64, Option<f64>, Option<Scale>) {
     let entry = entry_of(&entries_of(builder), path);
-    (entry.lr, entry.weight_decay, entry.scale)
+    (entry.lr, entry.weight_decay(), entry.scale())
 }
 
 const STACK: &str = "stack = \"muon\"\nlr = 0.03\nweight_decay = 0.2\nmatrix = { scale = \"match_rms_adamw\" }\n\
@@ -178,20 +179,20 @@ const STACK: &str = "stack = \"muon\"\nlr = 0.03\nweight_decay = 0.2\nmatrix = {
 
 #[test]
 fn a_rule_that_keeps_the_kind_inherits_what_it_does_not_set() {
-    let rms = "0.2 sqrt(max(out, in))".to_string();
+    let rms = Some(Scale::MatchRmsAdamw);
     for (rule, want) in [
-        ("kind = \"muon\"\nblocks = { axis = \"output\", count = 4 }", (0.03, Some(0.2), rms.clone())),
-        ("blocks = { axis = \"output\", count = 4 }", (0.03, Some(0.2), rms.clone())),
-        ("lr = 0.5", (0.5, Some(0.2), rms.clone())),
-        ("kind = \"muon\"\nweight_decay = 0.0", (0.03, Some(0.0), rms.clone())),
-        ("scale = \"spectral\"", (0.03, Some(0.2), "sqrt(out/in)".into())),
+        ("kind = \"muon\"\nblocks = { axis = \"output\", count = 4 }", (0.03, Some(0.2), rms)),
+        ("blocks = { axis = \"output\", count = 4 }", (0.03, Some(0.2), rms)),
+        ("lr = 0.5", (0.5, Some(0.2), rms)),
+        ("kind = \"muon\"\nweight_decay = 0.0", (0.03, Some(0.0), rms)),
+        ("scale = \"spectral\"", (0.03, Some(0.2), Some(Scale::Spectral))),
         // Another kind stands alone, as does a rule that says so.
-        ("kind = \"muon_eq\"", (0.03, Some(0.0), rms.clone())),
-        ("kind = \"muon\"\ninherit = false", (0.03, Some(0.0), "sqrt(max(1, out/in))".into())),
+        ("kind = \"muon_eq\"", (0.03, Some(0.0), rms)),
+        ("kind = \"muon\"\ninherit = false", (0.03, Some(0.0), Some(Scale::Original))),
     ] {
         let builder = toml(&format!("{STACK}[[rule]]\nmatch = \"hidden.1.weight\"\n{rule}"));
         assert_eq!(numbers(builder.clone(), "hidden.1.weight"), want, "{rule}");
-        assert_eq!(numbers(builder, "hidden.0.weight"), (0.03, Some(0.2), rms.clone()), "{rule}: only there");
+        assert_eq!(numbers(builder, "hidden.0.weight"), (0.03, Some(0.2), rms), "{rule}: only there");
     }
 }
 
@@ -220,14 +221,14 @@ fn a_chain_of_rules_adds_up_and_a_rule_of_another_kind_ends_it() {
     let entries = entries_of(builder);
     for path in ["hidden.0.weight", "hidden.1.weight"] {
         let entry = entry_of(&entries, path);
-        assert_eq!((entry.lr, entry.weight_decay), (0.5, Some(0.3)), "{path}");
+        assert_eq!((entry.lr, entry.weight_decay()), (0.5, Some(0.3)), "{path}");
     }
     assert!(entry_of(&entries, "hidden.1.weight").placement.blocks.is_some());
     let builder = toml(&format!(
         "{STACK}[[rule]]\nmatch = \"hidden.0.weight\"\nkind = \"sgd\"\nlr = 0.5\nweight_decay = 0.7\n\
          [[rule]]\nmatch = \"hidden.*.weight\"\nmomentum = 0.5"
     ));
-    assert_eq!(numbers(builder.clone(), "hidden.0.weight"), (0.5, Some(0.7), "none".into()));
+    assert_eq!(numbers(builder.clone(), "hidden.0.weight"), (0.5, Some(0.7), Some(Scale::None)));
     assert_eq!(numbers(builder, "hidden.1.weight").1, Some(0.2));
 }
 

@@ -107,17 +107,17 @@ fn the_symmetric_stack_gives_every_role_the_rule_of_its_symmetry() {
         ("norm.gamma", "adamw", None),
     ] {
         let entry = entry(&plan, path);
-        assert_eq!((entry.optimizer.as_str(), entry.placement.blocks), (optimizer, blocks), "{path}");
+        assert_eq!((entry.label().as_str(), entry.placement.blocks), (optimizer, blocks), "{path}");
     }
 }
 
 #[test]
 fn a_tied_embedding_is_not_centred() {
     let builder = Layerwise::symmetric().assign("embed", Role::TiedEmbedding);
-    assert_eq!(entry(&entries(builder), "embed.weight").optimizer, "row_norm (input)");
+    assert_eq!(entry(&entries(builder), "embed.weight").label(), "row_norm (input)");
     // As a head it is read with tokens as outputs, which decides the size of the sign step.
     let scion = entry(&entries(Layerwise::scion().assign("embed", Role::TiedEmbedding)), "embed.weight");
-    assert_eq!((scion.optimizer.as_str(), scion.placement.layout), ("scion (sign, radius 3000)", Layout::OutIn));
+    assert_eq!((scion.label().as_str(), scion.placement.layout), ("scion (sign, radius 3000)", Layout::OutIn));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_rule_keeps_the_heads_and_the_settings_of_the_symmetric_stack() {
     let before = entries(Layerwise::symmetric());
     for path in ["wq.weight", "down.weight", "head.weight"] {
         let (was, is) = (entry(&before, path), entry(&plan, path));
-        assert_eq!((is.optimizer, is.placement, is.weight_decay), (was.optimizer, was.placement, was.weight_decay));
+        assert_eq!((is.label(), is.placement, is.weight_decay()), (was.label(), was.placement, was.weight_decay()));
         assert_eq!(is.lr, 0.5, "{path}");
     }
     let whole = format!("{text}\nblocks = \"whole\"");

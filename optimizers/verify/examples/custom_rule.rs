@@ -11,10 +11,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use polaron::direction::{AdamWConfig, Direction};
 use polaron::layerwise::Rule;
 use polaron::matrix::Matrix;
-use polaron::step::{Decay, MatrixOptimizer, Momentum, Scale};
+use polaron::rule::{Decay, Direction, Momentum, Pipeline, Scale};
+use polaron::rules::AdamWConfig;
 use polaron::{Layerwise, Role};
 use polaron_verify::contract;
 
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut net =
         Net { hidden: LinearConfig::new(1, 64).init(&device), output: LinearConfig::new(64, 1).init(&device) };
 
-    let sign = MatrixOptimizer::new(Sign)
+    let sign = Pipeline::new(Sign)
         .with_momentum(Momentum { factor: 0.9, ..Momentum::default() })
         .with_scale(Scale::None)
         .with_decay(Decay { rate: 0.01, cautious: false });

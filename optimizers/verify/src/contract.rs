@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use polaron::{direction::Direction, matrix::Matrix, step::MatrixOptimizer};
+//! use polaron::{matrix::Matrix, rule::{Direction, Pipeline}};
 //! use polaron_verify::contract;
 //!
 //! /// The sign of every entry.
@@ -15,7 +15,7 @@
 //!     }
 //! }
 //!
-//! contract::check(&MatrixOptimizer::new(Sign), &Device::flex())?;
+//! contract::check(&Pipeline::new(Sign), &Device::flex())?;
 //! # Ok::<(), contract::Broken>(())
 //! ```
 //!
@@ -118,7 +118,7 @@ fn check_words(config: &OptimizerConfig) -> Vec<Violation> {
         }
     };
     let about = config.describe();
-    let words = [about.kind, about.formula, about.source, about.state, about.cost];
+    let words = [about.kind, about.source, &about.formula, &about.state(), &about.cost.to_string()];
     want(words.iter().all(|text| !text.is_empty()), "it describes itself", "an empty description");
     let json = serde_json::to_string(config).ok().and_then(|text| serde_json::from_str(&text).ok());
     want(json.as_ref() == Some(config), "it round-trips through JSON", "another configuration came back");

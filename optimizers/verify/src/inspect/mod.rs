@@ -5,4 +5,4 @@ mod spectrum;
 mod symmetry;
 
 pub use spectrum::{Spectrum, singular_map, singular_values};
-pub use symmetry::{AUDITED, AuditedRule, Symmetry, symmetry};
+pub use symmetry::{Symmetry, symmetry};

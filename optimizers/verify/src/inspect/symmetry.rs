@@ -9,7 +9,8 @@
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::matrix::{Layout, Placement, polar_svd};
-use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig, splitmix64};
+use polaron::rule::Pipeline;
+use polaron::{ConfigError, OptimizerConfig, splitmix64};
 
 /// Largest relative errors over both shapes; about 1e-15 where the rule has the symmetry, 0.01 to 2 where not.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,76 +51,6 @@ impl Symmetry {
     }
 }
 
-/// A rule of the published audit, and which of the six symmetries it has.
-#[derive(Clone, Copy, Debug)]
-pub struct AuditedRule {
-    /// Kind and options in words.
-    pub name: &'static str,
-    /// The configuration as JSON.
-    pub config: &'static str,
-    /// Rotation and permutation of outputs, of inputs, shift invariance, zero sum.
-    pub has: [bool; 6],
-    /// Degree in the gradient.
-    pub degree: i32,
-}
-
-/// Both rotations and permutations, as every function of the singular values has them.
-const SPECTRAL: [bool; 6] = [true, true, true, true, false, true];
-/// Output units are singled out.
-const OUTPUT_UNITS: [bool; 6] = [false, true, true, true, false, false];
-/// Input units are singled out.
-const INPUT_UNITS: [bool; 6] = [true, true, false, true, false, true];
-/// Entries are singled out.
-const ENTRIES: [bool; 6] = [false, true, false, true, false, false];
-/// Output units without their mean: what heads and routers need.
-const CENTERED: [bool; 6] = [false, true, true, true, true, true];
-
-const fn rule(name: &'static str, config: &'static str, has: [bool; 6], degree: i32) -> AuditedRule {
-    AuditedRule { name, config, has, degree }
-}
-
-/// Every kind, with the options that change its symmetry.
-pub const AUDITED: &[AuditedRule] = &[
-    rule("sgd", r#"{"kind":"sgd"}"#, SPECTRAL, 1),
-    rule("adamw", r#"{"kind":"adamw"}"#, ENTRIES, 0),
-    rule("muon", r#"{"kind":"muon"}"#, SPECTRAL, 0),
-    rule("muon, svd", r#"{"kind":"muon","polar":{"method":"svd"}}"#, SPECTRAL, 0),
-    rule("muon, polar express", r#"{"kind":"muon","polar":{"method":"polar_express"}}"#, SPECTRAL, 0),
-    rule("muon_eq output", r#"{"kind":"muon_eq"}"#, OUTPUT_UNITS, 0),
-    rule("muon_eq input", r#"{"kind":"muon_eq","equilibrate":"input"}"#, INPUT_UNITS, 0),
-    rule("normuon output", r#"{"kind":"normuon"}"#, OUTPUT_UNITS, 0),
-    rule("adamuon", r#"{"kind":"adamuon"}"#, ENTRIES, 0),
-    rule("regularized_muon", r#"{"kind":"regularized_muon"}"#, SPECTRAL, 0),
-    rule("error_feedback_muon", r#"{"kind":"error_feedback_muon"}"#, SPECTRAL, 1),
-    rule("freon", r#"{"kind":"freon"}"#, SPECTRAL, 0),
-    rule("freon, rational", r#"{"kind":"freon","method":"rational"}"#, SPECTRAL, 0),
-    rule("kaon", r#"{"kind":"kaon"}"#, SPECTRAL, 0),
-    rule("random_spectrum", r#"{"kind":"random_spectrum"}"#, SPECTRAL, 0),
-    rule("row_norm output", r#"{"kind":"row_norm"}"#, OUTPUT_UNITS, 0),
-    rule("row_norm input", r#"{"kind":"row_norm","axis":"input"}"#, INPUT_UNITS, 0),
-    rule("row_norm centred", r#"{"kind":"row_norm","centered":true}"#, CENTERED, 0),
-    rule(
-        "row_norm centred, recenter off",
-        r#"{"kind":"row_norm","centered":true,"recenter":false}"#,
-        [false, true, true, true, true, false],
-        0,
-    ),
-    rule("spectral input", r#"{"kind":"spectral"}"#, SPECTRAL, 1),
-    rule("spectral output", r#"{"kind":"spectral","side":"output"}"#, SPECTRAL, 1),
-    rule("spectral centred", r#"{"kind":"spectral","centered":true}"#, CENTERED, 1),
-    rule("hybrid output", r#"{"kind":"hybrid"}"#, OUTPUT_UNITS, 0),
-    rule("hybrid output, polar first", r#"{"kind":"hybrid","order":"polar_then_norm"}"#, OUTPUT_UNITS, 0),
-    rule("hybrid input", r#"{"kind":"hybrid","axis":"input"}"#, INPUT_UNITS, 0),
-    rule("hybrid centred", r#"{"kind":"hybrid","centered":true}"#, CENTERED, 0),
-    rule("ssd", r#"{"kind":"ssd"}"#, SPECTRAL, 1),
-    rule("polar_grad", r#"{"kind":"polar_grad"}"#, SPECTRAL, 1),
-    rule("polar_grad, polar first", r#"{"kind":"polar_grad","order":"polar_first"}"#, SPECTRAL, 1),
-    rule("scion spectral", r#"{"kind":"scion"}"#, SPECTRAL, 0),
-    rule("scion sign", r#"{"kind":"scion","lmo":"sign"}"#, ENTRIES, 0),
-    rule("scion output_norm", r#"{"kind":"scion","lmo":"output_norm"}"#, OUTPUT_UNITS, 0),
-    rule("scion input_norm", r#"{"kind":"scion","lmo":"input_norm"}"#, INPUT_UNITS, 0),
-];
-
 /// The shapes of the audit, outputs by inputs: a tall matrix and a wide one.
 const SHAPES: [[usize; 2]; 2] = [[24, 10], [6, 20]];
 const STEPS: u64 = 6;
@@ -137,7 +68,7 @@ pub fn symmetry(config: &OptimizerConfig, device: &Device) -> Result<Symmetry, C
 }
 
 struct Audit<'a> {
-    optimizer: &'a ConfiguredOptimizer,
+    optimizer: &'a Pipeline,
     device: &'a Device,
     dtype: DType,
     shape: [usize; 2],

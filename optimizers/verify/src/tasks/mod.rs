@@ -30,8 +30,9 @@ mod xor;
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::matrix::{Layout, Placement};
-use polaron::step::State;
-use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig, splitmix64};
+use polaron::rule::Pipeline;
+use polaron::rule::State;
+use polaron::{ConfigError, OptimizerConfig, splitmix64};
 
 /// A task by name.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +124,7 @@ impl Task {
 
 /// One matrix, stored output by input, with its optimizer.
 struct Trained {
-    optimizer: ConfiguredOptimizer,
+    optimizer: Pipeline,
     weights: Tensor<2>,
     state: Option<State<2>>,
 }

@@ -57,7 +57,7 @@ fn measure(setting: &Setting<'_>, dt: f64) -> Result<Energy, ConfigError> {
     for _ in 0..steps {
         trained.step(dt, gradient(&trained.weights));
         let momentum =
-            trained.state.as_ref().and_then(|state| state.momentum.clone()).unwrap_or_else(|| target.zeros_like());
+            trained.state.as_ref().and_then(|state| state.buffer("momentum")).unwrap_or_else(|| target.zeros_like());
         let now = loss(&trained.weights) + potential(&momentum);
         // 1e-12: rounding of the sums
         rises += usize::from(now > energy + 1e-12);

@@ -10,8 +10,9 @@ pub use spectrum::SpectrumProperties;
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use polaron::matrix::{Blocks, Layout, Placement};
-use polaron::{ConfigError, ConfiguredOptimizer, OptimizerConfig};
+use polaron::matrix::{Blocks, Layout, LayoutError, Placement};
+use polaron::rule::Pipeline;
+use polaron::{ConfigError, OptimizerConfig};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -99,6 +100,14 @@ pub enum VectorError {
         case: String,
         /// What is wrong with the optimizer.
         source: ConfigError,
+    },
+    /// A case whose parameter the optimizer cannot read.
+    #[error("case \"{case}\": {source}")]
+    Layout {
+        /// Name of the case.
+        case: String,
+        /// Why not.
+        source: LayoutError,
     },
     /// A case that contradicts itself.
     #[error("case \"{case}\": {source}")]
@@ -210,7 +219,8 @@ impl VectorCase {
         let misfit = |source: ConfigError| VectorError::Config { case: self.name.clone(), source };
         let optimizer = self.optimizer.build(placement).map_err(misfit)?;
         if self.optimizer.is_matrix_rule() {
-            placement.check(&self.parameter.shape).map_err(|error| misfit(error.into()))?;
+            let misfit = |source| VectorError::Layout { case: self.name.clone(), source };
+            placement.check(&self.parameter.shape).map_err(misfit)?;
         }
         Ok(match *self.parameter.shape.as_slice() {
             [a] => self.run_rank(&optimizer, [a], device, dtype),
@@ -222,7 +232,7 @@ impl VectorCase {
 
     fn run_rank<const D: usize>(
         &self,
-        optimizer: &ConfiguredOptimizer,
+        optimizer: &Pipeline,
         shape: [usize; D],
         device: &Device,
         dtype: DType,
@@ -250,7 +260,7 @@ impl VectorCase {
     /// The parameter before the first and after every step.
     fn trajectory<const D: usize>(
         &self,
-        optimizer: &ConfiguredOptimizer,
+        optimizer: &Pipeline,
         shape: [usize; D],
         device: &Device,
         dtype: DType,

@@ -4,7 +4,7 @@ use burn::optim::Optimizer;
 use burn::tensor::{Device, Tensor};
 use polaron::OptimizerConfig;
 use polaron::matrix::Matrix;
-use polaron::step::{MatrixOptimizer, State};
+use polaron::rule::{Pipeline, State};
 use polaron_verify::contract::{check, check_config};
 
 fn broken(result: Result<(), polaron_verify::contract::Broken>) -> Vec<&'static str> {
@@ -74,11 +74,11 @@ fn a_rule_that_is_not_repeatable_is_found() {
 fn a_rule_that_divides_by_zero_is_found() {
     #[derive(Clone, Debug)]
     struct Unguarded;
-    impl polaron::direction::Direction for Unguarded {
+    impl polaron::rule::Direction for Unguarded {
         fn direction(&self, momentum: Matrix) -> Matrix {
             momentum.map(|m| m.clone() / m.square().sum().sqrt().reshape([1, 1, 1]))
         }
     }
-    let promises = broken(check(&MatrixOptimizer::new(Unguarded), &Device::flex()));
+    let promises = broken(check(&Pipeline::new(Unguarded), &Device::flex()));
     assert!(promises.iter().all(|promise| promise.starts_with("a zero gradient")), "{promises:?}");
 }

@@ -1,0 +1,18 @@
+//! The only room that names a backend: what Burn's CPU backend can do in place, in memory of the host.
+//!
+//! Every function gives its tensors back where they are not plain ones of that backend, and always without the feature
+//! `flex`; the caller then takes Burn's operations.
+
+#[cfg(feature = "flex")]
+mod passes;
+#[cfg(feature = "flex")]
+mod polar;
+#[cfg(not(feature = "flex"))]
+mod without;
+
+#[cfg(feature = "flex")]
+pub(crate) use passes::{in_place, is_here};
+#[cfg(feature = "flex")]
+pub(crate) use polar::iterate;
+#[cfg(not(feature = "flex"))]
+pub(crate) use without::{in_place, is_here, iterate};

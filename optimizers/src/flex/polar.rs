@@ -1,0 +1,307 @@
+//! The polynomial iteration in host memory, for Burn's CPU backend.
+//!
+//! In Burn's operations every product and every step between two products is a new tensor, and of a symmetric product
+//! both halves are computed. Here a matrix is iterated on in two buffers, the diagonal term is part of the polynomial's
+//! prefilled result, and of symmetric products one half is computed and mirrored.
+//!
+//! Work is cut by the shapes alone, never by the number of threads, so the result does not depend on that.
+
+use std::mem::swap;
+use std::ops::{AddAssign, DivAssign, Mul};
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::{BackendTensor, DispatchTensor, DispatchTensorKind};
+use burn::tensor::{DType, Element, ElementConversion, Tensor};
+use faer::linalg::matmul::matmul;
+use faer::traits::ComplexField;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use super::passes::whole;
+
+/// Rows of a product that are computed as one piece of work: fewer, and copying the other operand into the layout of the
+/// kernels shows; more, and there is less to share out.
+const BLOCK: usize = 256;
+
+/// The same of a symmetric product, of which only rows have to reach beyond the diagonal.
+const SYMMETRIC_BLOCK: usize = 128;
+
+/// Rows of a diagonal block that are computed at once: what they compute beyond the diagonal is wasted.
+const PANEL: usize = 32;
+
+/// Symmetric matrices up to this size are cheaper to compute in full than to mirror.
+const FULL: usize = 64;
+
+/// Multiply-adds from which a product, or a stack of matrices, is shared out among threads.
+const PARALLEL: usize = 192 * 192 * 192;
+
+/// A scalar that both Burn and faer compute with.
+trait Real: Element + ComplexField + Copy + Into<f64> + AddAssign + DivAssign + Mul<Output = Self> {}
+
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// A polynomial iteration: the steps, of which those in one segment are multiplied up on the Gram matrix, and how a matrix is
+/// normalised before.
+struct Iteration<'a> {
+    segments: &'a [&'a [[f64; 3]]],
+    norm_factor: f64,
+    eps: f64,
+}
+
+/// Runs a polynomial iteration on a plain tensor of 32 or 64-bit floats of this backend; gives any other tensor back.
+#[allow(clippy::result_large_err, reason = "an `Err` gives the stack back, it is no failure")]
+pub(crate) fn iterate(
+    stack: Tensor<3>,
+    segments: &[&[[f64; 3]]],
+    norm_factor: f64,
+    eps: f64,
+) -> Result<Tensor<3>, Tensor<3>> {
+    let iteration = &Iteration { segments, norm_factor, eps };
+    let [_, height, width] = stack.dims();
+    let shape = [height, width];
+    let DispatchTensor { kind, autodiff } = stack.into_dispatch();
+    let plain = |tensor: FlexTensor| DispatchTensorKind::Flex(BackendTensor::Float(tensor));
+    let (kind, done) = match kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if height * width > 0 => match tensor.dtype() {
+            DType::F32 => {
+                let mut tensor = whole::<f32>(tensor);
+                iterate_stack::<f32>(tensor.storage_mut(), shape, iteration);
+                (plain(tensor), true)
+            }
+            DType::F64 => {
+                let mut tensor = whole::<f64>(tensor);
+                iterate_stack::<f64>(tensor.storage_mut(), shape, iteration);
+                (plain(tensor), true)
+            }
+            _ => (plain(tensor), false),
+        },
+        other => (other, false),
+    };
+    let stack = Tensor::from_dispatch(DispatchTensor { kind, autodiff });
+    if done { Ok(stack) } else { Err(stack) }
+}
+
+fn iterate_stack<T: Real>(values: &mut [T], [height, width]: [usize; 2], iteration: &Iteration<'_>) {
+    let workspace = || Workspace::new([height, width]);
+    let matrix = |space: &mut Workspace<T>, values: &mut [T]| space.iterate(values, iteration);
+    let size = height * width;
+    if values.len() > size && values.len() * height.min(width) >= PARALLEL {
+        values.par_chunks_mut(size).for_each_init(workspace, matrix);
+    } else {
+        let mut space = workspace();
+        values.chunks_mut(size).for_each(|values| matrix(&mut space, values));
+    }
+}
+
+/// The buffers that an iteration on a matrix needs, r the smaller of its sides.
+struct Workspace<T> {
+    shape: [usize; 2],
+    /// Another matrix of this shape.
+    other: Vec<T>,
+    /// `[r, r]`: the Gram matrix, the polynomial of a step, the product of the polynomials so far, and one to write into.
+    gram: Vec<T>,
+    step: Vec<T>,
+    total: Vec<T>,
+    spare: Vec<T>,
+}
+
+impl<T: Real> Workspace<T> {
+    fn new(shape: [usize; 2]) -> Self {
+        let [height, width] = shape;
+        let zeros = |size: usize| vec![T::zeroed(); size];
+        let square = || zeros(height.min(width).pow(2));
+        let other = zeros(height * width);
+        Self { shape, other, gram: square(), step: square(), total: square(), spare: square() }
+    }
+
+    fn iterate(&mut self, values: &mut [T], iteration: &Iteration<'_>) {
+        normalise(values, iteration);
+        let mut other = std::mem::take(&mut self.other);
+        let (mut from, mut to) = (values, other.as_mut_slice());
+        if iteration.segments.len() % 2 == 1 {
+            // so that the last product is written into `values`
+            to.copy_from_slice(from);
+            swap(&mut from, &mut to);
+        }
+        for steps in iteration.segments {
+            self.multiply_by_itself(from);
+            self.compose(steps);
+            self.apply(from, to);
+            swap(&mut from, &mut to);
+        }
+        self.other = other;
+    }
+
+    /// `gram = X Xᵀ` on the short side.
+    fn multiply_by_itself(&mut self, values: &[T]) {
+        let x = view(values, self.shape);
+        let x = if x.nrows() <= x.ncols() { x } else { x.transpose() };
+        symmetric_product(&mut self.gram, Accum::Replace, x, x.transpose(), T::one_impl());
+    }
+
+    /// `total` = the product of the steps' polynomials, each of the Gram matrix that the iterate has then.
+    fn compose(&mut self, steps: &[[f64; 3]]) {
+        let one = T::one_impl();
+        let size = self.size();
+        let Self { gram, step, total, spare, .. } = self;
+        for (index, coefficients) in steps.iter().enumerate() {
+            polynomial(gram, size, *coefficients, step);
+            if index == 0 {
+                total.copy_from_slice(step);
+            } else {
+                symmetric_product(spare, Accum::Replace, square(step, size), square(total, size), one);
+                swap(total, spare);
+            }
+            if index + 1 < steps.len() {
+                symmetric_product(spare, Accum::Replace, square(gram, size), square(step, size), one);
+                symmetric_product(gram, Accum::Replace, square(step, size), square(spare, size), one);
+            }
+        }
+    }
+
+    /// `to = total from`, on the short side.
+    fn apply(&self, from: &[T], to: &mut [T]) {
+        let [height, width] = self.shape;
+        let (total, x) = (square(&self.total, self.size()), view(from, self.shape));
+        in_blocks(to, width, BLOCK, height.min(width), |first, rows| {
+            let count = rows.len() / width;
+            let out = MatMut::from_row_major_slice_mut(rows, count, width);
+            let (left, right) =
+                if height <= width { (total.subrows(first, count), x) } else { (x.subrows(first, count), total) };
+            matmul(out, Accum::Replace, left, right, T::one_impl(), Par::Seq);
+        });
+    }
+
+    fn size(&self) -> usize {
+        self.shape[0].min(self.shape[1])
+    }
+}
+
+/// `X / (norm_factor ‖X‖_F + eps)`, and 0 for a zero matrix.
+fn normalise<T: Real>(values: &mut [T], iteration: &Iteration<'_>) {
+    let norm = iteration.norm_factor * frobenius_norm(values) + iteration.eps;
+    let norm: T = if norm == 0.0 { 1.0.elem() } else { norm.elem() };
+    values.iter_mut().for_each(|x| *x /= norm);
+}
+
+/// Summed in f64, in eight lanes.
+fn frobenius_norm<T: Real>(values: &[T]) -> f64 {
+    let square = |x: T| {
+        let x: f64 = x.into();
+        x * x
+    };
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut lanes = [0.0_f64; 8];
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += square(*x);
+        }
+    }
+    (lanes.iter().sum::<f64>() + rest.iter().map(|x| square(*x)).sum::<f64>()).sqrt()
+}
+
+/// `out = a I + b A + c A²`
+fn polynomial<T: Real>(gram: &[T], size: usize, [a, b, c]: [f64; 3], out: &mut [T]) {
+    let (a, b): (T, T) = (a.elem(), b.elem());
+    for (out, x) in out.iter_mut().zip(gram) {
+        *out = *x * b;
+    }
+    out.iter_mut().step_by(size + 1).for_each(|x| *x += a);
+    if c != 0.0 {
+        let gram = square(gram, size);
+        symmetric_product(out, Accum::Add, gram, gram, c.elem());
+    }
+}
+
+/// A product that is known to be symmetric: computed up to the diagonal, then mirrored.
+fn symmetric_product<T: Real>(out: &mut [T], accum: Accum, left: MatRef<'_, T>, right: MatRef<'_, T>, factor: T) {
+    let size = left.nrows();
+    if size <= FULL {
+        matmul(MatMut::from_row_major_slice_mut(out, size, size), accum, left, right, factor, Par::Seq);
+        return;
+    }
+    in_blocks(out, size, SYMMETRIC_BLOCK, left.ncols(), |first, rows| {
+        let count = rows.len() / size;
+        let mut block = MatMut::from_row_major_slice_mut(rows, count, size);
+        let left = left.subrows(first, count);
+        matmul(block.as_mut().subcols_mut(0, first), accum, left, right.subcols(0, first), factor, Par::Seq);
+        for start in (0..count).step_by(PANEL) {
+            let height = PANEL.min(count - start);
+            let panel = block.as_mut().submatrix_mut(start, first, height, start + height);
+            let right = right.subcols(first, start + height);
+            matmul(panel, accum, left.subrows(start, height), right, factor, Par::Seq);
+        }
+    });
+    mirror(out, size);
+}
+
+/// Calls `f` with the first row and the entries of every block of `height` rows of a product over `inner` terms.
+fn in_blocks<T: Send>(out: &mut [T], columns: usize, height: usize, inner: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let run = |(index, rows): (usize, &mut [T])| f(index * height, rows);
+    if out.len() * inner < PARALLEL {
+        out.chunks_mut(height * columns).enumerate().for_each(run);
+    } else {
+        out.par_chunks_mut(height * columns).enumerate().for_each(run);
+    }
+}
+
+/// Copies what is below the diagonal to above it, tile after tile.
+fn mirror<T: Copy>(values: &mut [T], size: usize) {
+    const TILE: usize = 16;
+    let Some(&any) = values.first() else { return };
+    let mut tile = [[any; TILE]; TILE];
+    for row in (0..size).step_by(TILE) {
+        for column in (0..=row).step_by(TILE) {
+            if column < row && row + TILE <= size {
+                for i in 0..TILE {
+                    let below = &values[(row + i) * size + column..][..TILE];
+                    tile.iter_mut().zip(below).for_each(|(tile, value)| tile[i] = *value);
+                }
+                for (j, tile) in tile.iter().enumerate() {
+                    values[(column + j) * size + row..][..TILE].copy_from_slice(tile);
+                }
+            } else {
+                for i in row..size.min(row + TILE) {
+                    for j in column..i.min(column + TILE) {
+                        values[j * size + i] = values[i * size + j];
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn view<T>(values: &[T], [height, width]: [usize; 2]) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice(values, height, width)
+}
+
+fn square<T>(values: &[T], size: usize) -> MatRef<'_, T> {
+    view(values, [size, size])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirroring_makes_every_size_symmetric() {
+        for size in [1, 2, 15, 16, 17, 31, 33, 48, 70] {
+            let mut values: Vec<usize> = (0..size * size).collect();
+            mirror(&mut values, size);
+            for (k, value) in values.into_iter().enumerate() {
+                let (i, j) = (k / size, k % size);
+                assert_eq!(value, i.max(j) * size + i.min(j), "{size}: {i} {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_norm_of_large_and_of_many_numbers_is_right() {
+        let mut values = vec![1e25_f32; 1_000_003];
+        let norm = frobenius_norm(&values);
+        assert!((norm / (1e25_f32 as f64 * 1_000_003_f64.sqrt()) - 1.0).abs() < 1e-12, "{norm}");
+        normalise(&mut values, &Iteration { segments: &[], norm_factor: 1.0, eps: 0.0 });
+        assert!((frobenius_norm(&values) - 1.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,232 @@
+//! Deciding a plan: role, rule and placement of every parameter, checked for coverage.
+
+use super::resolve::{Resolved, resolve};
+use super::rule::{Rule, RuleOptimizer};
+use super::{LayerwiseError, ParameterInfo, Pattern, Plan, PlanEntry, PlannedOptimizer, Role, RoleHint};
+use crate::matrix::{Layout, Placement};
+use crate::rules::OptimizerConfig;
+
+/// Everything that decides a plan.
+pub(crate) struct Decision<'a> {
+    pub rules: &'a [Rule],
+    pub hints: &'a [RoleHint],
+    pub assignments: &'a [RoleHint],
+    pub lr: f64,
+    /// What the learning rate of AdamW is multiplied by, by role.
+    pub adamw_factors: &'a [(Role, f64)],
+    /// Width over base width, where learning rates follow it.
+    pub width: Option<f64>,
+}
+
+impl Decision<'_> {
+    /// By which the width rules multiply the learning rate of a parameter.
+    fn width_factor(
+        &self,
+        parameter: &ParameterInfo,
+        role: Option<Role>,
+        rule: &Resolved,
+        placement: Placement,
+    ) -> Result<f64, LayerwiseError> {
+        let Some(width) = self.width else { return Ok(1.0) };
+        let reason = match (&rule.optimizer, role) {
+            (RuleOptimizer::Custom(_) | RuleOptimizer::Change { .. }, _) => {
+                "its width rule is not known, as it is no optimizer of this program"
+            }
+            (_, None) => "its role decides the width rule, and it has none: assign one",
+            (RuleOptimizer::Config(config), Some(_)) if placement.blocks.is_some() && config.is_matrix_rule() => {
+                "it works on blocks, such as heads, whose number may grow with the width or not: choose a rule without blocks"
+            }
+            (RuleOptimizer::Config(config), Some(role)) => {
+                match config.width_exponent(role, placement.features(&parameter.shape)) {
+                    Ok(exponent) if exponent.fract() == 0.0 => return Ok(width.powi(-exponent as i32)),
+                    Ok(exponent) => return Ok(width.powf(-exponent)),
+                    Err(reason) => reason,
+                }
+            }
+        };
+        Err(LayerwiseError::Width {
+            path: parameter.path.clone(),
+            optimizer: rule.optimizer.label(),
+            reason: reason.to_string(),
+        })
+    }
+
+    /// Learning rate of a parameter of this role under this rule.
+    fn lr_of(&self, rule: &Resolved, role: Option<Role>) -> f64 {
+        let lr = rule.lr.unwrap_or(self.lr);
+        let elementwise = matches!(&rule.optimizer, RuleOptimizer::Config(OptimizerConfig::AdamW(_)));
+        let factor = self.adamw_factors.iter().find(|(known, _)| elementwise && role == Some(*known));
+        factor.map_or(lr, |(_, factor)| lr * factor)
+    }
+}
+
+/// The plan of these parameters.
+///
+/// # Errors
+/// If a parameter has no role, two roles or no rule, a rule or an assignment matches nothing or wins nowhere, or a rule does
+/// not fit a parameter.
+pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> Result<Plan, LayerwiseError> {
+    if parameters.is_empty() {
+        return Err(LayerwiseError::NoParameters);
+    }
+    let hints = compile(decision.hints)?;
+    let assignments = compile(decision.assignments)?;
+    check_assignments(&assignments, parameters)?;
+    let entries = parameters
+        .iter()
+        .map(|parameter| decide_one(parameter, decision, &hints, &assignments))
+        .collect::<Result<Vec<_>, _>>()?;
+    check_rules(decision.rules, parameters, &entries)?;
+    Ok(Plan::new(entries))
+}
+
+type Compiled<'a> = Vec<(Pattern, &'a RoleHint)>;
+
+fn compile(hints: &[RoleHint]) -> Result<Compiled<'_>, LayerwiseError> {
+    hints.iter().map(|hint| Ok((Pattern::new(hint.pattern.as_str())?, hint))).collect()
+}
+
+/// The hint that matches a parameter; two that disagree are an error.
+///
+/// A hint for what has outputs leaves vectors alone: the bias of the head, or of a convolution, is still a bias.
+fn find_hint<'a>(hints: &Compiled<'a>, parameter: &ParameterInfo) -> Result<Option<&'a RoleHint>, LayerwiseError> {
+    let path = &parameter.path;
+    let mut found: Option<&RoleHint> = None;
+    for (pattern, hint) in hints {
+        let fits = parameter.shape.len() > 1 || matches!(hint.role, Role::Gain | Role::Bias);
+        if !fits || !pattern.matches(path) {
+            continue;
+        }
+        match found {
+            Some(first) if first.role != hint.role => {
+                return Err(LayerwiseError::TwoRoles {
+                    path: path.clone(),
+                    first: first.pattern.clone(),
+                    first_role: first.role.name(),
+                    second: hint.pattern.clone(),
+                    second_role: hint.role.name(),
+                });
+            }
+            _ => found = Some(hint),
+        }
+    }
+    Ok(found)
+}
+
+fn decide_one(
+    parameter: &ParameterInfo,
+    decision: &Decision<'_>,
+    hints: &Compiled<'_>,
+    assignments: &Compiled<'_>,
+) -> Result<PlanEntry, LayerwiseError> {
+    let path = &parameter.path;
+    let stated = match find_hint(assignments, parameter)? {
+        Some(hint) => Some(hint),
+        None => find_hint(hints, parameter)?,
+    };
+    let inferred = parameter.inferred;
+    let role = stated.map(|hint| hint.role).or(inferred.map(|inferred| inferred.role));
+    let stored = stored(parameter, stated);
+    let heads = stated.and_then(|hint| hint.heads);
+
+    let Some(rule) = resolve(decision.rules, path, role)? else {
+        return Err(match role {
+            Some(role) => LayerwiseError::NoRule { path: path.clone(), role: role.name() },
+            None => LayerwiseError::NoRole { path: path.clone(), shape: parameter.shape.clone() },
+        });
+    };
+    let placement = Placement {
+        layout: rule.layout.unwrap_or(stored.layout),
+        blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)),
+        ..stored
+    };
+    check_fit(parameter, role, &rule, placement)?;
+    let width_factor = decision.width_factor(parameter, role, &rule, placement)?;
+    Ok(PlanEntry {
+        path: path.clone(),
+        shape: parameter.shape.clone(),
+        role,
+        heads,
+        placement,
+        optimizer: planned(&rule),
+        lr: decision.lr_of(&rule, role) * width_factor,
+        resolved: rule,
+    })
+}
+
+fn planned(rule: &Resolved) -> PlannedOptimizer {
+    match &rule.optimizer {
+        RuleOptimizer::Config(config) => PlannedOptimizer::Kind(config.clone()),
+        RuleOptimizer::Custom(optimizer) => PlannedOptimizer::Own(optimizer.clone()),
+        RuleOptimizer::Change { .. } => unreachable!("a resolved rule is no change"),
+    }
+}
+
+/// How a parameter is stored: as a hint says, or its owner. More than two dimensions are a convolution's window whatever its
+/// role, unless the role is that of a stack of experts.
+fn stored(parameter: &ParameterInfo, stated: Option<&RoleHint>) -> Placement {
+    let inferred = parameter.inferred.map(|inferred| inferred.placement);
+    let Some(hint) = stated else { return inferred.unwrap_or_default() };
+    let own = inferred.filter(|placement| placement.window);
+    match own {
+        _ if parameter.shape.len() < 3 || hint.role.is_stack() => Placement::new(hint.layout),
+        Some(own) if hint.layout == Layout::default() => own,
+        None if parameter.owner.starts_with("Struct:ConvTranspose") => Placement::kernel(Layout::InOut),
+        _ => Placement::kernel(Layout::OutIn),
+    }
+}
+
+fn check_fit(
+    parameter: &ParameterInfo,
+    role: Option<Role>,
+    rule: &Resolved,
+    placement: Placement,
+) -> Result<(), LayerwiseError> {
+    let RuleOptimizer::Config(config) = &rule.optimizer else {
+        return Ok(());
+    };
+    let fail = |message: String| LayerwiseError::DoesNotFit {
+        path: parameter.path.clone(),
+        role: role.map_or("by path", |role| role.name()),
+        optimizer: config.label(),
+        message,
+    };
+    config.validate().map_err(|error| fail(error.to_string()))?;
+    if config.is_matrix_rule() {
+        placement.check(&parameter.shape).map_err(|error| fail(error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -> Result<(), LayerwiseError> {
+    for (pattern, hint) in assignments {
+        if !parameters.iter().any(|parameter| pattern.matches(&parameter.path)) {
+            let what = format!("assign(\"{pattern}\", {})", hint.role);
+            return Err(LayerwiseError::MatchesNothing { what, paths: some_paths(parameters) });
+        }
+    }
+    Ok(())
+}
+
+fn check_rules(rules: &[Rule], parameters: &[ParameterInfo], entries: &[PlanEntry]) -> Result<(), LayerwiseError> {
+    for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.required) {
+        if entries.iter().any(|entry| entry.resolved.comes_from(index)) {
+            continue;
+        }
+        let what = rule.name();
+        return Err(match entries.iter().any(|entry| rule.matches(&entry.path, entry.role)) {
+            true => LayerwiseError::Overridden { what },
+            false => LayerwiseError::MatchesNothing { what, paths: some_paths(parameters) },
+        });
+    }
+    Ok(())
+}
+
+fn some_paths(parameters: &[ParameterInfo]) -> String {
+    let shown: Vec<&str> = parameters.iter().take(8).map(|parameter| parameter.path.as_str()).collect();
+    let rest = parameters.len().saturating_sub(shown.len());
+    match rest {
+        0 => shown.join(", "),
+        _ => format!("{} and {rest} more", shown.join(", ")),
+    }
+}

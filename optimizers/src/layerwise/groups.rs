@@ -1,0 +1,303 @@
+//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack.
+//!
+//! A kernel launch costs a GPU the same for one small matrix as for sixteen. In memory of the host there is no such cost, and
+//! parameters of a group are stepped one by one (docs/PERFORMANCE.md); the results agree to the bit there either way.
+
+use burn::optim::{DynOptimizer, DynState};
+use burn::tensor::kind::BridgeTensor;
+use burn::tensor::{DType, Device, Tensor};
+
+use super::AnyOptimizer;
+use super::any::Inner;
+use super::check::Form;
+use crate::flex;
+use crate::matrix::{LayoutError, Reading};
+use crate::rule::{At, Memory, Pipeline};
+use crate::rules::OptimizerConfig;
+
+/// The parameters that one rule steps alike.
+#[derive(Clone)]
+pub(crate) struct Group {
+    /// Numbers of the parameters.
+    pub members: Vec<usize>,
+    /// The settings that they share; none for a rule that was not configured.
+    settings: Option<OptimizerConfig>,
+    lr: f64,
+    pub states: States,
+}
+
+/// How a group steps, and what it remembers.
+#[derive(Clone)]
+pub(crate) enum States {
+    /// A rule of this crate.
+    Rule { pipeline: Pipeline, reading: Reading, dtype: DType, memories: Memories },
+    /// Another Burn optimizer, of one parameter.
+    Other { optimizer: AnyOptimizer, rank: usize, state: Option<DynState> },
+}
+
+/// The memories of the members.
+#[derive(Clone)]
+pub(crate) enum Memories {
+    Apart(Vec<Option<Memory>>),
+    Stacked(Memory),
+}
+
+impl Memories {
+    /// Those of one member.
+    fn of(&self, member: usize, members: usize) -> Option<Memory> {
+        match self {
+            Self::Apart(memories) => memories[member].clone(),
+            Self::Stacked(memory) => Some(memory.part(member, members)),
+        }
+    }
+
+    /// Makes one stack of them, if all members agree in their steps; whether it is one now.
+    fn gather(&mut self) -> bool {
+        let Self::Apart(memories) = self else { return true };
+        if memories.iter().all(Option::is_none) {
+            *self = Self::Stacked(Memory::default());
+        } else if memories.iter().all(Option::is_some) {
+            match Memory::stack(memories.drain(..).flatten().collect()) {
+                Ok(stacked) => *self = Self::Stacked(stacked),
+                Err(apart) => *memories = apart.into_iter().map(Some).collect(),
+            }
+        }
+        matches!(self, Self::Stacked(_))
+    }
+
+    /// One for every member.
+    fn scatter(&mut self, members: usize) {
+        if let Self::Stacked(memory) = self {
+            *self = Self::Apart((0..members).map(|member| Some(memory.part(member, members))).collect());
+        }
+    }
+}
+
+impl Group {
+    /// A group with one parameter.
+    ///
+    /// # Errors
+    /// If the rule cannot read a parameter of this shape.
+    pub fn new(
+        number: usize,
+        optimizer: &AnyOptimizer,
+        settings: Option<&OptimizerConfig>,
+        lr: f64,
+        form: &Form,
+    ) -> Result<Self, LayoutError> {
+        let states = match optimizer.inner() {
+            Inner::Rule(pipeline) => {
+                let reading = pipeline.reading(&form.shape)?;
+                let memories = Memories::Apart(vec![None]);
+                States::Rule { pipeline: pipeline.clone(), reading, dtype: form.dtype, memories }
+            }
+            Inner::Other(_) => States::Other { optimizer: optimizer.clone(), rank: form.shape.len(), state: None },
+        };
+        Ok(Self { members: vec![number], settings: settings.cloned(), lr, states })
+    }
+
+    /// Takes in the parameter of another group, if both step alike.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let (
+            States::Rule { pipeline, reading, dtype, memories },
+            States::Rule { pipeline: its, reading: read, dtype: of, .. },
+        ) = (&mut self.states, &other.states)
+        else {
+            return false;
+        };
+        let same_rule = match (&self.settings, &other.settings) {
+            (Some(settings), Some(of)) => settings == of,
+            _ => pipeline.is_same(its),
+        };
+        let alike = same_rule && self.lr == other.lr && (&*reading, &*dtype) == (read, of);
+        if alike {
+            self.members.extend(&other.members);
+            *memories = Memories::Apart(vec![None; self.members.len()]);
+        }
+        alike
+    }
+
+    /// How a parameter of the group is read, for a rule of this crate.
+    pub fn reading(&self) -> Option<Reading> {
+        match &self.states {
+            States::Rule { reading, .. } => Some(*reading),
+            States::Other { .. } => None,
+        }
+    }
+
+    /// The memory of a member that has one, for a rule of this crate.
+    pub fn memory(&self, member: usize) -> Option<Memory> {
+        match &self.states {
+            States::Rule { memories, .. } => memories.of(member, self.members.len()),
+            States::Other { .. } => None,
+        }
+    }
+
+    /// The work of a step: one piece for the stack, or one for every member that was taken.
+    pub fn work(&mut self, factor: f64, progress: f64, taken: &mut [Option<Taken>]) -> Vec<ParameterUpdate<'_>> {
+        let (lr, members) = (factor * self.lr, &self.members);
+        match &mut self.states {
+            States::Other { optimizer, rank, state } => {
+                let Some(taken) = taken[members[0]].take() else { return Vec::new() };
+                let piece = Piece::Other { optimizer, rank: *rank, lr, state };
+                vec![ParameterUpdate::new(piece, vec![(members[0], taken)])]
+            }
+            States::Rule { pipeline, reading, memories, .. } => {
+                if members.iter().all(|number| taken[*number].is_none()) {
+                    return Vec::new();
+                }
+                if !(can_stack(members, taken) && memories.gather()) {
+                    memories.scatter(members.len());
+                }
+                let piece = |memory, parameters, taken| {
+                    let at = At { lr, progress, parameters };
+                    ParameterUpdate::new(Piece::Rule { pipeline, reading, memory, at }, taken)
+                };
+                match memories {
+                    Memories::Stacked(memory) => {
+                        let all = members.iter().filter_map(|number| Some((*number, taken[*number].take()?))).collect();
+                        vec![piece(Remembered::Stack(memory), members.len(), all)]
+                    }
+                    Memories::Apart(memories) => {
+                        let one = |(number, memory): (&usize, _)| {
+                            let taken = taken[*number].take()?;
+                            Some(piece(Remembered::One(memory), 1, vec![(*number, taken)]))
+                        };
+                        members.iter().zip(memories).filter_map(one).collect()
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether all members are there, on one device that is not the host, with gradients of one element type.
+fn can_stack(members: &[usize], taken: &[Option<Taken>]) -> bool {
+    let form = |number: &usize| match &taken[*number] {
+        Some(Taken { values: Values::Stack { weights, gradient }, device, .. }) if !flex::is_here(weights) => {
+            Some((device.clone(), gradient.dtype()))
+        }
+        _ => None,
+    };
+    let first = members.first().and_then(form);
+    members.len() > 1 && first.is_some() && members.iter().all(|number| form(number) == first)
+}
+
+/// A parameter taken out of its module, without its autodiff graph, and its gradient.
+pub(crate) struct Taken {
+    pub values: Values,
+    pub device: Device,
+    pub elements: usize,
+}
+
+/// Numbers of a parameter, read as its rule reads them.
+pub(crate) enum Values {
+    Stack { weights: Tensor<3>, gradient: Tensor<3> },
+    Whole { weights: BridgeTensor, gradient: BridgeTensor },
+}
+
+/// The weights of a parameter after its step.
+pub(crate) enum Updated {
+    Stack(Tensor<3>),
+    Whole(BridgeTensor),
+}
+
+enum Piece<'a> {
+    Rule { pipeline: &'a Pipeline, reading: &'a Reading, memory: Remembered<'a>, at: At },
+    Other { optimizer: &'a AnyOptimizer, rank: usize, lr: f64, state: &'a mut Option<DynState> },
+}
+
+enum Remembered<'a> {
+    One(&'a mut Option<Memory>),
+    Stack(&'a mut Memory),
+}
+
+/// The update of one parameter in one step, or of several that are stepped as one stack, to be run on whatever thread.
+pub struct ParameterUpdate<'a> {
+    piece: Piece<'a>,
+    elements: usize,
+    waiting: Vec<(usize, Taken)>,
+    updated: Vec<(usize, Updated)>,
+}
+
+impl<'a> ParameterUpdate<'a> {
+    fn new(piece: Piece<'a>, waiting: Vec<(usize, Taken)>) -> Self {
+        let elements = waiting.iter().map(|(_, taken)| taken.elements).sum();
+        Self { piece, elements, waiting, updated: Vec::new() }
+    }
+
+    /// Number of elements of the parameters: a hint for sharing out the work.
+    pub fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Runs the update; nothing happens if it has run before.
+    pub fn run(&mut self) {
+        let Some(device) = self.waiting.first().map(|(_, taken)| taken.device.clone()) else { return };
+        let waiting = std::mem::take(&mut self.waiting);
+        match &mut self.piece {
+            Piece::Other { optimizer, rank, lr, state } => {
+                for (number, taken) in waiting {
+                    let Values::Whole { weights, gradient } = taken.values else { continue };
+                    let old = state.take().map(|state| optimizer.to_device_dyn(state, &device));
+                    let (updated, new) = optimizer.step_dyn(*rank, *lr, weights, gradient, old);
+                    **state = new;
+                    self.updated.push((number, Updated::Whole(updated)));
+                }
+            }
+            Piece::Rule { pipeline, reading, memory, at } => {
+                let memory = match memory {
+                    Remembered::One(memory) => memory.get_or_insert_default(),
+                    Remembered::Stack(memory) => memory,
+                };
+                *memory = std::mem::take(memory).to_device(&device);
+                self.updated = step_stack(pipeline, reading, memory, *at, waiting);
+            }
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<(usize, Updated)> {
+        self.run();
+        self.updated
+    }
+}
+
+impl std::fmt::Debug for ParameterUpdate<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ParameterUpdate({} elements)", self.elements)
+    }
+}
+
+/// Steps the parameters, all of one shape, as one stack.
+fn step_stack(
+    pipeline: &Pipeline,
+    reading: &Reading,
+    memory: &mut Memory,
+    at: At,
+    waiting: Vec<(usize, Taken)>,
+) -> Vec<(usize, Updated)> {
+    let mut numbers = Vec::with_capacity(waiting.len());
+    let (mut weights, mut gradients) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
+    for (number, taken) in waiting {
+        if let Values::Stack { weights: its, gradient } = taken.values {
+            numbers.push(number);
+            weights.push(its);
+            gradients.push(gradient);
+        }
+    }
+    let updated = pipeline.advance(reading, stacked(weights), stacked(gradients), memory, at);
+    if let [number] = numbers[..] {
+        return vec![(number, Updated::Stack(updated))];
+    }
+    let length = reading.stored[0];
+    let part = |(index, number)| (number, Updated::Stack(updated.clone().narrow(0, index * length, length)));
+    numbers.into_iter().enumerate().map(part).collect()
+}
+
+/// One tensor stays as it is: nobody else holds it, so it can be changed in place.
+fn stacked(mut tensors: Vec<Tensor<3>>) -> Tensor<3> {
+    match tensors.len() {
+        1 => tensors.remove(0),
+        _ => Tensor::cat(tensors, 0),
+    }
+}

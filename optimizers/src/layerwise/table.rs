@@ -1,0 +1,106 @@
+//! A plan as a table: the only place where it becomes text.
+
+use std::fmt;
+
+use super::{Plan, PlanEntry, PlannedOptimizer};
+use crate::matrix::{Axis, Blocks, Layout, Placement};
+use crate::rule::state_in_words;
+
+/// `1234567` → `1,234,567`
+pub(crate) fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|chunk| std::str::from_utf8(chunk).unwrap_or_default()).collect();
+    groups.join(",")
+}
+
+fn blocks_suffix(placement: Placement) -> String {
+    let layout = match (placement.layout, placement.window) {
+        (Layout::OutIn, true) => " [out, in, window]",
+        (Layout::InOut, true) => " [in, out, window]",
+        (Layout::OutIn, false) => " [out, in]",
+        (Layout::InOut, false) => "",
+    };
+    match placement.blocks {
+        Some(Blocks { axis: Axis::Output, count }) => format!("{layout}, {count} output blocks"),
+        Some(Blocks { axis: Axis::Input, count }) => format!("{layout}, {count} input blocks"),
+        None => layout.to_string(),
+    }
+}
+
+/// Whether two entries are one line: the same role, rule, placement, settings and learning rate.
+fn same_line(a: &PlanEntry, b: &PlanEntry) -> bool {
+    let optimizer = match (&a.optimizer, &b.optimizer) {
+        (PlannedOptimizer::Kind(a), PlannedOptimizer::Kind(b)) => a == b,
+        (PlannedOptimizer::Own(a), PlannedOptimizer::Own(b)) => a.label() == b.label(),
+        _ => false,
+    };
+    let place = |entry: &PlanEntry| (entry.role, entry.resolved.rule(), entry.placement, entry.lr);
+    optimizer && place(a) == place(b)
+}
+
+/// Entries that share role, rule and placement, as one line of the table.
+struct Line<'a> {
+    first: &'a PlanEntry,
+    tensors: usize,
+    parameters: usize,
+}
+
+impl Plan {
+    fn lines(&self) -> Vec<Line<'_>> {
+        let mut lines: Vec<Line<'_>> = Vec::new();
+        for entry in self.entries() {
+            let same = |line: &&mut Line<'_>| same_line(line.first, entry);
+            match lines.iter_mut().find(same) {
+                Some(line) => {
+                    line.tensors += 1;
+                    line.parameters += entry.count();
+                }
+                None => lines.push(Line { first: entry, tensors: 1, parameters: entry.count() }),
+            }
+        }
+        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.resolved.rule()));
+        lines
+    }
+
+    fn cells(&self, line: &Line<'_>) -> [String; 9] {
+        let entry = line.first;
+        let share = 100.0 * line.parameters as f64 / self.parameters() as f64;
+        [
+            entry.role_name().to_string(),
+            format!("{}{}", entry.label(), blocks_suffix(entry.placement)),
+            thousands(line.tensors),
+            thousands(line.parameters),
+            format!("{share:.1} %"),
+            format!("{}", entry.lr),
+            entry.weight_decay().map_or("its own".into(), |decay| format!("{decay}")),
+            entry.scale().map_or("its own", |scale| scale.formula()).to_string(),
+            entry.memories().map_or("its own".into(), |memories| state_in_words(&memories)),
+        ]
+    }
+}
+
+const HEADER: [&str; 9] = ["role", "optimizer", "tensors", "params", "share", "lr", "wd", "scale", "state"];
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![HEADER.map(String::from)];
+        rows.extend(self.lines().iter().map(|line| self.cells(line)));
+        let widths: Vec<usize> = (0..HEADER.len())
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        for row in &rows {
+            let mut text = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = widths[column];
+                let number = (2..=4).contains(&column);
+                let padded = if number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+                text.push_str(&padded);
+                text.push_str("  ");
+            }
+            writeln!(f, "{}", text.trim_end())?;
+        }
+        let total = self.entries().len();
+        write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(self.parameters()))
+    }
+}

@@ -1,0 +1,97 @@
+//! Walks over a module: which parameter of the plan a visit is at.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+/// The paths of a module's parameters as a tree of names, so that a visit finds a parameter without putting its path together.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    name: String,
+    children: Vec<usize>,
+    parameter: Option<usize>,
+}
+
+impl Paths {
+    /// The tree of these paths; a parameter's number is its position in the list.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut tree = Self { nodes: vec![Node::default()] };
+        for (number, path) in paths.into_iter().enumerate() {
+            let node =
+                path.split('.').fold(0, |node, name| tree.child(node, name).unwrap_or_else(|| tree.add(node, name)));
+            tree.nodes[node].parameter = Some(number);
+        }
+        tree
+    }
+
+    fn child(&self, node: usize, name: &str) -> Option<usize> {
+        self.nodes[node].children.iter().copied().find(|child| self.nodes[*child].name == name)
+    }
+
+    fn add(&mut self, node: usize, name: &str) -> usize {
+        let child = self.nodes.len();
+        self.nodes.push(Node { name: name.to_string(), ..Node::default() });
+        self.nodes[node].children.push(child);
+        child
+    }
+
+    /// The start of a visit.
+    pub fn walk(&self) -> Walk<'_> {
+        Walk { paths: self, at: vec![Some(0)] }
+    }
+}
+
+/// A visit of a module that knows where it is in the tree.
+pub(crate) struct Walk<'a> {
+    paths: &'a Paths,
+    at: Vec<Option<usize>>,
+}
+
+impl Walk<'_> {
+    /// Goes down to a field.
+    pub fn enter(&mut self, name: &str) {
+        let node = self.at.last().copied().flatten();
+        self.at.push(node.and_then(|node| self.paths.child(node, name)));
+    }
+
+    /// Goes up again.
+    pub fn exit(&mut self) {
+        self.at.pop();
+    }
+
+    /// The number of the parameter here, if the tree has one.
+    pub fn parameter(&self) -> Option<usize> {
+        self.paths.nodes[self.at.last().copied().flatten()?].parameter
+    }
+}
+
+/// The paths of all float parameters of a module, in the order of a visit: for messages.
+pub(crate) fn paths_of<M: Module>(module: &M) -> Vec<String> {
+    let mut visitor = Names::default();
+    module.visit(&mut visitor);
+    visitor.found
+}
+
+#[derive(Default)]
+struct Names {
+    path: Vec<String>,
+    found: Vec<String>,
+}
+
+impl ModuleVisitor for Names {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        self.found.push(self.path.join("."));
+    }
+}

@@ -1,0 +1,187 @@
+//! What the settings of every kind say about themselves.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Extent, Gain, Kept, Pipeline};
+use crate::setting::{ConfigError, Keys};
+
+/// The settings of a kind: what they build, and what is known about it.
+pub(crate) trait Kind: Keys {
+    /// The step that they describe.
+    fn pipeline(&self) -> Pipeline;
+
+    /// The update, its source and its cost under these settings.
+    fn describe(&self) -> About;
+
+    /// The stack of this name: its main rule's defaults, and what it is.
+    fn stack(&self) -> StackRow;
+
+    /// The symmetries that the kind has with which options.
+    fn symmetries(&self) -> Vec<SymmetryRow>;
+
+    /// How the effect of the rule's direction grows with the sides of the matrix, before the shape scale.
+    ///
+    /// # Errors
+    /// Why no power law holds, and which settings have one.
+    fn gain(&self) -> Result<Gain, &'static str>;
+
+    /// Whether units or entries get a fixed size: how far that moves a hidden layer depends on the number of tokens in a
+    /// batch as well.
+    fn fixes_units(&self) -> bool {
+        false
+    }
+
+    /// Whether the decay follows the learning rate alone, so that the rate cannot follow the width.
+    fn decays_by_rate(&self) -> bool {
+        false
+    }
+
+    /// Whether units are neurons, so that `axis` follows the role: outputs of most matrices, inputs of those that lead back.
+    fn axis_follows_role(&self) -> bool {
+        false
+    }
+
+    /// Refuses values that do not go together.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    /// What distinguishes these settings, for plans; may be empty.
+    fn detail(&self) -> String {
+        String::new()
+    }
+}
+
+/// Why steps as large as the gradient have no width rule.
+pub(crate) const GROWS_WITH_GRADIENT: &str = "its steps are as large as the gradient, whose size follows the width in its \
+    own way: choose a rule with normalised steps, such as muon or adamuon";
+
+/// The stack that is named after a kind: the kind for the matrices of the blocks (or for everything, if it is entrywise).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StackRow {
+    /// Learning rate of the main rule.
+    pub lr: f64,
+    /// Its weight decay.
+    pub weight_decay: f64,
+    /// What the stack is, in one line.
+    pub about: &'static str,
+}
+
+/// One line of the symmetry audit: a kind with options, and which symmetries it has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SymmetryRow {
+    /// Kind and options in words.
+    pub name: &'static str,
+    /// The options as JSON, beside the kind; empty for the defaults.
+    pub options: &'static str,
+    /// Rotation and permutation of outputs, of inputs, shift invariance, zero sum.
+    pub has: [bool; 6],
+    /// Degree in the gradient.
+    pub degree: i32,
+}
+
+impl SymmetryRow {
+    /// Both rotations and permutations, as every function of the singular values has them.
+    pub const SPECTRAL: [bool; 6] = [true, true, true, true, false, true];
+    /// Output units are singled out.
+    pub const OUTPUT_UNITS: [bool; 6] = [false, true, true, true, false, false];
+    /// Input units are singled out.
+    pub const INPUT_UNITS: [bool; 6] = [true, true, false, true, false, true];
+    /// Entries are singled out.
+    pub const ENTRIES: [bool; 6] = [false, true, false, true, false, false];
+    /// Output units without their mean: what heads and routers need.
+    pub const CENTERED: [bool; 6] = [false, true, true, true, true, true];
+
+    pub(crate) const fn new(name: &'static str, options: &'static str, has: [bool; 6], degree: i32) -> Self {
+        Self { name, options, has, degree }
+    }
+}
+
+/// Formula, source and cost of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct About {
+    pub formula: String,
+    pub source: &'static str,
+    pub cost: Cost,
+}
+
+impl About {
+    pub fn new(formula: impl Into<String>, source: &'static str, cost: Cost) -> Self {
+        Self { formula: formula.into(), source, cost }
+    }
+}
+
+/// Work of one step on an m × n matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Cost {
+    /// Whether the matrix goes to the host and back, to be decomposed there.
+    pub on_host: bool,
+    /// Operations, in words.
+    pub work: String,
+}
+
+impl Cost {
+    /// Work on the device of the parameter.
+    pub(crate) fn device(work: impl Into<String>) -> Self {
+        Self { on_host: false, work: work.into() }
+    }
+
+    /// A decomposition on the host, and other work.
+    pub(crate) fn host(work: impl Into<String>) -> Self {
+        Self { on_host: true, work: work.into() }
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.on_host, self.work.as_str()) {
+            (true, "") => f.write_str("a host SVD"),
+            (true, work) => write!(f, "a host SVD + {work}"),
+            (false, work) => f.write_str(work),
+        }
+    }
+}
+
+/// What an optimizer does, in words, from its settings: shown by listings, plans and reports.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Description {
+    /// The `kind`.
+    pub kind: &'static str,
+    /// The update U of `W ← (1 - lr wd) W - lr U`.
+    pub formula: String,
+    /// Where the rule is defined.
+    pub source: &'static str,
+    /// What is kept between steps for every parameter.
+    pub memories: Vec<Kept>,
+    /// Work of one step on an m × n matrix.
+    pub cost: Cost,
+}
+
+impl Description {
+    pub(crate) fn new(kind: &'static str, about: About, memories: Vec<Kept>) -> Self {
+        let About { formula, source, cost } = about;
+        Self { kind, formula, source, memories, cost }
+    }
+
+    /// What is kept, in words.
+    pub fn state(&self) -> String {
+        state_in_words(&self.memories)
+    }
+}
+
+/// `2 buffers + 1 per unit`, or `none`.
+pub(crate) fn state_in_words(memories: &[Kept]) -> String {
+    let count = |extent| memories.iter().filter(|kept| kept.extent == extent).count();
+    let entries = match count(Extent::Entries) {
+        0 => None,
+        1 => Some("1 buffer".to_string()),
+        n => Some(format!("{n} buffers")),
+    };
+    let units = Some(count(Extent::Units)).filter(|n| *n > 0).map(|n| format!("{n} per unit"));
+    let words: Vec<String> = entries.into_iter().chain(units).collect();
+    if words.is_empty() { "none".into() } else { words.join(" + ") }
+}

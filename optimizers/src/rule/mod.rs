@@ -1,0 +1,37 @@
+//! What every rule shares: the trait of a rule and what it sees, named memories, momentum, shape scale, weight decay, the order
+//! of a step as data, and the one implementation of Burn's `Optimizer`.
+
+mod decay;
+mod gain;
+mod kind;
+mod memory;
+mod momentum;
+mod one_sided;
+mod pipeline;
+mod polar;
+mod scale;
+mod second_moment;
+mod settings;
+mod stage;
+
+pub use decay::Decay;
+pub use gain::Gain;
+pub(crate) use kind::{About, GROWS_WITH_GRADIENT, Kind, state_in_words};
+pub use kind::{Cost, Description, StackRow, SymmetryRow};
+pub(crate) use memory::NAMES;
+pub use memory::{Extent, Kept, Memory, State};
+pub use momentum::{Momentum, MomentumForm};
+pub use one_sided::OneSided;
+pub(crate) use pipeline::{At, in_working_precision};
+pub use pipeline::{Order, Pipeline};
+pub use polar::Polar;
+pub use scale::Scale;
+pub(crate) use second_moment::SecondMoment;
+pub(crate) use settings::matrix_settings;
+pub use stage::{Direction, Rule, Stage, Update};
+
+use crate::matrix::{Axis, EpsMode};
+use crate::setting::choices_of;
+
+choices_of!(Axis { Output, Input });
+choices_of!(EpsMode { Relative, Absolute });

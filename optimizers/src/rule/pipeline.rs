@@ -1,0 +1,285 @@
+//! A whole step: momentum, rule, shape scale, decay, in an order that is data, as a Burn optimizer.
+
+use std::sync::Arc;
+
+use burn::optim::{ModuleOptimizer, Optimizer};
+use burn::tensor::{DType, Device, Tensor};
+
+use super::memory::MOMENTUM;
+use super::{Decay, Kept, Memory, Momentum, Rule, Scale, Stage, State, Update};
+use crate::matrix::{LayoutError, Placement, Reading};
+
+/// What comes first in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The rule works on the momentum of gradients.
+    #[default]
+    MomentumFirst,
+    /// The rule works on gradients; the momentum is formed of its directions.
+    RuleFirst,
+}
+
+impl Order {
+    /// The name of the momentum in records: an average of gradients is none of directions.
+    fn buffer(self) -> &'static str {
+        match self {
+            Order::MomentumFirst => MOMENTUM,
+            Order::RuleFirst => "direction_momentum",
+        }
+    }
+}
+
+/// A [`Rule`] with momentum, shape scale, weight decay and placement: a `burn::optim::Optimizer` on matrices `[d_in, d_out]`
+/// and stacks `[E, d_in, d_out]`, or on parameters of any rank where the rule is one on entries.
+///
+/// # Panics
+/// The step of a rule on matrices panics on a parameter that is none; [`Layerwise`](crate::Layerwise) finds that out
+/// before training and says which parameter it is.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    rule: Arc<dyn Rule>,
+    order: Order,
+    momentum: Option<Momentum>,
+    scale: Scale,
+    decay: Decay,
+    placement: Placement,
+}
+
+/// What is the same for all parameters of a stack in one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub lr: f64,
+    /// Share of the training that is done.
+    pub progress: f64,
+    /// Number of parameters in the stack.
+    pub parameters: usize,
+}
+
+impl Pipeline {
+    /// Momentum 0.95 (average), no scale, no decay, stored `[d_in, d_out]` in one piece.
+    pub fn new(rule: impl Rule) -> Self {
+        Self {
+            rule: Arc::new(rule),
+            order: Order::MomentumFirst,
+            momentum: Some(Momentum::default()),
+            scale: Scale::None,
+            decay: Decay::default(),
+            placement: Placement::default(),
+        }
+    }
+
+    /// Sets what comes first.
+    #[must_use]
+    pub fn with_order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Sets the momentum.
+    #[must_use]
+    pub fn with_momentum(mut self, momentum: Momentum) -> Self {
+        self.momentum = Some(momentum);
+        self
+    }
+
+    /// Leaves the momentum out: the rule works on gradients and remembers what it needs.
+    #[must_use]
+    pub fn without_momentum(mut self) -> Self {
+        self.momentum = None;
+        self
+    }
+
+    /// Sets the factor by the shape.
+    #[must_use]
+    pub fn with_scale(mut self, scale: Scale) -> Self {
+        self.scale = scale;
+        self
+    }
+
+    /// Sets the weight decay.
+    #[must_use]
+    pub fn with_decay(mut self, decay: Decay) -> Self {
+        self.decay = decay;
+        self
+    }
+
+    /// Says how the parameters are stored and which blocks they consist of.
+    #[must_use]
+    pub fn with_placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// The factor by the shape.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    /// The weight decay.
+    pub fn decay(&self) -> Decay {
+        self.decay
+    }
+
+    /// Whether the rule is one on matrices.
+    pub fn is_matrix_rule(&self) -> bool {
+        !self.rule.is_entrywise()
+    }
+
+    /// Everything that is kept between steps.
+    pub fn memories(&self) -> Vec<Kept> {
+        let momentum = self.momentum.filter(|momentum| momentum.factor != 0.0);
+        let momentum = momentum.map(|_| Kept::entries(self.order.buffer()));
+        momentum.into_iter().chain(self.rule.memories()).collect()
+    }
+
+    /// The optimizer of a whole module; with a rule on matrices one that has only matrices and stacks of them.
+    #[must_use]
+    pub fn init(&self) -> ModuleOptimizer {
+        self.clone().into()
+    }
+
+    /// Whether two steps are the same, as far as can be told without looking into the rule.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rule, &other.rule)
+            && (self.order, self.momentum, self.scale, self.decay, self.placement)
+                == (other.order, other.momentum, other.scale, other.decay, other.placement)
+    }
+
+    /// How a parameter of this shape is read.
+    pub(crate) fn reading(&self, shape: &[usize]) -> Result<Reading, LayoutError> {
+        if self.is_matrix_rule() { self.placement.reading(shape) } else { Ok(Reading::entries(shape)) }
+    }
+
+    /// The weights of a stack of parameters after a step; what is remembered changes with them.
+    pub(crate) fn advance(
+        &self,
+        reading: &Reading,
+        weights: Tensor<3>,
+        gradient: Tensor<3>,
+        memory: &mut Memory,
+        at: At,
+    ) -> Tensor<3> {
+        memory.step += 1;
+        memory.fit(weights.dims());
+        self.adopt_first_version(reading, memory);
+        in_working_precision(weights, gradient, |weights, gradient| {
+            memory.like_parameter = true;
+            let (weights, gradient) = match self.rule.step_in_place(weights, gradient, memory, self.decay, at.lr) {
+                Ok(done) => return done,
+                Err(given) => given,
+            };
+            let update = self.update(reading, &weights, gradient, memory, at);
+            self.decay.update(weights, update, at.lr)
+        })
+    }
+
+    /// What the learning rate multiplies.
+    fn update(
+        &self,
+        reading: &Reading,
+        weights: &Tensor<3>,
+        gradient: Tensor<3>,
+        memory: &mut Memory,
+        at: At,
+    ) -> Tensor<3> {
+        let split = |stack: Tensor<3>| reading.split(stack);
+        let seen = self.rule.reads_gradient().then(|| split(gradient.clone()));
+        let first = match self.order {
+            Order::MomentumFirst => self.averaged(gradient, memory),
+            Order::RuleFirst => gradient,
+        };
+        let stage = Stage {
+            gradient: seen,
+            weights: self.rule.reads_weights().then(|| split(weights.clone())),
+            number: memory.step,
+            lr: at.lr,
+            progress: at.progress,
+            parameters: at.parameters,
+            ..Stage::new(split(first))
+        };
+        let factor = self.scale.factor(stage.matrix.outputs(), stage.matrix.inputs());
+        memory.like_parameter = self.rule.is_entrywise();
+        let Update { direction, size } = self.rule.advance(stage, memory);
+        let direction = match self.order {
+            Order::MomentumFirst => direction,
+            Order::RuleFirst => split(self.averaged(reading.join(direction), memory)),
+        };
+        let sized = match size {
+            Some(size) => direction.map(|direction| direction * size),
+            None => direction,
+        };
+        let joined = reading.join(sized);
+        if factor == 1.0 { joined } else { joined * factor }
+    }
+
+    fn averaged(&self, stack: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        match self.momentum {
+            Some(momentum) => momentum.advance(self.order.buffer(), stack, memory),
+            None => stack,
+        }
+    }
+
+    /// Gives the buffer of a record of the first version its name.
+    pub(crate) fn adopt_first_version(&self, reading: &Reading, memory: &mut Memory) {
+        let Some(buffer) = memory.take_first_version() else { return };
+        match (self.order, self.rule.memories().first()) {
+            // It was the average of the directions, as matrices.
+            (Order::RuleFirst, _) => {
+                let matrices = reading.split(Tensor::zeros(reading.stored, &buffer.device()));
+                memory.like_parameter = matrices.tensor().dims() == buffer.dims();
+                let joined = if memory.like_parameter { reading.join(matrices.map(|_| buffer)) } else { buffer };
+                memory.keep(self.order.buffer(), joined);
+            }
+            (Order::MomentumFirst, Some(kept)) => {
+                memory.like_parameter = false;
+                memory.keep(kept.name, buffer);
+            }
+            (Order::MomentumFirst, None) => {}
+        }
+    }
+}
+
+impl Optimizer for Pipeline {
+    type State<const D: usize> = State<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<State<D>>,
+    ) -> (Tensor<D>, Option<State<D>>) {
+        let shape = tensor.dims();
+        let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
+        let mut memory = state.map_or(Memory::default(), |state| state.into_memory(shape));
+        let at = At { lr, progress: 0.0, parameters: 1 };
+        let stored = reading.stored;
+        let weights = self.advance(&reading, tensor.reshape(stored), grad.reshape(stored), &mut memory, at);
+        (weights.reshape(shape), Some(State::new(shape, memory)))
+    }
+
+    fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
+        state.to_device(device)
+    }
+}
+
+/// Runs a step in f32 when the parameter is stored in half precision, and as it is otherwise.
+///
+/// Sums of squares and slow averages do not fit into half precision; the state stays f32, only the
+/// parameter is rounded, once, at the end. A weight beyond the range of its type becomes the largest number of that type.
+pub(crate) fn in_working_precision<const D: usize>(
+    tensor: Tensor<D>,
+    grad: Tensor<D>,
+    step: impl FnOnce(Tensor<D>, Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    let dtype = tensor.dtype();
+    if !matches!(dtype, DType::F16 | DType::BF16) {
+        return step(tensor, grad);
+    }
+    let tensor = step(tensor.cast(DType::F32), grad.cast(DType::F32));
+    let largest = if dtype == DType::F16 { 65504.0 } else { LARGEST_BF16 };
+    tensor.clamp(-largest, largest).cast(dtype)
+}
+
+/// f32 has larger ones, which would be rounded to infinity.
+const LARGEST_BF16: f64 = 3.3895e38;

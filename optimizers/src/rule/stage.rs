@@ -1,0 +1,162 @@
+//! What a rule is: a stage of a step in, a direction out.
+
+use burn::tensor::Tensor;
+
+use super::{Decay, Kept, Memory};
+use crate::matrix::Matrix;
+
+/// What a rule sees of one step.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stage {
+    /// What to work on: the momentum, or the gradient where the rule comes first or there is no momentum. A stack of matrices,
+    /// those of several parameters one after the other; for a rule on entries `[parameters, 1, entries]`.
+    pub matrix: Matrix,
+    /// The gradient before the momentum, if [`Rule::reads_gradient`].
+    pub gradient: Option<Matrix>,
+    /// The weights before the step, if [`Rule::reads_weights`].
+    pub weights: Option<Matrix>,
+    /// Number of the step, from 1.
+    pub number: u64,
+    /// Learning rate of the step, schedule included.
+    pub lr: f64,
+    /// Share of the training that is done, from 0 to 1; 0 where nobody says.
+    pub progress: f64,
+    /// Number of parameters in the stack.
+    pub parameters: usize,
+}
+
+impl Stage {
+    /// The first step of one parameter, with learning rate 1.
+    pub fn new(matrix: Matrix) -> Self {
+        Self { matrix, gradient: None, weights: None, number: 1, lr: 1.0, progress: 0.0, parameters: 1 }
+    }
+
+    /// Sets the number of the step.
+    #[must_use]
+    pub fn with_number(mut self, number: u64) -> Self {
+        self.number = number;
+        self
+    }
+
+    /// Sets the learning rate.
+    #[must_use]
+    pub fn with_lr(mut self, lr: f64) -> Self {
+        self.lr = lr;
+        self
+    }
+}
+
+/// What a rule makes of a stage.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The direction of every matrix, before shape scale and learning rate.
+    pub direction: Matrix,
+    /// A factor for every matrix, `[matrices, 1, 1]`, applied at the end: where the momentum is formed of directions, it is
+    /// not part of what is averaged.
+    pub size: Option<Tensor<3>>,
+}
+
+impl From<Matrix> for Update {
+    fn from(direction: Matrix) -> Self {
+        Self { direction, size: None }
+    }
+}
+
+/// A rule: what makes one optimizer different from another.
+///
+/// Everything else (momentum, shape scale, weight decay, layouts, experts, blocks, state and its record) is added by
+/// [`Pipeline`](super::Pipeline). A rule that is a function of one matrix implements [`Direction`] instead.
+///
+/// ```
+/// use polaron::rule::{Kept, Memory, Pipeline, Rule, Stage, Update};
+///
+/// /// The sum of the last two momenta.
+/// #[derive(Debug)]
+/// struct Twice;
+///
+/// impl Rule for Twice {
+///     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
+///         let now = stage.matrix.tensor().clone();
+///         let last = memory.take("last", now.dims());
+///         memory.keep("last", now);
+///         stage.matrix.map(|m| last.map_or(m.clone(), |last| last + m)).into()
+///     }
+///
+///     fn memories(&self) -> Vec<Kept> {
+///         vec![Kept::entries("last")]
+///     }
+/// }
+///
+/// let optimizer = Pipeline::new(Twice); // implements `burn::optim::Optimizer`
+/// # let _ = optimizer;
+/// ```
+pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
+    /// The direction of every matrix of the stack; matrices do not see each other. A zero matrix must give a finite result.
+    fn advance(&self, stage: Stage, memory: &mut Memory) -> Update;
+
+    /// What the rule keeps between steps, beside the momentum.
+    fn memories(&self) -> Vec<Kept> {
+        Vec::new()
+    }
+
+    /// Whether [`Stage::gradient`] is needed.
+    fn reads_gradient(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Stage::weights`] are needed.
+    fn reads_weights(&self) -> bool {
+        false
+    }
+
+    /// Whether entries do not see each other, so that parameters of any rank can be stepped.
+    fn is_entrywise(&self) -> bool {
+        false
+    }
+
+    /// The whole step of a rule on entries in one pass over memory, where the tensors allow it, to the same bit: the weights
+    /// after it. Gives weights and gradient back where not; nothing is changed then. `memory` counts this step already.
+    #[allow(clippy::result_large_err, reason = "an `Err` gives the arguments back, it is no failure")]
+    fn step_in_place(
+        &self,
+        weights: Tensor<3>,
+        gradient: Tensor<3>,
+        _memory: &mut Memory,
+        _decay: Decay,
+        _lr: f64,
+    ) -> Result<Tensor<3>, (Tensor<3>, Tensor<3>)> {
+        Err((weights, gradient))
+    }
+}
+
+/// A rule that is a function of one matrix: momentum in, direction out.
+///
+/// ```
+/// use polaron::{matrix::Matrix, rule::{Direction, Pipeline}};
+///
+/// /// The sign of every entry.
+/// #[derive(Debug)]
+/// struct Sign;
+///
+/// impl Direction for Sign {
+///     fn direction(&self, momentum: Matrix) -> Matrix {
+///         momentum.map(|m| m.sign())
+///     }
+/// }
+///
+/// let optimizer = Pipeline::new(Sign); // implements `burn::optim::Optimizer`
+/// # let _ = optimizer;
+/// ```
+pub trait Direction: std::fmt::Debug + Send + Sync + 'static {
+    /// The direction of every matrix of the stack, before shape scale and learning rate.
+    ///
+    /// A zero matrix must give a finite result.
+    fn direction(&self, momentum: Matrix) -> Matrix;
+}
+
+impl<R: Direction> Rule for R {
+    fn advance(&self, stage: Stage, _memory: &mut Memory) -> Update {
+        self.direction(stage.matrix).into()
+    }
+}

@@ -1,0 +1,221 @@
+//! AdamW (arXiv 1711.05101, algorithm 2, with the schedule folded into the learning rate).
+//!
+//! ```text
+//! m ← β₁ m + (1-β₁) G,   v ← β₂ v + (1-β₂) G²
+//! U = (m / (1-β₁ᵗ)) / (√(v / (1-β₂ᵗ)) + ε)
+//! W ← (1 - lr wd) W - lr U
+//! ```
+//!
+//! Defaults are PyTorch's (ε 1e-8, no decay unless asked for), not Burn's (ε 1e-5, decay 1e-4).
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Tensor;
+
+use crate::flex::in_place;
+use crate::rule::{
+    About, Cost, Decay, Gain, Kept, Kind, Memory, Pipeline, Rule, SecondMoment, StackRow, Stage, SymmetryRow, Update,
+};
+use crate::setting::{Numbers, settings};
+
+/// The names of the moments in records.
+const FIRST: &str = "momentum";
+const SECOND: &str = "second_moment";
+
+/// Entries that a step in place treats alike: whether all of them have second moments that f32 holds is looked up first.
+const BLOCK: usize = 1024;
+
+settings! {
+    /// Settings of [`AdamW`].
+    pub struct AdamWConfig {
+        /// Decoupled weight decay, at least 0.
+        weight_decay, with_weight_decay: f64 = 0.0, in Numbers::SIZE;
+        /// Decay only entries where update and weight do not have opposite signs.
+        cautious, with_cautious: bool = false;
+        /// Decay of the first moment, in [0, 1).
+        beta1, with_beta1: f64 = 0.9, in Numbers::FACTOR;
+        /// Decay of the second moment, in [0, 1).
+        beta2, with_beta2: f64 = 0.999, in Numbers::FACTOR;
+        /// Added to the root of the debiased second moment, at least 0.
+        eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
+    }
+}
+
+impl AdamWConfig {
+    /// The bare optimizer, for one parameter group.
+    #[must_use]
+    pub fn build(&self) -> Pipeline {
+        Kind::pipeline(self)
+    }
+
+    /// The optimizer of a whole module.
+    #[must_use]
+    pub fn init(&self) -> ModuleOptimizer {
+        self.build().into()
+    }
+}
+
+impl Kind for AdamWConfig {
+    fn pipeline(&self) -> Pipeline {
+        let decay = Decay { rate: self.weight_decay, cautious: self.cautious };
+        Pipeline::new(AdamW { config: self.clone() }).without_momentum().with_decay(decay)
+    }
+
+    fn describe(&self) -> About {
+        let formula = "m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², U = m̂ / (√v̂ + ε)";
+        About::new(formula, "arXiv 1711.05101", Cost::device("13 mn"))
+    }
+
+    fn stack(&self) -> StackRow {
+        StackRow { lr: 1e-3, weight_decay: 0.1, about: "AdamW for everything, no decay on gains and biases" }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![SymmetryRow::new("adamw", "", SymmetryRow::ENTRIES, 0)]
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(Gain::ENTRYWISE)
+    }
+}
+
+/// AdamW on parameters of any rank.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+}
+
+impl Rule for AdamW {
+    fn memories(&self) -> Vec<Kept> {
+        vec![Kept::entries(FIRST), Kept::entries(SECOND)]
+    }
+
+    fn is_entrywise(&self) -> bool {
+        true
+    }
+
+    fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
+        let AdamWConfig { beta1, beta2, eps, .. } = self.config;
+        let (step, dims) = (stage.number, stage.matrix.tensor().dims());
+        let moment = SecondMoment::new(beta2, eps);
+        let direction = stage.matrix.map(|gradient| {
+            let second = moment.advance(memory.take(SECOND, dims), gradient.clone());
+            let new = gradient * (1.0 - beta1);
+            let first = match memory.take(FIRST, dims) {
+                Some(old) => old * beta1 + new,
+                None => new,
+            };
+            let root = moment.root(second.clone(), debias(beta2, step)) + eps;
+            memory.keep(FIRST, first.clone());
+            memory.keep(SECOND, second);
+            let direction = first * debias(beta1, step);
+            match eps > 0.0 {
+                true => direction / root,
+                // 0 / 0: an entry that never had a gradient does not move.
+                false => {
+                    let never = root.clone().equal_scalar(0.0);
+                    (direction / root).mask_fill(never, 0.0)
+                }
+            }
+        });
+        direction.into()
+    }
+
+    fn step_in_place(
+        &self,
+        weights: Tensor<3>,
+        gradient: Tensor<3>,
+        memory: &mut Memory,
+        decay: Decay,
+        lr: f64,
+    ) -> Result<Tensor<3>, (Tensor<3>, Tensor<3>)> {
+        let AdamWConfig { beta1, beta2, eps, .. } = self.config;
+        let (step, dims) = (memory.steps(), weights.dims());
+        if step == 1 || eps == 0.0 || (decay.cautious && decay.rate != 0.0) {
+            return Err((weights, gradient));
+        }
+        let (Some(first), Some(second)) = (memory.take(FIRST, dims), memory.take(SECOND, dims)) else {
+            return Err((weights, gradient));
+        };
+        let (debias1, new1, beta1_f32) = (debias(beta1, step) as f32, (1.0 - beta1) as f32, beta1 as f32);
+        let moment = SecondMoment::new(beta2, eps).in_place(debias(beta2, step));
+        let (eps, kept, lr) = (eps as f32, (1.0 - lr * decay.rate) as f32, lr as f32);
+        let done = in_place(
+            [weights, first, second, gradient],
+            #[inline(always)]
+            |[tensor, first, second, grad]| {
+                let blocks = tensor.chunks_mut(BLOCK).zip(first.chunks_mut(BLOCK));
+                for ((tensor, first), (second, grad)) in
+                    blocks.zip(second.chunks_mut(BLOCK).zip(grad.chunks_mut(BLOCK)))
+                {
+                    let plain = moment.all_plain(second, grad);
+                    let entries = tensor.iter_mut().zip(first).zip(second).zip(grad);
+                    let step = |(((w, m), v), g): (((&mut f32, &mut f32), &mut f32), &mut f32), new: f32, root: f32| {
+                        *v = new;
+                        *m = *m * beta1_f32 + *g * new1;
+                        *w = *w * kept - *m * debias1 / (root + eps) * lr;
+                    };
+                    if plain {
+                        entries.for_each(|entry| {
+                            let new = moment.plain(*entry.0.1, *entry.1);
+                            step(entry, new, moment.plain_root(new));
+                        });
+                    } else {
+                        entries.for_each(|entry| {
+                            let new = moment.any(*entry.0.1, *entry.1);
+                            step(entry, new, moment.any_root(new));
+                        });
+                    }
+                }
+            },
+        );
+        let (is_done, [weights, first, second, gradient]) = match done {
+            Ok(tensors) => (true, tensors),
+            Err(tensors) => (false, tensors),
+        };
+        memory.keep(FIRST, first);
+        memory.keep(SECOND, second);
+        if is_done { Ok(weights) } else { Err((weights, gradient)) }
+    }
+}
+
+/// 1 / (1-βᵗ)
+fn debias(beta: f64, step: u64) -> f64 {
+    1.0 / (1.0 - beta.powf(step as f64))
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::setting::tests::numbers;
+    use burn::tensor::DType;
+
+    use crate::matrix::{Layout, Matrix};
+
+    #[test]
+    fn a_step_in_place_is_the_same_to_the_bit() {
+        for weight_decay in [0.0, 0.1] {
+            let rule = AdamW { config: AdamWConfig::new() };
+            let random = |seed| numbers([1, 70, 500], seed, DType::F32);
+            let values = |tensor: &Tensor<3>| tensor.to_data().try_to_vec::<f32>().unwrap();
+            let decay = Decay { rate: weight_decay, cautious: false };
+            let slowly = |weights: Tensor<3>, gradient, memory: &mut Memory| {
+                let stage = Stage::new(Matrix::new(gradient, Layout::InOut)).with_number(memory.steps());
+                decay.update(weights, rule.advance(stage, memory).direction.into_tensor(), 0.01)
+            };
+            let mut memory = Memory::at_step(1);
+            let mut weights = slowly(random(0), random(1), &mut memory);
+            for seed in 2..6 {
+                memory = memory.with_step(seed);
+                let (shared, before) = (weights.clone(), values(&weights));
+                let mut expected_memory = memory.clone();
+                let expected = slowly(weights.clone(), random(seed), &mut expected_memory);
+                weights = rule.step_in_place(weights, random(seed), &mut memory, decay, 0.01).expect("plain tensors");
+                assert_eq!(values(&weights), values(&expected));
+                assert_eq!(values(&shared), before);
+                for name in [FIRST, SECOND] {
+                    assert_eq!(values(memory.get(name).unwrap()), values(expected_memory.get(name).unwrap()));
+                }
+            }
+        }
+    }
+}

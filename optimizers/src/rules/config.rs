@@ -1,0 +1,211 @@
+//! What a configuration of any kind can do.
+
+use serde_json::{Map, Value};
+
+use super::OptimizerConfig;
+use crate::matrix::Placement;
+use crate::rule::{Description, Gain, Pipeline, StackRow, SymmetryRow};
+use crate::setting::{ConfigError, Given, take_tag};
+
+impl TryFrom<Given> for OptimizerConfig {
+    type Error = ConfigError;
+
+    fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
+        Self::try_from(map)
+    }
+}
+
+impl TryFrom<Map<String, Value>> for OptimizerConfig {
+    type Error = ConfigError;
+
+    fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
+        let kind = take_tag(&mut map, "kind", "optimizer kind", Self::KINDS)?;
+        Self::read(&kind, map)
+    }
+}
+
+impl OptimizerConfig {
+    /// The defaults of a kind.
+    ///
+    /// # Errors
+    /// If there is no such kind.
+    pub fn of_kind(kind: &str) -> Result<Self, ConfigError> {
+        Self::try_from(Map::from_iter([("kind".to_string(), Value::from(kind))]))
+    }
+
+    /// Every key of a kind, each with values that differ in what they make the rule do, beside the default: all names
+    /// of a key that takes names, the ends of a range of numbers. None for a kind that does not exist.
+    ///
+    /// For tests that go through all settings: a key that is new is in this list.
+    pub fn choices(kind: &str) -> Option<Vec<(&'static str, Vec<Value>)>> {
+        Self::of_kind(kind).ok().map(|config| config.settings().choices())
+    }
+
+    /// The Burn optimizer for parameters stored as `placement` says.
+    ///
+    /// # Errors
+    /// If a value is out of range.
+    pub fn build(&self, placement: Placement) -> Result<Pipeline, ConfigError> {
+        self.validate()?;
+        Ok(self.settings().pipeline().with_placement(placement))
+    }
+
+    /// The step that these settings describe, whether or not they are in range.
+    pub(crate) fn pipeline(&self) -> Pipeline {
+        self.settings().pipeline()
+    }
+
+    /// Formula, source, state and cost under these settings.
+    pub fn describe(&self) -> Description {
+        let about = self.settings().describe();
+        Description::new(self.kind(), about, self.pipeline().memories())
+    }
+
+    /// One line for plans: the kind and what distinguishes this configuration of it.
+    pub fn label(&self) -> String {
+        let (kind, detail) = (self.kind(), self.settings().detail());
+        if detail.is_empty() { kind.to_string() } else { format!("{kind} ({detail})") }
+    }
+
+    /// Whether the kind works on matrices only.
+    pub fn is_matrix_rule(&self) -> bool {
+        self.pipeline().is_matrix_rule()
+    }
+
+    /// The decoupled weight decay.
+    pub fn weight_decay(&self) -> f64 {
+        self.pipeline().decay().rate
+    }
+
+    /// The stack that is named after the kind.
+    pub fn stack(&self) -> StackRow {
+        self.settings().stack()
+    }
+
+    /// Whether units are neurons, so that a stack lets `axis` follow the role of a parameter.
+    pub(crate) fn axis_follows_role(&self) -> bool {
+        self.settings().axis_follows_role()
+    }
+
+    /// The lines of the symmetry audit about this kind.
+    pub(super) fn symmetries(&self) -> Vec<(SymmetryRow, Self)> {
+        let with_config = |row: SymmetryRow| {
+            let options = if row.options.is_empty() { "{}" } else { row.options };
+            let options: Map<String, Value> = serde_json::from_str(options).expect("the options of a row are JSON");
+            let config = self.merge(&options).expect("the options of a row are keys of its kind");
+            (row, config)
+        };
+        self.settings().symmetries().into_iter().map(with_config).collect()
+    }
+
+    /// How the effect of an update grows with the sides of a matrix, and why not if no rule is known.
+    pub(crate) fn gain(&self, shape: [usize; 2]) -> Result<Gain, &'static str> {
+        self.pipeline().scale().widen(self.settings().gain()?, shape)
+    }
+
+    /// Whether units or entries get a fixed size.
+    pub(crate) fn fixes_units(&self) -> bool {
+        self.settings().fixes_units()
+    }
+
+    /// Whether the decay follows the learning rate alone.
+    pub(crate) fn decays_by_rate(&self) -> bool {
+        self.settings().decays_by_rate()
+    }
+
+    /// Refuses values out of range.
+    ///
+    /// # Errors
+    /// The first such value, and what it must be.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let settings = self.settings();
+        settings.check_keys(self.kind())?;
+        settings.check()
+    }
+
+    /// The keys of its kind.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.to_map().keys().filter(|key| *key != "kind").cloned().collect()
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map,
+            _ => unreachable!("a configuration serialises to an object"),
+        }
+    }
+
+    /// This configuration with the keys of `overrides` replaced.
+    ///
+    /// # Errors
+    /// If a key does not exist in this kind, or a value is of the wrong type or out of range.
+    pub fn merge(&self, overrides: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let mut map = self.to_map();
+        for (key, value) in overrides {
+            map.insert(key.clone(), value.clone());
+        }
+        let merged = Self::try_from(map)?;
+        merged.validate()?;
+        Ok(merged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_round_trips_with_its_defaults_and_describes_itself() {
+        for kind in OptimizerConfig::KINDS {
+            let config = OptimizerConfig::of_kind(kind).unwrap();
+            assert_eq!(config.kind(), *kind);
+            let json = serde_json::to_string(&config).unwrap();
+            assert!(json.starts_with(&format!("{{\"kind\":\"{kind}\"")), "{json}");
+            assert_eq!(serde_json::from_str::<OptimizerConfig>(&json).unwrap(), config);
+            let toml = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<OptimizerConfig>(&toml).unwrap(), config);
+            assert!(config.validate().is_ok());
+        }
+    }
+
+    #[test]
+    fn keys_of_another_kind_are_refused() {
+        for text in [
+            r#"{"kind": "adamw", "momentum": 0.9}"#,
+            r#"{"kind": "sgd", "scale": "original"}"#,
+            r#"{"kind": "muon", "beta1": 0.9}"#,
+            r#"{"momentum": 0.9}"#,
+        ] {
+            assert!(serde_json::from_str::<OptimizerConfig>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_key() {
+        let error = serde_json::from_str::<OptimizerConfig>(r#"{"kind": "muon", "nesterov": 3}"#).unwrap_err();
+        assert!(error.to_string().contains("muon.nesterov"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for text in [
+            r#"{"kind": "muon", "momentum": 1.0}"#,
+            r#"{"kind": "muon", "weight_decay": -0.1}"#,
+            r#"{"kind": "adamw", "beta2": 1.5}"#,
+            r#"{"kind": "muon", "polar": {"method": "newton_schulz", "steps": 0}}"#,
+            r#"{"kind": "muon_eq", "clip": 0.5}"#,
+            r#"{"kind": "freon", "c": 1.5}"#,
+            r#"{"kind": "freon", "c": [3, 2]}"#,
+            r#"{"kind": "freon", "c": 0.123456789, "method": "rational"}"#,
+            r#"{"kind": "kaon", "steps": 0}"#,
+            r#"{"kind": "random_spectrum", "low": 2.0}"#,
+            r#"{"kind": "scion", "weight_decay": 0.1}"#,
+            r#"{"kind": "scion", "radius": -1.0}"#,
+            r#"{"kind": "normuon", "beta2": 1.0}"#,
+            r#"{"kind": "regularized_muon", "eps": -0.1}"#,
+        ] {
+            let config: OptimizerConfig = serde_json::from_str(text).unwrap();
+            assert!(config.validate().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Error-feedback Muon (arXiv 2605.08980): what the polar factor leaves out is kept and added later.
+//!
+//! ```text
+//! P = lr · d + E,   Q = polar(P),   D = ⟨P, Q⟩/r · Q          (E starts at 0,  r = min(m, n))
+//! W ← (1 - lr wd) W - D,   E ← P - D                          (residual = false: E stays 0)
+//! ```
+//!
+//! **Singular values**: all of them the mean of those of P, so a step is as large as the gradient
+//! says, and `‖E‖` contracts: `D` is the best multiple of `Q`, hence `‖P - D‖_F ≤ ‖P‖_F`, with
+//! equality only for P = 0.
+//!
+//! **When**: for problems on which Muon provably stalls (the paper's nonsmooth counterexample).
+//! Experimental: the paper itself reports that it hurts in vision and language models. The learning rate is
+//! like SGD's, of degree 1 in the gradient: clip, and expect far larger values than Muon's. Cost: a host
+//! decomposition by default, and a second buffer. The residual depends on the learning rate, so a record keeps it.
+//!
+//! A step with learning rate 0 moves nothing and leaves E as it is.
+
+use crate::matrix::inner_product;
+use crate::rule::{
+    About, GROWS_WITH_GRADIENT, Gain, Kept, Kind, Memory, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update,
+    matrix_settings,
+};
+
+/// The name of what was left out in records.
+const RESIDUAL: &str = "residual";
+
+matrix_settings! {
+    /// Settings of [`ErrorFeedbackMuon`].
+    pub struct ErrorFeedbackMuonConfig {
+        momentum: 0.95, Ema, nesterov: false;
+        /// How P is orthogonalised.
+        polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };
+        /// Keep what was left out.
+        residual, with_residual: bool = true;
+    }
+}
+
+impl Kind for ErrorFeedbackMuonConfig {
+    fn pipeline(&self) -> Pipeline {
+        self.assemble(self.rule())
+    }
+
+    fn describe(&self) -> About {
+        let rest = match self.residual {
+            true => "P = lr d + E, Q = polar(P), D = ⟨P, Q⟩/r · Q, W ← (1 - lr wd) W - D, E ← P - D",
+            false => "Q = polar(d), U = ⟨d, Q⟩/r · Q",
+        };
+        About::new(self.formula(rest), "arXiv 2605.08980", self.polar.cost(" + 6 mn"))
+    }
+
+    fn stack(&self) -> StackRow {
+        StackRow { lr: 1.0, weight_decay: 0.01, about: "error-feedback Muon for the matrices, AdamW for the rest" }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![SymmetryRow::new("error_feedback_muon", "", SymmetryRow::SPECTRAL, 1)]
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Err(GROWS_WITH_GRADIENT)
+    }
+
+    fn detail(&self) -> String {
+        self.polar.label()
+    }
+}
+
+impl ErrorFeedbackMuonConfig {
+    fn rule(&self) -> ErrorFeedbackMuon {
+        ErrorFeedbackMuon { polar: self.polar.clone(), residual: self.residual }
+    }
+}
+
+/// The direction of error-feedback Muon; remembers what was left out.
+#[derive(Clone, Debug)]
+pub struct ErrorFeedbackMuon {
+    polar: Polar,
+    residual: bool,
+}
+
+impl Rule for ErrorFeedbackMuon {
+    fn memories(&self) -> Vec<Kept> {
+        if self.residual { vec![Kept::entries(RESIDUAL)] } else { Vec::new() }
+    }
+
+    fn advance(&self, Stage { matrix: momentum, lr, .. }: Stage, memory: &mut Memory) -> Update {
+        if lr == 0.0 {
+            return momentum.map(|m| m.zeros_like()).into();
+        }
+        let rank = momentum.outputs().min(momentum.inputs());
+        let wanted = momentum.tensor().clone() * lr;
+        let wanted = match memory.take(RESIDUAL, wanted.dims()) {
+            Some(residual) => wanted + residual,
+            None => wanted,
+        };
+        let polar = self.polar.apply(wanted.clone());
+        let size = inner_product(wanted.clone(), polar.clone()) / rank as f64;
+        let step = polar * size;
+        if self.residual {
+            memory.keep(RESIDUAL, wanted - step.clone());
+        }
+        momentum.map(|_| step / lr).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Device, Tensor};
+
+    use crate::matrix::{Layout, Matrix, frobenius_norm};
+    use crate::setting::tests::numbers;
+
+    fn norm(x: Tensor<3>) -> f64 {
+        frobenius_norm(x).into_scalar()
+    }
+
+    #[test]
+    fn what_is_left_out_is_smaller_than_what_was_wanted_and_both_add_up() {
+        let rule = ErrorFeedbackMuonConfig::new().rule();
+        let mut memory = Memory::default();
+        let lr = 0.1;
+        for step in 1..=20 {
+            let m = numbers([1, 5, 8], step, DType::F64);
+            let before = memory.get(RESIDUAL).cloned().unwrap_or_else(|| m.zeros_like());
+            let wanted = m.clone() * lr + before;
+            let stage = Stage::new(Matrix::new(m, Layout::InOut)).with_lr(lr);
+            let direction = rule.advance(stage, &mut memory).direction;
+            let left = memory.get(RESIDUAL).cloned().expect("a residual");
+            assert!(norm(left.clone()) < norm(wanted.clone()));
+            assert!(norm(wanted - direction.into_tensor() * lr - left) < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_step_without_a_learning_rate_moves_nothing_and_forgets_nothing() {
+        let rule = ErrorFeedbackMuonConfig::new().rule();
+        let stage = || Stage::new(Matrix::new(Tensor::ones([1, 2, 3], &Device::flex()), Layout::InOut));
+        let mut memory = Memory::default();
+        rule.advance(stage().with_lr(0.1), &mut memory);
+        let residual = |memory: &Memory| memory.get(RESIDUAL).cloned().map(Tensor::into_data);
+        let before = residual(&memory);
+        let direction = rule.advance(stage().with_lr(0.0), &mut memory).direction;
+        assert_eq!(norm(direction.into_tensor()), 0.0);
+        assert!(before.is_some() && residual(&memory) == before);
+    }
+}

@@ -1,0 +1,40 @@
+//! Rules, one file each, and their registry: one line a kind, from which every list is derived.
+//!
+//! The same configuration in JSON, TOML and Rust, tagged by `kind`:
+//!
+//! ```
+//! use polaron::OptimizerConfig;
+//!
+//! let config: OptimizerConfig = serde_json::from_str(r#"{"kind": "muon", "momentum": 0.9}"#)?;
+//! assert_eq!(config.kind(), "muon");
+//! // a slip is an error that names the nearest valid key
+//! let error = serde_json::from_str::<OptimizerConfig>(r#"{"kind": "muon", "momentun": 0.9}"#).unwrap_err();
+//! assert!(error.to_string().contains("did you mean \"momentum\""));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+
+mod config;
+mod registry;
+
+use registry::kinds;
+pub use registry::symmetries;
+
+kinds! {
+    sgd, "sgd": Sgd, SgdConfig;
+    adamw, "adamw": AdamW, AdamWConfig;
+    muon, "muon": Muon, MuonConfig;
+    muon_eq, "muon_eq": MuonEq, MuonEqConfig;
+    normuon, "normuon": NorMuon, NorMuonConfig;
+    adamuon, "adamuon": AdaMuon, AdaMuonConfig;
+    regularized_muon, "regularized_muon": RegularizedMuon, RegularizedMuonConfig;
+    error_feedback_muon, "error_feedback_muon": ErrorFeedbackMuon, ErrorFeedbackMuonConfig;
+    freon, "freon": Freon, FreonConfig;
+    kaon, "kaon": Kaon, KaonConfig;
+    random_spectrum, "random_spectrum": RandomSpectrum, RandomSpectrumConfig;
+    row_norm, "row_norm": RowNorm, RowNormConfig;
+    spectral, "spectral": Spectral, SpectralConfig;
+    hybrid, "hybrid": Hybrid, HybridConfig;
+    ssd, "ssd": Ssd, SsdConfig;
+    polar_grad, "polar_grad": PolarGrad, PolarGradConfig;
+    scion, "scion": Scion, ScionConfig;
+}

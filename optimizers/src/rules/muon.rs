@@ -1,0 +1,77 @@
+//! Muon (Keller Jordan 2024; scale and decay as in arXiv 2502.16982).
+//!
+//! ```text
+//! M ← μ M + (1-μ) G,   d = (1-μ) G + μ M   (Nesterov)
+//! U = scale · polar(d),                     polar(U diag(s) Vᵀ) = U Vᵀ
+//! W ← (1 - lr wd) W - lr U
+//! ```
+//!
+//! Every singular value of the update is about 1: directions that the gradient shows weakly move as
+//! far as the strong ones. For hidden matrices only; embeddings, head and vectors want another rule
+//! (see [`Layerwise`](crate::Layerwise)).
+//!
+//! The programs of others in this configuration:
+//!
+//! | program | configuration |
+//! |---|---|
+//! | KellerJordan/Muon | defaults, lr 0.02 |
+//! | torch.optim.Muon | `weight_decay` 0.1 |
+//! | optax.contrib.muon | `momentum_form = "ema_debiased"`, `polar.eps` 1e-8 |
+//! | Moonlight | `momentum_form = "heavy_ball"`, `scale = "match_rms_adamw"`, `weight_decay` 0.1, AdamW's lr |
+
+use crate::matrix::Matrix;
+use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, matrix_settings};
+
+matrix_settings! {
+    /// Settings of [`Muon`].
+    pub struct MuonConfig {
+        momentum: 0.95, Ema, nesterov: true, scale: Original;
+        /// How the momentum is orthogonalised.
+        polar, with_polar: Polar = Polar::default();
+    }
+}
+
+impl Kind for MuonConfig {
+    fn pipeline(&self) -> Pipeline {
+        self.assemble(Muon { polar: self.polar.clone() })
+    }
+
+    fn describe(&self) -> About {
+        let formula = self.formula("U = polar(d)");
+        About::new(formula, "Keller Jordan 2024, arXiv 2502.16982", self.polar.cost(""))
+    }
+
+    fn stack(&self) -> StackRow {
+        let about = "Muon for the matrices inside the blocks, AdamW for embeddings, head, gains and biases";
+        StackRow { lr: 0.02, weight_decay: 0.01, about }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        let row = |name, options| SymmetryRow::new(name, options, SymmetryRow::SPECTRAL, 0);
+        vec![
+            row("muon", ""),
+            row("muon, svd", r#"{"polar":{"method":"svd"}}"#),
+            row("muon, polar express", r#"{"polar":{"method":"polar_express"}}"#),
+        ]
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(Gain::ORTHOGONAL)
+    }
+
+    fn detail(&self) -> String {
+        self.polar.label()
+    }
+}
+
+/// The direction of Muon: the polar factor of the momentum.
+#[derive(Clone, Debug)]
+pub struct Muon {
+    polar: Polar,
+}
+
+impl Direction for Muon {
+    fn direction(&self, momentum: Matrix) -> Matrix {
+        momentum.map(|m| self.polar.apply(m))
+    }
+}

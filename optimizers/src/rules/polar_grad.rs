@@ -1,0 +1,101 @@
+//! PolarGrad (arXiv 2505.21799): the polar factor times the nuclear norm, with momentum before or after.
+//!
+//! ```text
+//! momentum_first:  M = momentum(G),  Q = polar(M),       U = scale · ⟨M, Q⟩ Q
+//! polar_first:     Q = polar(G),     M = momentum(Q),    U = scale · ⟨G, Q⟩ M
+//! ```
+//!
+//! **Singular values**: all equal to the nuclear norm (momentum_first), or an average of polar factors
+//! times the fresh gradient's nuclear norm (polar_first). Of degree 1 in the gradient: the step shrinks
+//! as training converges; clip.
+//!
+//! **When**: where Muon's constant step size has to be scheduled away. Cost: a host decomposition by
+//! default; with a polynomial `polar` that of Muon and 4 mn.
+//!
+//! **Claimed** (paper): better than Muon and Adam on matrix problems, comparable in language models.
+
+use crate::matrix::inner_product;
+use crate::rule::{
+    About, GROWS_WITH_GRADIENT, Gain, Kind, Memory, Order, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update,
+    matrix_settings,
+};
+use crate::setting::choice;
+
+choice! {
+    /// Whether momentum is formed of gradients or of polar factors.
+    #[derive(Default)]
+    pub enum PolarGradOrder {
+        /// Momentum of gradients, then the polar factor.
+        #[default]
+        MomentumFirst,
+        /// Polar factor of every gradient, then momentum.
+        PolarFirst,
+    }
+}
+
+matrix_settings! {
+    /// Settings of [`PolarGrad`].
+    pub struct PolarGradConfig {
+        momentum: 0.95, Ema, nesterov: false, scale: None;
+        /// Whether momentum is formed of gradients or of polar factors.
+        order, with_order: PolarGradOrder = PolarGradOrder::MomentumFirst;
+        /// How a matrix is orthogonalised.
+        polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };
+    }
+}
+
+impl Kind for PolarGradConfig {
+    fn pipeline(&self) -> Pipeline {
+        let order = match self.order {
+            PolarGradOrder::MomentumFirst => Order::MomentumFirst,
+            PolarGradOrder::PolarFirst => Order::RuleFirst,
+        };
+        self.assemble(PolarGrad { polar: self.polar.clone() }).with_order(order)
+    }
+
+    fn describe(&self) -> About {
+        let formula = match self.order {
+            PolarGradOrder::MomentumFirst => self.formula("Q = polar(d), U = ⟨d, Q⟩ Q"),
+            PolarGradOrder::PolarFirst => "Q = polar(G), d the momentum of Q, U = ⟨G, Q⟩ d".into(),
+        };
+        About::new(formula, "arXiv 2505.21799", self.polar.cost(" + 4 mn"))
+    }
+
+    fn stack(&self) -> StackRow {
+        StackRow { lr: 0.05, weight_decay: 0.01, about: "PolarGrad for the matrices, AdamW for the rest" }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![
+            SymmetryRow::new("polar_grad", "", SymmetryRow::SPECTRAL, 1),
+            SymmetryRow::new("polar_grad, polar first", r#"{"order":"polar_first"}"#, SymmetryRow::SPECTRAL, 1),
+        ]
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Err(GROWS_WITH_GRADIENT)
+    }
+
+    fn detail(&self) -> String {
+        let order = match self.order {
+            PolarGradOrder::MomentumFirst => "",
+            PolarGradOrder::PolarFirst => "polar first, ",
+        };
+        format!("{order}{}", self.polar.label())
+    }
+}
+
+/// The polar factor, and the nuclear norm as its size.
+#[derive(Clone, Debug)]
+pub struct PolarGrad {
+    pub(super) polar: Polar,
+}
+
+impl Rule for PolarGrad {
+    fn advance(&self, stage: Stage, _memory: &mut Memory) -> Update {
+        let input = stage.matrix.tensor().clone();
+        let direction = stage.matrix.map(|m| self.polar.apply(m));
+        let size = Some(inner_product(input, direction.tensor().clone()));
+        Update { direction, size }
+    }
+}

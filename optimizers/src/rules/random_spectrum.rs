@@ -1,0 +1,102 @@
+//! Random singular values (theory variant after theorem 2.5 of arXiv 2605.11181; not the paper's Kaon).
+//!
+//! ```text
+//! M = P diag(s) Qᵀ   →   U = scale · P diag(ρ) Qᵀ,   ρ_i independent, uniform on [low, high]
+//! ```
+//!
+//! **Singular values**: noise, independent of those of the momentum; directions that the momentum
+//! does not have (below 1e-5 of the largest) stay 0.
+//!
+//! **When**: as a control. If it trains nearly as well as Muon, the exact spectrum is not what
+//! matters. Cost: a host decomposition.
+//!
+//! The draws come from a counter: seed, step, position in the stack of experts and blocks, and index
+//! decide them, so a resumed run draws what the straight run would have. Parameters of the same shape
+//! that share a seed share their draws.
+
+use crate::matrix::map_singular_values;
+use crate::rule::{
+    About, Cost, Gain, Kind, Memory, Pipeline, Rule, StackRow, Stage, SymmetryRow, Update, matrix_settings,
+};
+use crate::setting::{ConfigError, Numbers, Setting, splitmix64};
+
+/// Singular values below this share of the largest count as 0.
+const NOISE: f64 = 1e-5;
+
+matrix_settings! {
+    /// Settings of [`RandomSpectrum`].
+    pub struct RandomSpectrumConfig {
+        momentum: 0.95, Ema, nesterov: false, scale: None;
+        /// Smallest singular value, at least 0.
+        low, with_low: f64 = 0.5, in Numbers::SIZE;
+        /// Largest singular value, at least `low`.
+        high, with_high: f64 = 1.5, in Numbers::SIZE;
+        /// Seed of the draws.
+        seed, with_seed: u64 = 0, in 0..=u64::MAX;
+    }
+}
+
+impl Kind for RandomSpectrumConfig {
+    fn pipeline(&self) -> Pipeline {
+        self.assemble(RandomSpectrum { low: self.low, high: self.high, seed: self.seed })
+    }
+
+    fn describe(&self) -> About {
+        let rest = format!("d = P diag(s) Qᵀ → U = P diag(ρ) Qᵀ, ρ uniform on [{}, {}]", self.low, self.high);
+        About::new(self.formula(&rest), "after theorem 2.5 of arXiv 2605.11181", Cost::host(""))
+    }
+
+    fn stack(&self) -> StackRow {
+        StackRow { lr: 0.02, weight_decay: 0.01, about: "random singular values for the matrices, AdamW for the rest" }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![SymmetryRow::new("random_spectrum", "", SymmetryRow::SPECTRAL, 0)]
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.low.check("random_spectrum.low", &Numbers::from_to(0.0, self.high))
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(Gain::ORTHOGONAL)
+    }
+
+    fn detail(&self) -> String {
+        format!("{} to {}", self.low, self.high)
+    }
+}
+
+/// The momentum's directions with random singular values.
+#[derive(Clone, Debug)]
+pub struct RandomSpectrum {
+    low: f64,
+    high: f64,
+    seed: u64,
+}
+
+impl Rule for RandomSpectrum {
+    fn advance(&self, Stage { matrix: momentum, number, parameters, .. }: Stage, _memory: &mut Memory) -> Update {
+        let direction = momentum.map(|m| {
+            let of_a_parameter = m.dims()[0] / parameters;
+            map_singular_values(m, |matrix, s| {
+                let position = (matrix % of_a_parameter) as u64;
+                let stream = splitmix64(splitmix64(splitmix64(self.seed) ^ number) ^ position);
+                let largest = s.first().copied().unwrap_or(0.0);
+                s.iter()
+                    .enumerate()
+                    .map(|(i, s)| if *s > NOISE * largest { self.draw(stream.wrapping_add(i as u64)) } else { 0.0 })
+                    .collect()
+            })
+        });
+        direction.into()
+    }
+}
+
+impl RandomSpectrum {
+    fn draw(&self, counter: u64) -> f64 {
+        // 53 bits make a number in [0, 1) that f64 holds exactly.
+        let unit = (splitmix64(counter) >> 11) as f64 / (1_u64 << 53) as f64;
+        self.low + (self.high - self.low) * unit
+    }
+}

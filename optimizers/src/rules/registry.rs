@@ -1,0 +1,67 @@
+//! What the registry's lines make: one configuration type for every kind, and the lists of kinds.
+
+use super::OptimizerConfig;
+use crate::rule::SymmetryRow;
+
+/// Declares the modules of the kinds and [`OptimizerConfig`], from one line a kind: its file, its name in configurations, the
+/// variant, and its settings.
+macro_rules! kinds {
+    ($($module:ident, $name:literal: $variant:ident, $settings:ident;)*) => {
+        $(
+            pub mod $module;
+            pub use $module::$settings;
+        )*
+
+        /// Configuration of any optimizer of this crate, tagged by `kind`.
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "crate::setting::Given", tag = "kind")]
+        #[non_exhaustive]
+        pub enum OptimizerConfig {
+            $(
+                #[doc = concat!("See [`", $name, "`](mod@", stringify!($module), ").")]
+                #[serde(rename = $name)]
+                $variant($settings),
+            )*
+        }
+
+        impl OptimizerConfig {
+            /// Every kind.
+            pub const KINDS: &'static [&'static str] = &[$($name),*];
+
+            /// The name of the kind.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)*
+                }
+            }
+
+            fn settings(&self) -> &dyn $crate::rule::Kind {
+                match self {
+                    $(Self::$variant(settings) => settings,)*
+                }
+            }
+
+            fn read(kind: &str, keys: serde_json::Map<String, serde_json::Value>) -> Result<Self, $crate::setting::ConfigError> {
+                match kind {
+                    $($name => Ok(Self::$variant($crate::setting::read_fields(kind, keys)?)),)*
+                    _ => unreachable!("the kind was checked"),
+                }
+            }
+        }
+
+        $(
+            impl From<$settings> for OptimizerConfig {
+                fn from(settings: $settings) -> Self {
+                    Self::$variant(settings)
+                }
+            }
+        )*
+    };
+}
+pub(super) use kinds;
+
+/// The lines of the symmetry audit, each with the configuration that it is about.
+pub fn symmetries() -> Vec<(SymmetryRow, OptimizerConfig)> {
+    let kinds = OptimizerConfig::KINDS.iter().filter_map(|kind| OptimizerConfig::of_kind(kind).ok());
+    kinds.flat_map(|config| config.symmetries()).collect()
+}

@@ -1,0 +1,167 @@
+//! Smoothed Muon (arXiv 2605.23871): singular values below a level stay below 1.
+//!
+//! ```text
+//! l = eps ‖M‖_F / √r  (relative: times the root mean square singular value)  or  eps  (absolute)
+//! U = scale · (M Mᵀ + l² I)^(-1/2) M = scale · U diag(s / √(s² + l²)) Vᵀ,      r = min(m, n)
+//! ```
+//!
+//! **Singular values** (l = 1):
+//!
+//! | s | 0.01 | 0.1 | 0.5 | 1 | 2 | 10 |
+//! |---|---|---|---|---|---|---|
+//! | of U | 0.0100 | 0.0995 | 0.4472 | 0.7071 | 0.8944 | 0.9950 |
+//!
+//! Directions in which the gradient is noise are not blown up to full size; `eps` 0 is Muon.
+//!
+//! **When**: where Muon's equal treatment of tiny singular values hurts: it removes the stall of the
+//! paper's nonsmooth counterexample. Cost: with a polynomial `polar` that of Muon on a matrix longer by r; with `svd`, the default, a
+//! host decomposition.
+
+use burn::tensor::Tensor;
+
+use crate::matrix::{EpsMode, Matrix, divide_or_zero, frobenius_norm, identity_like, map_singular_values};
+use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, matrix_settings};
+use crate::setting::Numbers;
+
+matrix_settings! {
+    /// Settings of [`RegularizedMuon`].
+    pub struct RegularizedMuonConfig {
+        momentum: 0.95, Ema, nesterov: false, scale: Original;
+        /// The level l, at least 0.
+        eps, with_eps: f64 = 0.03, in Numbers::SIZE;
+        /// Whether `eps` is measured in the root mean square singular value.
+        eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
+        /// Bring the result to the Frobenius norm √r of Muon's update.
+        rms_restore, with_rms_restore: bool = false;
+        /// `svd`: exact. Other methods: applied to `[M | l I]`, of which the first columns are kept.
+        polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };
+    }
+}
+
+impl Kind for RegularizedMuonConfig {
+    fn pipeline(&self) -> Pipeline {
+        self.assemble(RegularizedMuon { config: self.clone() })
+    }
+
+    fn describe(&self) -> About {
+        let level = match self.eps_mode {
+            EpsMode::Relative => format!("l = {} · rms singular value of d", self.eps),
+            EpsMode::Absolute => format!("l = {}", self.eps),
+        };
+        let formula = self.formula(&format!("U = (d dᵀ + l² I)^(-1/2) d, {level}"));
+        About::new(formula, "arXiv 2605.23871", self.polar.cost(", of a matrix longer by r"))
+    }
+
+    fn stack(&self) -> StackRow {
+        StackRow { lr: 0.02, weight_decay: 0.01, about: "smoothed Muon for the matrices, AdamW for the rest" }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![SymmetryRow::new("regularized_muon", "", SymmetryRow::SPECTRAL, 0)]
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        match (self.rms_restore, self.eps_mode) {
+            (true, _) => Err(
+                "the size of its update depends on the rank of the gradient, which the width does not decide: set rms_restore=false",
+            ),
+            (false, EpsMode::Absolute) if self.eps > 0.0 => Err(
+                "its level is a size of the gradient, which follows the width in its own way: set eps_mode=relative",
+            ),
+            _ => Ok(Gain::ORTHOGONAL),
+        }
+    }
+
+    fn detail(&self) -> String {
+        format!("eps {}, {}", self.eps, self.polar.label())
+    }
+}
+
+/// The direction of smoothed Muon.
+#[derive(Clone, Debug)]
+pub struct RegularizedMuon {
+    config: RegularizedMuonConfig,
+}
+
+impl Direction for RegularizedMuon {
+    fn direction(&self, momentum: Matrix) -> Matrix {
+        let rank = momentum.outputs().min(momentum.inputs());
+        momentum.map(|m| {
+            let smoothed = match &self.config.polar {
+                polar if self.config.eps == 0.0 => polar.apply(m),
+                Polar::Svd { .. } => self.exact(m),
+                polar => self.appended(m, polar),
+            };
+            match self.config.rms_restore {
+                true => restore(smoothed, (rank as f64).sqrt()),
+                false => smoothed,
+            }
+        })
+    }
+}
+
+impl RegularizedMuon {
+    fn exact(&self, m: Tensor<3>) -> Tensor<3> {
+        map_singular_values(m, |_, s| {
+            let level_squared = match self.config.eps_mode {
+                EpsMode::Absolute => self.config.eps.powi(2),
+                EpsMode::Relative => self.config.eps.powi(2) * s.iter().map(|s| s * s).sum::<f64>() / s.len() as f64,
+            };
+            s.iter().map(|s| if *s == 0.0 { 0.0 } else { s / (s * s + level_squared).sqrt() }).collect()
+        })
+    }
+
+    /// The polar factor of `[M | l I]`, the identity on the long side; a zero matrix gives zero.
+    fn appended(&self, m: Tensor<3>, polar: &Polar) -> Tensor<3> {
+        let [batch, height, width] = m.dims();
+        let (short, long_dim) = if height <= width { (height, 2) } else { (width, 1) };
+        let norm = frobenius_norm(m.clone());
+        let level = match self.config.eps_mode {
+            EpsMode::Relative => norm * (self.config.eps / (short as f64).sqrt()),
+            EpsMode::Absolute => norm.full_like(self.config.eps),
+        };
+        let square = m.clone().narrow(1, 0, short).narrow(2, 0, short);
+        let level = identity_like(&square) * level.expand([batch, short, short]);
+        let factor = polar.apply(Tensor::cat(vec![m, level], long_dim));
+        factor.narrow(1, 0, height).narrow(2, 0, width)
+    }
+}
+
+/// `x` with another Frobenius norm; zero stays zero.
+fn restore(x: Tensor<3>, size: f64) -> Tensor<3> {
+    let norm = frobenius_norm(x.clone());
+    divide_or_zero(x, norm) * size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::DType;
+
+    use crate::matrix::Layout;
+    use crate::setting::tests::numbers;
+
+    /// Twelve steps of the quintic that converges to 1 from everywhere in (0, 1.5).
+    fn convergent() -> Polar {
+        Polar::Polynomial { coefficients: vec![[1.875, -1.25, 0.375]; 12], norm_factor: 1.0, eps: 0.0 }
+    }
+
+    #[test]
+    fn the_polar_factor_of_the_longer_matrix_is_the_exact_map() {
+        for shape in [[2, 6, 9], [2, 9, 6], [1, 5, 5], [1, 1, 4]] {
+            for (eps, eps_mode) in [(0.5, EpsMode::Relative), (0.3, EpsMode::Absolute)] {
+                let x = numbers(shape, 1, DType::F64);
+                let config = RegularizedMuonConfig::new().with_eps(eps).with_eps_mode(eps_mode);
+                let direction = |config: &RegularizedMuonConfig| {
+                    RegularizedMuon { config: config.clone() }
+                        .direction(Matrix::new(x.clone(), Layout::InOut))
+                        .into_tensor()
+                };
+                let exact = direction(&config);
+                let appended = direction(&config.clone().with_polar(convergent()));
+                let error = (exact - appended).abs().max().into_scalar::<f64>();
+                assert!(error < 1e-12, "{shape:?} {eps_mode:?}: {error:e}"); // rounding: the iteration has converged
+            }
+        }
+    }
+}

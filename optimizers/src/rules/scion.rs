@@ -1,0 +1,165 @@
+//! Scion (arXiv 2502.07529): the linear minimisation oracle of a norm ball.
+//!
+//! ```text
+//! spectral:     lmo(d) = scale · polar(d)                 (scale: spectral √(m/n); input layers: original)
+//! sign:         lmo(d) = sign(d) / n
+//! output_norm:  d_i / (√n ‖d_i‖ + eps)                    for every output unit i
+//! input_norm:   d_j / (‖d_j‖/√m + eps)                    for every input unit j
+//! U = radius · lmo(d);   constrained: W ← (1 - lr) W - lr U, so that ‖W‖ never leaves the ball
+//! ```
+//!
+//! `momentum` is the usual factor; the authors' key is one minus it (their 0.1 is our 0.9).
+//!
+//! **Singular values**: about √(m/n) for `spectral`; the other oracles bound entries or units.
+//!
+//! **When**: networks whose every layer gets a norm of its own, learning rates then carry over between
+//! widths: `spectral` for hidden layers, `input_norm` for embeddings, `sign` or `output_norm` for heads.
+//! Cost: Muon's for `spectral`, 3 to 8 mn for the others; one buffer.
+//!
+//! **Claimed** (paper): better than Adam at GPT-2 sizes without any AdamW part, learning rates that
+//! transfer across width.
+
+use crate::matrix::{Axis, Matrix, divide_or_zero, sign, unit_norms};
+use crate::rule::{
+    About, Cost, Decay, Direction, Gain, Kind, Pipeline, Polar, Scale, StackRow, SymmetryRow, matrix_settings,
+};
+use crate::setting::{ConfigError, Numbers, choice};
+
+choice! {
+    /// The norm ball over which the update is the minimiser.
+    #[derive(Default)]
+    pub enum Lmo {
+        /// Largest singular value.
+        #[default]
+        Spectral,
+        /// Largest entry.
+        Sign,
+        /// Largest output unit.
+        OutputNorm,
+        /// Largest input unit.
+        InputNorm,
+    }
+}
+
+impl Lmo {
+    fn name(self) -> &'static str {
+        match self {
+            Lmo::Spectral => "spectral",
+            Lmo::Sign => "sign",
+            Lmo::OutputNorm => "output_norm",
+            Lmo::InputNorm => "input_norm",
+        }
+    }
+}
+
+matrix_settings! {
+    /// Settings of [`Scion`].
+    pub struct ScionConfig {
+        momentum: 0.9, Ema, nesterov: false, scale: Spectral;
+        /// The norm ball.
+        lmo, with_lmo: Lmo = Lmo::Spectral;
+        /// Its radius, at least 0.
+        radius, with_radius: f64 = 1.0, in Numbers::SIZE;
+        /// Keep the weights inside the ball: they shrink by `lr`, and `weight_decay` must be 0.
+        constrained, with_constrained: bool = true;
+        /// Added to the norms of units, at least 0.
+        eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
+        /// How the momentum is orthogonalised, for `spectral`.
+        polar, with_polar: Polar = Polar::default();
+    }
+}
+
+impl Kind for ScionConfig {
+    fn pipeline(&self) -> Pipeline {
+        let mut pipeline = self.assemble(Scion { config: self.clone() });
+        if self.lmo != Lmo::Spectral {
+            pipeline = pipeline.with_scale(Scale::None);
+        }
+        let decay = pipeline.decay();
+        if self.constrained { pipeline.with_decay(Decay { rate: 1.0, ..decay }) } else { pipeline }
+    }
+
+    fn describe(&self) -> About {
+        let (lmo, cost) = match self.lmo {
+            Lmo::Spectral => ("polar(d)", self.polar.cost("")),
+            Lmo::Sign => ("sign(d)/n", Cost::device("3 mn")),
+            Lmo::OutputNorm => ("d_i / (√n ‖d_i‖), i output units", Cost::device("8 mn")),
+            Lmo::InputNorm => ("√m d_j / ‖d_j‖, j input units", Cost::device("8 mn")),
+        };
+        let decay = if self.constrained { "W ← (1 - lr) W - lr U, " } else { "" };
+        let formula = self.formula(&format!("{decay}U = {} · {lmo}", self.radius));
+        About::new(formula, "arXiv 2502.07529", cost)
+    }
+
+    fn stack(&self) -> StackRow {
+        let about = "norm balls for every matrix, AdamW for gains and biases (arXiv 2502.07529)";
+        StackRow { lr: 2.5e-4, weight_decay: 0.0, about }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![
+            SymmetryRow::new("scion spectral", "", SymmetryRow::SPECTRAL, 0),
+            SymmetryRow::new("scion sign", r#"{"lmo":"sign"}"#, SymmetryRow::ENTRIES, 0),
+            SymmetryRow::new("scion output_norm", r#"{"lmo":"output_norm"}"#, SymmetryRow::OUTPUT_UNITS, 0),
+            SymmetryRow::new("scion input_norm", r#"{"lmo":"input_norm"}"#, SymmetryRow::INPUT_UNITS, 0),
+        ]
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.constrained && self.weight_decay != 0.0 {
+            let message =
+                format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
+            return Err(ConfigError::value("scion.weight_decay", message));
+        }
+        Ok(())
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Ok(match self.lmo {
+            Lmo::Spectral => Gain::ORTHOGONAL,
+            Lmo::Sign => Gain::ENTRYWISE.times(0.0, -1.0),
+            Lmo::OutputNorm => Gain::OUTPUT_UNITS.times(0.0, -0.5),
+            Lmo::InputNorm => Gain::INPUT_UNITS.times(0.5, 0.0),
+        })
+    }
+
+    fn fixes_units(&self) -> bool {
+        self.lmo != Lmo::Spectral
+    }
+
+    fn decays_by_rate(&self) -> bool {
+        self.constrained
+    }
+
+    fn detail(&self) -> String {
+        let constrained = if self.constrained { "" } else { ", unconstrained" };
+        format!("{}, radius {}{constrained}", self.lmo.name(), self.radius)
+    }
+}
+
+/// The minimiser of the momentum over a norm ball, with its sign turned.
+#[derive(Clone, Debug)]
+pub struct Scion {
+    config: ScionConfig,
+}
+
+impl Direction for Scion {
+    fn direction(&self, momentum: Matrix) -> Matrix {
+        let ScionConfig { lmo, radius, eps, .. } = self.config;
+        let (m, n) = (momentum.outputs() as f64, momentum.inputs() as f64);
+        let norms = |axis: Axis, factor: f64| unit_norms(&momentum, axis) * factor + eps;
+        let norms = match lmo {
+            Lmo::OutputNorm => Some(norms(Axis::Output, n.sqrt())),
+            Lmo::InputNorm => Some(norms(Axis::Input, 1.0 / m.sqrt())),
+            Lmo::Spectral | Lmo::Sign => None,
+        };
+        momentum.map(|d| {
+            let minimiser = match (lmo, norms) {
+                (Lmo::Sign, _) => sign(d) / n,
+                (_, Some(norms)) => divide_or_zero(d, norms),
+                (_, None) => self.config.polar.apply(d),
+            };
+            if radius == 1.0 { minimiser } else { minimiser * radius }
+        })
+    }
+}

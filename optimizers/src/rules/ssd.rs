@@ -1,0 +1,51 @@
+//! Stochastic spectral descent (Carlson et al. 2015): the steepest descent of the largest singular value.
+//!
+//! ```text
+//! Q = polar(M),   U = scale · ⟨M, Q⟩ Q             ⟨M, Q⟩ = nuclear norm of M
+//! ```
+//!
+//! **Singular values**: all equal to the nuclear norm: Muon with a step that follows the gradient's
+//! size, so it can converge at a fixed learning rate, and wants clipping.
+//!
+//! **When**: problems where 1/L is a known learning rate, or as the root of PolarGrad (which is this
+//! with momentum). No momentum by default. Cost: a host decomposition by default.
+
+use super::polar_grad::PolarGrad;
+use crate::rule::{About, GROWS_WITH_GRADIENT, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, matrix_settings};
+
+matrix_settings! {
+    /// Settings of stochastic spectral descent, which is [`PolarGrad`] without momentum.
+    pub struct SsdConfig {
+        momentum: 0.0, Ema, nesterov: false, scale: None;
+        /// How the gradient is orthogonalised.
+        polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };
+    }
+}
+
+impl Kind for SsdConfig {
+    fn pipeline(&self) -> Pipeline {
+        self.assemble(PolarGrad { polar: self.polar.clone() })
+    }
+
+    fn describe(&self) -> About {
+        let formula = self.formula("Q = polar(d), U = ⟨d, Q⟩ Q");
+        About::new(formula, "Carlson et al. 2015", self.polar.cost(" + 4 mn"))
+    }
+
+    fn stack(&self) -> StackRow {
+        let about = "stochastic spectral descent for the matrices, AdamW for the rest";
+        StackRow { lr: 0.05, weight_decay: 0.01, about }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![SymmetryRow::new("ssd", "", SymmetryRow::SPECTRAL, 1)]
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Err(GROWS_WITH_GRADIENT)
+    }
+
+    fn detail(&self) -> String {
+        self.polar.label()
+    }
+}

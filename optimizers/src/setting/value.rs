@@ -1,0 +1,151 @@
+//! What a key of a configuration may be: the numbers that it allows, and values to try.
+//!
+//! Every type of a setting says so once. [`OptimizerConfig::validate`](crate::OptimizerConfig::validate) and
+//! [`OptimizerConfig::choices`](crate::OptimizerConfig::choices) are derived from that, so a new key or a new value of an
+//! old one takes part in both the day it is declared.
+
+use serde_json::Value;
+
+use super::ConfigError;
+
+/// The type of a setting.
+pub(crate) trait Setting {
+    /// What is said beside the key; nothing for types all of whose values are allowed.
+    type Range;
+
+    /// Refuses what the key does not allow.
+    fn check(&self, key: &str, range: &Self::Range) -> Result<(), ConfigError>;
+
+    /// Values that differ in what they make the rule do.
+    fn choices(range: &Self::Range) -> Vec<Value>;
+}
+
+/// The numbers that a key allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    low: f64,
+    high: f64,
+    /// Whether `high` itself is allowed.
+    closed: bool,
+}
+
+impl Numbers {
+    /// Momenta and averaging factors: [0, 1).
+    pub const FACTOR: Self = Self { low: 0.0, high: 1.0, closed: false };
+
+    /// Sizes: from 0 to a million, beyond which no rule makes sense.
+    pub const SIZE: Self = Self::from_to(0.0, 1e6);
+
+    /// Both ends are allowed.
+    pub const fn from_to(low: f64, high: f64) -> Self {
+        Self { low, high, closed: true }
+    }
+
+    fn check(&self, key: &str, value: f64) -> Result<(), ConfigError> {
+        let Self { low, high, closed } = *self;
+        if value >= low && (value < high || (closed && value == high)) {
+            return Ok(());
+        }
+        let message = match closed {
+            true => format!("must be a number from {low} to {high}, got {value}"),
+            false => format!("must be a number in [{low}, {high}), got {value}"),
+        };
+        Err(ConfigError::value(key, message))
+    }
+
+    /// The low end, and the high one where it is no mere guard.
+    fn ends(&self) -> Vec<f64> {
+        let high = if self.closed { self.high } else { (self.low + self.high) / 2.0 };
+        if self.high <= 2.0 { vec![self.low, high] } else { vec![self.low] }
+    }
+}
+
+impl Setting for f64 {
+    type Range = Numbers;
+
+    fn check(&self, key: &str, range: &Numbers) -> Result<(), ConfigError> {
+        range.check(key, *self)
+    }
+
+    fn choices(range: &Numbers) -> Vec<Value> {
+        range.ends().into_iter().map(Value::from).collect()
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($number:ty),*) => {$(
+        impl Setting for $number {
+            type Range = std::ops::RangeInclusive<$number>;
+
+            fn check(&self, key: &str, range: &Self::Range) -> Result<(), ConfigError> {
+                if range.contains(self) {
+                    return Ok(());
+                }
+                let message = format!("must be from {} to {}, got {self}", range.start(), range.end());
+                Err(ConfigError::value(key, message))
+            }
+
+            fn choices(range: &Self::Range) -> Vec<Value> {
+                vec![Value::from(*range.start())]
+            }
+        }
+    )*};
+}
+whole_numbers!(usize, u64);
+
+impl Setting for bool {
+    type Range = ();
+
+    fn check(&self, _key: &str, _range: &()) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    fn choices(_range: &()) -> Vec<Value> {
+        vec![false.into(), true.into()]
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    type Range = T::Range;
+
+    fn check(&self, key: &str, range: &T::Range) -> Result<(), ConfigError> {
+        self.as_ref().map_or(Ok(()), |value| value.check(key, range))
+    }
+
+    fn choices(range: &T::Range) -> Vec<Value> {
+        let mut choices = T::choices(range);
+        choices.push(Value::Null);
+        choices
+    }
+}
+
+/// Declares a setting that is one of several names, all of them choices.
+macro_rules! choice {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        $crate::setting::choices_of!($name { $($variant),* });
+    };
+}
+pub(crate) use choice;
+
+/// Makes an enum of names a setting, all of whose names are choices.
+macro_rules! choices_of {
+    ($name:ident { $($variant:ident),* }) => {
+        impl $crate::setting::Setting for $name {
+            type Range = ();
+
+            fn check(&self, _key: &str, _range: &()) -> Result<(), $crate::setting::ConfigError> {
+                Ok(())
+            }
+
+            fn choices(_range: &()) -> Vec<serde_json::Value> {
+                [$(Self::$variant),*].iter().filter_map(|choice| serde_json::to_value(choice).ok()).collect()
+            }
+        }
+    };
+}
+pub(crate) use choices_of;

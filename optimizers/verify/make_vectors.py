@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Reference vectors of a rule on matrices: what it must compute, by an independent float64 program.
+
+    python3 make_vectors.py KIND RULE.py > vectors/KIND.json        (needs numpy)
+
+RULE.py defines the rule in numpy, on one `outputs x inputs` matrix of any float type:
+
+    DEFAULTS = {"momentum": 0.9, "momentum_form": "heavy_ball", "nesterov": False, "scale": "none"}   # and its own keys
+    CASES = {"half": {"fraction": 0.5}}                              # options that change what it computes
+    def direction(d, number, lr, memory, **keys): ...                # d: the momentum; memory: a dict, kept between steps
+
+The cases cover both layouts, blocks, stacks of experts, decay, ranks, zero and extreme gradients. The text of RULE.py is part of
+the file, so that it can be made again.
+"""
+
+import json
+import sys
+import zlib
+
+import numpy as np
+
+
+def momentum(g, state, number, keys):
+    """The matrix that a rule works on; see optimizers/src/rule/momentum.rs."""
+    mu, form = keys["momentum"], keys["momentum_form"]
+    if mu == 0:
+        return g
+    fresh = g if form == "heavy_ball" else (1 - mu) * g
+    state["m"] = mu * state["m"] + fresh if "m" in state else fresh
+    now, ahead = (1 / (1 - mu**n) if form == "ema_debiased" else 1.0 for n in (number, number + 1))
+    return fresh * now + mu * ahead * state["m"] if keys["nesterov"] else state["m"] * now
+
+
+def scale(name, m, n):
+    return {"none": 1.0, "original": max(1, m / n) ** 0.5, "match_rms_adamw": 0.2 * max(m, n) ** 0.5, "spectral": (m / n) ** 0.5}[name]
+
+
+def parts(shape, blocks):
+    """The slices of an `outputs x inputs` matrix that are updated on their own."""
+    axis, count = (0 if blocks["axis"] == "output" else 1, blocks["count"]) if blocks else (0, 1)
+    size = shape[axis] // count
+    cut = [slice(i * size, (i + 1) * size) for i in range(count)]
+    return [(part, slice(None)) if axis == 0 else (slice(None), part) for part in cut]
+
+
+def run(rule, case, gradients, dtype):
+    """The weights after every step, as stored."""
+    keys = {"weight_decay": 0.0, "cautious": False, **rule.DEFAULTS, **{k: v for k, v in case["optimizer"].items() if k != "kind"}}
+    own = {k: v for k, v in keys.items() if k not in ("momentum", "momentum_form", "nesterov", "scale", "weight_decay", "cautious")}
+    turn = (lambda x: x) if case["layout"] == "out_in" else (lambda x: np.swapaxes(x, -1, -2))
+    shape = case["parameter"]["shape"]
+    w = turn(np.array(case["parameter"]["data"]).reshape(shape)).astype(dtype)
+    stacked = w if w.ndim == 3 else w[None]
+    states, found = {}, []
+    for number, g in enumerate(gradients, 1):
+        g = turn(np.array(g).reshape(shape)).astype(dtype).reshape(stacked.shape)
+        after = stacked.copy()
+        for e in range(len(stacked)):
+            for p, part in enumerate(parts(stacked.shape[1:], case["blocks"])):
+                state = states.setdefault((e, p), {"memory": {}})
+                d = momentum(g[e][part], state, number, keys)
+                u = rule.direction(d, number, case["lr"], state["memory"], **own) * dtype(scale(keys["scale"], *d.shape))
+                x = stacked[e][part]
+                decayed = np.where(np.sign(u) * np.sign(x) < 0, 0, x) if keys["cautious"] else x
+                after[e][part] = x - dtype(case["lr"] * keys["weight_decay"]) * decayed - dtype(case["lr"]) * u
+        stacked = after
+        found.append(turn(stacked.reshape(w.shape)))
+    return found
+
+
+def tolerance(rule, case):
+    """16 times what float32 loses, 64 times what rounding of the gradients does in float64, with floors."""
+    wanted = run(rule, case, case["gradients"], np.float64)
+    rng = np.random.default_rng(1)
+    off = lambda eps: [(np.array(g) * (1 + eps * rng.uniform(-1, 1, len(g)))).tolist() for g in case["gradients"]]
+    worst = lambda other: max(float(np.max(np.abs(a - b))) for a, b in zip(wanted, other))
+    largest = max(float(np.max(np.abs(x))) for x in wanted)
+    low = max(worst(run(rule, case, case["gradients"], np.float32)), worst(run(rule, case, off(2.0**-24), np.float64)))
+    high = worst(run(rule, case, off(2.0**-53), np.float64))
+    f32, f64 = max(16 * low, 32 * 2.0**-24 * largest), max(64 * high, 64 * 2.0**-53 * largest)
+    return {"f32_max_abs": float(f"{f32:.2e}"), "f64_max_abs": float(f"{f64:.2e}"), "reason": "16 and 64 times the effect of rounding"}
+
+
+def gradients(rng, shape, steps, family):
+    dense = lambda size: np.round(rng.standard_normal(size) * 128) / 128
+    if family == "rank_two":
+        left = dense((*shape[:-1], 2))
+        return [left @ dense((*shape[:-2], 2, shape[-1])) for _ in range(steps)]
+    made = [dense(shape) for _ in range(steps)]
+    if family == "zero_in_the_middle":
+        made[steps // 2] = np.zeros(shape)
+    return [g * {"tiny": 2.0**-40, "huge": 2.0**40}.get(family, 1.0) for g in made]
+
+
+def make(rule, kind, name, shape, keys=None, layout="in_out", blocks=None, family="dense", lr=0.1, steps=4):
+    """`shape` is outputs x inputs, whatever the layout."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    turn = (lambda x: x) if layout == "out_in" else (lambda x: np.swapaxes(x, -1, -2))
+    flat = lambda x: [float(v) for v in np.asarray(x, dtype=np.float64).ravel()]
+    start = turn(np.round(rng.standard_normal(shape) * 64) / 128 * (family not in ("tiny", "huge")))
+    case = {"name": name, "optimizer": {"kind": kind, **(keys or {})}, "layout": layout, "blocks": blocks, "lr": lr,
+            "parameter": {"shape": list(start.shape), "data": flat(start)},
+            "gradients": [flat(turn(g)) for g in gradients(rng, shape, steps, family)]}
+    case["expected"] = [flat(x) for x in run(rule, case, case["gradients"], np.float64)]
+    case["tolerance"] = tolerance(rule, case)
+    return case
+
+
+def cases(rule, kind):
+    case = lambda name, shape, *rest, **more: make(rule, kind, name, shape, *rest, **more)
+    yield case("tall", [9, 5])
+    yield case("tall, out_in", [9, 5], layout="out_in")
+    yield case("wide", [4, 10])
+    yield case("square", [6, 6], steps=6)
+    yield case("one output", [1, 7])
+    yield case("one input", [7, 1])
+    yield case("rank two", [7, 8], family="rank_two")
+    yield case("a gradient of zero in the middle", [5, 4], family="zero_in_the_middle")
+    yield case("tiny gradients", [5, 6], family="tiny", lr=0.1 * 2.0**40)
+    yield case("huge gradients", [5, 6], family="huge", lr=0.1 * 2.0**-40)
+    yield case("experts", [3, 4, 6])
+    yield case("output blocks", [8, 5], blocks={"axis": "output", "count": 4})
+    yield case("input blocks", [5, 9], blocks={"axis": "input", "count": 3})
+    yield case("experts in blocks", [2, 6, 4], blocks={"axis": "output", "count": 2})
+    yield case("weight decay", [5, 7], {"weight_decay": 0.3})
+    yield case("cautious weight decay", [6, 5], {"weight_decay": 0.3, "cautious": True}, layout="out_in")
+    yield case("average with look-ahead", [5, 6], {"momentum_form": "ema", "nesterov": True})
+    yield case("average without bias", [5, 6], {"momentum_form": "ema_debiased", "nesterov": True})
+    yield case("no momentum", [5, 6], {"momentum": 0.0})
+    yield case("scaled", [9, 5], {"scale": "match_rms_adamw"})
+    for name, keys in rule.CASES.items():
+        yield case(name, [7, 6], keys)
+        yield case(f"{name}, wide", [6, 11], keys, layout="out_in")
+
+
+def main():
+    kind, path = sys.argv[1:]
+    text = open(path, encoding="utf-8").read()
+    rule = type(sys)("rule")
+    exec(compile(text, path, "exec"), rule.__dict__)
+    head = {"format": "optimizer-vectors", "version": 1, "kind": kind, "generator": f"make_vectors.py, float64, of\n{text}"}
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases(rule, kind))
+    print(f"{json.dumps(head)[:-1]}, \"cases\": [\n{lines}\n]}}")
+
+
+if __name__ == "__main__":
+    main()

@@ -37,4 +37,5 @@ kinds! {
     ssd, "ssd": Ssd, SsdConfig;
     polar_grad, "polar_grad": PolarGrad, PolarGradConfig;
     scion, "scion": Scion, ScionConfig;
+    truncated_sgd, "truncated_sgd": TruncatedSgd, TruncatedSgdConfig;
 }

@@ -1,0 +1,70 @@
+//! Truncated SGD: the momentum without its strongest directions, a control experiment.
+//!
+//! ```text
+//! M = P diag(s) Qᵀ, s falling   →   U = scale · P diag(s_i [i > t]) Qᵀ,     t = ⌈fraction · r⌉,   r = min(m, n)
+//! ```
+//!
+//! **Singular values**: the top t become 0, the others stay as they are.
+//!
+//! **When**: to see how much of SGD's progress the few strong directions carry, which Muon and Freon turn down: this leaves
+//! them out. Learning rates as for `sgd`; of degree 1 in the gradient. Cost: a host decomposition.
+
+use crate::matrix::{Matrix, map_singular_values};
+use crate::rule::{
+    About, Cost, Direction, GROWS_WITH_GRADIENT, Gain, Kind, Pipeline, StackRow, SymmetryRow, matrix_settings,
+};
+use crate::setting::Numbers;
+
+matrix_settings! {
+    /// Settings of [`TruncatedSgd`].
+    pub struct TruncatedSgdConfig {
+        momentum: 0.9, HeavyBall, nesterov: false, scale: None;
+        /// Share of the singular values that are set to 0, from 0 to 1: the largest, rounded up.
+        fraction, with_fraction: f64 = 0.05, in Numbers::from_to(0.0, 1.0);
+    }
+}
+
+impl Kind for TruncatedSgdConfig {
+    fn pipeline(&self) -> Pipeline {
+        self.assemble(TruncatedSgd { fraction: self.fraction })
+    }
+
+    fn describe(&self) -> About {
+        let rest = format!("U = d without its top ⌈{} r⌉ singular values", self.fraction);
+        About::new(self.formula(&rest), "the control of arXiv 2605.11181", Cost::host(""))
+    }
+
+    fn stack(&self) -> StackRow {
+        let about = "SGD without the strongest directions for the matrices, AdamW for the rest";
+        StackRow { lr: 0.03, weight_decay: 0.0, about }
+    }
+
+    fn symmetries(&self) -> Vec<SymmetryRow> {
+        vec![SymmetryRow::new("truncated_sgd", "", SymmetryRow::SPECTRAL, 1)]
+    }
+
+    fn gain(&self) -> Result<Gain, &'static str> {
+        Err(GROWS_WITH_GRADIENT)
+    }
+
+    fn detail(&self) -> String {
+        format!("top {}", self.fraction)
+    }
+}
+
+/// The momentum without its largest singular values.
+#[derive(Clone, Debug)]
+pub struct TruncatedSgd {
+    fraction: f64,
+}
+
+impl Direction for TruncatedSgd {
+    fn direction(&self, momentum: Matrix) -> Matrix {
+        momentum.map(|m| {
+            map_singular_values(m, |_, s| {
+                let cut = (self.fraction * s.len() as f64).ceil() as usize;
+                s.iter().enumerate().map(|(i, s)| if i < cut { 0.0 } else { *s }).collect()
+            })
+        })
+    }
+}

@@ -134,6 +134,8 @@ def cases(rule, kind):
 
 
 def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     kind, path = sys.argv[1:]
     text = open(path, encoding="utf-8").read()
     rule = type(sys)("rule")

@@ -1,6 +1,11 @@
 //! Functions of one matrix or a stack of them. Nothing here knows what an optimizer is, or a configuration.
 
+#[cfg(feature = "exact")]
 mod exact;
+#[cfg(not(feature = "exact"))]
+#[path = "without_exact.rs"]
+mod exact;
+#[cfg(feature = "exact")]
 mod inverse_root;
 mod layout;
 mod norms;
@@ -8,8 +13,11 @@ mod one_sided;
 mod polar;
 
 pub use exact::map_singular_values;
+#[cfg(feature = "exact")]
 pub(crate) use exact::{Scaled, map_on_host};
+#[cfg(feature = "exact")]
 pub(crate) use inverse_root::rational_power;
+#[cfg(feature = "exact")]
 pub use inverse_root::{RationalStep, rational_schedule};
 pub(crate) use layout::Reading;
 pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};

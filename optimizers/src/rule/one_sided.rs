@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::polar::within;
+use super::polar::{check_exact, within};
 use super::{Cost, Polar};
 use crate::matrix::{Axis, EpsMode, Matrix, coupled_root, gram_root};
 use crate::setting::{ConfigError, Given, Setting, check_keys, key, take_tag};
@@ -98,7 +98,7 @@ impl OneSided {
         match self {
             OneSided::GramPolarExpress { steps } => steps.check("polar.steps", &(1..=99)),
             OneSided::Polar(polar) => polar.validate(),
-            OneSided::GramEigh => Ok(()),
+            OneSided::GramEigh => check_exact("gram_eigh"),
         }
     }
 

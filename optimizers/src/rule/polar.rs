@@ -96,6 +96,15 @@ fn with_and_without_eps(method: Value) -> Vec<Value> {
     vec![method, bare]
 }
 
+/// Refuses a method that decomposes on the host where the program was built without that.
+pub(super) fn check_exact(method: &str) -> Result<(), ConfigError> {
+    if cfg!(feature = "exact") {
+        return Ok(());
+    }
+    let message = format!("{method} needs the feature `exact` of the crate polaron; without it choose a polynomial method");
+    Err(ConfigError::value("polar.method", message))
+}
+
 /// The error of a method, whose keys begin with `polar`, as that of the key that holds the method.
 pub(super) fn within(key: &str, error: ConfigError) -> ConfigError {
     match error {
@@ -214,6 +223,7 @@ impl Polar {
             }
             Polar::Svd { rcond } => {
                 rcond.check("polar.rcond", &Numbers::FACTOR)?;
+                check_exact("svd")?;
             }
             Polar::Polynomial { coefficients, norm_factor, eps } => {
                 eps.check("polar.eps", &Numbers::SIZE)?;

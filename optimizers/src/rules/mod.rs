@@ -28,8 +28,10 @@ kinds! {
     adamuon, "adamuon": AdaMuon, AdaMuonConfig;
     regularized_muon, "regularized_muon": RegularizedMuon, RegularizedMuonConfig;
     error_feedback_muon, "error_feedback_muon": ErrorFeedbackMuon, ErrorFeedbackMuonConfig;
+    #[cfg(feature = "exact")]
     freon, "freon": Freon, FreonConfig;
     kaon, "kaon": Kaon, KaonConfig;
+    #[cfg(feature = "exact")]
     random_spectrum, "random_spectrum": RandomSpectrum, RandomSpectrumConfig;
     row_norm, "row_norm": RowNorm, RowNormConfig;
     spectral, "spectral": Spectral, SpectralConfig;
@@ -37,5 +39,6 @@ kinds! {
     ssd, "ssd": Ssd, SsdConfig;
     polar_grad, "polar_grad": PolarGrad, PolarGradConfig;
     scion, "scion": Scion, ScionConfig;
+    #[cfg(feature = "exact")]
     truncated_sgd, "truncated_sgd": TruncatedSgd, TruncatedSgdConfig;
 }

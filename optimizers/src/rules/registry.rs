@@ -6,9 +6,11 @@ use crate::rule::SymmetryRow;
 /// Declares the modules of the kinds and [`OptimizerConfig`], from one line a kind: its file, its name in configurations, the
 /// variant, and its settings.
 macro_rules! kinds {
-    ($($module:ident, $name:literal: $variant:ident, $settings:ident;)*) => {
+    ($($(#[$cfg:meta])* $module:ident, $name:literal: $variant:ident, $settings:ident;)*) => {
         $(
+            $(#[$cfg])*
             pub mod $module;
+            $(#[$cfg])*
             pub use $module::$settings;
         )*
 
@@ -20,36 +22,38 @@ macro_rules! kinds {
             $(
                 #[doc = concat!("See [`", $name, "`](mod@", stringify!($module), ").")]
                 #[serde(rename = $name)]
+                $(#[$cfg])*
                 $variant($settings),
             )*
         }
 
         impl OptimizerConfig {
             /// Every kind.
-            pub const KINDS: &'static [&'static str] = &[$($name),*];
+            pub const KINDS: &'static [&'static str] = &[$($(#[$cfg])* $name),*];
 
             /// The name of the kind.
             pub fn kind(&self) -> &'static str {
                 match self {
-                    $(Self::$variant(_) => $name,)*
+                    $($(#[$cfg])* Self::$variant(_) => $name,)*
                 }
             }
 
             fn settings(&self) -> &dyn $crate::rule::Kind {
                 match self {
-                    $(Self::$variant(settings) => settings,)*
+                    $($(#[$cfg])* Self::$variant(settings) => settings,)*
                 }
             }
 
             fn read(kind: &str, keys: serde_json::Map<String, serde_json::Value>) -> Result<Self, $crate::setting::ConfigError> {
                 match kind {
-                    $($name => Ok(Self::$variant($crate::setting::read_fields(kind, keys)?)),)*
+                    $($(#[$cfg])* $name => Ok(Self::$variant($crate::setting::read_fields(kind, keys)?)),)*
                     _ => unreachable!("the kind was checked"),
                 }
             }
         }
 
         $(
+            $(#[$cfg])*
             impl From<$settings> for OptimizerConfig {
                 fn from(settings: $settings) -> Self {
                     Self::$variant(settings)

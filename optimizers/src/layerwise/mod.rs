@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod decide;
 mod error;
+mod exchange;
 mod gradients;
 mod groups;
 mod inference;

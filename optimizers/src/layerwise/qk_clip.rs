@@ -15,7 +15,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
-use super::optimizer::map_outside_graph;
+use super::exchange::map_outside_graph;
 use super::{LayerwiseError, QkClipError};
 
 /// The largest logits of one attention layer.

@@ -101,7 +101,8 @@ pub(super) fn check_exact(method: &str) -> Result<(), ConfigError> {
     if cfg!(feature = "exact") {
         return Ok(());
     }
-    let message = format!("{method} needs the feature `exact` of the crate polaron; without it choose a polynomial method");
+    let message =
+        format!("{method} needs the feature `exact` of the crate polaron; without it choose a polynomial method");
     Err(ConfigError::value("polar.method", message))
 }
 

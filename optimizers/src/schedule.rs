@@ -8,11 +8,14 @@
 //! assert!((schedule.factor(2000, 2000) - 0.1).abs() < 1e-15);
 //! ```
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Shape of the schedule after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ScheduleKind {
     /// 1 to the end.
     Constant,
@@ -25,6 +28,7 @@ pub enum ScheduleKind {
 /// Denominator of the linear warm-up over w steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum WarmupRule {
     /// (i + 1) / (w + 1): the step after the warm-up is the first with factor 1.
     Nanogpt,
@@ -96,6 +100,21 @@ impl Schedule {
                 1.0 - depth * progress(step, start, steps)
             }
         }
+    }
+}
+
+impl fmt::Display for Schedule {
+    /// What becomes of the peak rate, in words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { min_factor, decay_fraction, warmup, .. } = self;
+        match self.kind {
+            ScheduleKind::Constant => write!(f, "constant")?,
+            ScheduleKind::Cosine => write!(f, "cosine to {min_factor} of it")?,
+            ScheduleKind::Wsd => {
+                write!(f, "constant, then to {min_factor} of it over the last {decay_fraction} of the steps")?;
+            }
+        }
+        write!(f, " after {warmup} warm-up steps")
     }
 }
 

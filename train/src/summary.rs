@@ -11,7 +11,6 @@ use crate::network::Unit;
 use crate::progress::{duration, thousands};
 use crate::prompt;
 use crate::trainer::Validations;
-use polaron::schedule::{Schedule, ScheduleKind};
 use polaron_datasets::{quoted, quoted_word};
 
 /// The lines before the first step; `data` describes the data.
@@ -28,7 +27,7 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
             model.sizes()
         ),
         format!("data       {data}"),
-        format!("optimizer  {}, learning rate {}, {}", optimizer.stack, optimizer.lr, describe(&config.schedule)),
+        format!("optimizer  {}, learning rate {}, {}", optimizer.stack, optimizer.lr, config.schedule),
         format!(
             "work       {} steps of {} {many}: {} {many}",
             thousands(remaining),
@@ -50,20 +49,6 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
         ));
     }
     lines.join("\n")
-}
-
-fn describe(schedule: &Schedule) -> String {
-    let shape = match schedule.kind {
-        ScheduleKind::Constant => "constant".to_owned(),
-        ScheduleKind::Cosine => format!("cosine to {} of it", schedule.min_factor),
-        ScheduleKind::Wsd => {
-            format!(
-                "constant, then to {} of it over the last {} of the steps",
-                schedule.min_factor, schedule.decay_fraction
-            )
-        }
-    };
-    format!("{shape} after {} warm-up steps", schedule.warmup)
 }
 
 /// The lines after the last step. `peak_memory` is in bytes.

@@ -4,6 +4,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
+use super::walk::paths_of;
+
 /// Norm of all gradients of the module taken as one vector; sums in f32, in f64 where a gradient has it.
 ///
 /// One read from the device; two more where the squares are out of the range of f32. Not finite only if a gradient is.
@@ -37,9 +39,9 @@ pub(crate) fn scale<M: Module>(module: &M, grads: GradientsParams, factor: f64) 
 /// Reads every gradient from the device: for the error message after a loss or norm was found not
 /// to be finite, not for every step.
 pub fn first_non_finite<M: Module>(module: &M, grads: &GradientsParams) -> Option<String> {
-    let mut visitor = FindNonFinite { grads, path: Vec::new(), found: None };
+    let mut visitor = FindNonFinite { grads, visited: 0, found: None };
     module.visit(&mut visitor);
-    visitor.found
+    visitor.found.map(|position| paths_of(module).swap_remove(position))
 }
 
 /// A number for every gradient.
@@ -114,28 +116,19 @@ impl ModuleVisitor for Scale {
 
 struct FindNonFinite<'a> {
     grads: &'a GradientsParams,
-    path: Vec<String>,
-    found: Option<String>,
+    visited: usize,
+    found: Option<usize>,
 }
 
 impl ModuleVisitor for FindNonFinite<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.found.is_some() {
-            return;
-        }
-        let Some(grad) = self.grads.get::<D>(param.id) else {
-            return;
-        };
-        if !grad.is_finite().all().into_scalar::<bool>() {
-            self.found = Some(self.path.join("."));
+        let position = self.visited;
+        self.visited += 1;
+        if self.found.is_none()
+            && let Some(grad) = self.grads.get::<D>(param.id)
+            && !grad.is_finite().all().into_scalar::<bool>()
+        {
+            self.found = Some(position);
         }
     }
 }

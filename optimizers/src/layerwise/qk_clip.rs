@@ -16,6 +16,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
 use super::exchange::map_outside_graph;
+use super::walk::{Paths, Walk};
 use super::{LayerwiseError, QkClipError};
 
 /// The largest logits of one attention layer.
@@ -52,7 +53,8 @@ pub fn clip_heads<M: Module>(module: M, logits: &[HeadLogits], threshold: f64) -
         cuts.extend(layer.cuts(threshold)?);
     }
     let clipped = logits.iter().flat_map(|layer| &layer.largest).filter(|logit| **logit > threshold).count();
-    let mut mapper = Clip { cuts, path: Vec::new(), failure: None };
+    let paths = Paths::new(cuts.iter().map(|cut| cut.path.as_str()));
+    let mut mapper = Clip { walk: paths.walk(), cuts, failure: None };
     let module = module.map(&mut mapper);
     let unused = mapper.cuts.iter().find(|cut| !cut.applied).map(|cut| cut.path.clone());
     match (mapper.failure, unused) {
@@ -90,29 +92,29 @@ impl HeadLogits {
     }
 }
 
-struct Clip {
+struct Clip<'a> {
     cuts: Vec<Cut>,
-    path: Vec<String>,
+    walk: Walk<'a>,
     failure: Option<QkClipError>,
 }
 
-impl ModuleMapper for Clip {
+impl ModuleMapper for Clip<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
+        self.walk.enter(name);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.walk.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let owner = self.path[..self.path.len().saturating_sub(1)].join(".");
-        let Some(cut) = self.cuts.iter_mut().find(|cut| cut.path == owner) else {
+        let Some(number) = self.walk.holder() else {
             return param;
         };
+        let cut = &mut self.cuts[number];
         let outputs = param.lazy_shape().as_slice()[D - 1];
         if !outputs.is_multiple_of(cut.factors.len()) {
-            self.failure = Some(QkClipError::Heads { path: owner, heads: cut.factors.len(), outputs });
+            self.failure = Some(QkClipError::Heads { path: cut.path.clone(), heads: cut.factors.len(), outputs });
             return param;
         }
         cut.applied = true;

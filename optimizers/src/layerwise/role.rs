@@ -166,12 +166,14 @@ impl RoleHint {
     }
 
     /// Says how many attention heads the matrix holds.
+    #[must_use]
     pub fn with_heads(mut self, heads: usize) -> Self {
         self.heads = Some(heads);
         self
     }
 
     /// Says that the matrices are stored in another layout.
+    #[must_use]
     pub fn with_layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
         self

@@ -13,6 +13,7 @@ use crate::setting::ConfigError;
 
 /// The optimizer of a rule: a configuration of this crate, or any Burn optimizer.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum RuleOptimizer {
     /// A kind of this crate; layout and blocks follow the parameter.
     Config(OptimizerConfig),
@@ -89,6 +90,7 @@ pub(crate) enum Select {
 
 /// How a rule cuts matrices into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BlockChoice {
     /// The same blocks for every parameter.
     Fixed(Blocks),
@@ -149,30 +151,35 @@ impl Rule {
     }
 
     /// Sets the learning rate; default is that of the overridden rule of the same kind, or else of the stack's main rule.
+    #[must_use]
     pub fn with_lr(mut self, lr: f64) -> Self {
         self.lr = Some(lr);
         self
     }
 
     /// Overrides how the parameters are stored.
+    #[must_use]
     pub fn with_layout(mut self, layout: Layout) -> Self {
         self.layout = Some(layout);
         self
     }
 
     /// Cuts every matrix into parts with an update of their own.
+    #[must_use]
     pub fn with_blocks(mut self, blocks: Blocks) -> Self {
         self.blocks = Some(BlockChoice::Fixed(blocks));
         self
     }
 
     /// Gives every attention head an update of its own, see [`BlockChoice::Heads`].
+    #[must_use]
     pub fn per_head(mut self) -> Self {
         self.blocks = Some(BlockChoice::Heads);
         self
     }
 
     /// Leaves every matrix in one piece, also where the overridden rule cuts it.
+    #[must_use]
     pub fn whole(mut self) -> Self {
         self.blocks = Some(BlockChoice::Whole);
         self

@@ -63,9 +63,18 @@ impl Walk<'_> {
         self.at.pop();
     }
 
-    /// The number of the parameter here, if the tree has one.
+    /// The number of the path that ends here, if the tree has one.
     pub fn parameter(&self) -> Option<usize> {
-        self.paths.nodes[self.at.last().copied().flatten()?].parameter
+        self.number(self.at.len() - 1)
+    }
+
+    /// The number of the path that ends at the module which holds this field.
+    pub fn holder(&self) -> Option<usize> {
+        self.number(self.at.len().checked_sub(2)?)
+    }
+
+    fn number(&self, depth: usize) -> Option<usize> {
+        self.paths.nodes[self.at[depth]?].parameter
     }
 }
 

@@ -75,6 +75,7 @@ pub struct Placement {
 
 /// Why a parameter cannot be read as matrices.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// Neither a matrix nor a stack of matrices.
     #[error(
@@ -168,6 +169,7 @@ impl Placement {
     }
 
     /// Cuts every matrix into `count` equal parts along `axis`.
+    #[must_use]
     pub fn with_blocks(mut self, axis: Axis, count: usize) -> Self {
         self.blocks = Some(Blocks { axis, count });
         self

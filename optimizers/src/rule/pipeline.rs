@@ -11,6 +11,7 @@ use crate::matrix::{LayoutError, Placement, Reading};
 
 /// What comes first in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// The rule works on the momentum of gradients.
     #[default]

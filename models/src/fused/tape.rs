@@ -66,16 +66,15 @@ impl Access {
     /// `None` where a kernel cannot read it: on another backend, where it does not hold 32-bit floats, and where activations
     /// are recomputed (gradient checkpointing), which a kernel cannot do.
     pub(super) fn to(tensor: &DispatchTensor) -> Option<Self> {
-        let (kind, access) = match &tensor.kind {
-            DispatchTensorKind::Autodiff(kind) if tensor.autodiff == TRACKED => (&**kind, Self::Tracked),
-            kind => (kind, Self::Plain),
+        let (dtype, access) = match &tensor.kind {
+            DispatchTensorKind::Flex(BackendTensor::Float(inner)) => (inner.dtype(), Self::Plain),
+            DispatchTensorKind::Autodiff(kind) if tensor.autodiff == TRACKED => match &**kind {
+                DispatchTensorKind::Flex(BackendTensor::Autodiff(inner)) => (inner.dtype(), Self::Tracked),
+                _ => return None,
+            },
+            _ => return None,
         };
-        match (kind, access) {
-            (DispatchTensorKind::Flex(BackendTensor::Float(inner)), Self::Plain) => Some(inner.dtype()),
-            (DispatchTensorKind::Flex(BackendTensor::Autodiff(inner)), Self::Tracked) => Some(inner.dtype()),
-            _ => None,
-        }
-        .and_then(|dtype| (dtype == DType::F32).then_some(access))
+        (dtype == DType::F32).then_some(access)
     }
 }
 

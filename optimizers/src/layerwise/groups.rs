@@ -1,4 +1,5 @@
-//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack.
+//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack. Where
+//! entries do not see each other, the shape may differ: they become one row.
 //!
 //! A kernel launch costs a GPU the same for one small matrix as for sixteen. In memory of the host there is no such cost, and
 //! parameters of a group are stepped one by one (docs/PERFORMANCE.md); the results agree to the bit there either way.
@@ -30,7 +31,7 @@ pub(crate) struct Group {
 #[derive(Clone)]
 pub(crate) enum States {
     /// A rule of this crate.
-    Rule { pipeline: Pipeline, reading: Reading, dtype: DType, memories: Memories },
+    Rule { pipeline: Pipeline, places: Places, dtype: DType, memories: Memories },
     /// Another Burn optimizer, of one parameter.
     Other { optimizer: AnyOptimizer, rank: usize, state: Option<DynState> },
 }
@@ -42,22 +43,41 @@ pub(crate) enum Memories {
     Stacked(Memory),
 }
 
-impl Memories {
-    /// Those of one member.
-    fn of(&self, member: usize, members: usize) -> Option<Memory> {
-        match self {
-            Self::Apart(memories) => memories[member].clone(),
-            Self::Stacked(memory) => Some(memory.part(member, members)),
-        }
+/// How the members are read, and so where they are in their stack.
+#[derive(Clone)]
+pub(crate) struct Places(pub Vec<Reading>);
+
+impl Places {
+    fn axis(&self) -> usize {
+        self.0[0].stack_axis()
     }
 
+    /// Start and length of every member along the axis of the stack, and the length of that.
+    fn spans(&self) -> impl Iterator<Item = [usize; 3]> {
+        let axis = self.axis();
+        let total = self.0.iter().map(|reading| reading.stored[axis]).sum();
+        self.0.iter().scan(0, move |start, reading| {
+            let length = reading.stored[axis];
+            let span = [*start, length, total];
+            *start += length;
+            Some(span)
+        })
+    }
+
+    /// The memories of all members out of that of their stack.
+    fn parts(&self, memory: &Memory) -> Vec<Option<Memory>> {
+        self.spans().map(|span| Some(memory.part(self.axis(), span))).collect()
+    }
+}
+
+impl Memories {
     /// Makes one stack of them, if all members agree in their steps; whether it is one now.
-    fn gather(&mut self) -> bool {
+    fn gather(&mut self, places: &Places) -> bool {
         let Self::Apart(memories) = self else { return true };
         if memories.iter().all(Option::is_none) {
             *self = Self::Stacked(Memory::default());
         } else if memories.iter().all(Option::is_some) {
-            match Memory::stack(memories.drain(..).flatten().collect()) {
+            match Memory::stack(memories.drain(..).flatten().collect(), places.axis()) {
                 Ok(stacked) => *self = Self::Stacked(stacked),
                 Err(apart) => *memories = apart.into_iter().map(Some).collect(),
             }
@@ -66,9 +86,9 @@ impl Memories {
     }
 
     /// One for every member.
-    fn scatter(&mut self, members: usize) {
+    fn scatter(&mut self, places: &Places) {
         if let Self::Stacked(memory) = self {
-            *self = Self::Apart((0..members).map(|member| Some(memory.part(member, members))).collect());
+            *self = Self::Apart(places.parts(memory));
         }
     }
 }
@@ -87,9 +107,9 @@ impl Group {
     ) -> Result<Self, LayoutError> {
         let states = match optimizer.inner() {
             Inner::Rule(pipeline) => {
-                let reading = pipeline.reading(&form.shape)?;
+                let places = Places(vec![pipeline.reading(&form.shape)?]);
                 let memories = Memories::Apart(vec![None]);
-                States::Rule { pipeline: pipeline.clone(), reading, dtype: form.dtype, memories }
+                States::Rule { pipeline: pipeline.clone(), places, dtype: form.dtype, memories }
             }
             Inner::Other(_) => States::Other { optimizer: optimizer.clone(), rank: form.shape.len(), state: None },
         };
@@ -99,8 +119,8 @@ impl Group {
     /// Takes in the parameter of another group, if both step alike.
     pub fn join(&mut self, other: &Self) -> bool {
         let (
-            States::Rule { pipeline, reading, dtype, memories },
-            States::Rule { pipeline: its, reading: read, dtype: of, .. },
+            States::Rule { pipeline, places, dtype, memories },
+            States::Rule { pipeline: its, places: Places(read), dtype: of, .. },
         ) = (&mut self.states, &other.states)
         else {
             return false;
@@ -109,32 +129,34 @@ impl Group {
             (Some(settings), Some(of)) => settings == of,
             _ => pipeline.is_same(its),
         };
-        let alike = same_rule && self.lr == other.lr && (&*reading, &*dtype) == (read, of);
+        let alike = same_rule && self.lr == other.lr && dtype == of && places.0[0].stacks_with(&read[0]);
         if alike {
             self.members.extend(&other.members);
+            places.0.extend(read);
             *memories = Memories::Apart(vec![None; self.members.len()]);
         }
         alike
     }
 
-    /// How a parameter of the group is read, for a rule of this crate.
-    pub fn reading(&self) -> Option<Reading> {
+    /// How the members are read, for a rule of this crate.
+    pub fn readings(&self) -> &[Reading] {
         match &self.states {
-            States::Rule { reading, .. } => Some(*reading),
-            States::Other { .. } => None,
+            States::Rule { places, .. } => &places.0,
+            States::Other { .. } => &[],
         }
     }
 
-    /// The memory of a member that has one, for a rule of this crate.
-    pub fn memory(&self, member: usize) -> Option<Memory> {
+    /// The memories of the members, for a rule of this crate.
+    pub fn memories(&self) -> Vec<Option<Memory>> {
         match &self.states {
-            States::Rule { memories, .. } => memories.of(member, self.members.len()),
-            States::Other { .. } => None,
+            States::Rule { memories: Memories::Apart(memories), .. } => memories.clone(),
+            States::Rule { memories: Memories::Stacked(memory), places, .. } => places.parts(memory),
+            States::Other { .. } => Vec::new(),
         }
     }
 
     /// The work of a step: one piece for the stack, or one for every member that was taken.
-    pub fn work(&mut self, factor: f64, progress: f64, taken: &mut [Option<Taken>]) -> Vec<ParameterUpdate<'_>> {
+    pub fn work<'a>(&'a mut self, factor: f64, progress: f64, taken: &mut [Option<Taken>]) -> Vec<ParameterUpdate<'a>> {
         let (lr, members) = (factor * self.lr, &self.members);
         match &mut self.states {
             States::Other { optimizer, rank, state } => {
@@ -142,28 +164,29 @@ impl Group {
                 let piece = Piece::Other { optimizer, rank: *rank, lr, state };
                 vec![ParameterUpdate::new(piece, vec![(members[0], taken)])]
             }
-            States::Rule { pipeline, reading, memories, .. } => {
+            States::Rule { pipeline, places, memories, .. } => {
                 if members.iter().all(|number| taken[*number].is_none()) {
                     return Vec::new();
                 }
-                if !(can_stack(members, taken) && memories.gather()) {
-                    memories.scatter(members.len());
+                if !(can_stack(members, taken) && memories.gather(places)) {
+                    memories.scatter(places);
                 }
-                let piece = |memory, parameters, taken| {
-                    let at = At { lr, progress, parameters };
-                    ParameterUpdate::new(Piece::Rule { pipeline, reading, memory, at }, taken)
+                let piece = |memory, readings: &'a [Reading], taken| {
+                    let at = At { lr, progress, parameters: readings.len() };
+                    ParameterUpdate::new(Piece::Rule { pipeline, readings, memory, at }, taken)
                 };
+                let readings: &'a [Reading] = &places.0;
                 match memories {
                     Memories::Stacked(memory) => {
                         let all = members.iter().filter_map(|number| Some((*number, taken[*number].take()?))).collect();
-                        vec![piece(Remembered::Stack(memory), members.len(), all)]
+                        vec![piece(Remembered::Stack(memory), readings, all)]
                     }
                     Memories::Apart(memories) => {
-                        let one = |(number, memory): (&usize, _)| {
-                            let taken = taken[*number].take()?;
-                            Some(piece(Remembered::One(memory), 1, vec![(*number, taken)]))
+                        let one = |((number, reading), memory): ((&usize, &'a Reading), _)| {
+                            let taken = vec![(*number, taken[*number].take()?)];
+                            Some(piece(Remembered::One(memory), std::slice::from_ref(reading), taken))
                         };
-                        members.iter().zip(memories).filter_map(one).collect()
+                        members.iter().zip(readings).zip(memories).filter_map(one).collect()
                     }
                 }
             }
@@ -203,7 +226,7 @@ pub(crate) enum Updated {
 }
 
 enum Piece<'a> {
-    Rule { pipeline: &'a Pipeline, reading: &'a Reading, memory: Remembered<'a>, at: At },
+    Rule { pipeline: &'a Pipeline, readings: &'a [Reading], memory: Remembered<'a>, at: At },
     Other { optimizer: &'a AnyOptimizer, rank: usize, lr: f64, state: &'a mut Option<DynState> },
 }
 
@@ -245,13 +268,13 @@ impl<'a> ParameterUpdate<'a> {
                     self.updated.push((number, Updated::Whole(updated)));
                 }
             }
-            Piece::Rule { pipeline, reading, memory, at } => {
+            Piece::Rule { pipeline, readings, memory, at } => {
                 let memory = match memory {
                     Remembered::One(memory) => memory.get_or_insert_default(),
                     Remembered::Stack(memory) => memory,
                 };
                 *memory = std::mem::take(memory).to_device(&device);
-                self.updated = step_stack(pipeline, reading, memory, *at, waiting);
+                self.updated = step_stack(pipeline, readings, memory, *at, waiting);
             }
         }
     }
@@ -268,10 +291,10 @@ impl std::fmt::Debug for ParameterUpdate<'_> {
     }
 }
 
-/// Steps the parameters, all of one shape, as one stack.
+/// Steps the parameters as one stack.
 fn step_stack(
     pipeline: &Pipeline,
-    reading: &Reading,
+    readings: &[Reading],
     memory: &mut Memory,
     at: At,
     waiting: Vec<(usize, Taken)>,
@@ -285,19 +308,22 @@ fn step_stack(
             gradients.push(gradient);
         }
     }
-    let updated = pipeline.advance(reading, stacked(weights), stacked(gradients), memory, at);
+    let places = Places(readings.to_vec());
+    let axis = places.axis();
+    let updated = pipeline.advance(&readings[0], stacked(weights, axis), stacked(gradients, axis), memory, at);
     if let [number] = numbers[..] {
         return vec![(number, Updated::Stack(updated))];
     }
-    let length = reading.stored[0];
-    let part = |(index, number)| (number, Updated::Stack(updated.clone().narrow(0, index * length, length)));
-    numbers.into_iter().enumerate().map(part).collect()
+    let part = |(number, [start, length, _]): (usize, [usize; 3])| {
+        (number, Updated::Stack(updated.clone().narrow(axis, start, length)))
+    };
+    numbers.into_iter().zip(places.spans()).map(part).collect()
 }
 
 /// One tensor stays as it is: nobody else holds it, so it can be changed in place.
-fn stacked(mut tensors: Vec<Tensor<3>>) -> Tensor<3> {
+fn stacked(mut tensors: Vec<Tensor<3>>, axis: usize) -> Tensor<3> {
     match tensors.len() {
         1 => tensors.remove(0),
-        _ => Tensor::cat(tensors, 0),
+        _ => Tensor::cat(tensors, axis),
     }
 }

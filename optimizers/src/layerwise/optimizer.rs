@@ -33,8 +33,10 @@ impl LayerwiseOptimizer {
     pub(crate) fn new(plan: Plan, groups: Vec<Group>, planned: Planned) -> Self {
         let mut ways = vec![Way::Left; planned.names.len()];
         for group in &groups {
-            let way = group.reading().map_or(Way::Whole, Way::Stack);
-            group.members.iter().for_each(|number| ways[*number] = way);
+            group.members.iter().for_each(|number| ways[*number] = Way::Whole);
+            for (number, reading) in group.members.iter().zip(group.readings()) {
+                ways[*number] = Way::Stack(*reading);
+            }
         }
         Self { plan, planned, groups, ways, clip: None, qk_clip: None, progress: 0.0 }
     }
@@ -193,11 +195,12 @@ impl LayerwiseOptimizer {
         record.shapes.extend(shapes.map(|(path, form)| (path.clone(), form.shape.clone())));
         record.optimizers.extend(self.plan.entries().iter().map(|entry| (entry.path.clone(), entry.recorded_name())));
         for group in &self.groups {
+            let memories = group.memories();
             for (place, number) in group.members.iter().enumerate() {
                 let (path, form) = (&self.planned.names[*number], &self.planned.forms[*number]);
                 let written = match &group.states {
                     States::Rule { .. } => {
-                        group.memory(place).map(|memory| memory.flatten(&form.shape, path, &mut sink))
+                        memories[place].as_ref().map(|memory| memory.flatten(&form.shape, path, &mut sink))
                     }
                     States::Other { optimizer, state, .. } => {
                         state.as_ref().map(|state| optimizer.state_flatten(path, state, &mut sink))
@@ -243,12 +246,13 @@ impl LayerwiseOptimizer {
             let members: Vec<(usize, bool)> =
                 group.members.iter().map(|number| (*number, with_state(number))).collect();
             match &mut group.states {
-                States::Rule { pipeline, reading, memories, .. } => {
-                    let read = |(number, with_state): (usize, bool)| {
+                States::Rule { pipeline, places, memories, .. } => {
+                    let read = |((number, with_state), reading): ((usize, bool), _)| {
                         let (path, form) = (&self.planned.names[number], &self.planned.forms[number]);
                         with_state.then(|| read_memory(pipeline, reading, path, form, &mut source, device)).transpose()
                     };
-                    *memories = Memories::Apart(members.into_iter().map(read).collect::<Result<_, _>>()?);
+                    *memories =
+                        Memories::Apart(members.into_iter().zip(&places.0).map(read).collect::<Result<_, _>>()?);
                 }
                 States::Other { optimizer, state, .. } => {
                     let (number, with_state) = members[0];

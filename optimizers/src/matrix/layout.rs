@@ -219,7 +219,7 @@ impl Placement {
             }
             false => ([experts, a, b], None),
         };
-        Ok(Reading { stored, layout: self.layout, blocks: self.blocks, turned })
+        Ok(Reading { stored, layout: self.layout, blocks: self.blocks, turned, is_row: false })
     }
 
     /// Reads a stored parameter `[a, b]` or `[E, a, b]` as a stack of `E * blocks` matrices, the weight of a convolution as
@@ -275,12 +275,25 @@ pub(crate) struct Reading {
     blocks: Option<Blocks>,
     /// The places of the window of a transposed convolution: it stands behind the outputs and belongs to the inputs.
     turned: Option<usize>,
+    /// Whether it is no matrix but a row of entries, which do not see each other.
+    is_row: bool,
 }
 
 impl Reading {
     /// A parameter whose entries are no matrix.
     pub fn entries(shape: &[usize]) -> Self {
-        Self { stored: [1, 1, shape.iter().product()], layout: Layout::InOut, blocks: None, turned: None }
+        let stored = [1, 1, shape.iter().product()];
+        Self { stored, layout: Layout::InOut, blocks: None, turned: None, is_row: true }
+    }
+
+    /// The axis along which several parameters make a stack: matrices follow one another, entries of any shape become one row.
+    pub fn stack_axis(&self) -> usize {
+        if self.is_row { 2 } else { 0 }
+    }
+
+    /// Whether parameters read this way make a stack with those read another way.
+    pub fn stacks_with(&self, other: &Self) -> bool {
+        self == other || (self.is_row && other.is_row)
     }
 
     /// The matrices of a stack `[n * E, a, b]` of n parameters.

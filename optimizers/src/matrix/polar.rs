@@ -27,7 +27,7 @@
 use burn::tensor::{DType, Tensor};
 
 use super::exact::map_singular_values;
-use super::norms::{frobenius_norm, identity_like};
+use super::norms::identity_like;
 use crate::flex;
 
 /// Newton–Schulz quintic of Muon (Keller Jordan 2024).
@@ -117,12 +117,7 @@ impl<'a> Iteration<'a> {
 /// The iteration in Burn's operations.
 fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     let [_, height, width] = stack.dims();
-    let mut norm = frobenius_norm(stack.clone()) * iteration.norm_factor + iteration.eps;
-    if iteration.eps == 0.0 {
-        // 0 / 0 must be 0: a zero matrix has no direction to keep.
-        norm = norm.clone().mask_fill(norm.equal_scalar(0.0), 1.0);
-    }
-    let mut x = stack / norm;
+    let mut x = normalised(stack, iteration);
     for steps in &iteration.segments {
         let transposed = x.clone().swap_dims(1, 2);
         let wide = height <= width;
@@ -135,6 +130,26 @@ fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
         };
     }
     x
+}
+
+/// `X / (norm_factor ‖X‖_F + eps)`. As [`frobenius_norm`](super::frobenius_norm), for matrices of any size, but with half the
+/// launches: relative to the largest entry no square overflows or vanishes.
+fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
+    let smallest = if stack.dtype() == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) };
+    let largest = stack.clone().abs().max_dim(2).max_dim(1).clamp_min(smallest);
+    let unit = stack.clone() / largest.clone();
+    let mut norm = unit.square().sum_dim(2).sum_dim(1).sqrt() * largest;
+    if iteration.norm_factor != 1.0 {
+        norm = norm * iteration.norm_factor;
+    }
+    match iteration.eps {
+        // 0 / 0 must be 0: a zero matrix has no direction to keep.
+        0.0 => {
+            let zero = norm.clone().equal_scalar(0.0);
+            stack / norm.mask_fill(zero, 1.0)
+        }
+        eps => stack / (norm + eps),
+    }
 }
 
 /// `b A + c A²`

@@ -151,31 +151,27 @@ impl Memory {
         self
     }
 
-    /// Memories of parameters of one shape as that of their stack; gives them back where they do not agree in their steps or
+    /// Memories of parameters as that of their stack along an axis; gives them back where they do not agree in their steps or
     /// in what is kept.
-    pub(crate) fn stack(parts: Vec<Self>) -> Result<Self, Vec<Self>> {
-        let alike = |a: &Self, b: &Self| {
-            let kept =
-                |memory: &Self| memory.slots.iter().map(|(name, slot)| (name.clone(), slot.tensor.dims())).collect();
-            let [a_kept, b_kept]: [Vec<_>; 2] = [kept(a), kept(b)];
-            (a.step, a.form) == (b.step, b.form) && a_kept == b_kept
-        };
+    pub(crate) fn stack(parts: Vec<Self>, axis: usize) -> Result<Self, Vec<Self>> {
+        let alike = |a: &Self, b: &Self| (a.step, a.form) == (b.step, b.form) && a.slots.keys().eq(b.slots.keys());
         let Some(first) = parts.first().filter(|first| parts.iter().all(|part| alike(first, part))) else {
             return Err(parts);
         };
         let stacked = |(name, slot): (&Cow<'static, str>, &Slot)| {
             let tensors =
                 parts.iter().filter_map(|part| part.slots.get(name)).map(|slot| slot.tensor.clone()).collect();
-            (name.clone(), Slot { tensor: Tensor::cat(tensors, 0), ..slot.clone() })
+            (name.clone(), Slot { tensor: Tensor::cat(tensors, axis), ..slot.clone() })
         };
         Ok(Self { slots: first.slots.iter().map(stacked).collect(), ..first.clone() })
     }
 
-    /// The memory of one of the parameters of a stack.
-    pub(crate) fn part(&self, index: usize, members: usize) -> Self {
+    /// The memory of one parameter of a stack: from `start` on it has `length` of `total` along an axis.
+    pub(crate) fn part(&self, axis: usize, [start, length, total]: [usize; 3]) -> Self {
         let part = |(name, slot): (&Cow<'static, str>, &Slot)| {
-            let length = slot.tensor.dims()[0] / members;
-            (name.clone(), Slot { tensor: slot.tensor.clone().narrow(0, index * length, length), ..slot.clone() })
+            // A rule may have cut a parameter into several matrices.
+            let [start, length] = [start, length].map(|place| place * slot.tensor.dims()[axis] / total);
+            (name.clone(), Slot { tensor: slot.tensor.clone().narrow(axis, start, length), ..slot.clone() })
         };
         Self { slots: self.slots.iter().map(part).collect(), ..self.clone() }
     }

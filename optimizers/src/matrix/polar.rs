@@ -135,7 +135,12 @@ fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
 /// `X / (norm_factor ‖X‖_F + eps)`. As [`frobenius_norm`](super::frobenius_norm), for matrices of any size, but with half the
 /// launches: relative to the largest entry no square overflows or vanishes.
 fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
-    let smallest = if stack.dtype() == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) };
+    let smallest = match stack.dtype() {
+        DType::F64 => f64::MIN_POSITIVE,
+        // 2^-24, the smallest one there is
+        DType::F16 => 5.960464477539063e-8,
+        _ => f64::from(f32::MIN_POSITIVE),
+    };
     let largest = stack.clone().abs().max_dim(2).max_dim(1).clamp_min(smallest);
     let unit = stack.clone() / largest.clone();
     let mut norm = unit.square().sum_dim(2).sum_dim(1).sqrt() * largest;

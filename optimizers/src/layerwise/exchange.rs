@@ -56,7 +56,7 @@ impl ModuleMapper for Collect<'_> {
                     Values::Whole { weights: weights.into_bridge(), gradient: gradient.into_bridge() }
                 }
             };
-            let place = Tensor::zeros([1; D], (&device, dtype));
+            let place = Tensor::empty([1; D], (&device, dtype));
             self.taken[number] = Some(Taken { values, device, elements });
             place
         });

@@ -13,8 +13,21 @@ use super::any::Inner;
 use super::check::Form;
 use crate::flex;
 use crate::matrix::{LayoutError, Reading};
-use crate::rule::{At, Memory, Pipeline};
+use crate::rule::{At, Decay, Memory, Pipeline};
 use crate::rules::OptimizerConfig;
+
+/// When parameters that step alike are stepped as one stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stacking {
+    /// Except in memory of the host.
+    #[default]
+    OnDevices,
+    /// Wherever they are on one device.
+    Always,
+    /// One by one.
+    Never,
+}
 
 /// The parameters that one rule steps alike.
 #[derive(Clone)]
@@ -43,25 +56,45 @@ pub(crate) enum Memories {
     Stacked(Memory),
 }
 
-/// How the members are read, and so where they are in their stack.
+/// How the members are read, and so where they are in their stack, and how they decay.
 #[derive(Clone)]
-pub(crate) struct Places(pub Vec<Reading>);
+pub(crate) struct Places(pub Vec<Place>);
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub reading: Reading,
+    decay: Decay,
+}
 
 impl Places {
     fn axis(&self) -> usize {
-        self.0[0].stack_axis()
+        self.0[0].reading.stack_axis()
     }
 
     /// Start and length of every member along the axis of the stack, and the length of that.
     fn spans(&self) -> impl Iterator<Item = [usize; 3]> {
         let axis = self.axis();
-        let total = self.0.iter().map(|reading| reading.stored[axis]).sum();
-        self.0.iter().scan(0, move |start, reading| {
-            let length = reading.stored[axis];
+        let total = self.0.iter().map(|place| place.reading.stored[axis]).sum();
+        self.0.iter().scan(0, move |start, place| {
+            let length = place.reading.stored[axis];
             let span = [*start, length, total];
             *start += length;
             Some(span)
         })
+    }
+
+    /// The decays of the parts of the stack; neighbours that decay alike are one part.
+    fn decays(&self) -> Vec<(usize, Decay)> {
+        let axis = self.axis();
+        let mut decays: Vec<(usize, Decay)> = Vec::new();
+        for Place { reading, decay } in &self.0 {
+            match decays.last_mut() {
+                Some((length, last)) if last == decay => *length += reading.stored[axis],
+                _ => decays.push((reading.stored[axis], *decay)),
+            }
+        }
+        decays
     }
 
     /// The memories of all members out of that of their stack.
@@ -107,13 +140,17 @@ impl Group {
     ) -> Result<Self, LayoutError> {
         let states = match optimizer.inner() {
             Inner::Rule(pipeline) => {
-                let places = Places(vec![pipeline.reading(&form.shape)?]);
+                let reading = pipeline.reading(&form.shape)?;
+                let places = Places(vec![Place { reading, decay: pipeline.decay() }]);
                 let memories = Memories::Apart(vec![None]);
                 States::Rule { pipeline: pipeline.clone(), places, dtype: form.dtype, memories }
             }
             Inner::Other(_) => States::Other { optimizer: optimizer.clone(), rank: form.shape.len(), state: None },
         };
-        Ok(Self { members: vec![number], settings: settings.cloned(), lr, states })
+        // Parts of a row may decay differently.
+        let settings = settings
+            .map(|settings| if settings.is_matrix_rule() { settings.clone() } else { settings.without_decay() });
+        Ok(Self { members: vec![number], settings, lr, states })
     }
 
     /// Takes in the parameter of another group, if both step alike.
@@ -129,17 +166,21 @@ impl Group {
             (Some(settings), Some(of)) => settings == of,
             _ => pipeline.is_same(its),
         };
-        let alike = same_rule && self.lr == other.lr && dtype == of && places.0[0].stacks_with(&read[0]);
+        let alike =
+            same_rule && self.lr == other.lr && dtype == of && places.0[0].reading.stacks_with(&read[0].reading);
         if alike {
-            self.members.extend(&other.members);
-            places.0.extend(read);
+            // Beside those that decay alike.
+            let alike = places.0.iter().rposition(|place| place.decay == read[0].decay);
+            let at = alike.map_or(self.members.len(), |last| last + 1);
+            self.members.splice(at..at, other.members.iter().copied());
+            places.0.splice(at..at, read.iter().copied());
             *memories = Memories::Apart(vec![None; self.members.len()]);
         }
         alike
     }
 
     /// How the members are read, for a rule of this crate.
-    pub fn readings(&self) -> &[Reading] {
+    pub fn places(&self) -> &[Place] {
         match &self.states {
             States::Rule { places, .. } => &places.0,
             States::Other { .. } => &[],
@@ -156,7 +197,13 @@ impl Group {
     }
 
     /// The work of a step: one piece for the stack, or one for every member that was taken.
-    pub fn work<'a>(&'a mut self, factor: f64, progress: f64, taken: &mut [Option<Taken>]) -> Vec<ParameterUpdate<'a>> {
+    pub fn work<'a>(
+        &'a mut self,
+        factor: f64,
+        progress: f64,
+        stacking: Stacking,
+        taken: &mut [Option<Taken>],
+    ) -> Vec<ParameterUpdate<'a>> {
         let (lr, members) = (factor * self.lr, &self.members);
         match &mut self.states {
             States::Other { optimizer, rank, state } => {
@@ -168,25 +215,24 @@ impl Group {
                 if members.iter().all(|number| taken[*number].is_none()) {
                     return Vec::new();
                 }
-                if !(can_stack(members, taken) && memories.gather(places)) {
+                if !(can_stack(members, taken, stacking) && memories.gather(places)) {
                     memories.scatter(places);
                 }
-                let piece = |memory, readings: &'a [Reading], taken| {
-                    let at = At { lr, progress, parameters: readings.len() };
-                    ParameterUpdate::new(Piece::Rule { pipeline, readings, memory, at }, taken)
+                let piece = |memory, places: &'a [Place], taken| {
+                    ParameterUpdate::new(Piece::Rule { pipeline, places, memory, lr, progress }, taken)
                 };
-                let readings: &'a [Reading] = &places.0;
+                let places: &'a [Place] = &places.0;
                 match memories {
                     Memories::Stacked(memory) => {
                         let all = members.iter().filter_map(|number| Some((*number, taken[*number].take()?))).collect();
-                        vec![piece(Remembered::Stack(memory), readings, all)]
+                        vec![piece(Remembered::Stack(memory), places, all)]
                     }
                     Memories::Apart(memories) => {
-                        let one = |((number, reading), memory): ((&usize, &'a Reading), _)| {
+                        let one = |((number, place), memory): ((&usize, &'a Place), _)| {
                             let taken = vec![(*number, taken[*number].take()?)];
-                            Some(piece(Remembered::One(memory), std::slice::from_ref(reading), taken))
+                            Some(piece(Remembered::One(memory), std::slice::from_ref(place), taken))
                         };
-                        members.iter().zip(readings).zip(memories).filter_map(one).collect()
+                        members.iter().zip(places).zip(memories).filter_map(one).collect()
                     }
                 }
             }
@@ -194,10 +240,15 @@ impl Group {
     }
 }
 
-/// Whether all members are there, on one device that is not the host, with gradients of one element type.
-fn can_stack(members: &[usize], taken: &[Option<Taken>]) -> bool {
+/// Whether all members are there, on one device where that helps, with gradients of one element type.
+fn can_stack(members: &[usize], taken: &[Option<Taken>], stacking: Stacking) -> bool {
+    let helps = |weights: &Tensor<3>| match stacking {
+        Stacking::OnDevices => !flex::is_here(weights),
+        Stacking::Always => true,
+        Stacking::Never => false,
+    };
     let form = |number: &usize| match &taken[*number] {
-        Some(Taken { values: Values::Stack { weights, gradient }, device, .. }) if !flex::is_here(weights) => {
+        Some(Taken { values: Values::Stack { weights, gradient }, device, .. }) if helps(weights) => {
             Some((device.clone(), gradient.dtype()))
         }
         _ => None,
@@ -226,7 +277,7 @@ pub(crate) enum Updated {
 }
 
 enum Piece<'a> {
-    Rule { pipeline: &'a Pipeline, readings: &'a [Reading], memory: Remembered<'a>, at: At },
+    Rule { pipeline: &'a Pipeline, places: &'a [Place], memory: Remembered<'a>, lr: f64, progress: f64 },
     Other { optimizer: &'a AnyOptimizer, rank: usize, lr: f64, state: &'a mut Option<DynState> },
 }
 
@@ -268,13 +319,16 @@ impl<'a> ParameterUpdate<'a> {
                     self.updated.push((number, Updated::Whole(updated)));
                 }
             }
-            Piece::Rule { pipeline, readings, memory, at } => {
+            Piece::Rule { pipeline, places, memory, lr, progress } => {
                 let memory = match memory {
                     Remembered::One(memory) => memory.get_or_insert_default(),
                     Remembered::Stack(memory) => memory,
                 };
                 *memory = std::mem::take(memory).to_device(&device);
-                self.updated = step_stack(pipeline, readings, memory, *at, waiting);
+                let places = Places(places.to_vec());
+                let decays = places.decays();
+                let at = At { lr: *lr, decays: &decays, progress: *progress, parameters: places.0.len() };
+                self.updated = step_stack(pipeline, &places, memory, at, waiting);
             }
         }
     }
@@ -294,9 +348,9 @@ impl std::fmt::Debug for ParameterUpdate<'_> {
 /// Steps the parameters as one stack.
 fn step_stack(
     pipeline: &Pipeline,
-    readings: &[Reading],
+    places: &Places,
     memory: &mut Memory,
-    at: At,
+    at: At<'_>,
     waiting: Vec<(usize, Taken)>,
 ) -> Vec<(usize, Updated)> {
     let mut numbers = Vec::with_capacity(waiting.len());
@@ -308,9 +362,8 @@ fn step_stack(
             gradients.push(gradient);
         }
     }
-    let places = Places(readings.to_vec());
-    let axis = places.axis();
-    let updated = pipeline.advance(&readings[0], stacked(weights, axis), stacked(gradients, axis), memory, at);
+    let (axis, reading) = (places.axis(), &places.0[0].reading);
+    let updated = pipeline.advance(reading, stacked(weights, axis), stacked(gradients, axis), memory, at);
     if let [number] = numbers[..] {
         return vec![(number, Updated::Stack(updated))];
     }

@@ -31,7 +31,7 @@ pub use builder::Layerwise;
 pub use config::{AdamWPart, EdgesPart, LayerwiseConfig};
 pub use error::{LayerwiseError, QkClipError, RecordError};
 pub use gradients::first_non_finite;
-pub use groups::ParameterUpdate;
+pub use groups::{ParameterUpdate, Stacking};
 pub use optimizer::LayerwiseOptimizer;
 pub use parameters::ParameterInfo;
 pub use pattern::Pattern;

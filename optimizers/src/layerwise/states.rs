@@ -37,7 +37,13 @@ pub(crate) fn read_memory(
     let expected = |lr| {
         let zeros = || Tensor::<3>::zeros(reading.stored, (&device.clone().without_autodiff(), form.dtype));
         let mut memory = Memory::default();
-        pipeline.advance(reading, zeros(), zeros(), &mut memory, At { lr, progress: 0.0, parameters: 1 });
+        pipeline.advance(
+            reading,
+            zeros(),
+            zeros(),
+            &mut memory,
+            At { lr, decays: &[(0, pipeline.decay())], progress: 0.0, parameters: 1 },
+        );
         memory.forms(&form.shape)
     };
     compare(path, &stored, expected)?;

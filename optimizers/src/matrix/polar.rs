@@ -118,19 +118,40 @@ impl<'a> Iteration<'a> {
 fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     let [_, height, width] = stack.dims();
     let mut x = normalised(stack, iteration);
+    let mut identity = None;
+    // The iterate is `scale · x`: the factor a of single steps waits until it has to be applied, as a launch is a launch.
+    let mut scale = 1.0;
     for steps in &iteration.segments {
+        let waits = matches!(**steps, [[a, ..]] if a > 0.0);
+        if scale > LARGEST_SCALE || (scale != 1.0 && !waits) {
+            x = x * scale;
+            scale = 1.0;
+        }
         let transposed = x.clone().swap_dims(1, 2);
         let wide = height <= width;
         let gram = if wide { x.clone().matmul(transposed) } else { transposed.matmul(x.clone()) };
         let multiplied = |factor: Tensor<3>, x: Tensor<3>| if wide { factor.matmul(x) } else { x.matmul(factor) };
         x = match **steps {
-            // without an identity matrix: on a GPU every operation is a launch
-            [[a, b, c]] => multiplied(powers(gram, b, c), x.clone()) + x * a,
-            _ => multiplied(composed(gram, steps), x),
+            // without an identity matrix, which would take launches to make
+            [[a, b, c]] if waits => {
+                let square = scale * scale;
+                scale *= a;
+                multiplied(powers(gram, b * square / a, c * square * square / a), x.clone()) + x
+            }
+            _ => {
+                let identity = identity.get_or_insert_with(|| identity_like(&gram)).clone();
+                multiplied(composed(gram, steps, identity), x)
+            }
         };
     }
-    x
+    if scale == 1.0 { x } else { x * scale }
 }
+
+/// Beyond it the fourth power of the scale could leave the range of f32.
+const LARGEST_SCALE: f64 = 1e4;
+
+/// Entries of a matrix that one reduction takes in.
+const AT_ONCE: usize = 1 << 16;
 
 /// `X / (norm_factor ‖X‖_F + eps)`. As [`frobenius_norm`](super::frobenius_norm), for matrices of any size, but with half the
 /// launches: relative to the largest entry no square overflows or vanishes.
@@ -141,9 +162,17 @@ fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
         DType::F16 => 5.960464477539063e-8,
         _ => f64::from(f32::MIN_POSITIVE),
     };
-    let largest = stack.clone().abs().max_dim(2).max_dim(1).clamp_min(smallest);
-    let unit = stack.clone() / largest.clone();
-    let mut norm = unit.square().sum_dim(2).sum_dim(1).sqrt() * largest;
+    let [batch, height, width] = stack.dims();
+    // Small matrices are reduced at once, large ones first along their rows, which more of a GPU can share.
+    let shape = if height * width <= AT_ONCE { [batch, 1, height * width] } else { [batch, height, width] };
+    let overall = |x: Tensor<3>, reduce: fn(Tensor<3>, usize) -> Tensor<3>| match shape[1] {
+        1 => reduce(x, 2),
+        _ => reduce(reduce(x, 2), 1),
+    };
+    let rows = stack.clone().reshape(shape);
+    let largest = overall(rows.clone(), Tensor::max_abs_dim).clamp_min(smallest);
+    let unit = rows / largest.clone();
+    let mut norm = overall(unit.square(), Tensor::sum_dim).sqrt() * largest;
     if iteration.norm_factor != 1.0 {
         norm = norm * iteration.norm_factor;
     }
@@ -163,8 +192,7 @@ fn powers(gram: Tensor<3>, b: f64, c: f64) -> Tensor<3> {
 }
 
 /// The product of the steps' polynomials `a I + b A + c A²`, each of the Gram matrix that the iterate has then.
-fn composed(mut gram: Tensor<3>, steps: &[[f64; 3]]) -> Tensor<3> {
-    let identity = identity_like(&gram);
+fn composed(mut gram: Tensor<3>, steps: &[[f64; 3]], identity: Tensor<3>) -> Tensor<3> {
     let mut total: Option<Tensor<3>> = None;
     for (index, &[a, b, c]) in steps.iter().enumerate() {
         let step = powers(gram.clone(), b, c) + identity.clone() * a;

@@ -48,8 +48,10 @@ pub struct Pipeline {
 
 /// What is the same for all parameters of a stack in one step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct At {
+pub(crate) struct At<'a> {
     pub lr: f64,
+    /// The decay of each part of a row of entries, with its length; one for a stack of matrices.
+    pub decays: &'a [(usize, Decay)],
     /// Share of the training that is done.
     pub progress: f64,
     /// Number of parameters in the stack.
@@ -158,19 +160,22 @@ impl Pipeline {
         weights: Tensor<3>,
         gradient: Tensor<3>,
         memory: &mut Memory,
-        at: At,
+        at: At<'_>,
     ) -> Tensor<3> {
         memory.step += 1;
         memory.fit(weights.dims());
         self.adopt_first_version(reading, memory);
         in_working_precision(weights, gradient, |weights, gradient| {
             memory.like_parameter = true;
-            let (weights, gradient) = match self.rule.step_in_place(weights, gradient, memory, self.decay, at.lr) {
-                Ok(done) => return done,
-                Err(given) => given,
+            let (weights, gradient) = match at.decays {
+                [(_, decay)] => match self.rule.step_in_place(weights, gradient, memory, *decay, at.lr) {
+                    Ok(done) => return done,
+                    Err(given) => given,
+                },
+                _ => (weights, gradient),
             };
             let update = self.update(reading, &weights, gradient, memory, at);
-            self.decay.update(weights, update, at.lr)
+            decayed(weights, update, at)
         })
     }
 
@@ -181,7 +186,7 @@ impl Pipeline {
         weights: &Tensor<3>,
         gradient: Tensor<3>,
         memory: &mut Memory,
-        at: At,
+        at: At<'_>,
     ) -> Tensor<3> {
         let split = |stack: Tensor<3>| reading.split(stack);
         let seen = self.rule.reads_gradient().then(|| split(gradient.clone()));
@@ -253,7 +258,7 @@ impl Optimizer for Pipeline {
         let shape = tensor.dims();
         let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
         let mut memory = state.map_or(Memory::default(), |state| state.into_memory(shape));
-        let at = At { lr, progress: 0.0, parameters: 1 };
+        let at = At { lr, decays: &[(0, self.decay)], progress: 0.0, parameters: 1 };
         let stored = reading.stored;
         let weights = self.advance(&reading, tensor.reshape(stored), grad.reshape(stored), &mut memory, at);
         (weights.reshape(shape), Some(State::new(shape, memory)))
@@ -262,6 +267,21 @@ impl Optimizer for Pipeline {
     fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
         state.to_device(device)
     }
+}
+
+/// The weights after the update and their decay.
+fn decayed(weights: Tensor<3>, update: Tensor<3>, At { lr, decays, .. }: At<'_>) -> Tensor<3> {
+    if let [(_, decay)] = decays {
+        return decay.update(weights, update, lr);
+    }
+    let mut start = 0;
+    let parts = decays.iter().map(|(length, decay)| {
+        let part = |row: &Tensor<3>| row.clone().narrow(2, start, *length);
+        let updated = decay.update(part(&weights), part(&update), lr);
+        start += length;
+        updated
+    });
+    Tensor::cat(parts.collect(), 2)
 }
 
 /// Runs a step in f32 when the parameter is stored in half precision, and as it is otherwise.

@@ -11,6 +11,10 @@ use crate::matrix::hypotenuse;
 const LOW: f32 = 1.0 / (1_u128 << 120) as f32;
 const HIGH: f32 = (1_u128 << 100) as f32;
 
+/// Powers of two, which round nothing, that bring the squares of large numbers into the range of f32 and their roots back.
+const DOWN: f64 = 1.0 / (1_u128 << 65) as f64;
+const UP: f64 = (1_u128 << 65) as f64;
+
 /// The average of squares with decay β.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SecondMoment {
@@ -40,12 +44,16 @@ impl SecondMoment {
     /// `β old + (1-β) x²`
     pub fn advance<const D: usize>(&self, old: Option<Tensor<D>>, x: Tensor<D>) -> Tensor<D> {
         let fresh = x.clone().square() * (1.0 - self.beta);
-        let plain = match old.clone() {
+        let plain = self.always_plain(fresh.dtype());
+        if !plain && self.low == 0.0 {
+            return self.advance_large(old, x, fresh);
+        }
+        let second = match old.clone() {
             Some(old) => old * self.beta + fresh,
             None => fresh,
         };
-        if self.always_plain(plain.dtype()) {
-            return plain;
+        if plain {
+            return second;
         }
         let new_root = x.abs() * (1.0 - self.beta).sqrt();
         let (second, root) = match old {
@@ -53,13 +61,31 @@ impl SecondMoment {
                 let rooted = old.clone().lower_scalar(0.0);
                 let old_root = old.clone().clamp_min(0.0).sqrt().max_pair(-old) * self.beta.sqrt();
                 let root = hypotenuse(old_root, new_root);
-                (plain.mask_where(rooted, root.clone().square()), root)
+                (second.mask_where(rooted, root.clone().square()), root)
             }
-            None => (plain, new_root),
+            None => (second, new_root),
         };
         let outside = second.clone().greater_scalar(HIGH).bool_or(second.clone().lower_scalar(self.low));
         let outside = outside.bool_and(root.clone().greater_scalar(0.0));
         second.mask_where(outside, -root)
+    }
+
+    /// The same where only large v are stored by their root: with fewer launches, as a GPU pays for each.
+    fn advance_large<const D: usize>(&self, old: Option<Tensor<D>>, x: Tensor<D>, fresh: Tensor<D>) -> Tensor<D> {
+        let new = (x * ((1.0 - self.beta).sqrt() * DOWN)).square();
+        let (plain, squares) = match old {
+            Some(old) => {
+                let rooted = old.clone().lower_scalar(0.0);
+                let root = old.clone().sqrt().mask_where(rooted.clone(), old.clone()) * self.beta.sqrt();
+                // Where it is not large any more, the square of what is left of the old root fits.
+                let back = root.clone().square() + fresh.clone();
+                ((old * self.beta + fresh).mask_where(rooted, back), (root * DOWN).square() + new)
+            }
+            None => (fresh, new),
+        };
+        let negative_root = squares.sqrt() * -UP;
+        let large = negative_root.clone().lower_scalar(-HIGH.sqrt());
+        plain.mask_where(large, negative_root)
     }
 
     /// `√(factor v)`
@@ -78,6 +104,7 @@ impl SecondMoment {
             beta: self.beta as f32,
             new: (1.0 - self.beta) as f32,
             roots: [self.beta.sqrt() as f32, (1.0 - self.beta).sqrt() as f32, debias.sqrt() as f32],
+            down: ((1.0 - self.beta).sqrt() * DOWN) as f32,
             debias: debias as f32,
             low: self.low,
         }
@@ -91,6 +118,8 @@ pub(crate) struct InPlace {
     new: f32,
     /// Of β, 1-β and the factor of v.
     roots: [f32; 3],
+    /// The root of 1-β, for large numbers.
+    down: f32,
     debias: f32,
     low: f32,
 }
@@ -122,6 +151,13 @@ impl InPlace {
     /// v after a gradient.
     pub fn any(&self, v: f32, g: f32) -> f32 {
         let plain = self.plain(v, g);
+        if self.low == 0.0 {
+            let old = if v < 0.0 { v } else { v.sqrt() } * self.roots[0];
+            let second = if v < 0.0 { old * old + g * g * self.new } else { plain };
+            let (down, new) = (old * DOWN as f32, g * self.down);
+            let root = (down * down + new * new).sqrt() * UP as f32;
+            return if -root < -HIGH.sqrt() { -root } else { second };
+        }
         let old_root = if v < 0.0 { -v } else { v.sqrt() } * self.roots[0];
         let (high, low) = (old_root.max(g.abs() * self.roots[1]), old_root.min(g.abs() * self.roots[1]));
         let ratio = low / if high == 0.0 { 1.0 } else { high };

@@ -123,6 +123,12 @@ impl OptimizerConfig {
         settings.check()
     }
 
+    /// The same settings without a weight decay.
+    pub(crate) fn without_decay(&self) -> Self {
+        let none = Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]);
+        self.merge(&none).unwrap_or_else(|_| self.clone())
+    }
+
     /// The keys of its kind.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.to_map().keys().filter(|key| *key != "kind").cloned().collect()

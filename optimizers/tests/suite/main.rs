@@ -13,5 +13,6 @@ mod records_v1;
 mod resume;
 mod rules;
 mod shared;
+mod stacking;
 mod stacks;
 mod widths;

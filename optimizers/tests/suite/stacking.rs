@@ -1,0 +1,126 @@
+//! Parameters that step alike, as one stack: the same bytes as one by one.
+
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor};
+use polaron::layerwise::{LayerwiseOptimizer, LayerwiseRecord, Rule, Stacking};
+use polaron::{Layerwise, OptimizerConfig, Role};
+
+use crate::numbers::random;
+
+/// Three matrices of one shape and one of another, two stacks of experts, vectors of two lengths.
+#[derive(Module, Debug)]
+struct Model {
+    matrices: Vec<Param<Tensor<2>>>,
+    wide: Param<Tensor<2>>,
+    experts: Vec<Param<Tensor<3>>>,
+    bias: Param<Tensor<1>>,
+    gain: Param<Tensor<1>>,
+}
+
+fn tensor<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    random(shape, seed).cast(DType::F32)
+}
+
+fn parameter<const D: usize>(shape: [usize; D], seed: u64) -> Param<Tensor<D>> {
+    Param::from_tensor(Tensor::from_inner(tensor(shape, seed)))
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            matrices: (1..4).map(|seed| parameter([6, 4], seed)).collect(),
+            wide: parameter([4, 10], 4),
+            experts: (5..7).map(|seed| parameter([2, 4, 6], seed)).collect(),
+            bias: parameter([4], 7),
+            gain: parameter([6], 8),
+        }
+    }
+
+    /// Gradients of everything, or of everything but the first matrix and the gain.
+    fn gradients(&self, step: u64, all: bool) -> GradientsParams {
+        let mut grads = GradientsParams::new();
+        let seed = |parameter: usize| 100 * step + parameter as u64;
+        for (i, matrix) in self.matrices.iter().enumerate().filter(|(i, _)| all || *i > 0) {
+            grads.register(matrix.id, tensor([6, 4], seed(i)));
+        }
+        grads.register(self.wide.id, tensor([4, 10], seed(10)));
+        for (i, expert) in self.experts.iter().enumerate() {
+            grads.register(expert.id, tensor([2, 4, 6], seed(20 + i)));
+        }
+        grads.register(self.bias.id, tensor([4], seed(30)));
+        if all {
+            grads.register(self.gain.id, tensor([6], seed(40)));
+        }
+        grads
+    }
+
+    fn bytes(&self) -> Vec<Vec<u8>> {
+        let two = self.matrices.iter().chain([&self.wide]).map(|parameter| bytes(parameter.val()));
+        let three = self.experts.iter().map(|parameter| bytes(parameter.val()));
+        let one = [&self.bias, &self.gain].map(|parameter| bytes(parameter.val()));
+        two.chain(three).chain(one).collect()
+    }
+}
+
+fn bytes<const D: usize>(tensor: Tensor<D>) -> Vec<u8> {
+    tensor.into_data().as_bytes().to_vec()
+}
+
+/// The kind on matrices, cut into blocks if asked for; AdamW on vectors, of which one decays.
+fn built(kind: &str, blocks: bool, stacking: Stacking) -> LayerwiseOptimizer {
+    let config = |json: String| -> OptimizerConfig { serde_json::from_str(&json).unwrap() };
+    let matrices = Rule::path("/matrices|wide|experts/", config(format!(r#"{{"kind": "{kind}"}}"#))).unwrap();
+    let matrices = match blocks {
+        true => matrices.with_blocks(serde_json::from_str(r#"{"axis": "output", "count": 2}"#).unwrap()),
+        false => matrices,
+    };
+    let vectors = |decay: f64| config(format!(r#"{{"kind": "adamw", "weight_decay": {decay}}}"#));
+    let builder = Layerwise::new()
+        .lr(0.05)
+        .assign("experts", Role::ExpertUp)
+        .rule(matrices)
+        .rule(Rule::path("bias", vectors(0.1)).unwrap())
+        .rule(Rule::path("gain", vectors(0.0)).unwrap());
+    builder.build(&Model::new()).unwrap().with_stacking(stacking)
+}
+
+fn step(optimizer: &mut LayerwiseOptimizer, model: Model, number: u64) -> Model {
+    // In the fourth step two parameters have no gradient; from then on their steps have other numbers.
+    let grads = model.gradients(number, number != 4);
+    optimizer.step(1.0 / number as f64, model, grads)
+}
+
+#[test]
+fn parameters_stepped_as_one_stack_get_the_same_bytes_as_one_by_one() {
+    for (kind, blocks) in OptimizerConfig::KINDS.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let [mut together, mut apart] =
+            [Stacking::Always, Stacking::Never].map(|stacking| built(kind, blocks, stacking));
+        let (mut a, mut b) = (Model::new(), Model::new());
+        for number in 1..=6 {
+            a = step(&mut together, a, number);
+            b = step(&mut apart, b, number);
+            assert_eq!(a.bytes(), b.bytes(), "{kind}, blocks {blocks}, step {number}");
+            let records = [&together, &apart].map(|optimizer| optimizer.to_record().to_safetensors().unwrap());
+            assert_eq!(records[0], records[1], "{kind}, blocks {blocks}, step {number}");
+        }
+    }
+}
+
+#[test]
+fn a_record_of_a_stack_goes_on_one_by_one_and_the_other_way_round() {
+    let ways = [(Stacking::Always, Stacking::Never), (Stacking::Never, Stacking::Always)];
+    for (kind, (first, then)) in OptimizerConfig::KINDS.iter().flat_map(|kind| ways.map(|way| (kind, way))) {
+        let mut straight = built(kind, false, first);
+        let mut model = (1..=3).fold(Model::new(), |model, number| step(&mut straight, model, number));
+        let bytes = straight.to_record().to_safetensors().unwrap();
+        let mut resumed = built(kind, false, then);
+        resumed.load_record(LayerwiseRecord::from_safetensors(&bytes).unwrap(), &Device::flex()).unwrap();
+        let mut other = model.clone();
+        for number in 5..=6 {
+            model = step(&mut straight, model, number);
+            other = step(&mut resumed, other, number);
+            assert_eq!(model.bytes(), other.bytes(), "{kind}, {first:?} then {then:?}, step {number}");
+        }
+    }
+}

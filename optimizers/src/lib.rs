@@ -74,6 +74,11 @@
 //! computed in place on that backend; the results are the same up to rounding and do not depend on the number of threads.
 //! AdamW, momentum and the update of f32 tensors are one pass over memory each, to the same bit.
 //!
+//! # Exact decompositions
+//!
+//! With the feature `exact` singular values are computed on the host. The kinds `freon`, `random_spectrum` and `truncated_sgd` exist
+//! only then, and settings with `polar = {"method": "svd"}`, or without a `polar` where that is the default, are valid only then.
+//!
 //! # What to use when
 //!
 //! | parameters | rule |

@@ -6,6 +6,7 @@ mod clipping;
 mod extremes;
 mod model;
 mod numbers;
+mod own_rules;
 mod properties;
 mod qk_clip;
 mod records;

@@ -324,7 +324,7 @@ impl<'a> ParameterUpdate<'a> {
                     Remembered::One(memory) => memory.get_or_insert_default(),
                     Remembered::Stack(memory) => memory,
                 };
-                *memory = std::mem::take(memory).to_device(&device);
+                *memory = std::mem::take(memory).on_device(&device);
                 let places = Places(places.to_vec());
                 let decays = places.decays();
                 let at = At { lr: *lr, decays: &decays, progress: *progress, parameters: places.0.len() };

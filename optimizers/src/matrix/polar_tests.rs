@@ -67,8 +67,8 @@ fn muon(stack: Tensor<3>) -> Tensor<3> {
 }
 
 /// The iteration on the host, if the tensor is plain.
-fn run(stack: Tensor<3>, iteration: &Iteration<'_>) -> Result<Tensor<3>, Tensor<3>> {
-    flex::iterate(stack, &iteration.segments, iteration.norm_factor, iteration.eps)
+fn run(stack: Tensor<3>, iteration: &Iteration<'_>) -> Option<Tensor<3>> {
+    flex::iterate(stack, &iteration.segments, iteration.norm_factor, iteration.eps).ok()
 }
 
 #[test]
@@ -213,6 +213,6 @@ fn a_matrix_with_a_nan_gives_nan_and_leaves_its_neighbours_alone() {
 fn what_is_not_plain_is_given_back() {
     let iteration = Iteration::new(&[NEWTON_SCHULZ], [3, 3], DType::F32, 1.0, 0.0);
     let stack = random([1, 3, 3], DType::F32);
-    assert!(run(stack.clone().cast(DType::BF16), &iteration).is_err());
-    assert!(run(Tensor::from_inner(stack), &iteration).is_err());
+    assert!(run(stack.clone().cast(DType::BF16), &iteration).is_none());
+    assert!(run(Tensor::from_inner(stack), &iteration).is_none());
 }

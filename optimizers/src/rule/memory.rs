@@ -144,7 +144,7 @@ impl Memory {
     }
 
     /// The same memory on another device.
-    pub(crate) fn to_device(mut self, device: &Device) -> Self {
+    pub(crate) fn on_device(mut self, device: &Device) -> Self {
         for slot in self.slots.values_mut().filter(|slot| slot.tensor.device() != *device) {
             slot.tensor = slot.tensor.clone().to_device(device);
         }
@@ -308,7 +308,7 @@ impl<const D: usize> State<D> {
     /// The same state on another device.
     #[must_use]
     pub fn to_device(self, device: &Device) -> Self {
-        Self { memory: self.memory.to_device(device), ..self }
+        Self { memory: self.memory.on_device(device), ..self }
     }
 }
 

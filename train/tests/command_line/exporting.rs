@@ -97,8 +97,8 @@ fn a_memory_in_blocks_is_put_together() {
         place.run(&["export", "run", "--out", "w.safetensors", "--optimizer-state"]).succeeds();
         let record = Stored::read(&place, "run/checkpoints/step-000001/optimizer.safetensors");
         let states = Stored::read(&place, "w.optimizer.safetensors");
-        let (stack, values) = &record.tensors[&format!("{wide}.second_moment")];
-        let (shape, found) = &states.tensors[&format!("{wide}.second_moment")];
+        let (stack, values) = &record.tensors[&format!("{wide}.residual")];
+        let (shape, found) = &states.tensors[&format!("{wide}.residual")];
         let weight = if axis == "output" { vec![64, 16] } else { vec![16, 64] };
         assert_eq!((stack, shape), (&vec![4, 16, 16], &weight), "{axis}");
         // The stack is [block, input, output].

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::OptimizerConfig;
 use crate::matrix::Placement;
-use crate::rule::{Description, Gain, Pipeline, StackRow, SymmetryRow};
+use crate::rule::{Description, Gain, Pipeline, Scale, StackRow, SymmetryRow};
 use crate::setting::{ConfigError, Given, take_tag};
 
 impl TryFrom<Given> for OptimizerConfig {
@@ -57,8 +57,11 @@ impl OptimizerConfig {
 
     /// Formula, source, state and cost under these settings.
     pub fn describe(&self) -> Description {
-        let about = self.settings().describe();
-        Description::new(self.kind(), about, self.pipeline().memories())
+        let (mut about, pipeline) = (self.settings().describe(), self.pipeline());
+        if pipeline.scale() != Scale::None {
+            about.formula += &format!(", times {}", pipeline.scale().formula());
+        }
+        Description::new(self.kind(), about, pipeline.memories())
     }
 
     /// One line for plans: the kind and what distinguishes this configuration of it.

@@ -105,12 +105,21 @@ pub fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
+/// Parts of a dotted key: every one is a table within a table, and thousands of them would end the stack.
+const MOST_PARTS: usize = 16;
+
 /// Sets the value at a dotted `key`, making the sections on the way.
 ///
 /// # Errors
 ///
-/// [`ConfigError::WrongType`] when a part of the way is a value already.
+/// [`ConfigError::WrongType`] when a part of the way is a value already, [`ConfigError::UnknownKey`] for a key of more parts
+/// than any has.
 pub fn assign(table: &mut Table, key: &str, value: Value, place: &str) -> Result<(), ConfigError> {
+    if key.split('.').count() > MOST_PARTS {
+        let key = format!("{}…", key.chars().take(40).collect::<String>());
+        let hint = format!("; no key has more than {MOST_PARTS} parts");
+        return Err(ConfigError::UnknownKey { key, place: place.into(), hint });
+    }
     let Some((section, rest)) = key.split_once('.') else {
         table.insert(key.into(), value);
         return Ok(());
@@ -200,6 +209,13 @@ mod tests {
     fn merged(text: &str) -> Result<Table, ConfigError> {
         let mut table = base();
         merge(&mut table, &toml::from_str(text).unwrap(), "in `x.toml`").map(|()| table)
+    }
+
+    #[test]
+    fn a_key_of_thousands_of_parts_is_refused_in_words() {
+        let key = vec!["a"; 30_000].join(".");
+        let error = assign(&mut Table::new(), &key, Value::Boolean(true), "from --set").unwrap_err().to_string();
+        assert!(error.contains("more than 16 parts") && error.len() < 200, "{error}");
     }
 
     #[test]

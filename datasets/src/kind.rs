@@ -216,7 +216,7 @@ const KINDS: &[Kind] = &[
     kind(b"MZ", &["exe", "dll"], "a program for Windows", MEDIA),
 ];
 
-/// Kinds that begin with nothing of their own: only the name tells, and only of what is no text anyway.
+/// Kinds without a signature at the front: the ending of the name tells them, and is asked only about content that is not text.
 const BY_NAME: &[(&[&str], &str)] = &[
     (&["bin", "dat"], "binary data, perhaps tokens of another program,"),
     (&["tfrecord"], "a TFRecord file"),

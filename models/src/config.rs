@@ -155,7 +155,7 @@ pub struct ModelConfig {
     pub sinks: bool,
     /// How many tokens a query sees in a layer with a sliding window, itself included.
     pub sliding_window: usize,
-    /// Every so manieth layer sees the whole context, the others a sliding window; with 1 all see the whole context.
+    /// Every n-th layer attends to the whole context, the others to a sliding window; with 1 all attend to the whole context.
     pub full_every: usize,
     /// Kind of the feed-forward layer or of the experts.
     pub feed_forward: FeedForwardKind,

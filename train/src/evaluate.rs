@@ -101,7 +101,7 @@ pub fn validation(
     let windows = usize::try_from(windows).ok().filter(|windows| (1..all).contains(windows)).unwrap_or(all);
     let tasks = (0..workers.count()).map(|worker| {
         let (model, stop) = (model.clone(), &stop);
-        // Every so manieth batch; its sum of losses, to be added up in the order of the batches.
+        // Every n-th batch; its sum of losses, to be added up in the order of the batches.
         move || {
             let mine = chosen_batches(tokens, context, rows, windows).skip(worker).step_by(workers.count());
             let loss = |batch: Batch| {

@@ -179,7 +179,7 @@ impl Gate for ClampedGlu {
     }
 }
 
-/// Comparisons that are false for what is no number, so that it stays what it is.
+/// NaN compares false, so a NaN passes through unchanged.
 #[inline(always)]
 fn limited(gate: f32, up: f32) -> (f32, f32) {
     let gate = if gate > GATE_LIMIT { GATE_LIMIT } else { gate };

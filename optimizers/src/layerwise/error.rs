@@ -343,7 +343,7 @@ impl RecordError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QkClipError {
-    /// A logit that is no number.
+    /// A logit that is NaN or infinite.
     #[error("a logit of \"{path}\" is not finite")]
     NotFinite {
         /// Path of the query projection.

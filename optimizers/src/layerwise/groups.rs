@@ -13,7 +13,7 @@ use super::any::Inner;
 use super::check::Form;
 use crate::flex;
 use crate::matrix::{LayoutError, Reading};
-use crate::rule::{At, Decay, Memory, Pipeline};
+use crate::rule::{At, Decay, Extent, Memory, Pipeline};
 use crate::rules::OptimizerConfig;
 
 /// When parameters that step alike are stepped as one stack.
@@ -167,7 +167,7 @@ impl Group {
             _ => pipeline.is_same(its),
         };
         let alike =
-            same_rule && self.lr == other.lr && dtype == of && places.0[0].reading.stacks_with(&read[0].reading);
+            same_rule && self.lr == other.lr && dtype == of && stacks(pipeline, &places.0[0].reading, &read[0].reading);
         if alike {
             // Beside those that decay alike.
             let alike = places.0.iter().rposition(|place| place.decay == read[0].decay);
@@ -238,6 +238,13 @@ impl Group {
             }
         }
     }
+}
+
+/// Whether parameters that are read like this make one stack. In a row of entries only what has an entry for each can be told
+/// apart again.
+fn stacks(pipeline: &Pipeline, reading: &Reading, other: &Reading) -> bool {
+    let all_entries = || pipeline.memories().iter().all(|kept| kept.extent == Extent::Entries);
+    reading.stacks_with(other) && (pipeline.is_matrix_rule() || all_entries())
 }
 
 /// Whether all members are there, on one device where that helps, with gradients of one element type.

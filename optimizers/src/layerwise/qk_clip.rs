@@ -39,7 +39,7 @@ pub struct HeadLogits {
 /// A threshold of 0 is off.
 ///
 /// # Errors
-/// If a path is no projection of the module, heads do not divide its outputs, a logit is no number, or the threshold is
+/// If the module has no projection at a path, heads do not divide its outputs, a logit is not finite, or the threshold is
 /// negative or not finite.
 pub fn clip_heads<M: Module>(module: M, logits: &[HeadLogits], threshold: f64) -> Result<(M, usize), LayerwiseError> {
     let Some(threshold) = LayerwiseError::check_threshold("qk_clip", Some(threshold))? else {

@@ -54,7 +54,7 @@ impl RationalStep {
         }
         loop {
             let middle = (low * high).sqrt();
-            // Also the way out for a bound that is no number.
+            // Also the way out for a bound that is NaN.
             let inside = middle > low && middle < high;
             if !inside {
                 return Self::from_alpha(low, lower);

@@ -136,3 +136,38 @@ fn a_rule_is_told_step_rate_and_progress_and_its_memory_survives_a_record() {
         assert!(optimizer.set_progress(1.5).is_err());
     }
 }
+
+/// Every entry's gradient over the average size of all gradients of its parameter: one number for each.
+#[derive(Debug)]
+struct BySize;
+
+impl Rule for BySize {
+    fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
+        let size = stage.matrix.tensor().clone().abs().mean_dim(2);
+        let size = memory.take("size", [1, 1, 1]).map_or(size.clone(), |old| (old + size) * 0.5);
+        memory.keep("size", size.clone());
+        stage.matrix.map(|gradient| gradient / size).into()
+    }
+
+    fn memories(&self) -> Vec<Kept> {
+        vec![Kept::units("size")]
+    }
+
+    fn is_entrywise(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_rule_with_one_number_for_a_parameter_is_not_stepped_in_a_row_with_others() {
+    let [together, apart] = [Stacking::Always, Stacking::Never].map(|stacking| {
+        let rule = Assignment::path("/a|b/", Pipeline::new(BySize).without_momentum()).unwrap();
+        let mut optimizer = Layerwise::new().lr(0.1).rule(rule).build(&Two::new()).unwrap().with_stacking(stacking);
+        let model = (1..=3).fold(Two::new(), |model, step| {
+            let grads = model.gradients(step);
+            optimizer.step(1.0, model, grads)
+        });
+        [model.a, model.b].map(|parameter| parameter.val().into_data())
+    });
+    assert_eq!(together, apart);
+}

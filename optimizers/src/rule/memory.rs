@@ -63,8 +63,8 @@ pub struct Memory {
     /// The form in which the momentum was accumulated.
     pub(super) form: MomentumForm,
     slots: BTreeMap<Cow<'static, str>, Slot>,
-    /// Whether what is kept now has the parameter's entries.
-    pub(super) like_parameter: bool,
+    /// The parameter as it is read, while what has its shape may be kept entry by entry.
+    pub(super) like: Option<[usize; 3]>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +106,8 @@ impl Memory {
 
     /// Keeps a tensor `[matrices, ., .]` until the next step.
     pub fn keep(&mut self, name: &'static str, tensor: Tensor<3>) {
-        self.slots.insert(Cow::Borrowed(name), Slot { tensor, like_parameter: self.like_parameter });
+        let like_parameter = self.like == Some(tensor.dims());
+        self.slots.insert(Cow::Borrowed(name), Slot { tensor, like_parameter });
     }
 
     /// Forgets what was kept under a name.

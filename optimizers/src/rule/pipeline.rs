@@ -166,7 +166,7 @@ impl Pipeline {
         memory.fit(weights.dims());
         self.adopt_first_version(reading, memory);
         in_working_precision(weights, gradient, |weights, gradient| {
-            memory.like_parameter = true;
+            memory.like = Some(weights.dims());
             let (weights, gradient) = match at.decays {
                 [(_, decay)] => match self.rule.step_in_place(weights, gradient, memory, *decay, at.lr) {
                     Ok(done) => return done,
@@ -204,7 +204,7 @@ impl Pipeline {
             ..Stage::new(split(first))
         };
         let factor = self.scale.factor(stage.matrix.outputs(), stage.matrix.inputs());
-        memory.like_parameter = self.rule.is_entrywise();
+        memory.like = self.rule.is_entrywise().then(|| weights.dims());
         let Update { direction, size } = self.rule.advance(stage, memory);
         let direction = match self.order {
             Order::MomentumFirst => direction,
@@ -232,12 +232,13 @@ impl Pipeline {
             // It was the average of the directions, as matrices.
             (Order::RuleFirst, _) => {
                 let matrices = reading.split(Tensor::zeros(reading.stored, &buffer.device()));
-                memory.like_parameter = matrices.tensor().dims() == buffer.dims();
-                let joined = if memory.like_parameter { reading.join(matrices.map(|_| buffer)) } else { buffer };
+                let fits = matrices.tensor().dims() == buffer.dims();
+                memory.like = fits.then_some(reading.stored);
+                let joined = if fits { reading.join(matrices.map(|_| buffer)) } else { buffer };
                 memory.keep(self.order.buffer(), joined);
             }
             (Order::MomentumFirst, Some(kept)) => {
-                memory.like_parameter = false;
+                memory.like = None;
                 memory.keep(kept.name, buffer);
             }
             (Order::MomentumFirst, None) => {}

@@ -74,9 +74,9 @@ fn run() -> Result<bool, Error> {
     println!("Built with {build}; verify: {}\n", if passed { "ok" } else { "MISS, see above" });
     let counter = Arc::new(Counter::default());
     let _observation = LaunchObservation::new(counter.clone());
-    println!("{}", table(&["kind", "128x384", "16x64x64"], &kinds(&counter, &device)));
+    println!("{}", table(&["kind", "128x384", "16x64x64"], kinds(&counter, &device)));
     let head = ["preset, optimizer", "forward", "backward", "clip", "optimizer", "step"];
-    println!("{}", table(&head, &presets(&counter, &device)?));
+    println!("{}", table(&head, presets(&counter, &device)?));
     Ok(passed)
 }
 

@@ -97,7 +97,7 @@ fn run() {
     let rows = rows(&suite.lines, &folder, start);
     if !rows.is_empty() {
         let head = ["bench", "shape", "time, µs", "MFLOP", "GFLOP/s", "of the product's", "products"];
-        println!("\n{} thread(s)\n\n{}", polaron_train::device::set_threads(0), table(&head, &rows));
+        println!("\n{} thread(s)\n\n{}", polaron_train::device::set_threads(0), table(&head, rows));
     }
 }
 

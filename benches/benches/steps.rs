@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             println!(
                 "\n{threads} thread(s), f32; a product of two {SIDE}x{SIDE} matrices: {rate} GFLOP/s, the median\n"
             );
-            print!("{}", table(&HEAD, &rows));
+            print!("{}", table(&HEAD, rows));
             ExitCode::SUCCESS
         }
         Err(error) => {

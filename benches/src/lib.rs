@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use polaron::{LayerwiseOptimizer, splitmix64};
+use polaron::LayerwiseOptimizer;
+use polaron_common::{Align, markdown_table, splitmix64};
 use polaron_datasets::{ImageData, TextData};
 use polaron_train::Error;
 use polaron_train::config::Config;
@@ -57,12 +58,11 @@ pub fn gemm_rate(side: usize, device: &Device) -> f64 {
     2.0 * (side as f64).powi(3) / median((0..9).map(|_| seconds()).collect())
 }
 
-/// A Markdown table.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
-    let rule = head.iter().enumerate().map(|(column, _)| if column == 0 { "---" } else { "---:" }).collect();
-    let rows = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
-    [line(head.to_vec()), line(rule)].into_iter().chain(rows).collect()
+/// A Markdown table whose first column holds names and all others numbers.
+pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let align: Vec<Align> =
+        (0..head.len()).map(|column| if column == 0 { Align::Left } else { Align::Right }).collect();
+    markdown_table(head.iter().map(|name| (*name).to_owned()), rows, &align)
 }
 
 /// A number with about three digits.

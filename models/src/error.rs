@@ -9,11 +9,11 @@ use burn::tensor::DType;
 #[non_exhaustive]
 pub enum ModelError {
     /// No preset has that name.
-    #[error("unknown model preset `{name}`: {hint}")]
+    #[error("unknown model preset `{name}`{hint}")]
     UnknownPreset {
         /// The name given.
         name: String,
-        /// The nearest valid name, or all of them.
+        /// The nearest valid name as a question, or all of them, after a semicolon.
         hint: String,
     },
     /// A size is zero.

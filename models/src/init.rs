@@ -9,7 +9,7 @@ use burn::module::Param;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use polaron::splitmix64;
+use polaron_common::splitmix64;
 
 use crate::norm::Norm;
 use crate::{ModelConfig, NormKind};

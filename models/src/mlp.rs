@@ -87,7 +87,7 @@ impl TryFrom<Overrides> for MlpConfig {
     fn try_from(overrides: Overrides) -> Result<Self, ModelError> {
         let Overrides { preset, depth, width, activation } = overrides;
         if preset != Self::PRESET {
-            return Err(ModelError::UnknownPreset { name: preset, hint: format!("this one is `{}`", Self::PRESET) });
+            return Err(ModelError::UnknownPreset { name: preset, hint: format!("; this one is `{}`", Self::PRESET) });
         }
         let default = Self::default();
         Ok(Self {

@@ -4,6 +4,7 @@ use crate::{
     FeedForwardKind, ModelConfig, ModelError, NormKind, Parametrization, PositionKind, ProjectionKind, QkNormKind,
     RouterKind,
 };
+use polaron_common::did_you_mean_or_list;
 
 /// Base of the rotary angles unless a preset or a configuration says otherwise: pair i of a head of dimension h turns by
 /// `base^(-2i / h)` per position.
@@ -38,10 +39,7 @@ impl ModelConfig {
             "olmoe-tiny" => Ok(Self::olmoe(name)),
             "gpt-oss-tiny" => Ok(Self::gpt_oss(name)),
             _ => {
-                let hint = match polaron::nearest(name, Self::PRESETS.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("the presets are {}", Self::PRESETS.join(", ")),
-                };
+                let hint = did_you_mean_or_list(name, Self::PRESETS.iter().copied());
                 Err(ModelError::UnknownPreset { name: name.into(), hint })
             }
         }

@@ -210,7 +210,7 @@ fn check_one<const D: usize>(
 ) -> Result<(), ModelError> {
     let expected = param.lazy_shape().to_vec();
     let Some(data) = stored.get(&name) else {
-        let near = polaron::nearest(&name, stored.keys().map(String::as_str));
+        let near = polaron_common::nearest(&name, stored.keys().map(String::as_str));
         let hint = near.map_or(String::new(), |near| format!(", the nearest is `{near}`"));
         return Err(ModelError::MissingTensor { name, expected, hint });
     };

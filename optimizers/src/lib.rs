@@ -111,4 +111,4 @@ pub use layerwise::{
 pub use rule::Description;
 pub use rules::OptimizerConfig;
 pub use schedule::Schedule;
-pub use setting::{ConfigError, nearest, splitmix64};
+pub use setting::ConfigError;

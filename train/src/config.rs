@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
+use polaron_common::did_you_mean;
 use polaron_datasets::{DATASETS, IMAGE_DATASETS, Manifest, Packed, TokenizerKind};
 use polaron_models::Activation;
 use serde::{Deserialize, Serialize};
@@ -221,13 +222,8 @@ impl ConfigError {
         if choices.contains(&value) {
             return Ok(());
         }
-        let hint = polaron::nearest(value, choices.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-        Err(Self::BadChoice {
-            key: key.into(),
-            value: value.into(),
-            choices: choices.join(", "),
-            hint: hint.unwrap_or_default(),
-        })
+        let hint = did_you_mean(value, choices.iter().copied());
+        Err(Self::BadChoice { key: key.into(), value: value.into(), choices: choices.join(", "), hint })
     }
 }
 

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::Instant;
 
+use polaron_common::{table, thousands};
 use polaron_datasets::pack::{self, PackOptions, PackProgress};
 use polaron_datasets::{DataError, Packed, TextData, quoted};
 
 use crate::config::DataConfig;
 use crate::error::Error;
-use crate::list::table;
 use crate::memory;
-use crate::progress::{Reading, duration, say, thousands};
+use crate::progress::{Reading, duration, say};
 
 /// Packs texts into the folder `out`; returns what there is to say about it.
 ///
@@ -40,7 +40,7 @@ pub fn pack(options: &PackOptions, out: &Path) -> Result<String, Error> {
     rows.extend(packed.manifest.notes.iter().map(|note| ["note".into(), note.clone()]));
     rows.push(["time".into(), format!("{} ({rate:.1} MB/s){}", duration(seconds), memory.unwrap_or_default())]);
     rows.push(["train on it".into(), format!("polaron train --data {}", quoted(out))]);
-    Ok(table(rows))
+    Ok(table(rows, &[]))
 }
 
 /// Loads the text of a configuration and says what there is to say about it.
@@ -79,7 +79,7 @@ pub fn info(folder: &Path, verify: bool) -> Result<String, Error> {
     if more > 0 {
         rows.push(["source".into(), format!("... and {} more", thousands(more as u64))]);
     }
-    Ok(table(rows))
+    Ok(table(rows, &[]))
 }
 
 /// Files that are listed by name.

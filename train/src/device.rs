@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::config::DeviceConfig;
 use crate::panics;
+use polaron_common::did_you_mean;
 
 /// A device that this program can be built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub const DEVICES: &[DeviceInfo] = &[
 pub enum DeviceError {
     /// No device has this name.
     #[error(
-        "unknown device `{name}`{hint}: the devices are {known}; `polaron list devices` shows which are compiled in"
+        "unknown device `{name}`{hint} (the devices are {known}; `polaron list devices` shows which are compiled in)"
     )]
     Unknown {
         /// What was asked for.
@@ -113,9 +114,9 @@ pub fn find(name: &str) -> Result<&'static DeviceInfo, DeviceError> {
         Some(info) => Err(DeviceError::NotCompiled { name: info.name, command: info.build_command() }),
         None => {
             let names = DEVICES.iter().flat_map(|info| std::iter::once(info.name).chain(info.aliases.iter().copied()));
-            let hint = polaron::nearest(name, names).map(|near| format!(" (did you mean `{near}`?)"));
+            let hint = did_you_mean(name, names);
             let known = DEVICES.iter().map(|info| info.name).collect::<Vec<_>>().join(", ");
-            Err(DeviceError::Unknown { name: name.into(), hint: hint.unwrap_or_default(), known })
+            Err(DeviceError::Unknown { name: name.into(), hint, known })
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Text from a model: a sliding window of context, and a sampler that depends on the seed alone.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use polaron_datasets::{Tokenizer, splitmix64};
+use polaron_common::splitmix64;
+use polaron_datasets::Tokenizer;
 use polaron_models::{Cache, LanguageModel};
 
 use crate::error::{Error, one_line};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use polaron::Role;
 use polaron::layerwise::Plan;
+use polaron_common::{did_you_mean, table, thousands};
 use polaron_datasets::ImageData;
 use polaron_models::{RopeLayers, Severity};
 use toml::Value;
@@ -15,10 +16,8 @@ use crate::device;
 use crate::error::{Error, FileError};
 use crate::estimate::{self, Brought, Estimate, Purpose};
 use crate::layers::{Layers, read_file};
-use crate::list::table;
 use crate::metrics::{self, Event};
 use crate::network::NetworkConfig;
-use crate::progress::thousands;
 use crate::run_folder::RunFolder;
 use crate::train::build_optimizer;
 
@@ -55,11 +54,11 @@ pub fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error>
         let config = Layers { file, ..Layers::default() }.resolve()?;
         return describe(&config, brought(&config, vocabulary)?);
     }
-    let hint = polaron::nearest(target, presets.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+    let hint = did_you_mean(target, presets.iter().copied());
     Err(Error::Usage(format!(
         "`{target}` is neither a run folder, nor a configuration file, nor a model preset ({}){}",
         presets.join(", "),
-        hint.unwrap_or_default()
+        hint
     )))
 }
 
@@ -126,7 +125,7 @@ fn describe(config: &Config, brought: Brought) -> Result<String, Error> {
         let name = if layers.sliding { "sliding base" } else { "rotary base" };
         [name.into(), rope_advice(layers)]
     }));
-    Ok(format!("{}\n{}\n{plan}\n", table(facts), parameters(plan)))
+    Ok(format!("{}\n{}\n{plan}\n", table(facts, &[]), parameters(plan)))
 }
 
 /// Between which values the base of some layers should lie, and the bounds that it does not keep, as advice.
@@ -164,11 +163,12 @@ fn hidden_parameters(plan: &Plan) -> usize {
 }
 
 fn parameters(plan: &Plan) -> String {
-    table(plan.entries().iter().map(|entry| {
+    let rows = plan.entries().iter().map(|entry| {
         let role = entry.role.map_or("by path", |role| role.name());
         let count = entry.shape.iter().product::<usize>();
         [entry.path.clone(), format!("{:?}  {}  {role}", entry.shape, thousands(count as u64))]
-    }))
+    });
+    table(rows, &[])
 }
 
 /// Where a run stands.
@@ -190,7 +190,7 @@ fn describe_run(folder: &RunFolder, config: &Config) -> Result<String, FileError
         ["checkpoints".into(), format!("steps {checkpoints}")],
     ];
     rows.extend(losses);
-    Ok(table(rows))
+    Ok(table(rows, &[]))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use burn::tensor::{DType, Device};
 use polaron::{LayerwiseConfig, OptimizerConfig};
+use polaron_common::table;
 use polaron_datasets::{DATASETS, IMAGE_DATASETS};
 use polaron_verify::inspect::{singular_map, symmetry};
 
@@ -101,19 +102,17 @@ rule                                rotate   permute    rotate   permute     shi
 
 /// Every stack, with its learning rate.
 pub fn stacks() -> String {
-    table(LayerwiseConfig::STACKS.iter().map(|name| {
+    let rows = LayerwiseConfig::STACKS.iter().map(|name| {
         let lr = LayerwiseConfig::stack(name).map_or(String::new(), |config| format!(" (lr {})", config.lr));
         [(*name).to_owned(), format!("{}{lr}", LayerwiseConfig::describe_stack(name))]
-    }))
+    });
+    table(rows, &[])
 }
 
 /// Every model preset.
 pub fn models() -> String {
-    table(
-        NetworkConfig::presets()
-            .into_iter()
-            .map(|name| [name.to_owned(), NetworkConfig::describe_preset(name).to_owned()]),
-    )
+    let row = |name: &str| [name.to_owned(), NetworkConfig::describe_preset(name).to_owned()];
+    table(NetworkConfig::presets().into_iter().map(row), &[])
 }
 
 /// Every embedded text and set of images.
@@ -125,13 +124,13 @@ pub fn datasets() -> String {
     format!(
         "{}any other name is taken as a path: of a UTF-8 text file, of a folder that `polaron data pack` wrote or, for \
          images, of a folder of IDX files\n",
-        table(rows)
+        table(rows, &[])
     )
 }
 
 /// Every device, compiled in or not.
 pub fn devices() -> String {
-    table(DEVICES.iter().map(|info| {
+    let rows = DEVICES.iter().map(|info| {
         let state = match (info.compiled, info.name == device::default_name()) {
             (true, true) => "compiled in, the default".to_owned(),
             (true, false) => "compiled in".to_owned(),
@@ -139,15 +138,8 @@ pub fn devices() -> String {
         };
         let names = std::iter::once(info.name).chain(info.aliases.iter().copied()).collect::<Vec<_>>().join(", ");
         [names, format!("{} ({state})", info.description)]
-    }))
-}
-
-/// Two columns, the first as wide as it needs to be.
-pub fn table(rows: impl IntoIterator<Item = [String; 2]>) -> String {
-    let rows: Vec<[String; 2]> = rows.into_iter().collect();
-    let width = rows.iter().map(|[name, _]| name.chars().count()).max().unwrap_or(0);
-    let lines = rows.iter().map(|[name, text]| format!("{name:<width$}  {text}").trim_end().to_owned() + "\n");
-    lines.collect()
+    });
+    table(rows, &[])
 }
 
 #[cfg(test)]
@@ -164,11 +156,5 @@ mod tests {
         }
         assert!(datasets().contains("shakespeare") && datasets().contains("digits"));
         assert!(DEVICES.iter().all(|info| devices().contains(info.name)));
-    }
-
-    #[test]
-    fn the_second_column_is_aligned() {
-        let rows = [["a".into(), "x".into()], ["long".into(), "y".into()]];
-        assert_eq!(table(rows), "a     x\nlong  y\n");
     }
 }

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::config::ConfigError;
+use polaron_common::did_you_mean;
 
 /// Keys whose content is not described by the defaults: the optimizer library checks it.
 const FREE_FORM: &[&str] = &["optimizer.matrix", "optimizer.rule"];
@@ -92,8 +93,10 @@ fn unknown_key(key: &str, place: &str, known: &[String]) -> ConfigError {
     // A wrong last part is the usual slip, so look in the same section first.
     let section = key.rsplit_once('.').map_or("", |(section, _)| section);
     let siblings = known.iter().filter(|k| k.rsplit_once('.').map_or("", |(s, _)| s) == section).map(String::as_str);
-    let near = polaron::nearest(key, siblings).or_else(|| polaron::nearest(key, known.iter().map(String::as_str)));
-    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let hint = match did_you_mean(key, siblings) {
+        hint if hint.is_empty() => did_you_mean(key, known.iter().map(String::as_str)),
+        hint => hint,
+    };
     ConfigError::UnknownKey { key: key.into(), place: place.into(), hint }
 }
 

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron::Roles;
+use polaron_common::thousands;
 use polaron_datasets::{Batch, ImageBatch, ImageData, ImageSampler, TextData, Windows, image_batches};
 use polaron_models::{LanguageModel, Mlp, MlpConfig, ModelConfig, ModelError, TrainingLoss};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,6 @@ use crate::config::{Config, ConfigError};
 use crate::error::{Error, one_line};
 use crate::evaluate;
 use crate::metrics::RouterReport;
-use crate::progress::thousands;
 use crate::workers::Workers;
 
 /// `[model]`: an architecture and its sizes, told apart by `preset`.

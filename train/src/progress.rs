@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use polaron_common::thousands;
 
 /// The bar on the screen, if any: every other line on stderr has to make room for it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -219,19 +220,6 @@ impl Drop for Progress {
     }
 }
 
-/// 1234567 as "1,234,567".
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Seconds as "1h02m", "3m05s" or "7s".
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
@@ -245,12 +233,6 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_three() {
-        let shown = [0, 12, 999, 1000, 12_345, 1_234_567].map(thousands);
-        assert_eq!(shown, ["0", "12", "999", "1,000", "12,345", "1,234,567"]);
-    }
 
     #[test]
     fn durations_are_short() {

@@ -1,11 +1,12 @@
 //! What a text goes on from: checked before any work, and chosen where a command is suggested.
 
+use polaron_common::thousands;
 use polaron_datasets::Tokenizer;
 
 use crate::config::{Config, ConfigError};
 use crate::error::Error;
 use crate::network::NetworkConfig;
-use crate::progress::{say, thousands};
+use crate::progress::say;
 
 /// Prompts to suggest, in this order, where the tokenizer knows them.
 const SUGGESTED: [&str; 4] = ["KING", "The", "the", "a"];

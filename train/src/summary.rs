@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use polaron::layerwise::Plan;
+use polaron_common::thousands;
 use polaron_datasets::Tokenizer;
 
 use crate::checkpoint::TrainerState;
 use crate::config::Config;
 use crate::network::Unit;
-use crate::progress::{duration, thousands};
+use crate::progress::duration;
 use crate::prompt;
 use crate::trainer::Validations;
 use polaron_datasets::{quoted, quoted_word};

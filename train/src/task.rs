@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use burn::tensor::DType;
 use polaron::OptimizerConfig;
+use polaron_common::{did_you_mean_or_list, table};
 use polaron_verify::tasks::{Finding, Setting, TASKS, Task};
 
 use crate::device;
 use crate::error::Error;
-use crate::list::table;
 
 /// The tasks, one line each.
 pub fn names() -> String {
-    table(TASKS.iter().map(|task| [task.name.to_owned(), task.about.to_owned()]))
+    table(TASKS.iter().map(|task| [task.name.to_owned(), task.about.to_owned()]), &[])
 }
 
 /// Runs one task, or `all`; returns whether every criterion holds. Prints each report as it comes.
@@ -54,11 +54,7 @@ fn chosen(name: &str) -> Result<Vec<&'static Task>, Error> {
         Some(task) => Ok(vec![task]),
         None => {
             let names = || TASKS.iter().map(|task| task.name).chain(["all"]);
-            let hint = match polaron::nearest(name, names()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the tasks are {}", names().collect::<Vec<_>>().join(", ")),
-            };
-            Err(Error::Usage(format!("unknown task `{name}`: {hint}")))
+            Err(Error::Usage(format!("unknown task `{name}`{}", did_you_mean_or_list(name, names()))))
         }
     }
 }

@@ -9,7 +9,7 @@ use polaron_datasets::{ImageData, TextData, Tokenizer};
 use polaron_models::{LanguageModel, Parametrization, load_named};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, TrainerState, hex};
+use crate::checkpoint::{Checkpoint, TrainerState};
 use crate::config::{Config, ConfigError};
 use crate::data::load_text;
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, one_line};
@@ -351,12 +351,12 @@ fn fingerprint(data: &TextData) -> Result<String, Error> {
             hasher.update(tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
         }
     }
-    Ok(hex(&hasher.finalize()))
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// SHA-256 of a tokenizer as it is stored.
 pub(crate) fn tokenizer_sha256(tokenizer: &Tokenizer) -> Result<String, Error> {
-    Ok(hex(&Sha256::digest(stored(tokenizer)?)))
+    Ok(hex::encode(Sha256::digest(stored(tokenizer)?)))
 }
 
 fn stored(tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
@@ -373,7 +373,7 @@ fn image_fingerprint(data: &ImageData) -> String {
         }
         hasher.update(&part.labels);
     }
-    hex(&hasher.finalize())
+    hex::encode(hasher.finalize())
 }
 
 fn print_sample(config: &Config, model: &LanguageModel, tokenizer: &Tokenizer, device: &Device) -> Result<(), Error> {

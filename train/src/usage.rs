@@ -79,7 +79,7 @@ pub fn no_command(word: &str) -> Option<String> {
         "bench" => Some("to time optimizers, write `polaron compare --dry-run` or `polaron compare`"),
         _ => None,
     };
-    let near = || polaron::nearest(word, COMMANDS).map(|near| format!("did you mean `polaron {near}`?"));
+    let near = || polaron_common::nearest(word, COMMANDS).map(|near| format!("did you mean `polaron {near}`?"));
     let hint = instead.map(String::from).or_else(near);
     Some(match hint {
         Some(hint) => format!("`{word}` is neither a command nor a configuration file; {hint}"),

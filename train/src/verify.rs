@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device};
+use polaron_common::Align::{Left, Right};
+use polaron_common::table;
 use polaron_datasets::decode_utf8;
 use polaron_verify::vectors::{BUILT_IN, CaseReport, VectorFile};
 
@@ -38,7 +40,7 @@ pub fn verify(paths: &[PathBuf], device: &Device) -> Result<(String, bool), Erro
         }
     }
     let passed = rows.iter().all(|row| row.misses.is_empty());
-    Ok((table(&rows), passed))
+    Ok((report(&rows), passed))
 }
 
 fn read(paths: &[PathBuf]) -> Result<Vec<(String, VectorFile)>, Error> {
@@ -80,15 +82,14 @@ fn describe(case: &str, report: &CaseReport) -> String {
     )
 }
 
-fn table(rows: &[Row]) -> String {
-    let width = rows.iter().map(|row| row.kind.len()).max().unwrap_or(0).max("vectors".len());
-    let mut text = format!("{:width$}  dtype  cases  worst error / tolerance     time\n", "vectors");
-    for row in rows {
+fn report(rows: &[Row]) -> String {
+    let head = ["vectors", "dtype", "cases", "worst error / tolerance", "time", ""].map(String::from);
+    let lines = rows.iter().map(|row| {
         let verdict = if row.misses.is_empty() { "ok" } else { "MISS" };
-        let Row { kind, dtype, cases, worst, time, .. } = row;
-        let seconds = time.as_secs_f64();
-        text.push_str(&format!("{kind:width$}  {dtype:5}  {cases:5}  {worst:23.3}  {seconds:5.2} s  {verdict}\n"));
-    }
+        let (worst, seconds) = (format!("{:.3}", row.worst), format!("{:.2} s", row.time.as_secs_f64()));
+        [row.kind.clone(), row.dtype.to_string(), row.cases.to_string(), worst, seconds, verdict.to_owned()]
+    });
+    let mut text = table(std::iter::once(head).chain(lines), &[Left, Left, Right, Right, Right]);
     for row in rows {
         for miss in &row.misses {
             text.push_str(&format!("{} {}: {miss}\n", row.kind, row.dtype));

@@ -244,11 +244,11 @@ mod tests {
             [("weight_decai = 1.0", "weight_decay"), ("adamw = { bta1 = 0.5 }", "beta1"), ("stack = \"muom\"", "muon")]
         {
             let error = LayerwiseConfig::from_toml(text).unwrap_err().to_string();
-            assert!(error.contains(&format!("did you mean \"{near}\"")), "{error}");
+            assert!(error.contains(&format!("did you mean `{near}`")), "{error}");
         }
         let config = LayerwiseConfig::from_toml("matrix = { momentun = 0.9 }").unwrap();
         let error = config.rules().unwrap_err().to_string();
-        assert!(error.contains("did you mean \"momentum\""), "{error}");
+        assert!(error.contains("did you mean `momentum`"), "{error}");
     }
 
     #[test]

@@ -2,17 +2,11 @@
 
 use std::fmt;
 
+use polaron_common::{Align, table, thousands};
+
 use super::{Plan, PlanEntry, PlannedOptimizer};
 use crate::matrix::{Axis, Blocks, Layout, Placement};
 use crate::rule::state_in_words;
-
-/// `1234567` → `1,234,567`
-pub(crate) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|chunk| std::str::from_utf8(chunk).unwrap_or_default()).collect();
-    groups.join(",")
-}
 
 fn blocks_suffix(placement: Placement) -> String {
     let layout = match (placement.layout, placement.window) {
@@ -69,8 +63,8 @@ impl Plan {
         [
             entry.role_name().to_string(),
             format!("{}{}", entry.label(), blocks_suffix(entry.placement)),
-            thousands(line.tensors),
-            thousands(line.parameters),
+            thousands(line.tensors as u64),
+            thousands(line.parameters as u64),
             format!("{share:.1} %"),
             format!("{}", entry.lr),
             entry.weight_decay().map_or("its own".into(), |decay| format!("{decay}")),
@@ -80,27 +74,16 @@ impl Plan {
     }
 }
 
+use Align::{Left, Right};
+const ALIGN: [Align; 9] = [Left, Left, Right, Right, Right, Left, Left, Left, Left];
 const HEADER: [&str; 9] = ["role", "optimizer", "tensors", "params", "share", "lr", "wd", "scale", "state"];
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![HEADER.map(String::from)];
         rows.extend(self.lines().iter().map(|line| self.cells(line)));
-        let widths: Vec<usize> = (0..HEADER.len())
-            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-            .collect();
-        for row in &rows {
-            let mut text = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let width = widths[column];
-                let number = (2..=4).contains(&column);
-                let padded = if number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-                text.push_str(&padded);
-                text.push_str("  ");
-            }
-            writeln!(f, "{}", text.trim_end())?;
-        }
+        f.write_str(&table(rows, &ALIGN))?;
         let total = self.entries().len();
-        write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(self.parameters()))
+        write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(self.parameters() as u64))
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    use crate::setting::tests::numbers;
+    use crate::setting::numbers;
 
     fn values(tensor: Tensor<3>) -> Vec<f64> {
         tensor.into_data().convert_dtype(DType::F64).iter::<f64>().collect()

@@ -3,7 +3,7 @@
 use super::*;
 use burn::tensor::{Device, TensorData};
 
-use crate::setting::tests::numbers;
+use crate::setting::numbers;
 
 /// Inputs and outputs of the published maps, f64.
 const INPUTS: [f64; 7] = [1e-3, 1e-2, 0.1, 0.3, 0.5, 0.9, 1.0];

@@ -123,7 +123,7 @@ mod tests {
     use burn::tensor::{DType, Device, Tensor};
 
     use crate::matrix::Layout;
-    use crate::setting::tests::numbers;
+    use crate::setting::numbers;
 
     fn random(shape: [usize; 3]) -> Matrix {
         Matrix::new(numbers(shape, 1, DType::F64), Layout::OutIn)
@@ -169,7 +169,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&method).unwrap(), text);
         }
         let error = serde_json::from_str::<OneSided>(r#"{"method": "gram_eig"}"#).unwrap_err().to_string();
-        assert!(error.contains("did you mean \"gram_eigh\""), "{error}");
+        assert!(error.contains("did you mean `gram_eigh`"), "{error}");
         assert!(serde_json::from_str::<OneSided>(r#"{"method": "gram_eigh", "steps": 3}"#).is_err());
     }
 }

@@ -186,7 +186,7 @@ fn debias(beta: f64, step: u64) -> f64 {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::setting::tests::numbers;
+    use crate::setting::numbers;
     use burn::tensor::DType;
 
     use crate::matrix::{Layout, Matrix};

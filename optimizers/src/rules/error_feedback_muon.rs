@@ -110,7 +110,7 @@ mod tests {
     use burn::tensor::{DType, Device, Tensor};
 
     use crate::matrix::{Layout, Matrix, frobenius_norm};
-    use crate::setting::tests::numbers;
+    use crate::setting::numbers;
 
     fn norm(x: Tensor<3>) -> f64 {
         frobenius_norm(x).into_scalar()

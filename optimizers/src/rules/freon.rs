@@ -298,7 +298,7 @@ mod tests {
     use burn::tensor::{DType, Device, Tensor, TensorData};
 
     use crate::matrix::{Layout, polar_svd};
-    use crate::setting::tests::numbers;
+    use crate::setting::numbers;
 
     fn direction(x: Tensor<3>, config: &FreonConfig) -> Tensor<3> {
         config.rule().direction(Matrix::new(x, Layout::OutIn)).into_tensor()

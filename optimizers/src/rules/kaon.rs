@@ -151,7 +151,7 @@ mod tests {
     use burn::tensor::{DType, Device, TensorData};
 
     use crate::matrix::{Layout, map_singular_values};
-    use crate::setting::tests::numbers;
+    use crate::setting::numbers;
 
     fn direction(x: Tensor<3>, config: &KaonConfig) -> Tensor<3> {
         Kaon { config: config.clone() }.direction(Matrix::new(x, Layout::OutIn)).into_tensor()

@@ -9,7 +9,7 @@
 //! assert_eq!(config.kind(), "muon");
 //! // a slip is an error that names the nearest valid key
 //! let error = serde_json::from_str::<OptimizerConfig>(r#"{"kind": "muon", "momentun": 0.9}"#).unwrap_err();
-//! assert!(error.to_string().contains("did you mean \"momentum\""));
+//! assert!(error.to_string().contains("did you mean `momentum`"));
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 

@@ -14,11 +14,13 @@
 //! decide them, so a resumed run draws what the straight run would have. Parameters of the same shape
 //! that share a seed share their draws.
 
+use polaron_common::splitmix64;
+
 use crate::matrix::map_singular_values;
 use crate::rule::{
     About, Cost, Gain, Kind, Memory, Pipeline, Rule, StackRow, Stage, SymmetryRow, Update, matrix_settings,
 };
-use crate::setting::{ConfigError, Numbers, Setting, splitmix64};
+use crate::setting::{ConfigError, Numbers, Setting};
 
 /// Singular values below this share of the largest count as 0.
 const NOISE: f64 = 1e-5;

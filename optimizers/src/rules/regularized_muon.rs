@@ -139,7 +139,7 @@ mod tests {
     use burn::tensor::DType;
 
     use crate::matrix::Layout;
-    use crate::setting::tests::numbers;
+    use crate::setting::numbers;
 
     /// Twelve steps of the quintic that converges to 1 from everywhere in (0, 1.5).
     fn convergent() -> Polar {

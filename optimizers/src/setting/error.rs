@@ -1,8 +1,7 @@
 //! What can be wrong with a configuration.
 
+use polaron_common::did_you_mean_or_list;
 use thiserror::Error;
-
-use super::nearest::unknown;
 
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -51,4 +50,8 @@ impl ConfigError {
     pub(crate) fn value(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Value { key: key.into(), message: message.into() }
     }
+}
+
+fn unknown(what: &str, name: &str, valid: &[impl AsRef<str>]) -> String {
+    format!("unknown {what} `{name}`{}", did_you_mean_or_list(name, valid.iter().map(AsRef::as_ref)))
 }

@@ -1,17 +1,15 @@
-//! The ground of every configuration: what a key may be, the errors, the nearest valid name. Knows serde and no tensor.
+//! The ground of every configuration: what a key may be, the errors. Knows serde and no tensor.
 
-mod counter;
 mod error;
 mod keys;
-mod nearest;
 mod settings;
+#[cfg(test)]
+mod test_numbers;
 mod value;
 
-pub use counter::splitmix64;
-#[cfg(test)]
-pub(crate) use counter::tests;
 pub use error::ConfigError;
 pub(crate) use keys::{Given, check_keys, key, read_fields, take_tag};
-pub use nearest::nearest;
 pub(crate) use settings::{Keys, settings};
+#[cfg(test)]
+pub(crate) use test_numbers::numbers;
 pub(crate) use value::{Numbers, Setting, choice, choices_of};

@@ -4,10 +4,11 @@
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use polaron::OptimizerConfig;
 use polaron::matrix::{Axis, Layout, Placement};
 use polaron::rule::Pipeline;
 use polaron::rule::State;
-use polaron::{OptimizerConfig, splitmix64};
+use polaron_common::splitmix64;
 use serde_json::{Map, Value};
 
 const SEED: u64 = 20;

@@ -3,7 +3,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use polaron::splitmix64;
+use polaron_common::splitmix64;
 
 /// Numbers in [-1, 1), f64.
 pub(crate) fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {

@@ -7,9 +7,8 @@ use burn::optim::{GradientsParams, ModuleOptimizer, Optimizer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::layerwise::Rule;
 use polaron::matrix::Placement;
-use polaron::{
-    Layerwise, LayerwiseError, LayerwiseOptimizer, LayerwiseRecord, OptimizerConfig, splitmix64, tensor_file,
-};
+use polaron::{Layerwise, LayerwiseError, LayerwiseOptimizer, LayerwiseRecord, OptimizerConfig, tensor_file};
+use polaron_common::splitmix64;
 
 #[derive(Module, Debug)]
 struct One {

@@ -138,9 +138,9 @@ fn what_cannot_be_decided_is_an_error_that_a_rule_on_the_path_resolves() {
 fn rules_in_toml_say_what_is_wrong_with_them() {
     for (rule, part) in [
         ("kind = \"muon\"", "rule 1: needs either match"),
-        ("match = \"head\"\nkind = \"muom\"", "did you mean \"muon\""),
-        ("match = \"head\"\nkind = \"muon\"\nmomentun = 0.5", "did you mean \"momentum\""),
-        ("role = \"heat\"\nkind = \"adamw\"", "did you mean \"head\""),
+        ("match = \"head\"\nkind = \"muom\"", "did you mean `muon`"),
+        ("match = \"head\"\nkind = \"muon\"\nmomentun = 0.5", "did you mean `momentum`"),
+        ("role = \"heat\"\nkind = \"adamw\"", "did you mean `head`"),
         ("match = \"head\"\nkind = \"muon\"\npolar = { method = \"svd\", steps = 3 }", "\"steps\""),
     ] {
         let error = Layerwise::from_toml(&format!("stack = \"muon\"\n[[rule]]\n{rule}")).expect_err(rule);

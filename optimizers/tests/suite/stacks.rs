@@ -147,7 +147,7 @@ fn edges_belong_to_the_symmetric_stack_only() {
     let error = LayerwiseConfig::from_toml("stack = \"muon\"\nedges = { head_lr = 0.5 }").unwrap_err().to_string();
     assert!(error.contains("\"edges\""), "{error}");
     let error = LayerwiseConfig::from_toml("stack = \"symmetric\"\nedges = { had_lr = 0.5 }").unwrap_err().to_string();
-    assert!(error.contains("did you mean \"head_lr\""), "{error}");
+    assert!(error.contains("did you mean `head_lr`"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::matrix::Placement;
-use polaron::{OptimizerConfig, Role, splitmix64};
+use polaron::{OptimizerConfig, Role};
+use polaron_common::splitmix64;
 use serde_json::{Map, Value};
 
 const SEED: u64 = 7;

@@ -40,9 +40,10 @@ use burn::optim::{
     GradientsAccumulator, GradientsParams, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource,
 };
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use polaron::OptimizerConfig;
 use polaron::layerwise::{AnyOptimizer, Layerwise, LayerwiseError, Rule};
 use polaron::matrix::Placement;
-use polaron::{OptimizerConfig, splitmix64};
+use polaron_common::splitmix64;
 use thiserror::Error;
 
 /// A promise that was not kept.

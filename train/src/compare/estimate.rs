@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use polaron_common::table;
+
 use super::error::CompareError;
 use super::outcome::Outcome;
 use super::plan::{Plan, Purpose};
 use super::runner::last_error;
-use super::tables::aligned;
 use super::tuning::FACTORS;
 use crate::config::Config;
 use crate::error::{EXIT_BAD_INPUT, EXIT_FAILED, Error, FileError};
@@ -82,7 +83,7 @@ pub fn describe(plan: &Plan) -> Result<String, Error> {
         plan.preset(),
         settings.tune_steps,
         settings.steps,
-        aligned(&lines),
+        table(lines, &[]),
         runs(plan),
         duration(least / jobs),
         settings.jobs,

@@ -14,6 +14,7 @@
 use std::path::PathBuf;
 
 use polaron::{Layerwise, LayerwiseConfig};
+use polaron_common::did_you_mean;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -408,7 +409,7 @@ fn remove(table: &mut Table, key: &str) {
 fn check_sections(file: &Table, place: &str) -> Result<(), ConfigError> {
     let known = || OWN.iter().chain(SECTIONS).copied();
     let Some(key) = file.keys().find(|key| !known().any(|name| name == *key)) else { return Ok(()) };
-    let hint = polaron::nearest(key, known()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let hint = did_you_mean(key, known());
     Err(ConfigError::UnknownKey { key: key.clone(), place: place.into(), hint })
 }
 

@@ -17,10 +17,10 @@ use super::tuning::{Run, Stage, stage};
 use crate::config::Config;
 use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FileError};
 use crate::interrupt;
-use crate::list;
 use crate::progress::{Live, duration, say};
 use crate::run_folder::{FolderError, RunFolder};
 use crate::train;
+use polaron_common::table;
 
 /// Time between two looks at the children.
 const TICK: Duration = Duration::from_millis(50);
@@ -325,7 +325,7 @@ impl<'a> Runner<'a> {
         let here = done.saturating_sub(self.steps_before).max(1) as f64;
         let left = total.saturating_sub(done) as f64 * self.began.elapsed().as_secs_f64() / here;
         let rows = (0..self.plan.contenders.len()).map(|index| self.row(index));
-        live.show(done, total, &format!("{} left\n{}", duration(left), list::table(rows).trim_end()));
+        live.show(done, total, &format!("{} left\n{}", duration(left), table(rows, &[]).trim_end()));
     }
 
     fn row(&self, index: usize) -> [String; 2] {

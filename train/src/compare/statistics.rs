@@ -3,7 +3,7 @@
 //! Everything here is arithmetic on small samples; nothing knows what an optimizer is. Known answers from R and SciPy
 //! stand in `train/tests/reference/statistics.py`.
 
-use polaron::splitmix64;
+use polaron_common::splitmix64;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, Continuous, ContinuousCDF, Normal, StudentsT};
 

@@ -6,7 +6,7 @@ use super::outcome::{Outcome, first_reach};
 use super::plan::{Candidate, Plan};
 use super::results::{Pair, Results, Standing};
 use super::tuning::{AtFactor, FACTORS, Known, Run, Tuning, sensitivity_runs, tuning_runs, verdict_runs};
-use crate::progress::thousands;
+use polaron_common::{markdown_table, table, thousands};
 
 /// Head and rows of the table of optimizers, best first.
 pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
@@ -169,7 +169,7 @@ fn pair_line(pair: &Pair) -> Vec<String> {
 
 /// For a terminal, where a dozen columns do not fit.
 pub fn text(results: &Results) -> String {
-    aligned(&columns(results))
+    table(columns(results), &[])
 }
 
 /// The same table with a column for every optimizer; the first line is the head.
@@ -184,40 +184,22 @@ pub fn columns(results: &Results) -> Vec<Vec<String>> {
     lines
 }
 
-/// Columns as wide as they need to be, two spaces between them.
-pub fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |cells: &Vec<String>| {
-        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<String>>().join("  ").trim_end())
-    };
-    lines.iter().map(line).collect()
-}
-
 /// `results.md`: verdict, tables and notes, for `tune_steps` steps of a tuning run.
 pub fn markdown(results: &Results, tune_steps: u64) -> String {
-    let cell = |text: &String| text.replace('|', "\\|");
-    let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(cell).collect::<Vec<String>>().join(" | "));
-    let table = |head: &[String], rows: &[Vec<String>]| {
-        let rule = format!("|{}\n", " --- |".repeat(head.len()));
-        format!("{}{rule}{}\n", line(head), rows.iter().map(|row| line(row)).collect::<String>())
-    };
     let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
     let (head, rows) = rows(results);
     let rates = rates(results);
     let sensitivity = match rates.as_slice() {
-        [head, rows @ ..] if !rows.is_empty() => format!("{}{}\n\n", table(head, rows), rates_note(tune_steps)),
+        [head, rows @ ..] if !rows.is_empty() => {
+            format!("{}\n{}\n\n", markdown_table(head, rows, &[]), rates_note(tune_steps))
+        }
         _ => String::new(),
     };
     format!(
-        "Ranking: {}\n\n{}\n{}{sensitivity}{}",
+        "Ranking: {}\n\n{}\n{}\n{sensitivity}{}",
         results.ranking,
         list(&results.verdict),
-        table(&head, &rows),
+        markdown_table(head, rows, &[]),
         list(&results.notes)
     )
 }
@@ -307,12 +289,6 @@ mod tests {
             at(None, Known::NotMeasured),
         ];
         assert_eq!(shown, ["1.2346", "≈ 1.235", "diverged", "–"]);
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        let lines = [vec!["a".to_owned(), "±x".to_owned(), "y".to_owned()], vec!["long".to_owned(), "z".to_owned()]];
-        assert_eq!(aligned(&lines), "a     ±x  y\nlong  z\n");
     }
 
     #[test]

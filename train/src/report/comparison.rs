@@ -8,9 +8,9 @@ use crate::compare::{
     ComparisonFolder, LoadedComparison, Outcome, Point, Snapshot, mean, pair_table, rate_table, rates_note,
     table_columns,
 };
-use crate::progress::thousands;
 use crate::report::chart::{Chart, Series};
 use crate::run_folder::RunFolder;
+use polaron_common::thousands;
 use polaron_datasets::quoted;
 
 const PAIRS_NOTE: &str = "<p class=\"note\">Differences of the final loss, other minus better. Seeds needed: to find a difference \

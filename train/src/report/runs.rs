@@ -8,8 +8,9 @@ use crate::compare::{Point, snapshots, train_losses, validations};
 use crate::config::Config;
 use crate::error::{Error, FileError};
 use crate::metrics::{self, End, Event};
-use crate::progress::{duration, thousands};
+use crate::progress::duration;
 use crate::run_folder::RunFolder;
+use polaron_common::thousands;
 use polaron_datasets::quoted;
 
 const COVERAGE: &str = "<p class=\"note\">The curve is over evenly spaced windows of the validation split \

@@ -1,6 +1,6 @@
 //! Changes to files that look for what their readers did not expect.
 
-use polaron::splitmix64;
+use polaron_common::splitmix64;
 
 /// Draws that the number of a case decides.
 pub struct Draws {

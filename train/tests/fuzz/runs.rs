@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, Roles};
 use polaron_models::{MlpConfig, NamedTensor, load_named, to_named};
-use polaron_train::checkpoint::{Checkpoint, Store, TrainerState, hex};
+use polaron_train::checkpoint::{Checkpoint, Store, TrainerState};
 use polaron_train::metrics::{self, Metrics};
 use polaron_train::report;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ fn load_changed(folder: &Path, name: &str, bytes: &[u8], honest: bool) -> Result
     if honest {
         let marker = store.folder(2).join("complete.json");
         let mut value: Value = serde_json::from_slice(&std::fs::read(&marker).unwrap()).unwrap();
-        value["files"][name] = json!({ "bytes": bytes.len(), "sha256": hex(&Sha256::digest(bytes)) });
+        value["files"][name] = json!({ "bytes": bytes.len(), "sha256": hex::encode(Sha256::digest(bytes)) });
         std::fs::write(marker, value.to_string()).unwrap();
     }
     let _ = store.newest_good(|_| ());

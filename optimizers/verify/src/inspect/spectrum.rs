@@ -4,7 +4,8 @@ use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use faer::MatRef;
 use polaron::matrix::{Layout, Placement, polar_svd};
-use polaron::{ConfigError, OptimizerConfig, splitmix64};
+use polaron::{ConfigError, OptimizerConfig};
+use polaron_common::splitmix64;
 use serde::{Deserialize, Serialize};
 
 /// Input features of the gradient that is tried.

@@ -10,7 +10,8 @@ use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::matrix::{Layout, Placement, polar_svd};
 use polaron::rule::Pipeline;
-use polaron::{ConfigError, OptimizerConfig, splitmix64};
+use polaron::{ConfigError, OptimizerConfig};
+use polaron_common::splitmix64;
 
 /// Largest relative errors over both shapes; about 1e-15 where the rule has the symmetry, 0.01 to 2 where not.
 #[derive(Clone, Copy, Debug, PartialEq)]

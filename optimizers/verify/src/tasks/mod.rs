@@ -32,7 +32,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::matrix::{Layout, Placement};
 use polaron::rule::Pipeline;
 use polaron::rule::State;
-use polaron::{ConfigError, OptimizerConfig, splitmix64};
+use polaron::{ConfigError, OptimizerConfig};
+use polaron_common::splitmix64;
 
 /// A task by name.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
-//! What can be wrong with a model's configuration, its input or its stored weights.
+//! The errors of this crate: of a model's configuration, its input and its stored weights.
 
 use burn::tensor::DType;
 
-/// Why a model could not be made, fed or loaded.
+/// Why a model could not be created, run or loaded.
 ///
 /// Every message is one sentence that says what is wrong, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum ModelError {
         /// Name of the size.
         key: &'static str,
     },
-    /// The model dimension cannot be shared out among the attention heads.
+    /// The model dimension is not divisible by the number of attention heads.
     #[error(
         "`d_model` = {d_model} is not divisible by `heads` = {heads}: choose a multiple, for \
          example `d_model` = {suggestion}"
@@ -50,7 +50,7 @@ pub enum ModelError {
         /// Which key to change, with the nearest larger value that works.
         remedy: String,
     },
-    /// The query heads cannot be shared out among the heads of keys and values.
+    /// The number of query heads is not divisible by the number of heads of keys and values.
     #[error(
         "`heads` = {heads} is not divisible by `kv_heads` = {kv_heads}: every key head serves the same \
          number of query heads, so choose a divisor of {heads}"
@@ -71,7 +71,7 @@ pub enum ModelError {
         /// Its range.
         rule: &'static str,
     },
-    /// A token cannot be sent to so many experts.
+    /// A token cannot be sent to this many experts.
     #[error("`top_k` = {top_k} experts per token with `experts` = {experts}: choose `top_k` between 1 and {experts}")]
     TopK {
         /// Experts per token.
@@ -79,7 +79,7 @@ pub enum ModelError {
         /// Experts in a block.
         experts: usize,
     },
-    /// Experts are gated, and the feed-forward layer is not.
+    /// Experts need a gate, which this kind of feed-forward layer does not have.
     #[error("`feed_forward` = \"gelu\" has no gate, but experts need one: choose \"swi_glu\", for example")]
     ExpertsWithoutGate,
     /// A setting of experts or their router in a model without experts.
@@ -105,21 +105,21 @@ pub enum ModelError {
     },
     /// A parameter of the model is not among the stored tensors.
     #[error(
-        "the stored weights hold no tensor `{name}` (expected shape {expected:?}){hint}: load them \
-         into the model that wrote them"
+        "the stored weights hold no tensor `{name}` (expected shape {expected:?}): load them into the \
+         model that wrote them{hint}"
     )]
     MissingTensor {
         /// Path of the parameter.
         name: String,
         /// Its shape in the model.
         expected: Vec<usize>,
-        /// Empty, or the nearest stored name that the model does not know.
+        /// The nearest stored name as a question, after a semicolon; or empty.
         hint: String,
     },
-    /// A stored tensor belongs to no parameter.
+    /// A stored tensor does not belong to any parameter.
     #[error(
-        "the stored weights hold a tensor `{name}` (shape {found:?}) that the model has not: load \
-         them into the model that wrote them"
+        "the stored weights hold a tensor `{name}` (shape {found:?}) that the model does not have: \
+         load them into the model that wrote them"
     )]
     ExtraTensor {
         /// Stored name.
@@ -129,8 +129,8 @@ pub enum ModelError {
     },
     /// A stored name occurs twice.
     #[error(
-        "the stored weights hold the tensor `{name}` more than once: keep one of them, a file with \
-         two is damaged"
+        "the stored weights hold the tensor `{name}` more than once: keep one of them; a file \
+         with two is damaged"
     )]
     DuplicateTensor {
         /// Stored name.

@@ -1,23 +1,42 @@
-//! First weights that other programs can draw too, equal on every backend.
+//! Initial weights, equal on every backend, which other programs can draw too.
 //!
-//! The rule stands on the crate's front page; the numbers come from the host, never from a
-//! device's generator.
+//! The rule is on the crate's front page; the numbers are computed on the host, never by a device's generator.
 
 use std::f64::consts::TAU;
 
 use burn::module::Param;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Tensor, TensorData};
-
 use polaron_common::splitmix64;
 
-use crate::norm::Norm;
-use crate::{ModelConfig, NormKind};
+use crate::settings::model::ModelConfig;
+
+/// Standard deviation of initial weights.
+pub(crate) const STD: f64 = 0.02;
+
+/// Standard deviations of the initial weights inside the blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deviations {
+    /// Matrices inside the blocks.
+    pub hidden: f64,
+    /// Those of them whose output is added to the residual stream.
+    pub residual: f64,
+    /// Routers.
+    pub router: f64,
+}
+
+impl Deviations {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        let hidden = STD / config.width_ratio().sqrt();
+        // Two additions to the residual stream per block: its variance stays near that of one block.
+        Self { hidden, residual: hidden / (2.0 * config.layers as f64).sqrt(), router: STD / config.width_ratio() }
+    }
+}
 
 /// 2^-53: the spacing of the uniform numbers.
 const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
 
-/// Makes parameters at a path below one seed, on one device.
+/// Makes the parameters below a path, from one seed, on one device.
 #[derive(Clone, Debug)]
 pub(crate) struct Initializer<'a> {
     seed: u64,
@@ -30,7 +49,7 @@ impl<'a> Initializer<'a> {
         Self { seed, path: String::new(), device }
     }
 
-    /// The same for what lies below `name`.
+    /// The same for the parameters below `name`.
     pub(crate) fn enter(&self, name: impl std::fmt::Display) -> Self {
         let path = match self.path.as_str() {
             "" => name.to_string(),
@@ -44,7 +63,7 @@ impl<'a> Initializer<'a> {
         Linear { weight: self.enter(name).normal([d_in, d_out], std), bias: None }
     }
 
-    /// A projection, `[d_in, d_out]`, with a bias of zeros where `bias` says so.
+    /// A projection, `[d_in, d_out]`, with a bias of zeros if `bias`.
     pub(crate) fn biased(&self, name: &str, d_in: usize, d_out: usize, std: f64, bias: bool) -> Linear {
         Linear { bias: bias.then(|| self.constant(0.0, [d_out])), ..self.linear(name, d_in, d_out, std) }
     }
@@ -54,12 +73,6 @@ impl<'a> Initializer<'a> {
         Embedding { weight: self.enter(name).normal([entries, d_model], std) }
     }
 
-    /// A norm of the model's kind over groups of `features`, whose factors are all one.
-    pub(crate) fn norm(&self, config: &ModelConfig, features: usize) -> Norm {
-        let gain = if config.norm == NormKind::RmsNormPlusOne { 0.0 } else { 1.0 };
-        Norm::new(config.norm, config.norm_eps, self.constant(gain, [features]))
-    }
-
     /// The weight at this path, normal with standard deviation `std`.
     pub(crate) fn normal<const D: usize>(&self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
         let path = format!("{}.weight", self.path);
@@ -67,7 +80,7 @@ impl<'a> Initializer<'a> {
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
-    /// A parameter that is one number throughout.
+    /// A parameter whose elements all are `value`.
     pub(crate) fn constant<const D: usize>(&self, value: f32, shape: [usize; D]) -> Param<Tensor<D>> {
         let values = TensorData::new(vec![value; shape.iter().product()], shape);
         Param::from_tensor(Tensor::from_data(values, self.device))

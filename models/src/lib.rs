@@ -138,43 +138,33 @@
 //! A parameter's first value thus depends on the seed, its path and its standard deviation only:
 //! another number of layers leaves the embedding as it was.
 
-mod attention;
-mod cache;
-mod config;
-mod counts;
-mod decoder;
 mod error;
-mod experts;
-mod feed_forward;
 #[cfg(feature = "flex")]
 mod fused;
 mod init;
-mod kept;
-mod linear;
-mod mask;
-mod mlp;
-mod norm;
-mod positions;
-mod presets;
-mod rope;
-mod rotary;
-mod router;
+mod layers;
+mod networks;
+mod settings;
+mod shapes;
 mod weights;
 
-pub use attention::Attention;
-pub use cache::Cache;
-pub use config::{
-    FeedForwardKind, ModelConfig, NormKind, Parametrization, PositionKind, ProjectionKind, QkNormKind, RouterKind,
-};
-pub use decoder::{Block, LanguageModel, TrainingLoss, cross_entropy};
 pub use error::ModelError;
-pub use experts::{ExpertStack, MixtureOfExperts};
-pub use feed_forward::FeedForward;
 #[cfg(feature = "flex")]
 pub use fused::tune_products;
-pub use mlp::{Activation, Mlp, MlpConfig};
-pub use norm::Norm;
-pub use presets::ROTARY_BASE;
-pub use rope::{RopeBound, RopeLayers, Severity, rope_bounds};
-pub use router::RouterMetrics;
+pub use layers::attention::Attention;
+pub use layers::cache::Cache;
+pub use layers::experts::{ExpertStack, MixtureOfExperts};
+pub use layers::feed_forward::FeedForward;
+pub use layers::loss::cross_entropy;
+pub use layers::norm::Norm;
+pub use layers::router::RouterMetrics;
+pub use networks::block::Block;
+pub use networks::decoder::{LanguageModel, TrainingLoss};
+pub use networks::mlp::Mlp;
+pub use settings::choices::{
+    Activation, FeedForwardKind, NormKind, Parametrization, PositionKind, ProjectionKind, QkNormKind, RouterKind,
+};
+pub use settings::mlp::MlpConfig;
+pub use settings::model::{ModelConfig, ROTARY_BASE};
+pub use settings::rope_bounds::{RopeBound, RopeLayers, Severity, rope_bounds};
 pub use weights::{NamedTensor, ParameterInfo, load_named, parameter_table, to_exported, to_named};

@@ -1,11 +1,12 @@
-//! Weights by name: for checkpoints, for other programs, for tables.
+//! Weights by name: for checkpoints, other programs and tables.
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use polaron_common::did_you_mean;
 
-use crate::ModelError;
+use crate::error::ModelError;
 
 /// A tensor with its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +33,8 @@ pub struct ParameterInfo {
     pub swapped: bool,
 }
 
-/// Every parameter of `model` under its path, in the layout in which it is stored: what a
-/// checkpoint holds.
+/// Every parameter of `model` under its path, in the layout in which it is stored: the content
+/// of a checkpoint.
 #[must_use]
 pub fn to_named<M: Module>(model: &M) -> Vec<NamedTensor> {
     visit(model, Form::Stored).0
@@ -53,16 +54,15 @@ pub fn parameter_table<M: Module>(model: &M) -> Vec<ParameterInfo> {
     visit(model, Form::Table).1
 }
 
-/// Puts `tensors` (made by [`to_named`]) in the place of the parameters of `model`, on `device`.
+/// Replaces the parameters of `model` by `tensors` (made by [`to_named`]), on `device`.
 ///
 /// Every parameter is replaced exactly once; shapes and element types must be those of the model.
-/// The parameters keep their identity and whether they need a gradient, so optimizers and groups
-/// made for the model stay valid.
+/// The parameters keep their ids, and whether they need a gradient, so optimizers and groups made for the model stay valid.
 ///
 /// # Errors
 ///
 /// [`ModelError::MissingTensor`], [`ModelError::ExtraTensor`], [`ModelError::DuplicateTensor`],
-/// [`ModelError::WrongShape`], [`ModelError::WrongDtype`]; then nothing is loaded.
+/// [`ModelError::WrongShape`], [`ModelError::WrongDtype`]. In case of an error nothing is loaded.
 pub fn load_named<M: Module>(model: M, tensors: Vec<NamedTensor>, device: &Device) -> Result<M, ModelError> {
     let mut stored = BTreeMap::new();
     for NamedTensor { name, data } in tensors {
@@ -86,7 +86,7 @@ pub fn load_named<M: Module>(model: M, tensors: Vec<NamedTensor>, device: &Devic
     Ok(model.map(&mut Load { path: Path::default(), stored, device }))
 }
 
-/// Where a traversal stands.
+/// The current position of a traversal.
 #[derive(Default)]
 struct Path {
     names: Vec<String>,
@@ -210,8 +210,7 @@ fn check_one<const D: usize>(
 ) -> Result<(), ModelError> {
     let expected = param.lazy_shape().to_vec();
     let Some(data) = stored.get(&name) else {
-        let near = polaron_common::nearest(&name, stored.keys().map(String::as_str));
-        let hint = near.map_or(String::new(), |near| format!(", the nearest is `{near}`"));
+        let hint = did_you_mean(&name, stored.keys().map(String::as_str));
         return Err(ModelError::MissingTensor { name, expected, hint });
     };
     let found = data.shape().to_vec();
@@ -248,8 +247,8 @@ impl ModuleMapper for Load<'_> {
         let (id, _, mapper) = param.consume();
         let dtype = data.dtype();
         let tensor = Tensor::from_data(data, (self.device, dtype));
-        // A tensor on a plain device cannot need a gradient; the parameter still remembers that it
-        // will once the model is moved to a training device.
+        // A tensor on a device without autodiff cannot need a gradient; the parameter still remembers that it will once the model
+        // is moved to a training device.
         let tensor = tensor.set_require_grad(needs_gradient);
         Param::from_mapped_value(id, tensor, mapper)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use polaron::LayerwiseConfig;
 use polaron_common::did_you_mean;
 use polaron_datasets::{DATASETS, IMAGE_DATASETS, Manifest, Packed, TokenizerKind};
-use polaron_models::Activation;
+use polaron_models::{MlpConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -13,7 +13,6 @@ use crate::device;
 use crate::error::{Error, one_line};
 use crate::merge;
 use crate::network::NetworkConfig;
-use crate::recipe;
 use polaron::schedule::Schedule;
 
 /// Tokens of one micro-batch beyond which a run is refused: a slip of the keyboard, not a batch.
@@ -375,21 +374,14 @@ impl Config {
 
 /// Names the nearest choice, which the TOML library would not.
 fn check_choices(table: &Table) -> Result<(), ConfigError> {
-    let choices: [(&str, &[&str]); 10] = [
-        ("model.norm", &["layer_norm", "rms_norm", "rms_norm_plus_one"]),
-        ("model.qk_norm", &["none", "per_head", "full_width"]),
-        ("model.router", &["softmax_then_top_k", "top_k_then_softmax"]),
-        ("model.parametrization", &["standard", "mup"]),
-        ("model.position", &["learned", "rotary"]),
-        ("model.projection", &["fused", "separate"]),
-        ("model.feed_forward", recipe::FEED_FORWARD_KINDS),
-        ("model.activation", Activation::NAMES),
-        ("schedule.kind", &["constant", "cosine", "wsd"]),
-        ("schedule.warmup_rule", &["nanogpt", "llama"]),
-    ];
-    for (key, choices) in choices {
-        if let Some(Value::String(value)) = merge::lookup(table, key) {
-            ConfigError::check_choice(key, value, choices)?;
+    let model = ModelConfig::choices().chain(MlpConfig::choices());
+    let schedule: [(&str, &[&str]); 2] =
+        [("kind", &["constant", "cosine", "wsd"]), ("warmup_rule", &["nanogpt", "llama"])];
+    let choices = model.map(|choice| ("model", choice)).chain(schedule.map(|choice| ("schedule", choice)));
+    for (section, (key, names)) in choices {
+        let key = format!("{section}.{key}");
+        if let Some(Value::String(value)) = merge::lookup(table, &key) {
+            ConfigError::check_choice(&key, value, names)?;
         }
     }
     if let Some(Value::String(value)) = merge::lookup(table, "data.tokenizer") {

@@ -3,7 +3,7 @@
 
 use polaron::LayerwiseConfig;
 use polaron_datasets::TokenizerKind;
-use polaron_models::{MlpConfig, ModelConfig};
+use polaron_models::{FeedForwardKind, MlpConfig, ModelConfig};
 
 use crate::config::{Config, ConfigError, DataConfig, DeviceConfig, TrainConfig};
 use crate::device;
@@ -16,8 +16,6 @@ pub const DEFAULT_PRESET: &str = "llama-d64";
 /// The stack of a run that names none.
 pub const DEFAULT_STACK: &str = "muon";
 const DEFAULT_SEED: u64 = 1;
-/// Values of `model.feed_forward`.
-pub(crate) const FEED_FORWARD_KINDS: &[&str] = &["gelu", "swi_glu", "ge_glu", "clamped_glu"];
 
 /// The choices that other defaults depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,7 +175,7 @@ fn model(preset: &str, choices: &Choices) -> Result<NetworkConfig, Error> {
         table.insert("d_model".into(), d_model.into());
     }
     if let Some(kind) = &choices.feed_forward {
-        ConfigError::check_choice("model.feed_forward", kind, FEED_FORWARD_KINDS)?;
+        ConfigError::check_choice("model.feed_forward", kind, FeedForwardKind::NAMES)?;
         table.insert("feed_forward".into(), kind.as_str().into());
     }
     Ok(NetworkConfig::Decoder(table.try_into::<ModelConfig>().map_err(ConfigError::misfit)?))

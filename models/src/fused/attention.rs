@@ -1,21 +1,21 @@
 //! Causal self-attention as one node of the graph.
 //!
-//! Heads are read and written where they lie between the others, so nothing is turned around in memory, and keys that no
-//! query of a block sees take part in no product.
+//! Heads are read and written in place, between the other heads, so nothing is transposed in memory; keys that no query of a
+//! block sees take part in no product.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::kernels::run;
 use super::product::{View, fill, filled, write};
+use super::run::run;
 use super::softmax::Seen;
 use super::tape::{Buffer, Kernel};
 
-/// Queries that share their products.
+/// Number of queries per matrix product.
 const BLOCK: usize = 64;
 
 /// Attention of every window of `context` tokens to itself: query i sees the last `window` of the keys up to i. A sink is a
-/// score of its head, `[heads]`, that takes part in every softmax and is left out again.
+/// score per head, `[heads]`, that takes part in every softmax and is dropped afterwards.
 ///
 /// | inputs | |
 /// |---|---|
@@ -38,23 +38,23 @@ pub(super) struct AttentionKernel {
 /// Queries and the keys that at least one of them sees.
 struct Block {
     seen: Seen,
-    /// Where its weights begin among those of its head, a line for every key.
+    /// Offset of its weights among those of its head, one line per key.
     at: usize,
 }
 
-/// Where queries, keys or values lie.
+/// The location of queries, keys or values.
 #[derive(Clone, Copy)]
 struct Place {
-    /// In which input.
+    /// Index of the input.
     input: usize,
-    /// From which feature on.
+    /// Its first feature.
     first: usize,
-    /// Features that the input has.
+    /// Number of features of the input.
     width: usize,
 }
 
 impl AttentionKernel {
-    /// Places of queries, keys and values among so many inputs.
+    /// Places of queries, keys and values, by the number of inputs.
     fn places(&self, inputs: usize) -> [Place; 3] {
         let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let joint = |first| Place { input: 0, first, width: query + 2 * key };
@@ -65,7 +65,7 @@ impl AttentionKernel {
         }
     }
 
-    /// The blocks of a head, and how many weights they have together.
+    /// The blocks of a head, and the total number of their weights.
     fn blocks(&self) -> (Vec<Block>, usize) {
         let mut at = 0;
         let block = |first: usize| {
@@ -83,12 +83,12 @@ impl AttentionKernel {
         View::new(&window[self.start(place, head, tokens)..], tokens.len(), self.head_dim, place.width)
     }
 
-    /// Where they begin.
+    /// Their offset.
     fn start(&self, place: Place, head: usize, tokens: &Range<usize>) -> usize {
         tokens.start * place.width + place.first + head * self.head_dim
     }
 
-    /// Where the value's heads lie.
+    /// The heads of the value.
     fn mixed(&self) -> Place {
         Place { input: 0, first: 0, width: self.heads * self.head_dim }
     }
@@ -108,7 +108,7 @@ impl AttentionKernel {
                 |((inputs, value), weights)| {
                     for (head, weights) in weights.chunks_exact_mut(weights_of_head).enumerate() {
                         let sink = sinks.map(|sinks| sinks[head]);
-                        // A closure in place of the loop would be compiled for narrow vectors.
+                        // With a closure instead of the loop, the body would be compiled for narrow vectors.
                         for block in &blocks {
                             self.attend_block(&inputs, head, sink, block, weights, value);
                         }
@@ -116,7 +116,7 @@ impl AttentionKernel {
                 },
             );
         };
-        // SAFETY: every head of every window has its part, and the blocks follow each other in it without a gap.
+        // SAFETY: every head of every window has its part, and its blocks fill that part without gaps.
         #[allow(unsafe_code)]
         let weights = unsafe { filled(length, attend) };
         let tokens = value.len() / width;
@@ -196,7 +196,7 @@ impl AttentionKernel {
         (gradients.collect(), sum)
     }
 
-    /// Writes the gradients of queries, adds those of keys and values, and gives that of the sink.
+    /// Writes the gradients of queries, adds those of keys and values, and returns that of the sink.
     #[allow(clippy::too_many_arguments, reason = "what is read and what is written")]
     #[inline(always)]
     fn attend_block_back(
@@ -229,7 +229,7 @@ impl AttentionKernel {
         to_sink
     }
 
-    /// The parts of all inputs that belong to a window, for every window.
+    /// For every window, its part of every input.
     fn windows<'a>(&self, inputs: &'a [Buffer]) -> Vec<Vec<&'a [f32]>> {
         let [query, ..] = self.places(inputs.len());
         let count = inputs[0].values().len() / (query.width * self.context);

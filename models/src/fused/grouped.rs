@@ -1,11 +1,11 @@
-//! The products of a mixture of experts. Cutting the stack of weights in Burn's operations would write a whole stack of
-//! zeros for the gradient of every expert.
+//! The products of a mixture of experts. Slicing the stack of weights in Burn's operations would write a whole stack of zeros
+//! for the gradient of every expert.
 
 use super::product::{View, append, write};
 use super::tape::{Buffer, Kernel};
-use crate::experts::groups;
+use crate::shapes::groups;
 
-/// The product of every expert's rows with its slice of a stack: inputs rows `[rows, d_in]`, which stand by expert, and
+/// The product of every expert's rows with its slice of a stack: inputs rows `[rows, d_in]`, sorted by expert, and
 /// weight `[experts, d_in, d_out]`.
 #[derive(Debug)]
 pub(super) struct GroupedMatmulKernel {
@@ -59,7 +59,7 @@ fn matrix(weight: &Buffer, expert: usize) -> View<'_> {
     View::whole(&weight.values()[expert * d_in * d_out..][..d_in * d_out], d_out)
 }
 
-/// Every expert's bias added to its rows: inputs rows `[rows, d_out]`, which stand by expert, and bias `[experts, d_out]`.
+/// The rows of every expert plus its bias: inputs rows `[rows, d_out]`, sorted by expert, and bias `[experts, d_out]`.
 #[derive(Debug)]
 pub(super) struct GroupedAddKernel {
     /// Rows of every expert.
@@ -75,7 +75,7 @@ impl Kernel<2> for GroupedAddKernel {
                 row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
             }
         }
-        // Its memory becomes that of the gradient.
+        // Kept because its memory is reused for the gradient.
         (rows, vec![bias])
     }
 

@@ -1,10 +1,10 @@
-//! Functions of 32-bit floats that compilers turn into vector code: no branches, no tables, no calls.
-//! The standard library's are exact to the last bit but scalar, and were a fifth of a training step.
+//! Functions of 32-bit floats that compilers turn into vector code: no branches, no tables, no calls. Those of the standard
+//! library are exact to the last bit but scalar, and took a fifth of a training step.
 
-/// Numbers that sums and maxima keep side by side, so that one vector instruction advances all of them.
+/// Partial results of sums and maxima, so that one vector instruction updates all of them.
 pub(super) const LANES: usize = 16;
 
-/// `e^x`, relative error below 2e-7; below -87 it is the smallest normal number, above 88 it stays at e^88.
+/// `e^x` with a relative error below 2e-7; x is clamped to [-87, 88].
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits of the sum.
@@ -44,8 +44,8 @@ pub(super) fn erf(x: f32) -> f32 {
     x * p / q
 }
 
-/// The polynomial with these coefficients, that of the highest power first. `mul_add` is one instruction where `run`
-/// compiles for this processor, and rounds alike everywhere.
+/// The polynomial with these coefficients, highest power first. `mul_add` is one instruction where `run` compiles for this
+/// processor, and rounds the same everywhere.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     let mut value = coefficients[0];
@@ -68,7 +68,7 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x > high { high } else { x }
 }
 
-/// Sum of `term` over `values`, in an order that depends on the length only.
+/// Sum of `term` over `values`, in an order that depends only on the length.
 #[inline(always)]
 pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -81,7 +81,7 @@ pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     across(lanes, |a, b| a + b) + rest.iter().map(|value| term(*value)).sum::<f32>()
 }
 
-/// The same over pairs from two slices of one length.
+/// The same over pairs from two slices of the same length.
 #[inline(always)]
 pub(super) fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -94,7 +94,7 @@ pub(super) fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) ->
     across(lanes, |a, b| a + b) + a_rest.iter().zip(b_rest).map(|(a, b)| term(*a, *b)).sum::<f32>()
 }
 
-/// Replaces every value and gives the sum of the new ones, in the same order as [`sum`].
+/// Replaces every value and returns the sum of the new ones, in the same order as [`sum`].
 #[inline(always)]
 pub(super) fn replace_and_sum(values: &mut [f32], new: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -113,7 +113,7 @@ pub(super) fn replace_and_sum(values: &mut [f32], new: impl Fn(f32) -> f32) -> f
     across(lanes, |a, b| a + b) + total
 }
 
-/// Largest of `values`; minus infinity when there is none.
+/// Largest of `values`; minus infinity if there are none.
 #[inline(always)]
 pub(super) fn max(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
@@ -127,7 +127,8 @@ pub(super) fn max(values: &[f32]) -> f32 {
     rest.iter().copied().fold(across(lanes, larger), larger)
 }
 
-/// All lanes in one, by halves: one after the other they would wait for each other, which on short rows is most of the time.
+/// Joins all lanes, by halves: one after the other, each would wait for the one before it, which on short rows is most of the
+/// time.
 #[inline(always)]
 fn across(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES;

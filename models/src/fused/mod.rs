@@ -1,165 +1,24 @@
 //! Layers as single passes with hand-written gradients, for Burn's CPU backend.
 //!
-//! Burn runs a softmax, a norm or a gated product as five to fifteen operations with their gradients, each a pass over
-//! memory, and its exponential is a scalar call. On a CPU these passes cost more than the matrix products. The kernels
-//! here do each forward and each backward in one pass, in vector code, on all threads, and enter the autodiff graph as
-//! one node. A layer first asks whether they serve its tensors ([`serve`]); elsewhere it takes Burn's operations, which
-//! compute the same.
+//! Burn runs a softmax, a norm or a gated product, with its gradient, as five to fifteen operations; each is a pass over memory,
+//! and its exponential is a scalar call. On a CPU these passes cost more than the matrix products. The kernels here do each
+//! forward and each backward in one pass, in vector code, on all threads, and are one node of the autodiff graph. A layer first
+//! asks whether they apply to its tensors ([`serve`]); otherwise it uses Burn's operations, which compute the same.
 
+mod activations;
 mod attention;
+mod calls;
+mod cross_entropy;
 mod grouped;
-mod kernels;
 mod math;
+mod norm;
 mod product;
+mod rotary;
+mod run;
 mod softmax;
 mod tape;
 
-use burn::backend::DispatchTensor;
-use burn::tensor::{Int, Tensor};
-
-use crate::FeedForwardKind;
-use crate::attention::{Heads, Windows};
-use crate::rotary::Angles;
-use attention::AttentionKernel;
-use grouped::{GroupedAddKernel, GroupedMatmulKernel};
-use kernels::{ClampedGlu, CrossEntropyKernel, GatedKernel, GeGlu, GeluKernel, NormKernel, RotaryKernel, SwiGlu};
-use product::MatmulKernel;
-use tape::{Access, Kernel, apply};
-
+pub(crate) use calls::{
+    attention, cross_entropy, gated, gelu, grouped_add, grouped_matmul, joint_attention, matmul, norm, rotary, serve,
+};
 pub use product::tune_products;
-
-/// Whether the layers of this module serve these inputs of one call: all 32-bit floats on Burn's CPU backend, and either all
-/// or none of them part of an autodiff graph, which must not recompute activations (gradient checkpointing). Reads no
-/// values, so that no device is waited for.
-pub(crate) fn serve(inputs: &[&dyn Input]) -> bool {
-    let mut accesses = inputs.iter().map(|input| Access::to(&input.dispatch()));
-    let first = accesses.next().flatten();
-    first.is_some() && accesses.all(|access| access == first)
-}
-
-/// A tensor with any number of axes.
-pub(crate) trait Input {
-    /// The same tensor, sharing its memory.
-    fn dispatch(&self) -> DispatchTensor;
-}
-
-impl<const D: usize> Input for Tensor<D> {
-    fn dispatch(&self) -> DispatchTensor {
-        self.clone().into_dispatch()
-    }
-}
-
-/// Norm of the lines of `x`, `[tokens, features]`, times `gain`; `centred` subtracts the mean first.
-pub(crate) fn norm(centred: bool, eps: f64, x: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
-    binary(NormKernel { centred, eps: eps as f32 }, x, gain)
-}
-
-/// The gated nonlinearity of a kind that has a gate.
-pub(crate) fn gated(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    match kind {
-        FeedForwardKind::Gelu => unreachable!("GELU has no gate"),
-        FeedForwardKind::SwiGlu => binary(GatedKernel(SwiGlu), gate, up),
-        FeedForwardKind::GeGlu => binary(GatedKernel(GeGlu), gate, up),
-        FeedForwardKind::ClampedGlu => binary(GatedKernel(ClampedGlu), gate, up),
-    }
-}
-
-/// The product of every expert's rows, `counts` of them each, with its slice of `weight`, `[experts, d_in, d_out]`.
-pub(crate) fn grouped_matmul(rows: Tensor<2>, weight: Tensor<3>, counts: &[usize]) -> Tensor<2> {
-    binary(GroupedMatmulKernel { counts: counts.to_vec() }, rows, weight)
-}
-
-/// Every expert's line of `bias`, `[experts, d_out]`, added to its rows, `counts` of them each.
-pub(crate) fn grouped_add(rows: Tensor<2>, bias: Tensor<2>, counts: &[usize]) -> Tensor<2> {
-    binary(GroupedAddKernel { counts: counts.to_vec() }, rows, bias)
-}
-
-/// Exact GELU.
-pub(crate) fn gelu(x: Tensor<2>) -> Tensor<2> {
-    unary(GeluKernel, x)
-}
-
-/// `x`, `[tokens, d_in]`, times `weight`: `[d_in, d_out]`, or `[d_out, d_in]` if it is `transposed`.
-pub(crate) fn matmul(x: Tensor<2>, weight: Tensor<2>, transposed: bool) -> Tensor<2> {
-    binary(MatmulKernel { transposed }, x, weight)
-}
-
-/// Attention of windows to themselves: queries, `[tokens, heads · head_dim]`, keys and values, `[tokens, kv_heads ·
-/// head_dim]`.
-pub(crate) fn attention(heads: Heads, windows: Windows, inputs: [Tensor<2>; 3], sinks: Option<Tensor<1>>) -> Tensor<2> {
-    let kernel = attention_kernel(heads, windows);
-    let [query, key, value] = inputs.map(Tensor::into_dispatch);
-    Tensor::from_dispatch(match sinks {
-        None => apply(kernel, [query, key, value]),
-        Some(sinks) => apply(kernel, [query, key, value, sinks.into_dispatch()]),
-    })
-}
-
-/// The same of queries, keys and values that are one tensor, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
-pub(crate) fn joint_attention(heads: Heads, windows: Windows, qkv: Tensor<2>) -> Tensor<2> {
-    unary(attention_kernel(heads, windows), qkv)
-}
-
-fn attention_kernel(heads: Heads, windows: Windows) -> AttentionKernel {
-    let Heads { heads, kv_heads, head_dim, scale, window } = heads;
-    let (window, context) = (window.unwrap_or(usize::MAX), windows.context);
-    AttentionKernel { heads, kv_heads, head_dim, context, window, scale: scale as f32 }
-}
-
-/// Mean cross-entropy of `logits`, `[tokens, vocab]`, against `targets`, `[tokens]`.
-pub(crate) fn cross_entropy(logits: Tensor<2>, targets: &Tensor<1, Int>) -> Tensor<1> {
-    let targets = targets.to_data().iter::<i64>().collect();
-    Tensor::from_dispatch(apply(CrossEntropyKernel { targets }, [logits.into_dispatch()]))
-}
-
-/// Rotary positions on `x`, `[batch · context, heads · head_dim]`.
-pub(crate) fn rotary(x: Tensor<2>, angles: &Angles, Windows { start, context, .. }: Windows) -> Tensor<2> {
-    unary(RotaryKernel { angles: angles.clone(), start, context }, x)
-}
-
-fn unary<K: Kernel<1>, const D: usize>(kernel: K, x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(apply(kernel, [x.into_dispatch()]))
-}
-
-fn binary<K: Kernel<2>, const A: usize, const B: usize>(kernel: K, a: Tensor<A>, b: Tensor<B>) -> Tensor<A> {
-    Tensor::from_dispatch(apply(kernel, [a.into_dispatch(), b.into_dispatch()]))
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::{DType, Device, TensorData};
-
-    use super::*;
-
-    fn matrix(device: &Device, dtype: DType) -> Tensor<2> {
-        Tensor::from_data(TensorData::from([[0.5f32, 1.0], [2.0, -1.0]]).convert_dtype(dtype), (device, dtype))
-    }
-
-    #[test]
-    fn kernels_serve_floats_of_32_bits_on_the_cpu_backend_with_and_without_a_graph() {
-        let plain = Device::flex();
-        for device in [plain.clone(), plain.autodiff()] {
-            let x = matrix(&device, DType::F32);
-            assert!(serve(&[&x]) && serve(&[&x, &x.clone().transpose()]));
-        }
-        let weight = matrix(&Device::flex().autodiff(), DType::F32).require_grad();
-        assert!(serve(&[&weight.clone().detach(), &weight]), "a constant of the graph beside a weight");
-    }
-
-    #[test]
-    fn a_loss_that_no_kernel_serves_is_known_before_its_targets_are_read() {
-        let plain = Device::flex();
-        let (tracked, recomputed) = (plain.clone().autodiff(), plain.clone().autodiff().gradient_checkpointing());
-        for dtype in [DType::F64, DType::F16, DType::BF16] {
-            assert!(!serve(&[&matrix(&plain, dtype)]), "{dtype:?}");
-            assert!(!serve(&[&matrix(&tracked, dtype)]), "{dtype:?}");
-        }
-        assert!(!serve(&[&matrix(&recomputed, DType::F32)]));
-    }
-
-    #[test]
-    fn inputs_of_which_only_some_are_in_a_graph_are_left_to_burn() {
-        let [plain, tracked] = [Device::flex(), Device::flex().autodiff()].map(|device| matrix(&device, DType::F32));
-        assert!(!serve(&[&plain, &tracked]) && !serve(&[&tracked, &plain]) && !serve(&[]));
-    }
-}

@@ -1,30 +1,29 @@
-//! Matrix products written where they belong.
+//! Matrix products written directly to their destination.
 //!
-//! Burn's CPU backend writes every product into memory that it has zeroed and then copied, a sixth of a training step.
-//! Here the same routine writes into memory that nothing has touched, or adds to what is there.
+//! Burn's CPU backend zeroes memory for every product, writes it there and copies it, which is a sixth of a training step. Here
+//! the same routine writes into uninitialised memory, or adds to the values there.
 
 use std::mem::MaybeUninit;
 
 use super::tape::{Buffer, Kernel};
 
-/// Multiply-adds from which on a product is shared out among threads; Burn's own bound.
+/// Products with at least this many multiply-adds run on several threads; Burn's own bound.
 const SHARED_FROM: usize = 192 * 192 * 192;
 
-/// Products of fewer than 6 · 11 lines read the factor whose lines are contiguous where it lies; the routine's own bound is
-/// 6 · 8.
+/// Products of fewer than 6 · 11 lines read the factor with contiguous lines in place; the routine's own bound is 6 · 8.
 const UNCOPIED: usize = 11;
 
-/// Sets, for the whole process, from which size on the matrix products of Burn's CPU backend and of this crate copy a factor
-/// before they read it. The gradients of weights with 64 inputs and attention gain by it: a step of `llama-d64` is 4 to 6 %
-/// faster. No result changes.
+/// Sets, for the whole process, the size above which the matrix products of Burn's CPU backend and of this crate copy a factor
+/// before they read it. This speeds up attention and the gradients of weights with 64 inputs: a step of `llama-d64` is 4 to 6 %
+/// faster. Results do not change.
 ///
-/// It is a setting of the crate `gemm` that every user of it in the process shares, so this library leaves it alone: programs
-/// call this once, where they start.
+/// All users of the crate `gemm` in the process share this setting, so this library does not change it by itself: programs call
+/// this function once, when they start.
 pub fn tune_products() {
     gemm::set_lhs_packing_threshold_single_thread(UNCOPIED);
 }
 
-/// A matrix somewhere in a slice: element (i, j) at `start + i · strides[0] + j · strides[1]`.
+/// A matrix inside a slice: element (i, j) at `start + i · strides[0] + j · strides[1]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
     values: &'a [f32],
@@ -33,7 +32,8 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// `lines` lines of `width` elements, the first at the beginning of `values`, the others `stride` further each.
+    /// `lines` lines of `width` elements: the first begins at the start of `values`, each of the others `stride` after the one
+    /// before it.
     pub(super) fn new(values: &'a [f32], lines: usize, width: usize, stride: usize) -> Self {
         Self { values, shape: [lines, width], strides: [stride, 1] }
     }
@@ -48,14 +48,14 @@ impl<'a> View<'a> {
         Self { shape: [width, lines], strides: [b, a], ..self }
     }
 
-    /// Whether every element lies inside the slice.
+    /// Whether every element is inside the slice.
     fn fits(&self) -> bool {
         let [lines, width] = self.shape;
         lines == 0 || width == 0 || (lines - 1) * self.strides[0] + (width - 1) * self.strides[1] < self.values.len()
     }
 }
 
-/// A vector of `length` elements that nothing has zeroed before `fill` writes them.
+/// A vector of `length` elements that `fill` writes, without zeroing them first.
 ///
 /// # Safety
 ///
@@ -75,7 +75,7 @@ pub(super) fn append(out: &mut Vec<f32>, a: View<'_>, b: View<'_>) {
     out.reserve(size);
     let length = out.len();
     fill(&mut out.spare_capacity_mut()[..size], a, b);
-    // SAFETY: so many elements were written just now.
+    // SAFETY: `fill` wrote these elements.
     #[allow(unsafe_code)]
     unsafe {
         out.set_len(length + size);
@@ -85,7 +85,7 @@ pub(super) fn append(out: &mut Vec<f32>, a: View<'_>, b: View<'_>) {
 /// Writes `a · b` into `out`, one line after the other.
 pub(super) fn fill<'a>(out: &'a mut [MaybeUninit<f32>], a: View<'_>, b: View<'_>) -> &'a mut [f32] {
     let ([m, k], n) = (a.shape, b.shape[1]);
-    assert_eq!(m * n, out.len(), "a product must fill its place");
+    assert_eq!(m * n, out.len(), "a product must fill its destination");
     if k == 0 {
         out.fill(MaybeUninit::new(0.0));
     } else if m * n > 0 {
@@ -102,13 +102,13 @@ pub(super) fn fill<'a>(out: &'a mut [MaybeUninit<f32>], a: View<'_>, b: View<'_>
     }
 }
 
-/// Writes `a · b` into `out`, a line every `stride` elements; or adds it to what is there.
+/// Writes `a · b` into `out`, a line every `stride` elements; with `add`, adds it to the values there.
 pub(super) fn write(out: &mut [f32], stride: usize, add: bool, a: View<'_>, b: View<'_>) {
     let ([m, k], n) = (a.shape, b.shape[1]);
     if m * n == 0 {
         return;
     }
-    assert!(k > 0 && n <= stride && (m - 1) * stride + n <= out.len(), "a product must fit into its place");
+    assert!(k > 0 && n <= stride && (m - 1) * stride + n <= out.len(), "a product must fit into its destination");
     // SAFETY: checked above; lines do not overlap.
     #[allow(unsafe_code)]
     unsafe {
@@ -129,7 +129,7 @@ unsafe fn multiply(out: *mut f32, stride: usize, add: bool, a: View<'_>, b: View
         false => gemm::Parallelism::None,
     };
     let [[a_line, a_column], [b_line, b_column]] = [a, b].map(|view| view.strides.map(|stride| stride as isize));
-    // SAFETY: the elements of `a` and `b` lie inside their slices (asserted), those of `out` are the caller's promise.
+    // SAFETY: the elements of `a` and `b` are inside their slices (asserted); those of `out` are the caller's promise.
     unsafe {
         gemm::gemm(
             m,
@@ -155,7 +155,7 @@ unsafe fn multiply(out: *mut f32, stride: usize, add: bool, a: View<'_>, b: View
     }
 }
 
-/// The product as a tensor of its own, `shape`.
+/// The product as a new tensor of this shape.
 fn product(a: View<'_>, b: View<'_>, shape: [usize; 2]) -> Buffer {
     let mut out = Vec::new();
     append(&mut out, a, b);

@@ -1,7 +1,7 @@
-//! The softmax of attention on scores that stand key by key.
+//! The softmax of attention, on scores stored key by key.
 //!
-//! A line holds the scores of one key with every query of a block, so a vector holds as many queries: nothing is added up
-//! across its lanes, and no row of odd length is left over by causality.
+//! A line holds the scores of one key with every query of a block, so each lane of a vector is a query: nothing is summed across
+//! lanes, and the causal mask leaves no rows of odd length.
 
 use std::ops::Range;
 
@@ -18,12 +18,12 @@ pub(super) struct Seen {
 /// `W` neighbouring queries of a block.
 struct Strip<'a, const W: usize> {
     seen: &'a Seen,
-    /// Which of the block's.
+    /// Its index in the block.
     index: usize,
 }
 
 impl Seen {
-    /// Replaces scores by the softmax of `score · scale` over the keys that a query sees, beside a sink if there is one;
+    /// Replaces scores by the softmax of `score · scale` over the keys that a query sees, and the sink if there is one;
     /// the weight of a key that it does not see is zero.
     #[inline(always)]
     pub(super) fn softmax(&self, scores: &mut [f32], scale: f32, sink: Option<f32>) {
@@ -36,7 +36,7 @@ impl Seen {
         }
     }
 
-    /// Replaces the gradient of the weights by that of the scores. Gives that of a sink, if there is one, else zero.
+    /// Replaces the gradient of the weights by that of the scores. Returns that of the sink, or zero if there is none.
     #[inline(always)]
     pub(super) fn softmax_back(&self, gradient: &mut [f32], weights: &[f32], scale: f32, sink: bool) -> f32 {
         let vectors = self.queries.len() / LANES;
@@ -84,7 +84,7 @@ impl<const W: usize> Strip<'_, W> {
     #[inline(always)]
     fn hide(&self, scores: &mut [f32], value: f32) {
         let (first, window, keys) = (self.query(), self.seen.window, self.keys());
-        // Between these two, all of the queries see all keys.
+        // Between these two, every query sees every key.
         let start = (first + W).saturating_sub(window).clamp(keys.start, keys.end);
         let end = (first + 1).clamp(start, keys.end);
         for keys in [keys.start..start, end..keys.end] {
@@ -157,7 +157,7 @@ impl<const W: usize> Strip<'_, W> {
         if !sink {
             return 0.0;
         }
-        // A sink's weight is what is missing from one.
+        // The weight of the sink is one minus the sum of the others.
         let mut missing = [1f32; W];
         for weights in self.lines(weights, self.keys()) {
             for lane in 0..W {
@@ -172,22 +172,22 @@ impl<const W: usize> Strip<'_, W> {
 mod tests {
     use super::*;
 
-    /// Scores of every query with every key, the keys' side first.
+    /// Scores of every query with every key, key by key.
     fn numbers(seen: &Seen, seed: usize) -> Vec<f32> {
         let count = seen.queries.len() * seen.keys.len();
         (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f32 / 5.0 - 2.0).collect()
     }
 
-    /// Weights of a query, in 64 bits and one after the other, and that of the sink.
+    /// Weights of a query, computed one by one in 64 bits, and that of the sink.
     fn slowly(seen: &Seen, scores: &[f32], query: usize, scale: f64, sink: Option<f32>) -> (Vec<f64>, f64) {
         let width = seen.queries.len();
         let sees = |key: usize| key <= query && query - key < seen.window;
         let score =
             |key: usize| f64::from(scores[(key - seen.keys.start) * width + query - seen.queries.start]) * scale;
         let parts: Vec<f64> = seen.keys.clone().map(|key| if sees(key) { score(key).exp() } else { 0.0 }).collect();
-        let beside = sink.map_or(0.0, |sink| f64::from(sink).exp());
-        let total = parts.iter().sum::<f64>() + beside;
-        (parts.into_iter().map(|part| part / total).collect(), beside / total)
+        let of_sink = sink.map_or(0.0, |sink| f64::from(sink).exp());
+        let total = parts.iter().sum::<f64>() + of_sink;
+        (parts.into_iter().map(|part| part / total).collect(), of_sink / total)
     }
 
     fn blocks() -> Vec<Seen> {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_a_softmax_of_what_is_seen_and_zero_elsewhere() {
+    fn weights_are_a_softmax_of_the_visible_keys_and_zero_elsewhere() {
         for seen in blocks() {
             for sink in [None, Some(0.7), Some(6.0)] {
                 let scores = numbers(&seen, 1);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_the_slow_softmax() {
+    fn gradients_are_those_of_the_softmax_in_64_bits() {
         for seen in blocks() {
             for sink in [None, Some(0.7)] {
                 let scores = numbers(&seen, 1);
@@ -238,14 +238,14 @@ mod tests {
                 let mut expected_to_sink = 0.0;
                 for query in seen.queries.clone() {
                     let at = |key: usize| (key - seen.keys.start) * seen.queries.len() + query - seen.queries.start;
-                    let (expected, beside) = slowly(&seen, &scores, query, 0.25, sink);
+                    let (expected, of_sink) = slowly(&seen, &scores, query, 0.25, sink);
                     let flow = |key: usize| f64::from(flowing[at(key)]);
                     let mean: f64 = seen.keys.clone().zip(&expected).map(|(key, weight)| flow(key) * weight).sum();
                     for (key, weight) in seen.keys.clone().zip(&expected) {
                         let expected = weight * (flow(key) - mean) * 0.25;
                         assert!((f64::from(gradient[at(key)]) - expected).abs() < 1e-6, "{seen:?} {query} {key}");
                     }
-                    expected_to_sink -= beside * mean;
+                    expected_to_sink -= of_sink * mean;
                 }
                 assert!((f64::from(to_sink) - expected_to_sink).abs() < 1e-4, "{to_sink} {expected_to_sink}");
             }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_not_hidden() {
+    fn nan_is_not_hidden() {
         let seen = Seen { queries: 0..20, keys: 0..20, window: usize::MAX };
         let mut scores = numbers(&seen, 1);
         scores[3] = f32::NAN; // key 0, query 3

@@ -1,4 +1,4 @@
-//! How a function with a hand-written gradient enters Burn's autodiff graph.
+//! Functions with hand-written gradients as nodes of Burn's autodiff graph.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -34,7 +34,7 @@ impl Buffer {
         self.0.storage()
     }
 
-    /// For writing: in place when nothing else holds the memory, else in a copy.
+    /// For writing: in place if nothing else shares the memory, else in a copy.
     pub(super) fn values_mut(&mut self) -> &mut [f32] {
         self.0.storage_mut()
     }
@@ -46,25 +46,25 @@ impl Buffer {
 
 /// A function of N tensors, and the gradient of each input.
 pub(super) trait Kernel<const N: usize>: Debug + Send + Sync + 'static {
-    /// The value, and what the backward pass needs.
+    /// The value, and the tensors that the backward pass needs.
     fn forward(&self, inputs: [Buffer; N]) -> (Buffer, Vec<Buffer>);
 
-    /// Gradients of the inputs from what `forward` kept and the gradient of its value.
+    /// Gradients of the inputs, from the tensors that `forward` kept and the gradient of the value.
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; N];
 }
 
 /// How a kernel can read a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Access {
-    /// Its values are all there is.
+    /// It is not part of a graph.
     Plain,
     /// It is part of an autodiff graph that keeps its activations.
     Tracked,
 }
 
 impl Access {
-    /// `None` where a kernel cannot read it: on another backend, where it does not hold 32-bit floats, and where activations
-    /// are recomputed (gradient checkpointing), which a kernel cannot do.
+    /// `None` if a kernel cannot read it: it is on another backend, does not hold 32-bit floats, or its graph recomputes
+    /// activations (gradient checkpointing), which a kernel cannot do.
     pub(super) fn to(tensor: &DispatchTensor) -> Option<Self> {
         let (dtype, access) = match &tensor.kind {
             DispatchTensorKind::Flex(BackendTensor::Float(inner)) => (inner.dtype(), Self::Plain),
@@ -78,8 +78,8 @@ impl Access {
     }
 }
 
-/// Applies `kernel` to inputs that all have the same [`Access`]. They are moved, so that a kernel may write into memory that
-/// nothing else holds.
+/// Applies `kernel` to inputs that all have the same [`Access`]. They are moved, so that a kernel may overwrite memory that
+/// nothing else shares.
 pub(super) fn apply<K: Kernel<N>, const N: usize>(kernel: K, inputs: [DispatchTensor; N]) -> DispatchTensor {
     match Access::to(&inputs[0]) {
         Some(Access::Plain) => {
@@ -115,7 +115,7 @@ fn tracked(tensor: DispatchTensor) -> Tracked {
 }
 
 fn unasked() -> ! {
-    unreachable!("layers ask whether a kernel serves their inputs before they call it")
+    unreachable!("layers ask whether a kernel applies to their inputs before they call it")
 }
 
 fn apply_tracked<K: Kernel<N>, const N: usize>(kernel: K, inputs: [Tracked; N]) -> Tracked {
@@ -128,7 +128,7 @@ fn apply_tracked<K: Kernel<N>, const N: usize>(kernel: K, inputs: [Tracked; N]) 
     }
 }
 
-/// The backward step of a kernel; its state is the kernel and what `forward` kept.
+/// The backward step of a kernel; its state is the kernel and the tensors that `forward` kept.
 #[derive(Debug)]
 struct Step<K> {
     kernel: PhantomData<K>,

@@ -1,21 +1,21 @@
-//! The layer between two attentions.
+//! The feed-forward layer of a block.
 
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{self, gelu_approximate, sigmoid, silu};
 
-use crate::decoder::Deviations;
+use super::linear::linear;
 #[cfg(feature = "flex")]
 use crate::fused;
-use crate::init::Initializer;
-use crate::linear::linear;
-use crate::{FeedForwardKind, ModelConfig};
+use crate::init::{Deviations, Initializer};
+use crate::settings::choices::FeedForwardKind;
+use crate::settings::model::ModelConfig;
 
-/// Two or three projections with a nonlinearity: a gated one where there is a gate, else GELU.
+/// Three projections with a gated nonlinearity, or two with GELU.
 #[derive(Module, Debug)]
 pub struct FeedForward {
-    /// Gate projection, `[d_model, hidden]`; not with GELU.
+    /// Gate projection, `[d_model, hidden]`; none with GELU.
     pub gate: Option<Linear>,
     /// Up projection, `[d_model, hidden]`.
     pub up: Linear,
@@ -28,9 +28,8 @@ pub struct FeedForward {
 impl FeedForward {
     pub(crate) fn new(config: &ModelConfig, std: Deviations, init: &Initializer) -> Self {
         let (d_model, hidden, kind) = (config.d_model, config.hidden, config.feed_forward);
-        let gated = kind != FeedForwardKind::Gelu;
         Self {
-            gate: gated.then(|| init.linear("gate", d_model, hidden, std.hidden)),
+            gate: kind.is_gated().then(|| init.linear("gate", d_model, hidden, std.hidden)),
             up: init.linear("up", d_model, hidden, std.hidden),
             down: init.linear("down", hidden, d_model, std.residual),
             kind,
@@ -50,11 +49,6 @@ impl FeedForward {
         linear(&self.down, hidden)
     }
 }
-
-/// The bound of [`FeedForwardKind::ClampedGlu`].
-pub(crate) const GATE_LIMIT: f32 = 7.0;
-/// The factor inside its sigmoid.
-pub(crate) const GATE_SLOPE: f32 = 1.702;
 
 /// Exact GELU.
 fn gelu(x: Tensor<2>) -> Tensor<2> {
@@ -76,9 +70,9 @@ pub(crate) fn gated(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Te
         FeedForwardKind::SwiGlu => silu(gate) * up,
         FeedForwardKind::GeGlu => gelu_approximate(gate) * up,
         FeedForwardKind::ClampedGlu => {
-            let gate = gate.clamp_max(GATE_LIMIT);
-            let up = up.clamp(-GATE_LIMIT, GATE_LIMIT);
-            gate.clone() * sigmoid(gate * GATE_SLOPE) * (up + 1.0)
+            const CLAMP: f32 = FeedForwardKind::CLAMP;
+            let (gate, up) = (gate.clamp_max(CLAMP), up.clamp(-CLAMP, CLAMP));
+            gate.clone() * sigmoid(gate * FeedForwardKind::CLAMPED_SLOPE) * (up + 1.0)
         }
     }
 }

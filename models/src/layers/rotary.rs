@@ -1,28 +1,17 @@
-//! Rotary positions: queries and keys turned by angles that grow with the position.
-
-use std::sync::Arc;
+//! Rotary positions: queries and keys are rotated by angles that grow with the position.
 
 use burn::tensor::Tensor;
 
-use crate::attention::Windows;
+use super::kept::Kept;
 #[cfg(feature = "flex")]
 use crate::fused;
-use crate::kept::Kept;
+use crate::shapes::{Angles, Windows};
 
 /// Rotary positions of one base.
 #[derive(Debug)]
 pub(crate) struct Rotary {
     pub angles: Angles,
     tables: Kept<(Part, usize)>,
-}
-
-/// The angles of every position, on the host; clones share the memory.
-#[derive(Clone, Debug)]
-pub(crate) struct Angles {
-    pub head_dim: usize,
-    /// `[context, head_dim / 2]` each.
-    pub cos: Arc<[f32]>,
-    pub sin: Arc<[f32]>,
 }
 
 /// Which table.
@@ -32,25 +21,13 @@ enum Part {
     Sines,
 }
 
-impl Angles {
-    fn new(base: f64, head_dim: usize, context: usize) -> Self {
-        let frequency = |pair: usize| base.powf(-2.0 * pair as f64 / head_dim as f64);
-        let frequencies: Vec<f64> = (0..head_dim / 2).map(frequency).collect();
-        let table = |function: fn(f64) -> f64| -> Arc<[f32]> {
-            let row = |position: usize| frequencies.iter().map(move |f| function(position as f64 * f) as f32);
-            (0..context).flat_map(row).collect()
-        };
-        Self { head_dim, cos: table(f64::cos), sin: table(f64::sin) }
-    }
-}
-
 impl Rotary {
     pub(crate) fn new(base: f64, head_dim: usize, context: usize) -> Self {
         Self { angles: Angles::new(base, head_dim, context), tables: Kept::new() }
     }
 
-    /// Turns every head of `x`, `[batch · context, heads · head_dim]`: feature i of the head's first half with feature i of
-    /// its second half.
+    /// Rotates every head of `x`, `[batch · context, heads · head_dim]`: feature i of the head's first half is paired with feature
+    /// i of its second half.
     pub(crate) fn turn(&self, x: Tensor<2>, windows: Windows) -> Tensor<2> {
         #[cfg(feature = "flex")]
         if fused::serve(&[&x]) {
@@ -80,7 +57,7 @@ impl Rotary {
             Part::Cosines => cos,
             Part::Sines => sin,
         };
-        // Both halves of every head turn by the same angles.
+        // Both halves of every head are rotated by the same angles.
         let repeated = || values.chunks(half).flat_map(|row| row.repeat(width / half)).collect();
         let table = self.tables.get((part, width), values.len() / half, (&x.device(), x.dtype()), repeated);
         table.narrow(0, start, context).reshape([1, context * width])

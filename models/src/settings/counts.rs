@@ -1,9 +1,10 @@
 //! How many parameters and operations a configuration has.
 
-use crate::{FeedForwardKind, ModelConfig, PositionKind, QkNormKind};
+use super::choices::{PositionKind, QkNormKind};
+use super::model::ModelConfig;
 
 impl ModelConfig {
-    /// Number of parameters in the matrices inside the blocks, those of all experts included; without the routers.
+    /// Number of parameters in the matrices inside the blocks, including all experts but not the routers.
     #[must_use]
     pub fn hidden_parameters(&self) -> usize {
         let feed_forward = product(&[self.experts.max(1), self.feed_forward_matrices()]);
@@ -16,8 +17,8 @@ impl ModelConfig {
         self.hidden_parameters().saturating_add(self.parameters_outside(vocab_size, self.experts))
     }
 
-    /// Number of parameters that one token uses: all but those of the experts that it is not sent to. Equal to
-    /// [`parameters`](Self::parameters) without experts.
+    /// Number of parameters that one token uses: all except those of the experts that it is not sent to. Without experts, equal
+    /// to [`parameters`](Self::parameters).
     #[must_use]
     pub fn active_parameters(&self, vocab_size: usize) -> usize {
         self.active_matrices().saturating_add(self.parameters_outside(vocab_size, self.top_k))
@@ -26,7 +27,7 @@ impl ModelConfig {
     /// Floating-point operations of one training step (forward and backward) on `batch` windows:
     /// `6 B T (active + vocab · d) + 12 B T Σ keys · a`, where `active` counts the matrices of the blocks that one token
     /// uses (routers and `top_k` experts), `keys` is the mean number of tokens that a layer's query sees (`T / 2` with a
-    /// causal mask, less in a sliding window) and a is the width of all query heads.
+    /// causal mask, fewer with a sliding window) and a is the width of all query heads.
     #[must_use]
     pub fn flops_per_step(&self, vocab_size: usize, batch: usize) -> f64 {
         let tokens = batch as f64 * self.context as f64;
@@ -57,11 +58,11 @@ impl ModelConfig {
 
     /// Matrices of one feed-forward layer or one expert.
     fn feed_forward_matrices(&self) -> usize {
-        let matrices = if self.feed_forward == FeedForwardKind::Gelu { 2 } else { 3 };
+        let matrices = if self.feed_forward.is_gated() { 3 } else { 2 };
         product(&[matrices, self.d_model, self.hidden])
     }
 
-    /// Everything but the matrices inside the blocks, with the biases of so many experts.
+    /// All parameters outside the matrices of the blocks, with the biases of `experts` experts.
     fn parameters_outside(&self, vocab_size: usize, experts: usize) -> usize {
         let tables = if self.tied_head { 1 } else { 2 };
         let positions = match self.position {
@@ -94,7 +95,7 @@ impl ModelConfig {
         biases.into_iter().chain([gains, sinks]).fold(0, usize::saturating_add)
     }
 
-    /// Biases of the router and of so many experts.
+    /// Biases of the router and of `experts` experts.
     fn expert_biases(&self, experts: usize) -> usize {
         if !self.expert_bias || self.experts == 0 {
             return 0;
@@ -106,4 +107,55 @@ impl ModelConfig {
 
 fn product(factors: &[usize]) -> usize {
     factors.iter().copied().fold(1, usize::saturating_mul)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_have_the_published_sizes() {
+        // preset, parameters with 65 tokens, of these in the blocks' matrices, batch, GFLOP a step
+        for (name, all, hidden, batch, gflop) in [
+            ("nanogpt-char", 804_096, 786_432, 12, 3.81),
+            ("llama-d64", 221_888, 212_992, 32, 2.87),
+            ("llama-d128", 869_760, 851_968, 32, 22.75),
+            ("llama-d256", 4_853_504, 4_816_896, 16, 128.45),
+        ] {
+            let config = ModelConfig::preset(name).unwrap();
+            config.validate().unwrap();
+            assert_eq!(config.parameters(65), all, "{name}");
+            assert_eq!(config.hidden_parameters(), hidden, "{name}");
+            // The published figures have two decimals.
+            let found = config.flops_per_step(65, batch) * 1e-9;
+            assert!((found - gflop).abs() <= 0.005, "{name}: {found}");
+        }
+    }
+
+    #[test]
+    fn active_parameters_leave_out_the_experts_that_a_token_is_not_sent_to() {
+        for name in ["nanogpt-char", "llama-d64", "qwen3-tiny", "gemma3-tiny"] {
+            let config = ModelConfig::preset(name).unwrap();
+            assert_eq!(config.active_parameters(65), config.parameters(65), "{name}");
+        }
+        // One expert: gate, up and down; for gpt-oss with a bias each.
+        for (name, one, idle) in [("olmoe-tiny", 3 * 128 * 64, 12), ("gpt-oss-tiny", 3 * 128 * 128 + 3 * 128, 6)] {
+            let config = ModelConfig::preset(name).unwrap();
+            assert_eq!(config.parameters(65) - config.active_parameters(65), config.layers * idle * one, "{name}");
+        }
+    }
+
+    #[test]
+    fn operations_count_the_chosen_experts_and_the_keys_that_are_seen() {
+        let mut config = ModelConfig::preset("gpt-oss-tiny").unwrap();
+        let per_token = |config: &ModelConfig| config.flops_per_step(65, 1) / config.context as f64;
+        let before = per_token(&config);
+        config.top_k = 3;
+        // One more expert in each of 4 layers, at 6 operations a weight.
+        assert_eq!(per_token(&config) - before, 6.0 * 4.0 * 3.0 * 128.0 * 128.0);
+        config.top_k = 2;
+        config.full_every = 1;
+        // Two layers see 64 keys in the mean instead of 32 - 32² / 256 = 28; 12 operations per key and feature.
+        assert_eq!(per_token(&config) - before, 12.0 * 2.0 * (64.0 - 28.0) * 256.0);
+    }
 }

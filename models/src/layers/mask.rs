@@ -2,13 +2,13 @@
 
 use burn::tensor::Tensor;
 
-use crate::kept::Kept;
+use super::kept::Kept;
 
-/// What a score of a later token becomes. Finite, because not every GPU promises to compute with
-/// infinities; its exponential is exactly zero in 16, 32 and 64 bits.
+/// The score of a hidden token. Finite, because not every GPU promises to compute with infinities; its exponential is exactly
+/// zero in 16, 32 and 64 bits.
 const MASKED: f32 = -1e9;
 
-/// Masks of attention in Burn's operations, by how many tokens a query sees (`None`: all of the context).
+/// Masks for attention in Burn's operations, by how many tokens a query sees (`None`: the whole context).
 #[derive(Debug)]
 pub(crate) struct Masks(Kept<Option<usize>>);
 
@@ -17,8 +17,8 @@ impl Masks {
         Self(Kept::new())
     }
 
-    /// `scores`, `[batch, heads, queries, keys]`, with what a query must not see out of sight: keys after its own, and of the
-    /// others all but the last `window`. The last query stands where the last key stands.
+    /// `scores`, `[batch, heads, queries, keys]`, with the keys hidden that a query must not see: those after its own position,
+    /// and all but the last `window` of the others. The last query has the position of the last key.
     pub(crate) fn hide(&self, scores: Tensor<4>, window: Option<usize>) -> Tensor<4> {
         let [_, _, queries, keys] = scores.dims();
         if queries == 1 && window.is_none_or(|window| keys <= window) {

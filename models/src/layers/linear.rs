@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 #[cfg(feature = "flex")]
 use crate::fused;
 
-/// What `layer` makes of `x`, `[tokens, d_in]`.
+/// The output of `layer` for `x`, `[tokens, d_in]`.
 pub(crate) fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     let projected = matmul(x, layer.weight.val());
     match &layer.bias {

@@ -1,31 +1,31 @@
-//! What a router does with its tokens: loads, probabilities, logits; and the losses that keep it in order.
+//! How evenly a router spreads its tokens, and the losses that balance it.
 
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::experts::{Choice, Routing};
+use super::routing::{Choice, Routing};
 
 /// Loads, probabilities and logits of one router over N tokens, or their means over routers or batches.
 ///
 /// With E experts, `top_k` = k, logits `z` and probabilities `p = softmax(z)` over all experts:
 ///
 /// ```text
-/// f_i = share of the N k choices that fell on expert i        P_i = mean over tokens of p_i
+/// f_i = fraction of the N k choices that are expert i        P_i = mean over tokens of p_i
 /// ```
 ///
-/// Both sum to one. Entropies are divided by ln E, so that 1 is uniform (with one expert they are 1). Definitions of the
-/// programs of arXiv 2605.18106.
+/// Both sum to one. Entropies are divided by ln E, so that 1 is uniform (with one expert they are 1). The definitions are those
+/// of the programs of arXiv 2605.18106.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RouterMetrics {
-    /// Standard deviation of f over its mean: 0 when balanced, `sqrt(E - 1)` when one expert takes everything.
+    /// Standard deviation of f over its mean: 0 when balanced, `sqrt(E - 1)` when one expert gets all tokens.
     pub load_cv: f64,
     /// Entropy of f.
     pub load_entropy: f64,
     /// Largest f.
     pub top_expert_load: f64,
-    /// Share of the experts with f below `0.1 / E`.
+    /// Fraction of the experts with f below `0.1 / E`.
     pub dead_expert_fraction: f64,
     /// Standard deviation of P over its mean.
     pub prob_cv: f64,
@@ -49,7 +49,7 @@ pub struct RouterMetrics {
 
 impl RouterMetrics {
     /// The metrics of a router with logits `[tokens, experts]`, row-major, whose `top_k` experts with the largest logits
-    /// are chosen, the earlier one of equals. All zero without tokens or experts.
+    /// are chosen (ties go to the earlier one). All zero without tokens or experts.
     #[must_use]
     pub fn of_logits(logits: &[f32], experts: usize, top_k: usize) -> Self {
         match (logits.len(), top_k) {
@@ -88,7 +88,7 @@ impl RouterMetrics {
         }
     }
 
-    /// The mean of every metric; none of nothing.
+    /// The mean of every metric; `None` for an empty slice.
     pub fn mean(all: &[Self]) -> Option<Self> {
         let mut mean = Self::default();
         for one in all {
@@ -164,14 +164,14 @@ impl Sums {
     }
 }
 
-/// Standard deviation of all (not of a sample) over the mean.
+/// Population standard deviation over the mean.
 fn variation(shares: &[f64]) -> f64 {
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;
     let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / shares.len() as f64;
     variance.sqrt() / mean
 }
 
-/// Entropy over its largest value.
+/// Entropy over its largest possible value.
 fn entropy(shares: &[f64]) -> f64 {
     if shares.len() == 1 {
         return 1.0;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn one_expert_that_takes_everything_has_the_variation_root_of_experts_less_one() {
+    fn one_expert_that_gets_all_tokens_has_a_variation_of_the_root_of_experts_minus_one() {
         for experts in [2, 5, 16] {
             let logits: Vec<f32> = (0..6 * experts).map(|at| if at % experts == 1 { 1.0 } else { 0.0 }).collect();
             let metrics = RouterMetrics::of_logits(&logits, experts, 1);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn hand_made_logits_give_the_numbers_worked_out_by_hand() {
+    fn logits_made_by_hand_give_the_numbers_computed_by_hand() {
         // Two tokens, two experts, logits (0, ln 3) and (0, -ln 3): p = (1/4, 3/4) and (3/4, 1/4).
         let ln3 = 3f64.ln();
         let metrics = RouterMetrics::of_logits(&[0.0, ln3 as f32, 0.0, -ln3 as f32], 2, 1);

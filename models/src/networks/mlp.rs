@@ -5,32 +5,15 @@ use burn::nn::Linear;
 use burn::tensor::activation::{gelu, relu, silu, tanh};
 use burn::tensor::{Device, Int, Tensor};
 use polaron::{Role, RoleHint, Roles};
-use serde::{Deserialize, Serialize};
 
-use crate::ModelError;
-use crate::decoder::cross_entropy;
+use crate::error::ModelError;
 use crate::init::Initializer;
-use crate::linear::linear;
-
-/// The nonlinearity after every hidden layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Activation {
-    /// `max(0, x)`.
-    Relu,
-    /// `x Φ(x)` with the exact normal distribution function.
-    Gelu,
-    /// `x / (1 + exp(-x))`.
-    Silu,
-    /// The hyperbolic tangent.
-    Tanh,
-}
+use crate::layers::linear::linear;
+use crate::layers::loss::cross_entropy;
+use crate::settings::choices::Activation;
+use crate::settings::mlp::MlpConfig;
 
 impl Activation {
-    /// Names, as they stand in a configuration.
-    pub const NAMES: &'static [&'static str] = &["relu", "gelu", "silu", "tanh"];
-
     fn forward(self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Relu => relu(x),
@@ -40,7 +23,7 @@ impl Activation {
         }
     }
 
-    /// Factor of `1 / sqrt(d_in)` that keeps the size of activations from layer to layer (arXiv 1502.01852, section 2.2).
+    /// Factor of `1 / sqrt(d_in)` that keeps the magnitude of activations from layer to layer (arXiv 1502.01852, section 2.2).
     fn gain(self) -> f64 {
         match self {
             Self::Relu | Self::Gelu | Self::Silu => std::f64::consts::SQRT_2,
@@ -49,81 +32,8 @@ impl Activation {
     }
 }
 
-/// Sizes of an [`Mlp`]: everything about it but the number of inputs and outputs, which the data bring. In Rust, start from
-/// its default and set fields.
-///
-/// ```
-/// let config: polaron_models::MlpConfig = toml::from_str("preset = \"mlp\"\nwidth = 64")?;
-/// assert_eq!((config.depth, config.width), (2, 64));
-/// # Ok::<(), toml::de::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Overrides")]
-#[non_exhaustive]
-pub struct MlpConfig {
-    /// Always [`MlpConfig::PRESET`].
-    pub preset: String,
-    /// Number of hidden layers.
-    pub depth: usize,
-    /// Units of each hidden layer.
-    pub width: usize,
-    /// What follows each hidden layer.
-    pub activation: Activation,
-}
-
-/// What a file may say; what it leaves out has its default.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Overrides {
-    preset: String,
-    depth: Option<usize>,
-    width: Option<usize>,
-    activation: Option<Activation>,
-}
-
-impl TryFrom<Overrides> for MlpConfig {
-    type Error = ModelError;
-
-    fn try_from(overrides: Overrides) -> Result<Self, ModelError> {
-        let Overrides { preset, depth, width, activation } = overrides;
-        if preset != Self::PRESET {
-            return Err(ModelError::UnknownPreset { name: preset, hint: format!("; this one is `{}`", Self::PRESET) });
-        }
-        let default = Self::default();
-        Ok(Self {
-            preset,
-            depth: depth.unwrap_or(default.depth),
-            width: width.unwrap_or(default.width),
-            activation: activation.unwrap_or(default.activation),
-        })
-    }
-}
-
-/// Two hidden layers of 256 units with ReLU.
-impl Default for MlpConfig {
-    fn default() -> Self {
-        Self { preset: Self::PRESET.into(), depth: 2, width: 256, activation: Activation::Relu }
-    }
-}
-
 impl MlpConfig {
-    /// The name by which programs choose this model among the others.
-    pub const PRESET: &'static str = "mlp";
-
-    /// One line about it.
-    pub const DESCRIPTION: &'static str = "multi-layer perceptron for images: 2 hidden layers of 256 units with biases and ReLU (depth, width, activation)";
-
-    /// Checks that a model of these sizes can exist.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::Zero`].
-    pub fn validate(&self) -> Result<(), ModelError> {
-        let zero = [("depth", self.depth), ("width", self.width)].into_iter().find(|(_, size)| *size == 0);
-        zero.map_or(Ok(()), |(key, _)| Err(ModelError::Zero { key }))
-    }
-
-    /// A model of `inputs` features and `outputs` classes or predicted numbers, its first weights fixed by `seed`.
+    /// A model of `inputs` features and `outputs` classes or predicted numbers, with initial weights fixed by `seed`.
     ///
     /// Hidden weights are normal with standard deviation `sqrt(2 / d_in)`, or `1 / sqrt(d_in)` before tanh; the head's are
     /// normal with `1 / sqrt(width)`; biases are zero. The numbers follow the rule on the crate's front page.
@@ -146,33 +56,11 @@ impl MlpConfig {
         let head = init.biased("head", self.width, outputs, 1.0 / (self.width as f64).sqrt(), true);
         Ok(Mlp { layers, head, activation: self.activation })
     }
-
-    /// Number of parameters in the matrices of the hidden layers.
-    #[must_use]
-    pub fn hidden_parameters(&self, inputs: usize) -> usize {
-        let deeper = self.depth.saturating_sub(1).saturating_mul(self.width);
-        inputs.saturating_add(deeper).saturating_mul(self.width)
-    }
-
-    /// Number of all parameters.
-    #[must_use]
-    pub fn parameters(&self, inputs: usize, outputs: usize) -> usize {
-        let head = self.width.saturating_add(1).saturating_mul(outputs);
-        self.hidden_parameters(inputs).saturating_add(self.depth.saturating_mul(self.width)).saturating_add(head)
-    }
-
-    /// Floating-point operations of one training step (forward and backward) on `batch` examples: six per weight and
-    /// example.
-    #[must_use]
-    pub fn flops_per_step(&self, inputs: usize, outputs: usize, batch: usize) -> f64 {
-        let weights = self.hidden_parameters(inputs) as f64 + self.width as f64 * outputs as f64;
-        6.0 * batch as f64 * weights
-    }
 }
 
 /// A multi-layer perceptron: hidden layers with a nonlinearity, then a linear head.
 ///
-/// Made by [`MlpConfig::init`].
+/// Created by [`MlpConfig::init`].
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// Hidden layers, `[d_in, width]` with biases `[width]`.
@@ -220,7 +108,7 @@ mod tests {
     use burn::tensor::TensorData;
 
     use super::*;
-    use crate::parameter_table;
+    use crate::weights::parameter_table;
 
     const REFERENCE: [(Activation, [f64; 6], f64, f64); 4] = [
         (

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-/// What [`LanguageModel::extend`](crate::LanguageModel::extend) remembers; empty at first.
+/// Keys and values that [`LanguageModel::extend`](crate::LanguageModel::extend) keeps; initially empty.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     pub(crate) layers: Vec<KeyValues>,
@@ -16,13 +16,13 @@ impl Cache {
         Self::default()
     }
 
-    /// Tokens that it holds.
+    /// Number of tokens in it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether it holds none.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -34,7 +34,7 @@ impl Cache {
 pub(crate) struct KeyValues(Option<(Tensor<4>, Tensor<4>)>);
 
 impl KeyValues {
-    /// Adds new keys and values; gives them all. Keeps what the next query can see.
+    /// Adds new keys and values and returns all. Keeps those that the next query can see.
     pub(crate) fn extend(&mut self, key: Tensor<4>, value: Tensor<4>, window: Option<usize>) -> (Tensor<4>, Tensor<4>) {
         let (key, value) = match self.0.take() {
             Some((old_key, old_value)) => (Tensor::cat(vec![old_key, key], 2), Tensor::cat(vec![old_value, value], 2)),

@@ -1,16 +1,19 @@
-//! Does the base of the rotary positions suit the context? Advice, never an error.
+//! Does the base of the rotary positions suit the context? Advice about settings, never an error.
 //!
-//! For a context of L tokens, N layers and a similarity of 0.95 (arXiv 2602.10959, formulas at second hand):
+//! For a context of L tokens, N layers and a similarity of 0.95 (arXiv 2602.10959; formulas from a secondary source):
 //!
 //! ```text
-//! aliasing   base > L / 2π                      the slowest pair must not turn around within the context
+//! aliasing   base > L / 2π                      the slowest pair must not turn full circle within the context
 //! stability  base ≥ L / arccos(0.95)            the slowest pair hardly turns
 //! depth      base ≥ L / arccos(0.95^(1/N))      the same through all layers
 //! precision  base ≤ 1 / ε                       of the type in which the angles are computed
 //! ```
 //!
-//! The slowest pair of a head of dimension h turns with `base^(-(h-2)/h)`, not `base^-1`: for a small head the bounds grow to
-//! their power `h / (h - 2)` (ours). Well-working public models fail stability and depth.
+//! The slowest pair of a head of dimension h turns with `base^(-(h-2)/h)`, not `base^-1`: for a small head the bounds are raised
+//! to the power `h / (h - 2)` (our correction). Public models that work well fail stability and depth.
+
+use super::choices::PositionKind;
+use super::model::ModelConfig;
 
 /// How much a bound matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,29 +35,29 @@ pub struct RopeBound {
     pub severity: Severity,
     /// The smallest base, for `precision` the largest.
     pub bound: f64,
-    /// Whether the base keeps it.
+    /// Whether the base satisfies it.
     pub holds: bool,
 }
 
 impl RopeBound {
-    /// Whether the bound is the largest base, not the smallest.
+    /// Whether the bound is a largest base, not a smallest one.
     #[must_use]
     pub fn is_upper(&self) -> bool {
         self.name == "precision"
     }
 }
 
-/// Layers whose queries see equally far and whose rotary positions have one base.
+/// Layers whose queries see equally far and whose rotary positions have the same base.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RopeLayers {
-    /// Whether they see a sliding window of the context only.
+    /// Whether they see only a sliding window of the context.
     pub sliding: bool,
     /// The base.
     pub base: f64,
     /// How many tokens a query sees, itself included.
     pub context: usize,
-    /// The longest context in which the slowest pair does not turn around with this base.
+    /// The longest context within which the slowest pair does not turn full circle with this base.
     pub largest_context: f64,
     /// The bounds on the base for that context.
     pub bounds: [RopeBound; 4],
@@ -67,7 +70,7 @@ impl RopeLayers {
         Self { sliding, base, context, largest_context, bounds }
     }
 
-    /// The smallest and the largest base that no warning speaks against; there is none where the first is the larger one.
+    /// The smallest and the largest base without a warning; if the first is larger than the second, there is no such base.
     #[must_use]
     pub fn feasible(&self) -> (f64, f64) {
         let warnings = |upper| {
@@ -78,7 +81,7 @@ impl RopeLayers {
     }
 }
 
-/// Similarity that the slowest pair should keep over the context.
+/// Similarity that the slowest pair should retain over the context.
 const SIMILARITY: f64 = 0.95;
 
 /// The bounds for a context, a number of layers and heads of `head_dim` features, whose angles are computed in f64.
@@ -86,7 +89,7 @@ const SIMILARITY: f64 = 0.95;
 /// ```
 /// use polaron_models::rope_bounds;
 /// let bounds = rope_bounds(10_000.0, 4096, 32, 128);
-/// assert!(bounds[0].holds && !bounds[1].holds); // no aliasing, but the slowest pair turns visibly
+/// assert!(bounds[0].holds && !bounds[1].holds); // no aliasing, but the slowest pair turns noticeably
 /// ```
 #[must_use]
 pub fn rope_bounds(base: f64, context: usize, layers: usize, head_dim: usize) -> [RopeBound; 4] {
@@ -105,10 +108,38 @@ pub fn rope_bounds(base: f64, context: usize, layers: usize, head_dim: usize) ->
     ]
 }
 
-/// `h / (h - 2)`; 1 for a head with a single pair, which has no slower one.
+/// `h / (h - 2)`; 1 for a head with a single pair.
 fn head_power(head_dim: usize) -> f64 {
     let h = head_dim as f64;
     if head_dim > 2 { h / (h - 2.0) } else { 1.0 }
+}
+
+impl ModelConfig {
+    /// Bounds on the base of the rotary positions, in the layers that see the whole context; `None` with learned
+    /// positions.
+    #[must_use]
+    pub fn rope_bounds(&self) -> Option<[RopeBound; 4]> {
+        let rotary = self.position == PositionKind::Rotary;
+        rotary.then(|| rope_bounds(self.rope_base, self.context, self.layers, self.head_dim()))
+    }
+
+    /// The same for each kind of layer that the model has: those that see the whole context, and those with a sliding
+    /// window, with their own base and window. Empty with learned positions.
+    #[must_use]
+    pub fn rope_layers(&self) -> Vec<RopeLayers> {
+        if self.position != PositionKind::Rotary {
+            return Vec::new();
+        }
+        let (any_full, any_sliding) = (self.layers >= self.full_every, self.full_every > 1);
+        let kinds = [
+            (any_full, false, self.rope_base, self.context),
+            (any_sliding, true, self.sliding_base(), self.sliding_window.min(self.context)),
+        ];
+        let present = kinds.into_iter().filter(|(present, ..)| *present);
+        present
+            .map(|(_, sliding, base, context)| RopeLayers::new(sliding, base, context, self.layers, self.head_dim()))
+            .collect()
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Tensors of constants that are made once per device and kept.
+//! Tables of constants that are made once per device and kept.
 
 use std::fmt::{Debug, Formatter};
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Tables of constants under keys: each is written to a device when a layer first needs it there, and serves all layers and
-/// all passes from then on.
+/// Tables of constants by key: each is written to a device when a layer first needs it there, and is used by all layers and all
+/// passes from then on.
 pub(crate) struct Kept<K>(Mutex<Vec<Table<K>>>);
 
 struct Table<K> {
@@ -19,8 +19,8 @@ impl<K: PartialEq> Kept<K> {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// The table under `key` on `device`, with so many lines of the values that `make` gives. A key has one table per device
-    /// and type: one with another number of lines takes its place, so that lengths that vary do not fill the memory.
+    /// The table of `key` on `device`: `lines` lines with the values that `make` returns. A key has one table per device and
+    /// type: one with another number of lines replaces it, so that varying lengths do not fill the memory.
     pub(crate) fn get(
         &self,
         key: K,
@@ -28,9 +28,9 @@ impl<K: PartialEq> Kept<K> {
         (device, dtype): (&Device, DType),
         make: impl FnOnce() -> Vec<f32>,
     ) -> Tensor<2> {
-        // A constant needs no gradient, and serves passes with and without a graph.
+        // A constant needs no gradient, and is valid in passes with and without a graph.
         let device = device.clone().without_autodiff();
-        // Every change to the list is one call: nothing is half done after a panic elsewhere.
+        // Every change to the list is one call: a panic elsewhere leaves nothing half done.
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = tables.iter().position(|Table { key: other, values }| {
             *other == key && values.dtype() == dtype && values.device() == device
@@ -78,13 +78,13 @@ mod tests {
             MADE.get() - before
         };
         assert_eq!(made("a", 3, &device, DType::F32), 1);
-        // Passes with a graph, and with one that recomputes activations, take the same table.
+        // Passes with a graph, and with one that recomputes activations, use the same table.
         assert_eq!(made("a", 3, &device.clone().autodiff(), DType::F32), 1);
         assert_eq!(made("a", 3, &device.clone().autodiff().gradient_checkpointing(), DType::F32), 1);
         assert_eq!(made("b", 3, &device, DType::F32), 2);
         assert_eq!(made("a", 3, &device, DType::F64), 3);
         assert_eq!(made("a", 4, &device, DType::F32), 4);
         assert_eq!(made("a", 4, &device, DType::F32), 4);
-        assert_eq!(kept.0.lock().unwrap().len(), 3, "the longer table took the place of the shorter one");
+        assert_eq!(kept.0.lock().unwrap().len(), 3, "the longer table replaced the shorter one");
     }
 }

@@ -1,18 +1,19 @@
-//! What the layers of a model know of positions.
+//! Positions, as the attention layers of a model use them.
 
 use burn::tensor::Tensor;
 
-use crate::attention::Windows;
-use crate::mask::Masks;
-use crate::rotary::Rotary;
-use crate::{ModelConfig, PositionKind};
+use super::mask::Masks;
+use super::rotary::Rotary;
+use crate::settings::choices::PositionKind;
+use crate::settings::model::ModelConfig;
+use crate::shapes::Windows;
 
 /// Rotary positions and masks, shared by all layers of a model and all its clones.
 #[derive(Debug)]
 pub(crate) struct Positions {
     /// None with learned positions.
     full: Option<Rotary>,
-    /// That of layers with a sliding window, where their base is another.
+    /// For layers with a sliding window, if their base differs.
     sliding: Option<Rotary>,
     pub masks: Masks,
 }
@@ -21,8 +22,8 @@ impl Positions {
     pub(crate) fn new(config: &ModelConfig) -> Self {
         let rotary = |base| Rotary::new(base, config.head_dim(), config.context);
         let rotates = config.position == PositionKind::Rotary;
-        let (full, sliding) = (config.rope_base, config.rope_base_sliding);
-        let differ = config.full_every > 1 && sliding > 0.0 && sliding != full;
+        let (full, sliding) = (config.rope_base, config.sliding_base());
+        let differ = config.full_every > 1 && sliding != full;
         Self {
             full: rotates.then(|| rotary(full)),
             sliding: (rotates && differ).then(|| rotary(sliding)),
@@ -30,13 +31,13 @@ impl Positions {
         }
     }
 
-    /// Whether queries and keys are turned by their positions.
+    /// Whether queries and keys are rotated by their positions.
     #[cfg(feature = "flex")]
     pub(crate) fn turn_heads(&self) -> bool {
         self.full.is_some()
     }
 
-    /// Queries or keys, `[batch · context, heads · head_dim]`, turned by their positions; as they are with learned positions.
+    /// Queries or keys, `[batch · context, heads · head_dim]`, rotated by their positions; unchanged with learned positions.
     pub(crate) fn turn(&self, x: Tensor<2>, windows: Windows, slides: bool) -> Tensor<2> {
         match self.of_layer(slides) {
             Some(rotary) => rotary.turn(x, windows),
@@ -55,12 +56,12 @@ mod tests {
     use burn::tensor::{Device, Int, TensorData};
 
     use super::*;
-    use crate::kept::MADE;
+    use crate::layers::kept::MADE;
 
     #[test]
     fn a_model_writes_each_mask_and_table_to_a_device_once() {
-        // Recomputed activations: no fused layer serves, as on a GPU. One mask per window, and cosines and sines per base
-        // and width; in every layer and pass it would be 4, 20, 30 and 20 for one pass alone.
+        // With recomputed activations no fused kernel applies, as on a GPU. One mask per window, and cosines and sines per
+        // base and width; made anew in every layer they would be 4, 20, 30 and 20 in a single pass.
         let device = Device::flex().autodiff().gradient_checkpointing();
         for (preset, masks, tables) in
             [("nanogpt-char", 1, 0), ("llama-d64", 1, 2), ("gemma3-tiny", 2, 2 * 2 * 2), ("gpt-oss-tiny", 2, 2 * 2)]
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn sliding_layers_turn_by_a_base_of_their_own() {
+    fn sliding_layers_have_a_separate_base() {
         let mut config = ModelConfig::preset("gemma3-tiny").unwrap();
         let angles = |positions: &Positions, slides| positions.of_layer(slides).unwrap().angles.cos.clone();
         let positions = Positions::new(&config);

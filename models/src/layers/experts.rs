@@ -1,23 +1,25 @@
-//! A mixture of experts that computes only what its router chose.
+//! A mixture of experts that computes only the chosen experts.
 //!
-//! The choice is made on the host, from the router's logits: the tokens are put in the order of their experts, every
-//! expert multiplies its own rows by its slice of the stack, and the results go back to their tokens, weighed. Moving rows
-//! is a permutation in both directions, so no gradient is a sum in an order that a device might choose.
+//! The choice is made on the host, from the router's logits: the tokens are sorted by expert, every expert multiplies its own
+//! rows by its slice of the stack, and the results return to their tokens, weighted. Moving rows is a permutation in both
+//! directions, so no gradient is a sum whose order a device might choose.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::decoder::Deviations;
-use crate::feed_forward::gated;
+use super::feed_forward::gated;
+use super::linear::linear;
+use super::routing::{Choice, Routing};
 #[cfg(feature = "flex")]
 use crate::fused;
-use crate::init::Initializer;
-use crate::linear::linear;
-use crate::{FeedForwardKind, ModelConfig, RouterKind};
+use crate::init::{Deviations, Initializer};
+use crate::settings::choices::{FeedForwardKind, RouterKind};
+use crate::settings::model::ModelConfig;
+use crate::shapes::groups;
 
-/// Experts, of which a router chooses some for every token.
+/// Experts, some of which a router chooses for every token.
 #[derive(Module, Debug)]
 pub struct MixtureOfExperts {
     /// Scores of the experts, `[d_model, experts]`.
@@ -31,73 +33,18 @@ pub struct MixtureOfExperts {
     #[module(skip)]
     kind: FeedForwardKind,
     #[module(skip)]
-    weighing: RouterKind,
+    router_kind: RouterKind,
     #[module(skip)]
     top_k: usize,
 }
 
-/// One projection of every expert.
+/// One projection, for all experts.
 #[derive(Module, Debug)]
 pub struct ExpertStack {
     /// `[experts, d_in, d_out]`.
     pub weight: Param<Tensor<3>>,
     /// `[experts, d_out]`.
     pub bias: Option<Param<Tensor<2>>>,
-}
-
-/// What a router said about some tokens.
-pub(crate) struct Routing {
-    /// `[tokens, experts]`.
-    pub logits: Tensor<2>,
-    pub choice: Choice,
-}
-
-/// Which tokens go to which experts; on the host.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Choice {
-    /// The experts of every token, those of larger logits first, `[tokens · top_k]`.
-    pub chosen: Vec<i32>,
-    /// How many tokens every expert has.
-    pub counts: Vec<usize>,
-    /// The same numbers as values of a tensor: `[tokens, experts]`, row-major.
-    pub logits: Vec<f32>,
-}
-
-impl Choice {
-    /// The `top_k` experts with the largest of `logits`, `[tokens, experts]`; the earlier one of equals.
-    pub(crate) fn new(logits: Vec<f32>, experts: usize, top_k: usize) -> Self {
-        let mut chosen = Vec::with_capacity(logits.len() / experts * top_k);
-        let mut counts = vec![0; experts];
-        let mut ranked: Vec<usize> = Vec::with_capacity(experts);
-        for row in logits.chunks_exact(experts) {
-            ranked.clear();
-            ranked.extend(0..experts);
-            // A total order, so that logits that are not numbers lead to a loss that is none, not to a panic.
-            ranked.sort_unstable_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
-            for expert in &ranked[..top_k] {
-                chosen.push(*expert as i32);
-                counts[*expert] += 1;
-            }
-        }
-        Self { chosen, counts, logits }
-    }
-
-    /// Puts the rows (token, slot) in the order of their experts: the row at every place, and the place of every row.
-    fn permutation(&self) -> (Vec<i32>, Vec<i32>) {
-        let mut next: Vec<usize> = Vec::with_capacity(self.counts.len());
-        let mut before = 0;
-        for count in &self.counts {
-            next.push(before);
-            before += count;
-        }
-        let (mut order, mut place) = (vec![0; self.chosen.len()], vec![0; self.chosen.len()]);
-        for (row, expert) in self.chosen.iter().enumerate() {
-            let at = &mut next[*expert as usize];
-            (order[*at], place[row]) = (row as i32, *at as i32);
-            *at += 1;
-        }
-        (order, place)
-    }
 }
 
 impl ExpertStack {
@@ -108,7 +55,7 @@ impl ExpertStack {
         }
     }
 
-    /// Maps rows, `[rows, d_in]`, the first `counts[0]` of them by the first expert and so on, to `[rows, d_out]`.
+    /// Maps rows, `[rows, d_in]`, to `[rows, d_out]`: the first `counts[0]` of them by the first expert, and so on.
     fn forward(&self, rows: Tensor<2>, counts: &[usize]) -> Tensor<2> {
         let projected = grouped_matmul(rows, self.weight.val(), counts);
         match &self.bias {
@@ -116,16 +63,6 @@ impl ExpertStack {
             None => projected,
         }
     }
-}
-
-/// Every expert that has rows, with its first row and their number.
-pub(crate) fn groups(counts: &[usize]) -> impl Iterator<Item = (usize, usize, usize)> {
-    let mut next = 0;
-    counts.iter().enumerate().filter_map(move |(expert, count)| {
-        let first = next;
-        next += count;
-        (*count > 0).then_some((expert, first, *count))
-    })
 }
 
 /// The product of every expert's rows with its slice of `weight`, `[experts, d_in, d_out]`.
@@ -141,7 +78,7 @@ fn grouped_matmul(rows: Tensor<2>, weight: Tensor<3>, counts: &[usize]) -> Tenso
     Tensor::cat(groups(counts).map(part).collect(), 0)
 }
 
-/// Every expert's line of `bias`, `[experts, d_out]`, added to its rows.
+/// The rows of every expert plus its line of `bias`, `[experts, d_out]`.
 fn grouped_add(rows: Tensor<2>, bias: Tensor<2>, counts: &[usize]) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if fused::serve(&[&rows, &bias]) {
@@ -161,7 +98,7 @@ impl MixtureOfExperts {
             up: stack("up", d_model, hidden, std.hidden),
             down: stack("down", hidden, d_model, std.residual),
             kind: config.feed_forward,
-            weighing: config.router,
+            router_kind: config.router,
             top_k: config.top_k,
         }
     }
@@ -172,7 +109,7 @@ impl MixtureOfExperts {
         self.route(x).0
     }
 
-    /// The same, with what the router said.
+    /// The same, with the routing.
     pub(crate) fn route(&self, x: Tensor<2>) -> (Tensor<2>, Routing) {
         let [tokens, d_model] = x.dims();
         let top_k = self.top_k;
@@ -191,7 +128,7 @@ impl MixtureOfExperts {
         let hidden = gated(self.kind, self.gate.forward(rows.clone(), counts), self.up.forward(rows, counts));
         let rows = self.down.forward(hidden, counts).select(0, indices(place)).reshape([tokens, top_k, d_model]);
         let chosen = indices(choice.chosen.clone()).reshape([tokens, top_k]);
-        let weights = match self.weighing {
+        let weights = match self.router_kind {
             RouterKind::SoftmaxThenTopK => softmax(logits.clone(), 1).gather(1, chosen),
             RouterKind::TopKThenSoftmax => softmax(logits.clone().gather(1, chosen), 1),
         };
@@ -205,30 +142,6 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-
-    #[test]
-    fn the_largest_logits_are_chosen_and_the_earlier_of_equals() {
-        let choice = Choice::new(vec![0.0, 3.0, 1.0, 3.0, 2.0, 2.0, 2.0, -1.0], 4, 2);
-        assert_eq!(choice.chosen, [1, 3, 0, 1]);
-        assert_eq!(choice.counts, [1, 2, 0, 1]);
-    }
-
-    #[test]
-    fn logits_that_are_no_numbers_choose_without_a_panic() {
-        let choice = Choice::new(vec![f32::NAN, 1.0, f32::NEG_INFINITY, f32::NAN], 2, 1);
-        assert_eq!(choice.chosen.len(), 2);
-    }
-
-    #[test]
-    fn rows_stand_by_expert_and_find_their_way_back() {
-        let choice = Choice::new(vec![0.0, 3.0, 1.0, 5.0, 2.0, 2.5, 0.5, 1.0, 0.0], 3, 2);
-        let (order, place) = choice.permutation();
-        let experts: Vec<i32> = order.iter().map(|row| choice.chosen[*row as usize]).collect();
-        assert!(experts.is_sorted(), "{experts:?}");
-        for (row, place) in place.iter().enumerate() {
-            assert_eq!(order[*place as usize], row as i32);
-        }
-    }
 
     #[test]
     fn grouped_products_and_their_gradients_are_those_of_each_expert_alone() {

@@ -3,15 +3,17 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::NormKind;
 #[cfg(feature = "flex")]
 use crate::fused;
+use crate::init::Initializer;
+use crate::settings::choices::NormKind;
+use crate::settings::model::ModelConfig;
 
 /// A norm over groups of features of each token, with a gain and no bias.
 #[derive(Module, Debug)]
 pub struct Norm {
-    /// Factor of each feature of a group, ones at first; with [`NormKind::RmsNormPlusOne`] the factor less one, zeros at
-    /// first. `[d_model]` where the group is the whole token.
+    /// Factor of each feature of a group, initially one; with [`NormKind::RmsNormPlusOne`] the factor minus one, initially
+    /// zero. `[d_model]` if the group is the whole token.
     pub gain: Param<Tensor<1>>,
     #[module(skip)]
     kind: NormKind,
@@ -20,16 +22,18 @@ pub struct Norm {
 }
 
 impl Norm {
-    pub(crate) fn new(kind: NormKind, eps: f64, gain: Param<Tensor<1>>) -> Self {
-        Self { gain, kind, eps }
+    /// A norm of the model's kind over groups of `features`, whose factors are all one.
+    pub(crate) fn new(config: &ModelConfig, features: usize, init: &Initializer) -> Self {
+        let gain = 1.0 - offset(config.norm);
+        Self { gain: init.constant(gain, [features]), kind: config.norm, eps: config.norm_eps }
     }
 
     /// Normalises `x`, `[tokens, features]`: every token, or every group of as many features as there are gains.
     #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gain = match self.kind {
-            NormKind::LayerNorm | NormKind::RmsNorm => self.gain.val(),
-            NormKind::RmsNormPlusOne => self.gain.val() + 1.0,
+        let gain = match offset(self.kind) {
+            0.0 => self.gain.val(),
+            offset => self.gain.val() + offset,
         };
         let ([tokens, features], [group]) = (x.dims(), gain.dims());
         let centred = self.kind == NormKind::LayerNorm;
@@ -38,6 +42,14 @@ impl Norm {
         }
         let groups = x.reshape([tokens * features / group, group]);
         norm(centred, self.eps, groups, gain).reshape([tokens, features])
+    }
+}
+
+/// What is added to the gains of a norm.
+fn offset(kind: NormKind) -> f32 {
+    match kind {
+        NormKind::LayerNorm | NormKind::RmsNorm => 0.0,
+        NormKind::RmsNormPlusOne => 1.0,
     }
 }
 

@@ -5,16 +5,17 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
-use crate::cache::KeyValues;
-use crate::decoder::Deviations;
+use super::cache::KeyValues;
+use super::linear::{linear, matmul};
+use super::mask::Masks;
+use super::norm::Norm;
+use super::positions::Positions;
 #[cfg(feature = "flex")]
 use crate::fused;
-use crate::init::Initializer;
-use crate::linear::{linear, matmul};
-use crate::mask::Masks;
-use crate::norm::Norm;
-use crate::positions::Positions;
-use crate::{ModelConfig, Parametrization, ProjectionKind, QkNormKind};
+use crate::init::{Deviations, Initializer};
+use crate::settings::choices::{Parametrization, ProjectionKind, QkNormKind};
+use crate::settings::model::ModelConfig;
+use crate::shapes::{Heads, Windows};
 
 /// Causal self-attention: either one fused `qkv` projection or `wq`, `wk`, `wv`, then `wo`.
 #[derive(Module, Debug)]
@@ -33,33 +34,10 @@ pub struct Attention {
     pub q_norm: Option<Norm>,
     /// Norm of the keys.
     pub k_norm: Option<Norm>,
-    /// A score per query head that takes part in every softmax of the head and carries no value, `[heads]`.
+    /// A score per query head that takes part in every softmax of the head and has no value vector, `[heads]`.
     pub sinks: Option<Param<Tensor<1>>>,
     #[module(skip)]
     heads: Heads,
-}
-
-/// What an attention layer knows beside its parameters.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Heads {
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    /// Factor of the scores.
-    pub scale: f64,
-    /// Tokens that a query sees, itself included; none sees the whole context.
-    pub window: Option<usize>,
-}
-
-/// Sizes of one forward pass.
-#[derive(Clone, Copy)]
-pub(crate) struct Windows {
-    /// Windows in the batch.
-    pub batch: usize,
-    /// Tokens in a window.
-    pub context: usize,
-    /// Position of their first token.
-    pub start: usize,
 }
 
 impl Attention {
@@ -73,8 +51,8 @@ impl Attention {
         };
         let norm = |width: usize| match config.qk_norm {
             QkNormKind::None => None,
-            QkNormKind::PerHead => Some(init.norm(config, config.head_dim())),
-            QkNormKind::FullWidth => Some(init.norm(config, width)),
+            QkNormKind::PerHead => Some(Norm::new(config, config.head_dim(), init)),
+            QkNormKind::FullWidth => Some(Norm::new(config, width, init)),
         };
         let head_dim = config.head_dim();
         let scale = match config.parametrization {
@@ -100,8 +78,8 @@ impl Attention {
         }
     }
 
-    /// Maps `x`, `[batch · context, d_model]`, to the same shape. With a `cache`, the tokens follow those that it holds,
-    /// and are added to it.
+    /// Maps `x`, `[batch · context, d_model]`, to the same shape. With a `cache`, the tokens follow those in it and
+    /// are added to it.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
@@ -115,11 +93,11 @@ impl Attention {
         {
             return linear(&self.wo, mixed);
         }
-        linear(&self.wo, self.mix_apart(x, windows, positions, cache))
+        linear(&self.wo, self.mix_separately(x, windows, positions, cache))
     }
 
-    /// Attention straight from one projection, `[tokens, heads · head_dim]`: where nothing happens to queries and keys in
-    /// between, and a fused layer serves.
+    /// Attention directly from the fused projection, `[tokens, heads · head_dim]`: if queries and keys are used as projected, and
+    /// the fused kernel applies.
     #[cfg(feature = "flex")]
     fn mix_jointly(&self, x: &Tensor<2>, windows: Windows, positions: &Positions) -> Option<Tensor<2>> {
         let between = self.q_norm.is_some() || self.k_norm.is_some() || self.sinks.is_some();
@@ -128,8 +106,8 @@ impl Attention {
         serves.then(|| fused::joint_attention(self.heads, windows, linear(qkv, x.clone())))
     }
 
-    /// The same from queries, keys and values that are projected apart.
-    fn mix_apart(
+    /// The same from separate queries, keys and values.
+    fn mix_separately(
         &self,
         x: Tensor<2>,
         windows: Windows,
@@ -165,8 +143,8 @@ impl Attention {
         mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim])
     }
 
-    /// Queries `[batch, heads, queries, head_dim]`, keys and values `[batch, kv_heads, keys, head_dim]`; the last query
-    /// stands where the last key stands.
+    /// Queries `[batch, heads, queries, head_dim]`, keys and values `[batch, kv_heads, keys, head_dim]`; the last query has
+    /// the position of the last key.
     fn mix(
         &self,
         query: Tensor<4>,
@@ -177,7 +155,7 @@ impl Attention {
     ) -> Tensor<4> {
         let ([batch, heads, queries, head_dim], keys) = (query.dims(), key.dims()[2]);
         let kv_heads = self.heads.kv_heads;
-        // The queries that share a key head stand below one another, so that keys are never repeated.
+        // The queries that share a key head are stacked, so that keys are never repeated.
         let rows = heads / kv_heads * queries;
         let shared = |x: Tensor<4>, width| match heads == kv_heads {
             true => x,
@@ -188,14 +166,14 @@ impl Attention {
             false => x.reshape([batch, heads, queries, width]),
         };
         let scores = apart(shared(query, head_dim).matmul(key.transpose()), keys);
-        let weights = softmax_beside(masks.hide(scores * self.heads.scale, self.heads.window), sinks);
+        let weights = softmax_with_sinks(masks.hide(scores * self.heads.scale, self.heads.window), sinks);
         apart(shared(weights, keys).matmul(value), head_dim)
     }
 
     /// Queries, `[tokens, heads · head_dim]`, keys and values, `[tokens, kv_heads · head_dim]`.
     fn project(&self, x: Tensor<2>) -> [Tensor<2>; 3] {
-        // Cutting the weight instead of the projected activations: it is the smaller tensor, and
-        // the backward pass of a cut writes the whole of what was cut.
+        // The weight is sliced, not the projected activations: it is the smaller tensor, and the backward pass of a slice writes
+        // the whole tensor that was sliced.
         let (query, key) = (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
         let part = |index: usize, start: usize, width: usize| {
             let separate = [&self.wq, &self.wk, &self.wv];
@@ -215,9 +193,9 @@ impl Attention {
     }
 }
 
-/// Softmax over the keys of `scores`, `[batch, heads, queries, keys]`, in Burn's operations. `sinks`, `[heads]`, take part and
-/// are left out again.
-fn softmax_beside(scores: Tensor<4>, sinks: Option<Tensor<1>>) -> Tensor<4> {
+/// Softmax over the keys of `scores`, `[batch, heads, queries, keys]`, in Burn's operations. `sinks`, `[heads]`, take part
+/// and are dropped afterwards.
+fn softmax_with_sinks(scores: Tensor<4>, sinks: Option<Tensor<1>>) -> Tensor<4> {
     let [batch, heads, queries, keys] = scores.dims();
     match sinks {
         None => softmax(scores, 3),

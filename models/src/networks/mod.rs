@@ -1,0 +1,6 @@
+//! Whole models, made of layers.
+
+pub(crate) mod block;
+pub(crate) mod decoder;
+pub(crate) mod mlp;
+mod roles;

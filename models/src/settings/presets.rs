@@ -1,0 +1,238 @@
+//! The presets: named settings of the same decoder, a row each.
+
+use polaron_common::did_you_mean_or_list;
+use serde::de::{Deserialize, Deserializer, Error};
+
+use super::choices::{FeedForwardKind, NormKind, PositionKind, ProjectionKind, QkNormKind, RouterKind};
+use super::model::{ModelConfig, Overrides};
+use crate::error::ModelError;
+
+/// A row of the table.
+struct Preset {
+    name: &'static str,
+    /// One line about it.
+    about: &'static str,
+    settings: fn() -> ModelConfig,
+}
+
+/// All presets. A new one needs a row here and nothing else.
+static TABLE: &[Preset] = &[
+    Preset {
+        name: "nanogpt-char",
+        about: "GPT-2 style, 4 layers of 128, context 64: LayerNorm without bias, learned positions, exact GELU, tied head",
+        settings: || ModelConfig {
+            hidden: FeedForwardKind::Gelu.usual_hidden(128),
+            norm: NormKind::LayerNorm,
+            position: PositionKind::Learned,
+            projection: ProjectionKind::Fused,
+            feed_forward: FeedForwardKind::Gelu,
+            tied_head: true,
+            ..llama(128, 4, 4, 64)
+        },
+    },
+    Preset {
+        name: "llama-d64",
+        about: "Llama style, 4 layers of 64, context 64: RMSNorm, rotary positions, SwiGLU",
+        settings: || llama(64, 4, 4, 64),
+    },
+    Preset {
+        name: "llama-d128",
+        about: "Llama style, 4 layers of 128, context 128: RMSNorm, rotary positions, SwiGLU",
+        settings: || llama(128, 4, 4, 128),
+    },
+    Preset {
+        name: "llama-d256",
+        about: "Llama style, 6 layers of 256, context 256: RMSNorm, rotary positions, SwiGLU",
+        settings: || llama(256, 6, 4, 256),
+    },
+    Preset {
+        name: "qwen3-tiny",
+        about: "Qwen3 style, 4 layers of 128, context 128: two query heads per key head, QK-norm per head, SwiGLU",
+        settings: || ModelConfig {
+            kv_heads: 2,
+            head_dim: 64,
+            norm_eps: 1e-6,
+            qk_norm: QkNormKind::PerHead,
+            rope_base: 1e6,
+            ..llama(128, 4, 4, 128)
+        },
+    },
+    Preset {
+        name: "gemma3-tiny",
+        about: "Gemma 3 style, 6 layers of 144, context 128: norms before and after, five layers that see 32 tokens and one \
+                that sees all, GeGLU",
+        settings: || ModelConfig {
+            kv_heads: 1,
+            head_dim: 64,
+            hidden: 864,
+            norm: NormKind::RmsNormPlusOne,
+            norm_eps: 1e-6,
+            post_norm: true,
+            qk_norm: QkNormKind::PerHead,
+            rope_base: 1e6,
+            rope_base_sliding: 1e4,
+            full_every: 6,
+            feed_forward: FeedForwardKind::GeGlu,
+            scale_embedding: true,
+            ..llama(144, 6, 2, 128)
+        },
+    },
+    Preset {
+        name: "olmoe-tiny",
+        about: "OLMoE style, 4 layers of 128, context 128: 16 experts of 64, 4 of them per token, QK-norm over the full width",
+        settings: || ModelConfig {
+            hidden: 64,
+            qk_norm: QkNormKind::FullWidth,
+            experts: 16,
+            top_k: 4,
+            ..llama(128, 4, 4, 128)
+        },
+    },
+    Preset {
+        name: "gpt-oss-tiny",
+        about: "gpt-oss style, 4 layers of 128, context 128: 8 experts of 128, 2 of them per token, attention sinks, biases, \
+                every other layer sees 32 tokens",
+        settings: || ModelConfig {
+            kv_heads: 1,
+            head_dim: 32,
+            hidden: 128,
+            rope_base: 1.5e5,
+            attention_bias: true,
+            sinks: true,
+            full_every: 2,
+            feed_forward: FeedForwardKind::ClampedGlu,
+            experts: 8,
+            top_k: 2,
+            router: RouterKind::TopKThenSoftmax,
+            expert_bias: true,
+            ..llama(128, 4, 8, 128)
+        },
+    },
+];
+
+/// The default of every other key, for models of these sizes.
+fn llama(d_model: usize, layers: usize, heads: usize, context: usize) -> ModelConfig {
+    let defaults = ModelConfig::defaults();
+    let hidden = defaults.feed_forward.usual_hidden(d_model);
+    ModelConfig { d_model, layers, heads, context, hidden, base_width: d_model, ..defaults }
+}
+
+/// The names of the table.
+const NAMES: [&str; TABLE.len()] = {
+    let mut names = [""; TABLE.len()];
+    let mut row = 0;
+    while row < names.len() {
+        names[row] = TABLE[row].name;
+        row += 1;
+    }
+    names
+};
+
+impl ModelConfig {
+    /// Names of the presets.
+    pub const PRESETS: &'static [&'static str] = &NAMES;
+
+    /// The preset of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnknownPreset`] names the nearest valid name.
+    pub fn preset(name: &str) -> Result<Self, ModelError> {
+        match row(name) {
+            Some(row) => Ok(Self { preset: name.into(), ..(row.settings)() }),
+            None => {
+                let hint = did_you_mean_or_list(name, NAMES);
+                Err(ModelError::UnknownPreset { name: name.into(), hint })
+            }
+        }
+    }
+
+    /// One line about a preset; empty for an unknown name.
+    pub fn describe_preset(name: &str) -> &'static str {
+        row(name).map_or("", |row| row.about)
+    }
+}
+
+fn row(name: &str) -> Option<&'static Preset> {
+    TABLE.iter().find(|row| row.name == name)
+}
+
+/// A file: a preset, and the keys that differ from it.
+impl<'de> Deserialize<'de> for ModelConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let overrides = Overrides::deserialize(deserializer)?;
+        let preset = Self::preset(&overrides.preset).map_err(D::Error::custom)?;
+        Ok(overrides.apply(&preset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_described() {
+        for name in ModelConfig::PRESETS {
+            assert_eq!(ModelConfig::preset(name).unwrap().preset, *name);
+            assert!(!ModelConfig::describe_preset(name).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_preset_names_the_nearest_one() {
+        let error = ModelConfig::preset("llama-d65").unwrap_err().to_string();
+        assert!(error.contains("`llama-d65`") && error.contains("did you mean `llama-d6"), "{error}");
+        let error = ModelConfig::preset("zzz").unwrap_err().to_string();
+        assert!(error.contains("nanogpt-char, llama-d64"), "{error}");
+    }
+
+    #[test]
+    fn new_presets_have_the_sizes_of_their_families() {
+        for (name, heads, head_dim, windows) in [
+            ("qwen3-tiny", [4, 2], 64, [None, None]),
+            ("gemma3-tiny", [2, 1], 64, [Some(32), None]),
+            ("olmoe-tiny", [4, 4], 32, [None, None]),
+            ("gpt-oss-tiny", [8, 1], 32, [Some(32), None]),
+        ] {
+            let config = ModelConfig::preset(name).unwrap();
+            config.validate().unwrap();
+            assert_eq!(([config.heads, config.kv_heads()], config.head_dim()), (heads, head_dim), "{name}");
+            assert_eq!([0, config.layers - 1].map(|layer| config.window(layer)), windows, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_width_of_the_experts_follows_the_model_in_proportion() {
+        for (name, d_model, hidden) in
+            [("olmoe-tiny", 256, 128), ("gpt-oss-tiny", 64, 64), ("gemma3-tiny", 72, 432), ("qwen3-tiny", 64, 192)]
+        {
+            let config: ModelConfig = toml::from_str(&format!("preset = \"{name}\"\nd_model = {d_model}")).unwrap();
+            assert_eq!(config.hidden, hidden, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_before_these_keys_gives_the_same_model() {
+        let old = "preset = \"llama-d64\"\nd_model = 64\nlayers = 4\nheads = 4\ncontext = 64\nhidden = 192\n\
+                   norm = \"rms_norm\"\nposition = \"rotary\"\nprojection = \"separate\"\n\
+                   feed_forward = \"swi_glu\"\ntied_head = false\n";
+        assert_eq!(toml::from_str::<ModelConfig>(old).unwrap(), ModelConfig::preset("llama-d64").unwrap());
+    }
+
+    #[test]
+    fn a_configuration_comes_back_equal_from_a_file() {
+        for name in ModelConfig::PRESETS {
+            let config = ModelConfig::preset(name).unwrap();
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<ModelConfig>(&text).unwrap(), config, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_presets_in_a_file_are_errors() {
+        let error = toml::from_str::<ModelConfig>("preset = \"llama-d64\"\nlayer = 3").unwrap_err();
+        assert!(error.to_string().contains("layer"), "{error}");
+        let error = toml::from_str::<ModelConfig>("preset = \"lama-d64\"").unwrap_err();
+        assert!(error.to_string().contains("did you mean `llama-d64`"), "{error}");
+    }
+}

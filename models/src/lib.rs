@@ -14,79 +14,48 @@
 //! # Ok::<(), polaron_models::ModelError>(())
 //! ```
 //!
-//! # One decoder, eight presets
+//! # One decoder, many presets
 //!
-//! [`LanguageModel`] is a pre-norm decoder put together from a few parts; a [`ModelConfig`] says
-//! which, and every key of it can be changed. Nowhere is there dropout, and only `gpt-oss-tiny` has biases.
-//!
-//! | preset | width | layers | heads | context | hidden | norm | positions | projections | feed-forward | head | parameters at 65 tokens |
-//! |---|---|---|---|---|---|---|---|---|---|---|---|
-//! | `nanogpt-char` | 128 | 4 | 4 | 64 | 512 | LayerNorm | learned | `qkv` | exact GELU | tied | 804,096 |
-//! | `llama-d64` | 64 | 4 | 4 | 64 | 192 | RMSNorm | rotary | `wq` `wk` `wv` | SwiGLU | own | 221,888 |
-//! | `llama-d128` | 128 | 4 | 4 | 128 | 384 | RMSNorm | rotary | `wq` `wk` `wv` | SwiGLU | own | 869,760 |
-//! | `llama-d256` | 256 | 6 | 4 | 256 | 704 | RMSNorm | rotary | `wq` `wk` `wv` | SwiGLU | own | 4,853,504 |
-//!
-//! Norms add 1e-5 to the variance or mean square. Scores are scaled by `1 / sqrt(head dimension)`.
-//! Rotary positions have base 10,000 and pair feature i of a head's first half with feature i of
-//! its second half.
-//!
-//! The other four have the architectures, in small, on which arXiv 2605.18106 compares optimizers; all have a context of
-//! 128, RMSNorm, rotary positions, separate projections and a head of their own.
-//!
-//! | | `qwen3-tiny` | `gemma3-tiny` | `olmoe-tiny` | `gpt-oss-tiny` |
-//! |---|---|---|---|---|
-//! | layers x width | 4 x 128 | 6 x 144 | 4 x 128 | 4 x 128 |
-//! | heads of queries / of keys x features | 4 / 2 x 64 | 2 / 1 x 64 | 4 / 4 x 32 | 8 / 1 x 32 |
-//! | feed-forward | SwiGLU of 384 | GeGLU (tanh) of 864 | 16 SwiGLU experts of 64, 4 per token | 8 clamped experts of 128, 2 per token |
-//! | weights of the experts | | | softmax over all, not renormalised | softmax over the chosen |
-//! | norms | before, 1e-6 | before and behind, times (1 + gain), 1e-6 | before, 1e-5 | before, 1e-5 |
-//! | norm of queries and keys | per head | per head | over the full width | none |
-//! | rotary base | 1e6 | 1e6, sliding layers 1e4 | 1e4 | 1.5e5 |
-//! | a query sees | all | the last 32 tokens in five layers, all in the sixth | all | the last 32 tokens and all in turn |
-//! | besides | | embeddings times `sqrt(width)` | | sinks; biases in attention, router and experts |
-//! | parameters at 65 tokens | 1,001,344 | 2,594,352 | 1,862,016 | 1,903,808 |
-//! | of these used by one token | 1,001,344 | 2,594,352 | 682,368 | 714,944 |
-//!
-//! The clamped expert is `down(g · sigmoid(1.702 g) · (u + 1))` with `g = min(gate, 7)` and u = up within -7 and 7. A sink
-//! is a learned score of a query head that takes part in its softmax and carries no value.
+//! [`LanguageModel`] is a pre-norm decoder built from a few parts. A [`ModelConfig`] says which parts and how large they are;
+//! every key of it can be changed. [`ModelConfig::preset`] lists named configurations, from GPT-2 and Llama style to mixtures of
+//! experts. There is no dropout. [`Mlp`], configured by [`MlpConfig`], is a perceptron for images and tables.
 //!
 //! # Mixtures of experts
 //!
-//! Only the chosen experts are computed: the router's logits go to the host, which sorts the tokens by expert; every
+//! Only the chosen experts are computed: the router's logits are copied to the host, which sorts the tokens by expert; every
 //! expert then multiplies its own rows. [`RouterMetrics`] say how evenly the router spreads its tokens
-//! ([`LanguageModel::loss_and_routers`]); `aux_load_balance` and `aux_z` weigh losses for that in
-//! [`LanguageModel::training_loss`], and in nothing else.
+//! ([`LanguageModel::loss_and_routers`]). `aux_load_balance` and `aux_z` are the weights of two losses that improve this; they are
+//! part of [`LanguageModel::training_loss`] only.
 //!
 //! # Width rules
 //!
-//! With `parametrization = "mup"` the best learning rate of AdamW stays in place while the width changes, see
-//! [`Parametrization::Mup`]; the learning-rate factors of [`ModelConfig::adam_lr_factor`] go to
+//! With `parametrization = "mup"` the best learning rate of AdamW stays the same when the width changes, see
+//! [`Parametrization::Mup`]; pass the learning-rate factors of [`ModelConfig::adam_lr_factor`] to
 //! `polaron::Layerwise::adamw_lr_factors`.
 //!
 //! # One token at a time
 //!
-//! [`LanguageModel::extend`] keeps keys and values in a [`Cache`], so that the next token costs one token's work.
+//! [`LanguageModel::extend`] keeps keys and values in a [`Cache`], so that the next token costs the work of one token.
 //!
 //! # Speed on a CPU
 //!
-//! With the feature `flex` (turn it on where you turn on Burn's), norms, rotary positions, attention, GELU, SwiGLU and the
-//! loss run on that backend as single passes with hand-written gradients, in vector code and on all threads; matrix
-//! products run by the routine that Burn takes, but straight into fresh memory. The results are the same up to rounding and do
-//! not depend on the number of threads. Programs call `tune_products` once where they start, which speeds up products of
-//! small matrices. Attention keeps its weights for the backward pass, `[heads, keys, queries]` of every window.
+//! With the feature `flex` (enable it where you enable Burn's), norms, rotary positions, attention, GELU, gated nonlinearities
+//! and the loss run on that backend as single passes with hand-written gradients, in vector code and on all threads. Matrix
+//! products use the same routine as Burn, but write directly to their destination. The results are equal up to rounding and do
+//! not depend on the number of threads. Programs call `tune_products` once when they start, which speeds up products of small
+//! matrices. Attention keeps its weights for the backward pass, `[heads, keys, queries]` of every window.
 //!
 //! # Other devices
 //!
-//! Everywhere else, and with gradient checkpointing, the layers run in Burn's operations. No dense layer and no loss waits for
-//! the device, and nothing but tokens is written to it: masks and tables of rotary positions are made once per device, type
-//! and length, and serve every layer, every pass and every clone of the model. A mixture of experts waits once per layer, for
-//! its router's logits.
+//! On other devices, and with gradient checkpointing, the layers use Burn's operations. No dense layer and no loss waits for the
+//! device, and only tokens are copied to it: masks and tables of rotary positions are made once per device, type and length, and
+//! are used by every layer, every pass and every clone of the model. A mixture of experts waits once per layer, for its router's
+//! logits.
 //!
 //! # Names
 //!
-//! [`to_exported`] gives weights as other programs expect them (a projection as
-//! `[output, input]`), [`to_named`] and [`load_named`] as the model stores them (a projection as
-//! `[input, output]`). N counts blocks from 0.
+//! [`to_exported`] returns weights as other programs expect them (a projection as `[output, input]`); [`to_named`] and
+//! [`load_named`] use the layout in which the model stores them (a projection as `[input, output]`). N counts blocks from 0.
 //!
 //! | exported name | exported shape | path in the model | role |
 //! |---|---|---|---|
@@ -103,28 +72,27 @@
 //! | `blocks.N.mlp.gate.weight` (gated) | `[hidden, d_model]` | the same | gate |
 //! | `blocks.N.mlp.up.weight` | `[hidden, d_model]` | the same | up |
 //! | `blocks.N.mlp.down.weight` | `[d_model, hidden]` | the same | down |
-//! | `blocks.N.moe.router.weight` (experts, in place of `mlp`) | `[experts, d_model]` | the same | router |
+//! | `blocks.N.moe.router.weight` (experts, instead of `mlp`) | `[experts, d_model]` | the same | router |
 //! | `blocks.N.moe.gate.weight`, `up` | `[experts, d_model, hidden]` | the same | expert gate, expert up |
 //! | `blocks.N.moe.down.weight` | `[experts, hidden, d_model]` | the same | expert down |
 //! | `….bias` (`attention_bias`, `expert_bias`) | `[d_out]`, of a stack `[experts, d_out]` | the same | bias |
 //! | `norm.weight` | `[d_model]` | `norm.gain` | gain |
-//! | `head.weight` (own head) | `[vocab, d_model]` | the same | head |
+//! | `head.weight` (not tied) | `[vocab, d_model]` | the same | head |
 //!
 //! q is `heads · head_dim`, k is `kv_heads · head_dim`. Stacks of experts are exported as they are stored, `[experts, d_in,
-//! d_out]`; the file's metadata say so (`expert_layout`).
-//! `polaron export --optimizer-state` calls a state `<exported name>.<state>`, for example
-//! `blocks.0.attn.wq.weight.momentum` or `.second_moment`: shaped and laid out as the weight of that name. What a rule
-//! remembers per unit is called `.memory`, `[matrices, d_out, 1]` or `[matrices, 1, d_in]`.
-//! The output units of `qkv` are queries, keys, values in this order, and inside each the heads
-//! follow one another. A tied head has no tensor of its own: it is `embed.weight`, used twice.
+//! d_out]`, which the file's metadata state (`expert_layout`).
+//! `polaron export --optimizer-state` names a state `<exported name>.<state>`, for example
+//! `blocks.0.attn.wq.weight.momentum` or `.second_moment`; it has the shape and layout of the weight of that name. The state that a
+//! rule keeps per unit is named `.memory`, `[matrices, d_out, 1]` or `[matrices, 1, d_in]`.
+//! The output units of `qkv` are queries, keys, values in this order, and within each of them head after head. A tied head has no
+//! separate tensor: it is `embed.weight`, used twice.
 //!
-//! # First weights
+//! # Initial weights
 //!
-//! Gains are one (zero where the norm multiplies by one plus the gain), biases and sinks zero. Everything else is normal
-//! with standard deviation 0.02, but for what adds to the
-//! residual stream, `wo` and `down`: `0.02 / sqrt(2 · layers)`; with muP see [`Parametrization::Mup`]. The numbers are drawn on the host
-//! by a rule that other programs can repeat and that gives the same on every backend. With
-//! `splitmix64(z)` = one output of the SplitMix64 generator whose state is z, in wrapping 64-bit
+//! Gains are one (zero if the norm multiplies by one plus the gain), biases and sinks zero. All other parameters are normal with
+//! standard deviation 0.02, or `0.02 / sqrt(2 · layers)` for the projections that add to the residual stream, `wo` and `down`; for
+//! muP see [`Parametrization::Mup`]. The numbers are drawn on the host by a rule that other programs can repeat and that gives the
+//! same numbers on every backend. With `splitmix64(z)` = one output of the SplitMix64 generator whose state is z, in wrapping 64-bit
 //! arithmetic:
 //!
 //! 1. `key = splitmix64(seed)`, then for every byte b of the parameter's path (UTF-8, for example
@@ -135,8 +103,8 @@
 //!    `std · sqrt(-2 ln u) · cos(2πv)` and `std · sqrt(-2 ln u) · sin(2πv)`, in 64-bit floats,
 //!    rounded to 32 bits once.
 //!
-//! A parameter's first value thus depends on the seed, its path and its standard deviation only:
-//! another number of layers leaves the embedding as it was.
+//! The initial value of a parameter thus depends only on the seed, its path and its standard deviation: a change of the number of
+//! layers leaves the embedding unchanged.
 
 mod error;
 #[cfg(feature = "flex")]

@@ -1,4 +1,4 @@
-//! Promises of incremental decoding: [`LanguageModel::extend`] gives what the whole window gives.
+//! Promises of incremental decoding: [`LanguageModel::extend`] returns what the whole window returns.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron_models::{Cache, LanguageModel, ModelConfig};
@@ -6,7 +6,7 @@ use polaron_models::{Cache, LanguageModel, ModelConfig};
 const VOCAB: usize = 31;
 const CONTEXT: usize = 24;
 
-/// Every preset with its own widths, but few layers and a short context.
+/// Every preset at its full width, but with few layers and a short context.
 fn models() -> impl Iterator<Item = (&'static str, LanguageModel)> {
     ModelConfig::PRESETS.iter().map(|preset| {
         let mut config = ModelConfig::preset(preset).unwrap();
@@ -24,12 +24,12 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().unwrap()
 }
 
-fn likeliest(logits: &[f32]) -> i32 {
+fn most_likely(logits: &[f32]) -> i32 {
     let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a)));
     best.unwrap() as i32
 }
 
-/// Logits stay below one and end some hundred 32-bit operations.
+/// Logits are below one and result from some hundred 32-bit operations.
 const ROUNDING: f32 = 2e-6;
 
 #[test]
@@ -46,8 +46,8 @@ fn every_preset_generates_the_same_tokens_with_and_without_the_cache() {
             for (cached, whole) in cached.iter().zip(whole) {
                 assert!((cached - whole).abs() <= ROUNDING, "{preset} at {}: {cached} {whole}", tokens.len());
             }
-            assert_eq!(likeliest(&cached), likeliest(whole), "{preset} at {}", tokens.len());
-            tokens.push(likeliest(whole));
+            assert_eq!(most_likely(&cached), most_likely(whole), "{preset} at {}", tokens.len());
+            tokens.push(most_likely(whole));
         }
     }
 }

@@ -38,7 +38,7 @@ fn changed(model: LanguageModel, device: &Device, change: impl Fn(&str, &mut [f3
 }
 
 #[test]
-fn an_expert_that_nobody_chose_has_a_gradient_of_zeros_and_does_not_matter() {
+fn an_expert_that_no_token_chose_has_a_zero_gradient_and_is_not_computed() {
     let device = Device::flex().autodiff();
     for preset in ["olmoe-tiny", "gpt-oss-tiny"] {
         let mut config = tiny(preset, 4, 2);
@@ -70,7 +70,7 @@ fn an_expert_that_nobody_chose_has_a_gradient_of_zeros_and_does_not_matter() {
             }
         });
         let unchanged = scalar(other.loss(tokens(&device), tokens(&device)));
-        assert_eq!(unchanged, scalar(loss), "{preset}: an expert that nobody chose was computed");
+        assert_eq!(unchanged, scalar(loss), "{preset}: an expert that no token chose was computed");
     }
 }
 
@@ -87,7 +87,7 @@ fn the_same_seed_gives_the_same_loss_and_gradients_bit_for_bit() {
 }
 
 #[test]
-fn auxiliary_losses_change_the_training_loss_alone() {
+fn auxiliary_losses_change_only_the_training_loss() {
     let device = Device::flex().autodiff();
     let plain = tiny("olmoe-tiny", 4, 2);
     let mut weighed = plain.clone();
@@ -128,7 +128,7 @@ fn the_load_balance_loss_pushes_towards_balance() {
     let gradients = common::named_gradients(&model, &mut gradients);
     let bias = &gradients["blocks.0.moe.router.bias"];
     assert!(bias[3] > 0.0 && bias[..3].iter().all(|x| *x < 0.0), "{bias:?}");
-    // All experts' logits shifted by one number change nothing.
+    // Adding one number to the logits of all experts changes nothing.
     assert!(bias.iter().sum::<f32>().abs() < 1e-6, "{bias:?}");
 }
 

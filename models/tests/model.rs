@@ -45,8 +45,6 @@ fn bytes(model: &LanguageModel) -> Vec<(String, Vec<u8>)> {
     tensors.map(|tensor| (tensor.name, tensor.data.as_bytes().to_vec())).collect()
 }
 
-const KINDS: [&str; 6] = ["nanogpt-char", "llama-d64", "qwen3-tiny", "gemma3-tiny", "olmoe-tiny", "gpt-oss-tiny"];
-
 #[test]
 fn presets_hold_the_published_number_of_parameters() {
     for (name, expected) in
@@ -64,7 +62,7 @@ fn presets_hold_the_published_number_of_parameters() {
 #[test]
 fn the_first_loss_is_near_that_of_guessing() {
     let device = Device::flex();
-    for name in KINDS {
+    for name in ModelConfig::PRESETS {
         let model = ModelConfig::preset(name).unwrap().init(65, 1, &device).unwrap();
         let values: Vec<i32> = (0..4 * 64).map(|i| i * 31 % 65).collect();
         let inputs = Tensor::from_data(TensorData::new(values.clone(), [4, 64]), &device);
@@ -79,7 +77,7 @@ fn the_first_loss_is_near_that_of_guessing() {
 #[test]
 fn a_later_token_changes_no_earlier_logit() {
     let device = Device::flex();
-    for kind in KINDS {
+    for kind in ModelConfig::PRESETS {
         let model = model(kind, &device);
         let before = logits(&model, tokens(1, 8, &device));
         for changed in 1..8 {
@@ -97,7 +95,7 @@ fn a_later_token_changes_no_earlier_logit() {
 #[test]
 fn a_shorter_window_gives_the_first_logits_of_the_longer_one() {
     let device = Device::flex();
-    for kind in KINDS {
+    for kind in ModelConfig::PRESETS {
         let model = model(kind, &device);
         let long = logits(&model, tokens(1, 8, &device));
         let short = logits(&model, tokens(1, 5, &device));
@@ -112,7 +110,7 @@ fn a_shorter_window_gives_the_first_logits_of_the_longer_one() {
 #[test]
 fn windows_of_a_batch_do_not_touch_each_other() {
     let device = Device::flex();
-    for kind in KINDS {
+    for kind in ModelConfig::PRESETS {
         let model = model(kind, &device);
         let all = tokens(3, 8, &device);
         let together = logits(&model, all.clone());
@@ -127,7 +125,7 @@ fn windows_of_a_batch_do_not_touch_each_other() {
 #[test]
 fn large_scores_stay_finite() {
     let device = Device::flex().autodiff();
-    for kind in KINDS {
+    for kind in ModelConfig::PRESETS {
         let model = model(kind, &device);
         let scaled = to_named(&model).into_iter().map(|mut tensor| {
             let values: Vec<f32> = tensor.data.try_to_vec().unwrap();
@@ -153,7 +151,7 @@ fn a_tied_embedding_is_one_parameter_with_the_gradients_of_both_uses() {
     let table = parameter_table(&model);
     let vocab_wide = table.iter().filter(|info| info.shape.contains(&VOCAB));
     assert_eq!(vocab_wide.count(), 1);
-    // Token 3 only: as an input it reaches row 3 alone, as the head it reaches every row.
+    // Token 3 only: as the embedding it affects row 3 only, as the head every row.
     let inputs = Tensor::<2, Int>::from_ints([[3, 3, 3, 3]], &device);
     let loss = model.loss(inputs.clone(), inputs);
     let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
@@ -187,7 +185,7 @@ fn a_tied_embedding_is_one_parameter_with_the_gradients_of_both_uses() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
-    for kind in KINDS {
+    for kind in ModelConfig::PRESETS {
         let make = |seed| bytes(&tiny(kind).init(VOCAB, seed, &Device::flex()).unwrap());
         assert_eq!(make(1), make(1));
         assert_ne!(make(1), make(2));
@@ -197,7 +195,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
 }
 
 #[test]
-fn first_weights_have_the_documented_deviations() {
+fn initial_weights_have_the_documented_deviations() {
     let presets = [("llama-d64", 1.0), ("gemma3-tiny", 1.0), ("gpt-oss-tiny", 1.0), ("olmoe-tiny", 4.0)];
     for (preset, ratio) in presets {
         let mut config = ModelConfig::preset(preset).unwrap();
@@ -237,7 +235,7 @@ fn check_deviations(config: &ModelConfig, ratio: f64) {
 }
 
 #[test]
-fn a_vocabulary_of_zero_is_refused() {
+fn an_empty_vocabulary_is_refused() {
     let error = tiny("llama-d64").init(0, 1, &Device::flex()).unwrap_err();
     assert_eq!(error, ModelError::Zero { key: "vocab_size" });
 }
@@ -253,9 +251,9 @@ fn tokens_outside_the_vocabulary_are_named_with_their_position() {
 }
 
 #[test]
-fn stored_weights_come_back_bit_for_bit_with_the_same_identities() {
+fn stored_weights_load_bit_for_bit_and_keep_the_ids_of_the_parameters() {
     let device = Device::flex().autodiff();
-    for kind in KINDS {
+    for kind in ModelConfig::PRESETS {
         let source = model(kind, &device);
         let target = tiny(kind).init(VOCAB, 99, &device).unwrap();
         let ids = burn::module::list_param_ids(&target);
@@ -313,8 +311,8 @@ fn weights_that_do_not_fit_are_refused_by_name() {
 
 #[test]
 fn every_parameter_has_one_role_and_every_hint_a_parameter() {
-    let all = KINDS.map(|kind| (kind, kind == "nanogpt-char"));
-    for (kind, tied) in all.into_iter().chain([("nanogpt-char", false)]) {
+    let all = ModelConfig::PRESETS.iter().map(|kind| (*kind, tiny(kind).tied_head));
+    for (kind, tied) in all.chain([("nanogpt-char", false)]) {
         let mut config = tiny(kind);
         config.tied_head = tied;
         let model = config.init(VOCAB, 1, &Device::flex()).unwrap();

@@ -75,12 +75,12 @@ fn fixtures() -> [(&'static str, Fixture); 6] {
     ]
 }
 
-/// Where the fused layers work.
+/// A device on which the fused kernels apply.
 fn fused_device() -> Device {
     Device::flex().autodiff()
 }
 
-/// Where every layer runs in Burn's operations: the fused ones cannot recompute activations.
+/// A device on which every layer uses Burn's operations: the fused kernels cannot recompute activations.
 fn plain_device() -> Device {
     Device::flex().autodiff().gradient_checkpointing()
 }
@@ -90,7 +90,7 @@ fn tokens(rows: &[Vec<i32>], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(rows.concat(), shape), device)
 }
 
-/// Logits are up to about 5 and each is the end of some hundred 32-bit operations on numbers of that size; 24 bits of
+/// Logits are up to about 5 and each results from some hundred 32-bit operations on numbers of that size; 24 bits of
 /// mantissa resolve 5 to 3e-7, and errors of random sign add up to some twenty times that. A wrong axis, scale, gain or
 /// rotation shows in the first digit.
 const TOLERANCE: f64 = 1e-5;

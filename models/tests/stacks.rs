@@ -1,4 +1,4 @@
-//! Every stack of `polaron` knows what to do with every parameter of every preset, and width rules do what they promise.
+//! Every stack of `polaron` covers every parameter of every preset, and width rules do what they promise.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -81,7 +81,7 @@ fn of_width(preset: &str, d_model: usize, parametrization: Parametrization) -> M
     config
 }
 
-/// Root mean square of what `steps` steps of AdamW change in the stream behind every block and in the logits.
+/// Root mean square of the change, by `steps` steps of AdamW, of the stream after every block and of the logits.
 fn changes(config: &ModelConfig, steps: usize) -> Vec<f64> {
     let device = Device::flex().autodiff();
     let mut model = config.init(VOCAB, 1, &device).unwrap();

@@ -15,7 +15,7 @@ struct Preset {
     settings: fn() -> ModelConfig,
 }
 
-/// All presets. A new one needs a row here and nothing else.
+/// All presets. A new one is a row here and nothing else; figures for the tables below are welcome.
 static TABLE: &[Preset] = &[
     Preset {
         name: "nanogpt-char",
@@ -132,7 +132,37 @@ impl ModelConfig {
     /// Names of the presets.
     pub const PRESETS: &'static [&'static str] = &NAMES;
 
-    /// The preset of that name.
+    /// The preset of that name; [`describe_preset`](Self::describe_preset) describes each in a line.
+    ///
+    /// | preset | width | layers | heads | context | hidden | norm | positions | projections | feed-forward | head | parameters at 65 tokens |
+    /// |---|---|---|---|---|---|---|---|---|---|---|---|
+    /// | `nanogpt-char` | 128 | 4 | 4 | 64 | 512 | LayerNorm | learned | `qkv` | exact GELU | tied | 804,096 |
+    /// | `llama-d64` | 64 | 4 | 4 | 64 | 192 | RMSNorm | rotary | `wq` `wk` `wv` | SwiGLU | not tied | 221,888 |
+    /// | `llama-d128` | 128 | 4 | 4 | 128 | 384 | RMSNorm | rotary | `wq` `wk` `wv` | SwiGLU | not tied | 869,760 |
+    /// | `llama-d256` | 256 | 6 | 4 | 256 | 704 | RMSNorm | rotary | `wq` `wk` `wv` | SwiGLU | not tied | 4,853,504 |
+    ///
+    /// Norms add 1e-5 to the variance or mean square. Scores are scaled by `1 / sqrt(head dimension)`. Rotary positions have base
+    /// 10,000 and pair feature i of a head's first half with feature i of its second half.
+    ///
+    /// Four more are small versions of the architectures on which arXiv 2605.18106 compares optimizers. All have a context of 128,
+    /// RMSNorm, rotary positions, separate projections and a head that is not tied.
+    ///
+    /// | | `qwen3-tiny` | `gemma3-tiny` | `olmoe-tiny` | `gpt-oss-tiny` |
+    /// |---|---|---|---|---|
+    /// | layers x width | 4 x 128 | 6 x 144 | 4 x 128 | 4 x 128 |
+    /// | heads of queries / of keys x features | 4 / 2 x 64 | 2 / 1 x 64 | 4 / 4 x 32 | 8 / 1 x 32 |
+    /// | feed-forward | SwiGLU of 384 | GeGLU (tanh) of 864 | 16 SwiGLU experts of 64, 4 per token | 8 clamped experts of 128, 2 per token |
+    /// | weights of the experts | | | softmax over all, not renormalised | softmax over the chosen |
+    /// | norms | before, 1e-6 | before and after, times (1 + gain), 1e-6 | before, 1e-5 | before, 1e-5 |
+    /// | norm of queries and keys | per head | per head | over the full width | none |
+    /// | rotary base | 1e6 | 1e6, sliding layers 1e4 | 1e4 | 1.5e5 |
+    /// | a query sees | all | the last 32 tokens in five layers, all in the sixth | all | the last 32 tokens and all in turn |
+    /// | also | | embeddings times `sqrt(width)` | | sinks; biases in attention, router and experts |
+    /// | parameters at 65 tokens | 1,001,344 | 2,594,352 | 1,862,016 | 1,903,808 |
+    /// | of these used by one token | 1,001,344 | 2,594,352 | 682,368 | 714,944 |
+    ///
+    /// The clamped expert is `down(g · sigmoid(1.702 g) · (u + 1))` with `g = min(gate, 7)` and u = up clamped to [-7, 7]. A sink is
+    /// a learned score of a query head that takes part in its softmax and has no value vector.
     ///
     /// # Errors
     ///

@@ -209,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn every_choice_is_read_and_written_by_its_name() {
+        let keys: Vec<&str> = ModelConfig::choices().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["norm", "qk_norm", "position", "projection", "feed_forward", "router", "parametrization"]);
+        for (key, names) in ModelConfig::choices() {
+            for name in names {
+                let line = format!("{key} = \"{name}\"\n");
+                let config: ModelConfig = toml::from_str(&format!("preset = \"llama-d64\"\n{line}")).unwrap();
+                assert!(toml::to_string(&config).unwrap().contains(&line), "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_preset_names_the_nearest_one() {
         let error = ModelConfig::preset("llama-d65").unwrap_err().to_string();
         assert!(error.contains("`llama-d65`") && error.contains("did you mean `llama-d6"), "{error}");
@@ -242,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_before_these_keys_gives_the_same_model() {
+    fn a_file_written_before_newer_keys_existed_gives_the_same_model() {
         let old = "preset = \"llama-d64\"\nd_model = 64\nlayers = 4\nheads = 4\ncontext = 64\nhidden = 192\n\
                    norm = \"rms_norm\"\nposition = \"rotary\"\nprojection = \"separate\"\n\
                    feed_forward = \"swi_glu\"\ntied_head = false\n";
@@ -250,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_comes_back_equal_from_a_file() {
+    fn a_configuration_is_unchanged_after_writing_and_reading() {
         for name in ModelConfig::PRESETS {
             let config = ModelConfig::preset(name).unwrap();
             let text = toml::to_string(&config).unwrap();

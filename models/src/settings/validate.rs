@@ -101,14 +101,14 @@ mod tests {
         config.validate().unwrap();
     }
 
-    /// What `validate` says about a preset with these keys changed.
+    /// The error of `validate` for a preset with these keys changed.
     fn refusal(preset: &str, keys: &str) -> String {
         let config: ModelConfig = toml::from_str(&format!("preset = \"{preset}\"\n{keys}")).unwrap();
         config.validate().unwrap_err().to_string()
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_a_remedy() {
+    fn impossible_settings_are_refused_with_a_remedy() {
         for (preset, keys, said) in [
             ("olmoe-tiny", "top_k = 17", "`top_k` = 17 experts per token with `experts` = 16"),
             ("olmoe-tiny", "top_k = 0", "choose `top_k` between 1 and 16"),

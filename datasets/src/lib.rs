@@ -7,52 +7,46 @@
 //! data.check_windows(64)?;
 //! let windows = Windows::new(&data.train, 1337, 12, 64)?;
 //! let batch = windows.batch(0);
-//! assert_eq!((batch.rows, batch.context), (12, 64));
-//! assert_eq!(batch.inputs[1], batch.targets[0]); // targets are the inputs shifted by one
+//! assert_eq!((batch.rows(), batch.context()), (12, 64));
+//! assert_eq!(batch.inputs(0..12)[1], batch.targets(0..12)[0]); // targets are the inputs shifted by one
 //! # Ok::<(), polaron_datasets::DataError>(())
 //! ```
 //!
-//! # What is here
+//! # Contents
 //!
 //! * [`TextData`]: an embedded text ([`DATASETS`]), any UTF-8 file or packed data, as token numbers, split into
 //!   training and validation.
-//! * [`pack`]: many or large texts, packed once into a folder of tokens that [`TextData`] then maps
-//!   into memory.
-//! * [`Tokens`]: a sequence of tokens, in memory or mapped.
+//! * [`pack`]: packs many or large texts once into a folder of tokens, which [`TextData`] then maps into memory.
+//! * [`Tokens`]: a sequence of tokens, in memory or memory-mapped.
 //! * [`Tokenizer`]: characters, bytes or byte pairs. A run stores it beside its weights, so that generated
 //!   tokens become text again.
 //! * [`Windows`]: the training batches of every step, from a counter-based generator: the step
-//!   number alone fixes the batch, so resuming needs no saved generator state and another program
+//!   number alone determines the batch, so resuming needs no saved generator state and another program
 //!   can draw the same batches ([`Windows::starts`] gives the rule).
-//! * [`ImageData`]: embedded images ([`IMAGE_DATASETS`]) or the IDX files of MNIST and its kin, with
+//! * [`ImageData`]: embedded images ([`IMAGE_DATASETS`]) or the IDX files of MNIST and similar sets, with
 //!   [`ImageSampler`] for the batches of every step.
-//! * [`validation_batches`]: every non-overlapping window of a split, in order.
+//! * [`validation_batches`]: the non-overlapping windows of a split, in order.
 
-mod encoding;
-mod error;
-mod folder;
-mod idx;
+mod draw;
+mod embedded;
+mod errors;
 mod images;
-mod kind;
-mod learned;
-mod losses;
-pub mod pack;
 mod packed;
 mod quote;
-mod shard;
-mod source;
+mod split;
 mod text;
-mod tokenizer;
+mod text_data;
+mod tokenizer_kind;
 mod tokens;
-mod unpack;
 mod windows;
 
-pub use encoding::decode_utf8;
-pub use error::{DataError, ImageError, PackError};
-pub use images::{IMAGE_DATASETS, ImageBatch, ImageData, ImageSampler, Images, image_batches};
-pub use packed::{Manifest, Packed, ShardEntry};
+pub use embedded::{DATASETS, DatasetInfo, IMAGE_DATASETS};
+pub use errors::{DataError, ImageError, PackError, Problem};
+pub use images::{ImageBatch, ImageData, ImageSampler, Images, image_batches};
+pub use packed::{Manifest, Packed, ShardEntry, pack};
 pub use quote::{quoted, quoted_word};
-pub use text::{DATASETS, DatasetInfo, TextData};
-pub use tokenizer::{Tokenizer, TokenizerKind};
-pub use tokens::Tokens;
-pub use windows::{Batch, Windows, splitmix64, validation_batches, validation_windows};
+pub use text::decode_utf8;
+pub use text_data::TextData;
+pub use tokenizer_kind::{BadTokenizerKind, TokenizerKind};
+pub use tokens::{Tokenizer, Tokens};
+pub use windows::{Batch, Windows, validation_batches, validation_windows};

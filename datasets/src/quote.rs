@@ -1,8 +1,8 @@
-//! Words of the commands that messages name, quoted for a POSIX shell.
+//! Words of the commands in messages, quoted for a POSIX shell.
 
 use std::path::Path;
 
-/// `text` as one word of a command line; plain words stay as they are.
+/// `text` as one word of a command line; plain words are unchanged.
 ///
 /// ```
 /// assert_eq!(polaron_datasets::quoted_word("KING HENRY:"), "'KING HENRY:'");
@@ -13,8 +13,8 @@ pub fn quoted_word(text: &str) -> String {
     shlex::try_quote(&text).map(String::from).unwrap_or_default()
 }
 
-/// A path as one word of a command line. One that begins with a dash gets `./` before it, so that no program takes it for an
-/// option.
+/// A path as one word of a command line. A path that begins with a dash gets `./` before it, so that no program reads it
+/// as an option.
 ///
 /// ```
 /// use polaron_datasets::quoted;

@@ -1,23 +1,55 @@
-//! Windows of a token sequence: random ones for training, all of them for validation.
+//! Windows of a token sequence: random ones for training, evenly spaced ones or all for validation.
 
-use crate::{DataError, Tokens};
+use std::ops::Range;
 
-/// `rows` windows of `context` tokens each, row-major.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The tokens a model sees, `[rows, context]`.
-    pub inputs: Vec<i32>,
-    /// The tokens it must predict: the inputs shifted by one, `[rows, context]`.
-    pub targets: Vec<i32>,
+use crate::draw::rows_of_step;
+use crate::errors::DataError;
+use crate::tokens::Tokens;
+
+/// Windows of `context` tokens each, one per row. Tokens are copied only when [`inputs`](Self::inputs) or
+/// [`targets`](Self::targets) is called, for the rows that are needed, straight into what a tensor can own.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    tokens: &'a Tokens,
+    /// Where the windows start; `start + context` is inside `tokens`.
+    starts: Vec<usize>,
+    context: usize,
+}
+
+impl Batch<'_> {
     /// Number of windows.
-    pub rows: usize,
+    pub fn rows(&self) -> usize {
+        self.starts.len()
+    }
+
     /// Tokens in a window.
-    pub context: usize,
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// The tokens that a model sees, of some rows: `[rows, context]`; rows beyond the last one are ignored.
+    pub fn inputs(&self, rows: Range<usize>) -> Vec<i32> {
+        self.copy(rows, 0)
+    }
+
+    /// The tokens that it must predict, the inputs shifted by one, of some rows: `[rows, context]`; rows beyond the last one
+    /// are ignored.
+    pub fn targets(&self, rows: Range<usize>) -> Vec<i32> {
+        self.copy(rows, 1)
+    }
+
+    fn copy(&self, rows: Range<usize>, shift: usize) -> Vec<i32> {
+        let mut tokens = Vec::with_capacity(rows.len().min(self.rows()) * self.context);
+        for start in self.starts.iter().take(rows.end).skip(rows.start) {
+            self.tokens.read_as(start + shift..start + shift + self.context, &mut tokens, |token| token as i32);
+        }
+        tokens
+    }
 }
 
 /// The training windows of every step.
 ///
-/// A counter-based generator draws them: step and row alone fix a window, nothing needs saving, and
+/// They are drawn by a counter-based generator: step and row alone determine a window, nothing needs saving, and
 /// no thread can change the order. See [`starts`](Self::starts) for the rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows<'a> {
@@ -58,72 +90,40 @@ impl<'a> Windows<'a> {
     /// `(x * (N - T)) >> 64` in 128-bit arithmetic, where
     /// `x = splitmix64(splitmix64(data_seed) + t * B + i)` in wrapping 64-bit arithmetic.
     pub fn starts(&self, step: u64) -> Vec<usize> {
-        let first = splitmix64(self.data_seed).wrapping_add(step.wrapping_mul(self.batch as u64));
-        let choices = (self.tokens.len() - self.context) as u128;
-        (0..self.batch as u64)
-            .map(|row| {
-                let x = splitmix64(first.wrapping_add(row));
-                ((u128::from(x) * choices) >> 64) as usize
-            })
-            .collect()
+        rows_of_step(self.data_seed, step, self.batch, self.tokens.len() - self.context)
     }
 
     /// The batch of step `step` (from 0).
-    pub fn batch(&self, step: u64) -> Batch {
-        let mut batch = Batch::with_capacity(self.batch, self.context);
-        for start in self.starts(step) {
-            batch.push(self.tokens, start);
-        }
-        batch
+    pub fn batch(&self, step: u64) -> Batch<'a> {
+        Batch { tokens: self.tokens, starts: self.starts(step), context: self.context }
     }
 }
 
-impl Batch {
-    fn with_capacity(rows: usize, context: usize) -> Self {
-        let tokens = rows.saturating_mul(context);
-        Self { inputs: Vec::with_capacity(tokens), targets: Vec::with_capacity(tokens), rows: 0, context }
-    }
-
-    /// Adds the window at `start`; the caller keeps `start + context` inside `tokens`.
-    fn push(&mut self, tokens: &Tokens, start: usize) {
-        let window = tokens.to_vec(start..start + self.context + 1);
-        self.inputs.extend(window.iter().take(self.context).map(|token| *token as i32));
-        self.targets.extend(window.iter().skip(1).map(|token| *token as i32));
-        self.rows += 1;
-    }
-}
-
-/// How many non-overlapping windows of `context` tokens a split of `tokens` tokens holds: `(tokens
+/// How many non-overlapping windows of `context` tokens a split of `tokens` tokens has: `(tokens
 /// - 1) / context`, and 0 for a context of 0.
 pub fn validation_windows(tokens: usize, context: usize) -> usize {
     tokens.saturating_sub(1).checked_div(context).unwrap_or(0)
 }
 
-/// All non-overlapping windows of `tokens` in order, `rows` at a time (0 counts as 1); the last
-/// batch may hold fewer.
+/// `windows` evenly spaced ones of the non-overlapping windows of `tokens`, or all of them if there are no more, in order,
+/// `rows` at a time (0 counts as 1); the last batch may have fewer.
 ///
-/// Window i covers the tokens `[i * context, (i + 1) * context)`. Fewer tokens than `context + 1`,
-/// or a context of 0, give no batch at all:
-/// [`TextData::check_windows`](crate::TextData::check_windows) refuses such a text beforehand.
-pub fn validation_batches(tokens: &Tokens, context: usize, rows: usize) -> impl Iterator<Item = Batch> {
-    let (windows, rows) = (validation_windows(tokens.len(), context), rows.max(1));
+/// Non-overlapping window i covers the tokens `[i * context, (i + 1) * context)`; of n windows, number i of m evenly spaced ones
+/// is `i * n / m`, truncated to a whole number. Fewer tokens than `context + 1`, or a context of 0, give no batch at all;
+/// [`TextData::check_windows`](crate::TextData::check_windows) refuses such a text earlier.
+pub fn validation_batches(
+    tokens: &Tokens,
+    context: usize,
+    windows: usize,
+    rows: usize,
+) -> impl Iterator<Item = Batch<'_>> {
+    let (all, rows) = (validation_windows(tokens.len(), context), rows.max(1));
+    let windows = windows.min(all);
+    let start = move |place: usize| (place as u128 * all as u128 / windows as u128) as usize * context;
     (0..windows).step_by(rows).map(move |first| {
-        let last = first.saturating_add(rows).min(windows);
-        let mut batch = Batch::with_capacity(last - first, context);
-        for window in first..last {
-            batch.push(tokens, window * context);
-        }
-        batch
+        let starts = (first..first.saturating_add(rows).min(windows)).map(start).collect();
+        Batch { tokens, starts, context }
     })
-}
-
-/// One output of the SplitMix64 generator whose state is `state`: the constant 0x9E3779B97F4A7C15
-/// is added, then the sum is mixed.
-pub fn splitmix64(state: u64) -> u64 {
-    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -132,13 +132,6 @@ mod tests {
 
     fn count_up(tokens: usize) -> Tokens {
         (0..tokens as u32).collect::<Vec<u32>>().into()
-    }
-
-    #[test]
-    fn splitmix64_gives_the_published_outputs() {
-        assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
-        assert_eq!(splitmix64(1_234_567), 6_457_827_717_110_365_317);
-        assert_eq!(splitmix64(u64::MAX), 0xE4D9_7177_1B65_2C20);
     }
 
     // The numbers come from this Python, which has no fixed-width integers to overflow by accident:
@@ -171,10 +164,13 @@ mod tests {
     fn targets_are_the_inputs_shifted_by_one() {
         let tokens = count_up(1000);
         let batch = Windows::new(&tokens, 0, 3, 16).unwrap().batch(3);
-        assert_eq!((batch.rows, batch.context), (3, 16));
+        assert_eq!((batch.rows(), batch.context()), (3, 16));
         let expected: Vec<i32> = [961, 577, 537].into_iter().flat_map(|start| start..start + 16).collect();
-        assert_eq!(batch.inputs, expected);
-        assert_eq!(batch.targets, expected.iter().map(|token| token + 1).collect::<Vec<i32>>());
+        assert_eq!(batch.inputs(0..3), expected);
+        assert_eq!(batch.targets(0..3), expected.iter().map(|token| token + 1).collect::<Vec<i32>>());
+        assert_eq!(batch.inputs(1..2), expected[16..32]);
+        assert_eq!(batch.targets(2..9), (538..554).collect::<Vec<i32>>());
+        assert!(batch.inputs(3..4).is_empty());
     }
 
     #[test]
@@ -182,7 +178,7 @@ mod tests {
         let tokens = count_up(9);
         let windows = Windows::new(&tokens, 5, 64, 8).unwrap();
         let batch = windows.batch(0);
-        assert_eq!(batch.targets.iter().max(), Some(&8));
+        assert_eq!(batch.targets(0..64).iter().max(), Some(&8));
         assert!(windows.starts(0).iter().all(|start| *start == 0));
     }
 
@@ -199,12 +195,15 @@ mod tests {
     fn validation_visits_every_window_once_and_in_order() {
         let tokens = count_up(103);
         for rows in [0, 1, 2, 3, 10, 11, 1000] {
-            let inputs: Vec<i32> = validation_batches(&tokens, 10, rows).flat_map(|batch| batch.inputs).collect();
+            let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+            for batch in validation_batches(&tokens, 10, usize::MAX, rows) {
+                inputs.extend(batch.inputs(0..batch.rows()));
+                targets.extend(batch.targets(0..batch.rows()));
+            }
             assert_eq!(inputs, (0..100).collect::<Vec<i32>>(), "{rows} rows");
-            let targets: Vec<i32> = validation_batches(&tokens, 10, rows).flat_map(|batch| batch.targets).collect();
             assert_eq!(targets, (1..101).collect::<Vec<i32>>(), "{rows} rows");
         }
-        let rows: Vec<usize> = validation_batches(&tokens, 10, 4).map(|batch| batch.rows).collect();
+        let rows: Vec<usize> = validation_batches(&tokens, 10, usize::MAX, 4).map(|batch| batch.rows()).collect();
         assert_eq!(rows, [4, 4, 2]);
     }
 
@@ -214,9 +213,23 @@ mod tests {
         assert_eq!(validation_windows(101, 10), 10);
         assert_eq!(validation_windows(0, 10), 0);
         assert_eq!(validation_windows(10, 0), 0);
-        assert_eq!(validation_batches(&count_up(10), 10, 4).count(), 0);
-        // The counts other programs report for the last 111,540 tokens of the public
+        assert_eq!(validation_batches(&count_up(10), 10, usize::MAX, 4).count(), 0);
+        // The counts that other programs report for the last 111,540 tokens of the public
         // tinyshakespeare text.
         assert_eq!([64, 128, 256].map(|context| validation_windows(111_540, context)), [1742, 871, 435]);
+    }
+
+    #[test]
+    fn chosen_windows_are_evenly_spaced_ones_of_all() {
+        let tokens = count_up(103);
+        let starts = |windows: usize| -> Vec<usize> {
+            validation_batches(&tokens, 10, windows, 2).flat_map(|batch| batch.starts).collect()
+        };
+        assert_eq!(starts(10), [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
+        assert_eq!(starts(4), [0, 20, 50, 70]);
+        assert_eq!(starts(1), [0]);
+        assert!(starts(0).is_empty());
+        let last = validation_batches(&tokens, 10, 3, 2).last().unwrap();
+        assert_eq!((last.rows(), last.targets(0..1)[9]), (1, 70));
     }
 }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use polaron_common::splitmix64;
 use polaron_datasets::pack::{PackOptions, PackTokenizer, pack};
 use polaron_datasets::{
-    DataError, Manifest, PackError, Packed, TextData, Tokenizer, TokenizerKind, Tokens, Windows, validation_batches,
+    Batch, DataError, Manifest, PackError, Packed, TextData, Tokenizer, TokenizerKind, Tokens, Windows,
+    validation_batches,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -92,7 +94,12 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 
 fn words(count: usize) -> String {
     let words = ["king", " queen", "\nfool", ", ghost", "  sailor", "'s", " 42", "\n\nn\u{e4}her"];
-    (0..count as u64).map(|i| words[(polaron_datasets::splitmix64(i) % 8) as usize]).collect()
+    (0..count as u64).map(|i| words[(splitmix64(i) % 8) as usize]).collect()
+}
+
+/// Inputs and targets of all rows.
+fn both(batch: &Batch<'_>) -> [Vec<i32>; 2] {
+    [batch.inputs(0..batch.rows()), batch.targets(0..batch.rows())]
 }
 
 #[test]
@@ -111,10 +118,12 @@ fn one_text_gives_the_tokens_and_batches_it_gives_unpacked() {
         assert_eq!(packed.characters, plain.characters);
         let windows = |tokens: &Tokens| {
             let windows = Windows::new(tokens, 7, 16, 200).unwrap();
-            (0..20).map(|step| windows.batch(step)).collect::<Vec<_>>()
+            (0..20).map(|step| windows.batch(step)).map(|batch| both(&batch)).collect::<Vec<_>>()
         };
         assert_eq!(windows(&packed.train), windows(&plain.train), "{tokenizer}");
-        let all = |tokens: &Tokens| validation_batches(tokens, 33, 4).collect::<Vec<_>>();
+        let all = |tokens: &Tokens| {
+            validation_batches(tokens, 33, usize::MAX, 4).map(|batch| both(&batch)).collect::<Vec<_>>()
+        };
         assert_eq!(all(&packed.valid), all(&plain.valid), "{tokenizer}");
     }
 }
@@ -213,7 +222,7 @@ fn learning_agrees_with_other_programs() {
 }
 
 #[test]
-fn between_documents_stands_the_end_of_text_or_a_line_break() {
+fn documents_are_separated_by_the_end_of_text_or_a_line_break() {
     for (tokenizer, expected) in
         [("byte", "one\ntwo\nthree"), ("char", "one\ntwo\nthree"), ("bpe:257", "one<|endoftext|>two<|endoftext|>three")]
     {
@@ -317,7 +326,7 @@ fn inputs_without_text_are_refused() {
         place.refused(&["empty.txt"], tokenizer, &["empty.txt", "is empty"]);
     }
     place.write("one.txt", b"x");
-    place.refused(&["one.txt"], "byte", &["1 tokens cannot be divided"]);
+    place.refused(&["one.txt"], "byte", &["1 tokens cannot be split"]);
 }
 
 #[test]
@@ -330,7 +339,7 @@ fn a_tokenizer_that_is_none_is_refused() {
     place.write("a.txt", b"some text");
     place.write("t.json", b"{\"version\": \"1.0\"}");
     let tokenizer = place.path("t.json");
-    place.refused(&["a.txt"], tokenizer.to_str().unwrap(), &["t.json", "holds no tokenizer"]);
+    place.refused(&["a.txt"], tokenizer.to_str().unwrap(), &["t.json", "is not a tokenizer"]);
     place.write("t.json", b"{\"kind\": \"char\", \"alphabet\": \"emost\"}");
     place.refused(&["a.txt"], tokenizer.to_str().unwrap(), &["a.txt", "character ' '"]);
 }
@@ -348,7 +357,7 @@ fn a_tokenizer_file_packs_and_comes_along() {
     load(TokenizerKind::Auto).unwrap();
     load(TokenizerKind::File).unwrap();
     let said = load(TokenizerKind::Char).unwrap_err().to_string();
-    assert!(said.contains("tokenizer file, but char is asked for"), "{said}");
+    assert!(said.contains("tokenizer file, but `data.tokenizer` is char"), "{said}");
 }
 
 #[test]
@@ -406,7 +415,7 @@ fn a_token_outside_the_vocabulary_is_named() {
     let mut bytes = std::fs::read(&shard).unwrap();
     bytes[64 + 2 * 30 + 1] = 1;
     let digest = Sha256::digest(&bytes[64..]);
-    let (old, new) = (hex(&bytes[32..64]), hex(&digest));
+    let (old, new) = (hex::encode(&bytes[32..64]), hex::encode(digest));
     bytes[32..64].copy_from_slice(&digest);
     std::fs::write(&shard, bytes).unwrap();
     let text = std::fs::read_to_string(&manifest).unwrap();
@@ -417,10 +426,6 @@ fn a_token_outside_the_vocabulary_is_named() {
         matches!(error, DataError::Pack(PackError::TokenOutside { token: 304, position: 30, vocab_size: 256, .. })),
         "{error}"
     );
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
@@ -439,7 +444,7 @@ fn a_damaged_manifest_or_tokenizer_is_named() {
     let said = replace("\"version\": 1", "\"version\": 7");
     assert!(matches!(said, DataError::Pack(PackError::OtherVersion { found: 7, .. })), "{said}");
     let said = replace("train-00000.bin", "../train-00000.bin");
-    assert!(said.to_string().contains("no name of a shard"), "{said}");
+    assert!(said.to_string().contains("not the name of a shard"), "{said}");
     let said = Place::error_after("tokenizer.json", |bytes| bytes.push(b' '));
     assert!(matches!(said, DataError::Pack(PackError::ForeignTokenizer { .. })), "{said}");
 }

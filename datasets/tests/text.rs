@@ -25,9 +25,8 @@ fn the_embedded_text_is_the_documented_one() {
     assert_eq!((data.train.len(), data.valid.len()), (4_488_613, 498_735));
     let text =
         data.tokenizer.decode(&[data.train, data.valid].map(|split| split.to_vec(0..split.len())).concat()).unwrap();
-    let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "7b069592ab1d4580288961a79e0f421efd1ebd92cb81521f62d7ca6cb1814aa3");
+    let digest = hex::encode(Sha256::digest(text.as_bytes()));
+    assert_eq!(digest, "7b069592ab1d4580288961a79e0f421efd1ebd92cb81521f62d7ca6cb1814aa3");
 }
 
 #[test]
@@ -146,7 +145,7 @@ fn a_text_shorter_than_one_window_is_refused() {
     let data = TextData::from_text("short.txt", &"ab".repeat(50), TokenizerKind::Char, 0.1).unwrap();
     data.check_windows(9).unwrap();
     let error = data.check_windows(10).unwrap_err().to_string();
-    for part in ["validation split", "`short.txt`", "holds 10 tokens", "context 10 needs 11"] {
+    for part in ["validation split", "`short.txt`", "has 10 tokens", "context 10 needs 11"] {
         assert!(error.contains(part), "{error}");
     }
     let error = data.check_windows(90).unwrap_err().to_string();

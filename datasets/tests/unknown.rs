@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use polaron_common::splitmix64;
 use polaron_datasets::pack::{PackOptions, pack};
-use polaron_datasets::{DataError, Manifest, Tokenizer, TokenizerKind, splitmix64};
+use polaron_datasets::{DataError, Manifest, Tokenizer, TokenizerKind};
 use serde_json::{Value, json};
 
 const WORDS: [&str; 5] = ["the", "cat", "sat", "on", "mat"];
@@ -90,7 +91,7 @@ fn a_tokenizer_that_changes_the_text_says_so() {
     let notes = try_pack(&word_piece(), &"The cat sat. ".repeat(9), false).unwrap().notes;
     assert!(notes.iter().any(|note| note.contains("changes 9 of 117 characters") && note.contains("'T'")), "{notes:?}");
     let notes = try_pack(&word_piece(), &"the  cat\nsat. ".repeat(9), false).unwrap().notes;
-    assert!(notes.iter().any(|note| note.contains("does not give the text back")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("does not restore the text")), "{notes:?}");
 }
 
 #[test]

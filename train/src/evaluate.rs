@@ -13,13 +13,10 @@ use crate::workers::{Workers, shares};
 /// Tokens of one validation batch: large enough to be worth an operation, small enough for the caches and for memory.
 const TOKENS_PER_BATCH: usize = 1024;
 
-/// Some rows of a batch as input and target tensors `[rows, context]`.
-pub fn tensors(batch: &Batch, (first, rows): (usize, usize), device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
-    let tensor = |tokens: &[i32]| {
-        let part = tokens.iter().skip(first * batch.context).take(rows * batch.context).copied().collect::<Vec<i32>>();
-        Tensor::from_data(TensorData::new(part, [rows, batch.context]), device)
-    };
-    (tensor(&batch.inputs), tensor(&batch.targets))
+/// Some rows (first, number) of a batch as input and target tensors `[rows, context]`.
+pub fn tensors(batch: &Batch<'_>, (first, rows): (usize, usize), device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
+    let tensor = |tokens: Vec<i32>| Tensor::from_data(TensorData::new(tokens, [rows, batch.context()]), device);
+    (tensor(batch.inputs(first..first + rows)), tensor(batch.targets(first..first + rows)))
 }
 
 /// A loss tensor as a number on the host.
@@ -43,13 +40,15 @@ pub fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
 /// [`Error::DeviceFailed`].
 pub fn gradients<N: Network>(
     model: &N,
-    batch: &N::Batch,
+    batch: &N::Batch<'_>,
     parts: usize,
     device: &Device,
     workers: &Workers,
 ) -> Result<(GradientsParams, f64), Error> {
     let (mut accumulator, mut total) = (GradientsAccumulator::new(), 0.0);
-    for (first, rows) in shares(N::rows(batch), parts) {
+    let parts = shares(N::rows(batch), parts);
+    let whole = parts.len() == 1;
+    for (first, rows) in parts {
         let shares = shares(rows, workers.count());
         let alone = shares.len() == 1;
         let tasks = shares.into_iter().map(|(offset, rows)| {
@@ -59,6 +58,10 @@ pub fn gradients<N: Network>(
         });
         for result in workers.run(tasks.collect()) {
             let (grads, loss) = result?;
+            // There is nothing to add to it; accumulating would visit every parameter for nothing.
+            if whole && alone {
+                return Ok((grads, loss));
+            }
             accumulator.accumulate(model, grads);
             total += loss;
         }
@@ -69,7 +72,7 @@ pub fn gradients<N: Network>(
 /// Gradient of the training loss and cross-entropy of some rows, both times their share of the batch.
 fn backward<N: Network>(
     model: &N,
-    batch: &N::Batch,
+    batch: &N::Batch<'_>,
     rows: (usize, usize),
     device: &Device,
 ) -> Result<(GradientsParams, f64), Error> {
@@ -103,14 +106,14 @@ pub fn validation(
         let (model, stop) = (model.clone(), &stop);
         // Every n-th batch; its sum of losses, to be added up in the order of the batches.
         move || {
-            let mine = chosen_batches(tokens, context, rows, windows).skip(worker).step_by(workers.count());
-            let loss = |batch: Batch| {
+            let mine = validation_batches(tokens, context, windows, rows).skip(worker).step_by(workers.count());
+            let loss = |batch: Batch<'_>| {
                 if stop() {
                     return Ok(None);
                 }
-                let (inputs, targets) = tensors(&batch, (0, batch.rows), device);
+                let (inputs, targets) = tensors(&batch, (0, batch.rows()), device);
                 let (loss, routers) = model.loss_and_routers(inputs, targets);
-                Ok(Some((to_host(loss, "validating")? * (batch.rows * context) as f64, routers)))
+                Ok(Some((to_host(loss, "validating")? * (batch.rows() * context) as f64, routers)))
             };
             mine.map(loss).take_while(|loss| !matches!(loss, Ok(None))).collect::<Result<Option<Vec<_>>, Error>>()
         }
@@ -125,50 +128,4 @@ pub fn validation(
     let routers: Vec<_> = batches.into_iter().map(|(_, routers)| routers.clone()).collect();
     let router = RouterReport::of_batches(&routers);
     Ok(Some(Validation { loss, accuracy: None, windows: (windows < all).then_some(windows as u64), router }))
-}
-
-/// `windows` evenly spaced ones of the non-overlapping windows of `tokens`, in order, `rows` at a time.
-fn chosen_batches(
-    tokens: &Tokens,
-    context: usize,
-    rows: usize,
-    windows: usize,
-) -> Box<dyn Iterator<Item = Batch> + '_> {
-    let all = validation_windows(tokens.len(), context);
-    if windows >= all {
-        return Box::new(validation_batches(tokens, context, rows));
-    }
-    let window = move |place: usize| {
-        let start = (place as u128 * all as u128 / windows as u128) as usize * context;
-        let window = Tokens::from(tokens.to_vec(start..start + context + 1));
-        validation_batches(&window, context, 1).next()
-    };
-    Box::new((0..windows).step_by(rows).map(move |first| {
-        let mut batch = Batch { inputs: Vec::new(), targets: Vec::new(), rows: 0, context };
-        for part in (first..windows.min(first + rows)).filter_map(window) {
-            batch.inputs.extend(part.inputs);
-            batch.targets.extend(part.targets);
-            batch.rows += 1;
-        }
-        batch
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chosen_windows_are_evenly_spaced_ones_of_all() {
-        let tokens: Tokens = (0..103).collect::<Vec<u32>>().into();
-        let starts = |windows: usize| -> Vec<i32> {
-            let batches = chosen_batches(&tokens, 10, 2, windows);
-            batches.flat_map(|batch| batch.inputs.iter().step_by(10).copied().collect::<Vec<i32>>()).collect()
-        };
-        assert_eq!(starts(10), [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
-        assert_eq!(starts(4), [0, 20, 50, 70]);
-        assert_eq!(starts(1), [0]);
-        let last = chosen_batches(&tokens, 10, 2, 3).last().unwrap();
-        assert_eq!((last.rows, last.targets[9]), (1, 70));
-    }
 }

@@ -126,20 +126,20 @@ pub trait Network: Module + Roles {
     /// What it trains and validates on.
     type Data: Sync;
     /// Rows of one step.
-    type Batch: Sync;
+    type Batch<'a>: Sync;
 
     /// The rows of the step with index `step` (from 0).
     ///
     /// # Errors
     ///
     /// Data that hold no such rows.
-    fn batch(data: &Self::Data, config: &Config, step: u64) -> Result<Self::Batch, Error>;
+    fn batch<'a>(data: &'a Self::Data, config: &Config, step: u64) -> Result<Self::Batch<'a>, Error>;
 
     /// Number of rows.
-    fn rows(batch: &Self::Batch) -> usize;
+    fn rows(batch: &Self::Batch<'_>) -> usize;
 
     /// Mean loss of `rows` (first, number) of a batch.
-    fn loss(&self, batch: &Self::Batch, rows: (usize, usize), device: &Device) -> TrainingLoss;
+    fn loss(&self, batch: &Self::Batch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss;
 
     /// The loss over `windows` evenly spaced windows of the validation split, where it has windows; 0 is all of the split. It
     /// does not depend on the number of workers. The model must be free of
@@ -163,18 +163,18 @@ pub trait Network: Module + Roles {
 
 impl Network for LanguageModel {
     type Data = TextData;
-    type Batch = Batch;
+    type Batch<'a> = Batch<'a>;
 
-    fn batch(data: &TextData, config: &Config, step: u64) -> Result<Batch, Error> {
+    fn batch<'a>(data: &'a TextData, config: &Config, step: u64) -> Result<Batch<'a>, Error> {
         let context = config.model.tokens_per_row();
         Ok(Windows::new(&data.train, config.train.data_seed, config.train.batch, context)?.batch(step))
     }
 
-    fn rows(batch: &Batch) -> usize {
-        batch.rows
+    fn rows(batch: &Batch<'_>) -> usize {
+        batch.rows()
     }
 
-    fn loss(&self, batch: &Batch, rows: (usize, usize), device: &Device) -> TrainingLoss {
+    fn loss(&self, batch: &Batch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss {
         let (inputs, targets) = evaluate::tensors(batch, rows, device);
         self.training_loss(inputs, targets)
     }
@@ -206,17 +206,17 @@ const IMAGES_PER_BATCH: usize = 256;
 
 impl Network for Mlp {
     type Data = ImageData;
-    type Batch = ImageBatch;
+    type Batch<'a> = ImageBatch<'a>;
 
-    fn batch(data: &ImageData, config: &Config, step: u64) -> Result<ImageBatch, Error> {
+    fn batch<'a>(data: &'a ImageData, config: &Config, step: u64) -> Result<ImageBatch<'a>, Error> {
         Ok(ImageSampler::new(&data.train, config.train.data_seed, config.train.batch)?.batch(step))
     }
 
-    fn rows(batch: &ImageBatch) -> usize {
-        batch.rows
+    fn rows(batch: &ImageBatch<'_>) -> usize {
+        batch.rows()
     }
 
-    fn loss(&self, batch: &ImageBatch, rows: (usize, usize), device: &Device) -> TrainingLoss {
+    fn loss(&self, batch: &ImageBatch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss {
         let (pixels, labels) = image_tensors(batch, rows, device);
         let cross_entropy = self.cross_entropy(pixels, labels);
         TrainingLoss { total: cross_entropy.clone(), cross_entropy }
@@ -235,10 +235,11 @@ impl Network for Mlp {
             if stop() {
                 return Ok(None);
             }
-            let (pixels, labels) = image_tensors(&batch, (0, batch.rows), device);
+            let (pixels, labels) = image_tensors(&batch, (0, batch.rows()), device);
             let scores = self.forward(pixels);
             let right = scores.clone().argmax(1).squeeze_dim::<1>(1).equal(labels.clone()).int().sum();
-            loss += evaluate::to_host(polaron_models::cross_entropy(scores, labels), "validating")? * batch.rows as f64;
+            loss +=
+                evaluate::to_host(polaron_models::cross_entropy(scores, labels), "validating")? * batch.rows() as f64;
             hits += count(right)?;
         }
         let accuracy = Some(hits as f64 / images as f64);
@@ -257,14 +258,16 @@ impl Network for Mlp {
     }
 }
 
-/// Some rows of a batch as `[rows, features]` and `[rows]`.
-fn image_tensors(batch: &ImageBatch, (first, rows): (usize, usize), device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
-    let features = batch.features;
-    let pixels = batch.pixels.iter().skip(first * features).take(rows * features).copied().collect::<Vec<f32>>();
-    let labels = batch.labels.iter().skip(first).take(rows).copied().collect::<Vec<i32>>();
+/// Some rows (first, number) of a batch as `[rows, features]` and `[rows]`.
+fn image_tensors(
+    batch: &ImageBatch<'_>,
+    (first, rows): (usize, usize),
+    device: &Device,
+) -> (Tensor<2>, Tensor<1, Int>) {
+    let part = first..first + rows;
     (
-        Tensor::from_data(TensorData::new(pixels, [rows, features]), device),
-        Tensor::from_data(TensorData::new(labels, [rows]), device),
+        Tensor::from_data(TensorData::new(batch.pixels(part.clone()), [rows, batch.features()]), device),
+        Tensor::from_data(TensorData::new(batch.labels(part), [rows]), device),
     )
 }
 

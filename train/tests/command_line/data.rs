@@ -54,7 +54,7 @@ fn another_tokenizer_or_split_than_the_packed_one_is_refused() {
     };
     refused(
         "data.tokenizer=char",
-        &["packed with the tokenizer byte", "char is asked for", "leave `data.tokenizer` out"],
+        &["packed with the tokenizer byte", "`data.tokenizer` is char", "remove that setting"],
     );
     refused("data.tokenizer=bpe:400", &["packed with the tokenizer byte", "bpe:400"]);
     refused("data.valid_fraction=0.3", &["`data.valid_fraction` is 0.3", "packed with 0.1", "--valid-fraction 0.3"]);
@@ -98,7 +98,7 @@ fn damaged_packed_data_is_refused() {
     let whole = place.read("packed/train-00000.bin");
     let mut damaged = whole.clone();
     damaged[1000] ^= 4;
-    for (bytes, problem) in [(&damaged[..], "checksum"), (&whole[..999], "holds 999 bytes")] {
+    for (bytes, problem) in [(&damaged[..], "checksum"), (&whole[..999], "has 999 bytes")] {
         place.write("packed/train-00000.bin", bytes);
         place.train(&["--data", "packed", "--out", "run"]).fails(2, &["train-00000.bin", problem]);
         place.run(&["data", "info", "packed"]).fails(2, &["train-00000.bin", problem]);
@@ -135,7 +135,7 @@ fn what_cannot_be_packed_is_refused_and_nothing_stays_behind() {
     refused(&["nowhere.txt", "--tokenizer", "byte"], &["nowhere.txt", "spelling"]);
     refused(&["folder", "--tokenizer", "byte"], &["folder", "no file ending in"]);
     refused(&["text.txt", "--tokenizer", "bpe:1"], &["`bpe:1`", "bpe:N with N from 257"]);
-    refused(&["text.txt", "--tokenizer", "text.txt"], &["text.txt", "holds no tokenizer"]);
+    refused(&["text.txt", "--tokenizer", "text.txt"], &["text.txt", "is not a tokenizer"]);
     refused(&["empty.txt", "--tokenizer", "char"], &["empty.txt", "is empty"]);
     refused(&["latin1.txt", "--tokenizer", "byte"], &["latin1.txt", "byte offset 3"]);
     refused(&["bad.jsonl", "--tokenizer", "byte"], &["line 1", "bad.jsonl", "only: body", "--key"]);

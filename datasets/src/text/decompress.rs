@@ -1,4 +1,4 @@
-//! Streams that are unpacked while they are read.
+//! Streams that are decompressed while they are read.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Chain, Cursor, ErrorKind, Read};
@@ -8,24 +8,24 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use crate::kind::Packing;
+use super::compression::Compression;
 
 /// Bytes that are read at once.
 pub(crate) const BLOCK: usize = 1 << 18;
 
-/// The content of a packed stream.
-pub(crate) fn unpacked(reader: impl BufRead + 'static, packing: Packing) -> Box<dyn Read> {
-    match packing {
-        Packing::None => Box::new(reader),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(reader)),
-        Packing::Zstd => Box::new(Frames { source: reader, decoder: FrameDecoder::new(), inside: false }),
+/// The decompressed content of a stream.
+pub(crate) fn decompressed(reader: impl BufRead + 'static, compression: Compression) -> Box<dyn Read> {
+    match compression {
+        Compression::None => Box::new(reader),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(reader)),
+        Compression::Zstd => Box::new(Frames { source: reader, decoder: FrameDecoder::new(), inside: false }),
     }
 }
 
-/// A reader with the bytes in front of it that were read already.
+/// A reader after the bytes that were already read from it.
 type PutBack<R> = Chain<Cursor<Vec<u8>>, R>;
 
-/// The first `count` bytes, or all there are, and the reader put back to the front.
+/// The first `count` bytes, or all if there are fewer, and a reader that begins with them again.
 pub(crate) fn peek<R: BufRead>(mut reader: R, count: usize) -> std::io::Result<(Vec<u8>, PutBack<R>)> {
     let mut start = Vec::new();
     reader.by_ref().take(count as u64).read_to_end(&mut start)?;
@@ -37,7 +37,7 @@ pub(crate) fn counted<R: Read>(inner: R, count: &Rc<Cell<u64>>) -> BufReader<Cou
     BufReader::with_capacity(BLOCK, Counted { inner, count: count.clone() })
 }
 
-/// Counts the bytes that pass.
+/// Counts the bytes that are read.
 pub(crate) struct Counted<R> {
     inner: R,
     count: Rc<Cell<u64>>,
@@ -76,7 +76,7 @@ impl<R: BufRead> Frames<R> {
         Ok(false)
     }
 
-    /// The decoder reads the frame's checksum and computes its own, but leaves the comparison to its user.
+    /// The decoder reads the frame's checksum and computes its own, but leaves the comparison to the caller.
     fn end(&self) -> std::io::Result<()> {
         match (self.decoder.get_checksum_from_data(), self.decoder.get_calculated_checksum()) {
             (Some(stored), Some(computed)) if stored != computed => Err(damaged("a checksum does not match")),

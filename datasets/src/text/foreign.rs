@@ -1,106 +1,17 @@
-//! What a file holds, told from its first bytes and its name.
+//! Files that are not text, recognised by their first bytes and their name.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::encoding::{self, Encoding};
-use crate::{DataError, quoted};
+use super::compression::{Compression, bare, inner_ending, with_suffix};
+use super::encoding::{self, Encoding};
+use crate::errors::DataError;
+use crate::quote::quoted;
 
-/// How a file is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Packing {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Packing {
-    /// What the first bytes say.
-    pub fn of_content(start: &[u8]) -> Self {
-        let skippable = start.get(1..4) == Some(&[0x2a, 0x4d, 0x18]) && start.first().is_some_and(|b| b >> 4 == 5);
-        if start.starts_with(&[0x1f, 0x8b]) {
-            Self::Gzip
-        } else if skippable || start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            Self::Zstd
-        } else {
-            Self::None
-        }
-    }
-
-    /// What the name says, in any case of the letters.
-    pub fn of_name(path: &Path) -> Self {
-        match ending(path).as_str() {
-            "gz" | "gzip" => Self::Gzip,
-            "zst" | "zstd" => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    /// The program that unpacks it, which is also its name.
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::None => "cat",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
-/// How the text stands in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// The file is one document.
-    Text,
-    /// Every line is a JSON object that holds a document.
-    Lines,
-    /// A JSON document, or lines of JSON: the content decides.
-    Json,
-}
-
-impl Form {
-    pub fn of(path: &Path) -> Self {
-        match ending(&unpacked_name(path)).as_str() {
-            "jsonl" | "ndjson" | "jsonlines" | "jl" => Self::Lines,
-            "json" => Self::Json,
-            _ => Self::Text,
-        }
-    }
-}
-
-/// Endings of the files that are taken from a folder, each also with `.gz` or `.zst` after it.
-const ENDINGS: [&str; 7] = ["txt", "text", "md", "markdown", "jsonl", "ndjson", "jsonlines"];
-
-/// Whether a file of that name is taken from a folder.
-pub(crate) fn is_wanted(path: &Path) -> bool {
-    ENDINGS.contains(&ending(&unpacked_name(path)).as_str())
-}
-
-/// The ending in small letters.
-fn ending(path: &Path) -> String {
-    path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase()
-}
-
-/// The name without `.gz` or `.zst`.
-fn unpacked_name(path: &Path) -> PathBuf {
-    if Packing::of_name(path) == Packing::None { path.into() } else { path.with_extension("") }
-}
-
-/// A path with something after its name.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Where the unpacked file may go.
-fn bare(path: &Path) -> PathBuf {
-    if path.extension().is_some() { path.with_extension("") } else { with_suffix(path, ".unpacked") }
-}
-
-/// A kind of file that is no text.
+/// A kind of file that is not text.
 struct Kind {
-    /// The bytes at the front; empty where only the name tells.
+    /// The bytes at the front; empty if only the name tells.
     magic: &'static [u8],
-    /// Endings, in small letters.
+    /// Endings, in lower case.
     endings: &'static [&'static str],
     what: &'static str,
     /// What to do; `{file}`, `{bare}`, `{text}`, `{lines}` and `{folder}` are replaced by quoted paths.
@@ -116,27 +27,27 @@ const fn kind(
     Kind { magic, endings, what, advice }
 }
 
-const PANDOC: &str = "make text of it with `pandoc -t plain {file} -o {text}`";
+const PANDOC: &str = "convert it to text with `pandoc -t plain {file} -o {text}`";
 const UNZIP: &str = "unpack it with `unzip {file}` and give the text files in it";
-const NUMBERS: &str = "it holds numbers; give the text that they were made from";
+const NUMBERS: &str = "it has numbers; give the text that they were made from";
 const MEDIA: &str = "give a text file";
-const FEATHER: &str = "make lines of JSON with `python3 -c 'import sys, pandas; pandas.read_feather(sys.argv[1]).to_json(sys.argv[2], \
+const FEATHER: &str = "convert it to lines of JSON with `python3 -c 'import sys, pandas; pandas.read_feather(sys.argv[1]).to_json(sys.argv[2], \
                        orient=\"records\", lines=True)' {file} {lines}`";
-const WEIGHTS: &str = "weights are not trained on; give a text file";
+const WEIGHTS: &str = "a model is not trained on weights; give a text file";
 
-/// The first that fits counts.
+/// The first that matches counts.
 const KINDS: &[Kind] = &[
     kind(
         b"POLARTOK",
         &[],
         "a shard of packed tokens",
-        "give the folder that it lies in: `polaron train --data {folder}`",
+        "give the folder that it is in: `polaron train --data {folder}`",
     ),
     kind(
         b"PAR1",
         &["parquet", "pq"],
         "a Parquet table",
-        "make lines of JSON with `python3 -c 'import sys, pandas; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], \
+        "convert it to lines of JSON with `python3 -c 'import sys, pandas; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], \
          orient=\"records\", lines=True)' {file} {lines}`",
     ),
     kind(b"ARROW1", &["arrow", "feather"], "an Arrow table", FEATHER),
@@ -145,23 +56,23 @@ const KINDS: &[Kind] = &[
         b"\xff\xff\xff\xff",
         &["arrow"],
         "a stream of Arrow records",
-        "make lines of JSON with `python3 -c 'import sys, pyarrow.ipc as i; i.open_stream(sys.argv[1]).read_pandas().to_json(\
+        "convert it to lines of JSON with `python3 -c 'import sys, pyarrow.ipc as i; i.open_stream(sys.argv[1]).read_pandas().to_json(\
          sys.argv[2], orient=\"records\", lines=True)' {file} {lines}`",
     ),
     kind(
         b"ORC",
         &["orc"],
         "an ORC table",
-        "make lines of JSON with `python3 -c 'import sys, pandas; pandas.read_orc(sys.argv[1]).to_json(sys.argv[2], \
+        "convert it to lines of JSON with `python3 -c 'import sys, pandas; pandas.read_orc(sys.argv[1]).to_json(sys.argv[2], \
          orient=\"records\", lines=True)' {file} {lines}`",
     ),
-    kind(b"Obj\x01", &["avro"], "an Avro table", "make lines of JSON with `fastavro {file} > {lines}`"),
-    kind(b"BZh", &["bz2"], "bzip2 data", "unpack it with `bzip2 -dc {file} > {bare}` and give {bare}"),
-    kind(b"\xfd7zXZ\0", &["xz"], "xz data", "unpack it with `xz -dc {file} > {bare}` and give {bare}"),
-    kind(b"\x5d\0\0", &["lzma"], "lzma data", "unpack it with `xz -dc {file} > {bare}` and give {bare}"),
-    kind(b"\x04\x22\x4d\x18", &["lz4"], "lz4 data", "unpack it with `lz4 -dc {file} > {bare}` and give {bare}"),
-    kind(b"\x1f\x9d", &["z"], "data of `compress`", "unpack it with `gzip -dc {file} > {bare}` and give {bare}"),
-    kind(b"", &["br"], "Brotli data", "unpack it with `brotli -dc {file} > {bare}` and give {bare}"),
+    kind(b"Obj\x01", &["avro"], "an Avro table", "convert it to lines of JSON with `fastavro {file} > {lines}`"),
+    kind(b"BZh", &["bz2"], "bzip2 data", "decompress it with `bzip2 -dc {file} > {bare}` and give {bare}"),
+    kind(b"\xfd7zXZ\0", &["xz"], "xz data", "decompress it with `xz -dc {file} > {bare}` and give {bare}"),
+    kind(b"\x5d\0\0", &["lzma"], "lzma data", "decompress it with `xz -dc {file} > {bare}` and give {bare}"),
+    kind(b"\x04\x22\x4d\x18", &["lz4"], "lz4 data", "decompress it with `lz4 -dc {file} > {bare}` and give {bare}"),
+    kind(b"\x1f\x9d", &["z"], "data of `compress`", "decompress it with `gzip -dc {file} > {bare}` and give {bare}"),
+    kind(b"", &["br"], "Brotli data", "decompress it with `brotli -dc {file} > {bare}` and give {bare}"),
     kind(
         b"7z\xbc\xaf\x27\x1c",
         &["7z"],
@@ -177,7 +88,7 @@ const KINDS: &[Kind] = &[
     kind(b"PK\x03\x04", &["pt", "pth", "bin", "ckpt"], "an archive of PyTorch tensors", WEIGHTS),
     kind(b"PK\x03\x04", &["zip"], "a zip archive", UNZIP),
     kind(b"PK\x05\x06", &["zip"], "an empty zip archive", UNZIP),
-    kind(b"%PDF", &["pdf"], "a PDF document", "make text of it with `pdftotext {file} {text}`"),
+    kind(b"%PDF", &["pdf"], "a PDF document", "convert it to text with `pdftotext {file} {text}`"),
     kind(b"{\\rtf", &["rtf"], "an RTF document", PANDOC),
     kind(b"\xd0\xcf\x11\xe0", &["doc", "xls", "ppt"], "an old Office document", "save it as plain text in UTF-8"),
     kind(b"\x93NUMPY", &["npy"], "a NumPy array", NUMBERS),
@@ -216,20 +127,20 @@ const KINDS: &[Kind] = &[
     kind(b"MZ", &["exe", "dll"], "a program for Windows", MEDIA),
 ];
 
-/// Kinds without a signature at the front: the ending of the name tells them, and is asked only about content that is not text.
+/// Kinds without a signature at the front: the ending of the name tells them, and counts only for content that is not text.
 const BY_NAME: &[(&[&str], &str)] = &[
-    (&["bin", "dat"], "binary data, perhaps tokens of another program,"),
+    (&["bin", "dat"], "binary data, perhaps tokens from another program,"),
     (&["tfrecord"], "a TFRecord file"),
     (&["idx", "pack"], "binary data"),
 ];
 
-/// Refuses content that is no UTF-8 text, by what it is. `start` is the front of the (unpacked) content, a byte order mark of UTF-8
-/// left out.
-pub(crate) fn check(path: &Path, packing: Packing, start: &[u8]) -> Result<(), DataError> {
+/// Refuses content that is not UTF-8 text and names what it is. `start` is the front of the (decompressed) content, without a byte
+/// order mark of UTF-8.
+pub(crate) fn check(path: &Path, compression: Compression, start: &[u8]) -> Result<(), DataError> {
     if let Some(encoding) = Encoding::of_mark(start) {
-        return Err(encoding::wrong(path, packing, encoding));
+        return Err(encoding::wrong(path, compression, encoding));
     }
-    let (name, clean) = (ending(&unpacked_name(path)), is_clean(start));
+    let (name, clean) = (inner_ending(path), is_clean(start));
     let fits = |kind: &&Kind| {
         let named = kind.endings.contains(&name.as_str());
         // Letters at the front of a text prove nothing.
@@ -243,7 +154,7 @@ pub(crate) fn check(path: &Path, packing: Packing, start: &[u8]) -> Result<(), D
     let named = candidates().find(|kind| kind.endings.contains(&name.as_str()));
     let generic = || candidates().find(|kind| !kind.magic.starts_with(b"PK\x03") || kind.endings == ["zip"]);
     if let Some(kind) = named.or_else(generic) {
-        return Err(foreign(path, packing, kind.what, kind.advice));
+        return Err(foreign(path, compression, kind.what, kind.advice));
     }
     if start.get(257..262) == Some(b"ustar") {
         let what = "a tar archive";
@@ -251,40 +162,40 @@ pub(crate) fn check(path: &Path, packing: Packing, start: &[u8]) -> Result<(), D
         return Err(DataError::Foreign { path: path.into(), what: what.into(), advice });
     }
     if is_safetensors(start) {
-        return Err(foreign(path, packing, "weights in the safetensors format", WEIGHTS));
+        return Err(foreign(path, compression, "weights in the safetensors format", WEIGHTS));
     }
     if clean {
         return Ok(());
     }
     if let Some((_, what)) = BY_NAME.iter().find(|(endings, _)| endings.contains(&name.as_str())) {
-        return Err(foreign(path, packing, what, NUMBERS));
+        return Err(foreign(path, compression, what, NUMBERS));
     }
     if let Some(encoding) = Encoding::without_mark(start) {
-        return Err(encoding::wrong(path, packing, encoding));
+        return Err(encoding::wrong(path, compression, encoding));
     }
     if encoding::is_binary(start) {
-        return Err(foreign(path, packing, "binary data", "give a text file; `file {file}` may tell what it is"));
+        return Err(foreign(path, compression, "binary data", "give a text file; `file {file}` may say what it is"));
     }
     Ok(())
 }
 
-/// A JSON document that is no line of records.
-pub(crate) fn json_document(path: &Path, packing: Packing, is_array: bool) -> DataError {
+/// A JSON document that is not lines of records.
+pub(crate) fn json_document(path: &Path, compression: Compression, is_array: bool) -> DataError {
     let advice = if is_array {
-        "make one record a line with `jq -c '.[]' {file} > {lines}` and give {lines}"
+        "write one record per line with `jq -c '.[]' {file} > {lines}` and give {lines}"
     } else {
-        "make one record a line with `jq -c . {file} > {lines}` and give {lines}"
+        "write one record per line with `jq -c . {file} > {lines}` and give {lines}"
     };
-    foreign(path, packing, "one JSON document, not lines of JSON,", advice)
+    foreign(path, compression, "one JSON document, not lines of JSON,", advice)
 }
 
-fn foreign(path: &Path, packing: Packing, what: &str, advice: &str) -> DataError {
-    let (before, file) = if packing == Packing::None {
+fn foreign(path: &Path, compression: Compression, what: &str, advice: &str) -> DataError {
+    let (before, file) = if compression == Compression::None {
         (String::new(), path.to_path_buf())
     } else {
         let target = bare(path);
-        let program = packing.program();
-        (format!("unpack it with `{program} -dc {} > {}`, then ", quoted(path), quoted(&target)), target)
+        let program = compression.program();
+        (format!("decompress it with `{program} -dc {} > {}`, then ", quoted(path), quoted(&target)), target)
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let advice = advice
@@ -293,17 +204,18 @@ fn foreign(path: &Path, packing: Packing, what: &str, advice: &str) -> DataError
         .replace("{text}", &quoted(&with_suffix(&file, ".txt")))
         .replace("{lines}", &quoted(&with_suffix(&file, ".jsonl")))
         .replace("{folder}", &quoted(folder));
-    let inside = if packing == Packing::None { String::new() } else { format!(" (inside {})", packing.program()) };
+    let inside =
+        if compression == Compression::None { String::new() } else { format!(" (inside {})", compression.program()) };
     DataError::Foreign { path: path.into(), what: format!("{what}{inside}"), advice: format!("{before}{advice}") }
 }
 
-/// UTF-8 without a zero byte; its end may be cut.
+/// Whether it is UTF-8 without a zero byte; a character at the end may be cut.
 fn is_clean(start: &[u8]) -> bool {
     let valid = std::str::from_utf8(start).err().is_none_or(|error| error.error_len().is_none());
     valid && !start.contains(&0) && !encoding::is_binary(start)
 }
 
-/// Eight bytes with the length of a JSON header, then the header.
+/// Whether there are eight bytes with the length of a JSON header, then the header.
 fn is_safetensors(start: &[u8]) -> bool {
     let length = start.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
     length.is_some_and(|length| length < 1 << 32) && start.get(8..10) == Some(b"{\"")

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use crate::{DataError, ImageError};
+use crate::errors::{DataError, ImageError};
 
 /// The first four bytes of a file of images: three dimensions of unsigned bytes.
 const IMAGES: u32 = 0x0803;
 /// The first four bytes of a file of labels: one dimension of unsigned bytes.
 const LABELS: u32 = 0x0801;
-/// How every gzip stream begins. IDX begins with two zeros, so the content tells the two apart whatever the name says.
+/// The start of every gzip stream. IDX begins with two zeros, so the content alone distinguishes the two.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Images as they stand in a file.
-pub(crate) struct RawImages {
+/// Images as they are in a file.
+pub(super) struct RawImages {
     pub count: usize,
     /// Height and width.
     pub shape: [usize; 2],
@@ -25,8 +25,8 @@ pub(crate) struct RawImages {
     pub path: PathBuf,
 }
 
-/// Reads `name` in `folder`, as it is or with the ending `.gz`.
-pub(crate) fn read_images(folder: &Path, name: &str) -> Result<RawImages, DataError> {
+/// Reads `name` in `folder`, with or without the ending `.gz`.
+pub(super) fn read_images(folder: &Path, name: &str) -> Result<RawImages, DataError> {
     let (path, bytes) = read(folder, name)?;
     let ([count, height, width], pixels) = parse(&path, bytes, IMAGES)?;
     if count == 0 || height == 0 || width == 0 {
@@ -36,7 +36,7 @@ pub(crate) fn read_images(folder: &Path, name: &str) -> Result<RawImages, DataEr
 }
 
 /// Reads the labels that belong to `images`.
-pub(crate) fn read_labels(folder: &Path, name: &str, images: &RawImages) -> Result<Vec<u8>, DataError> {
+pub(super) fn read_labels(folder: &Path, name: &str, images: &RawImages) -> Result<Vec<u8>, DataError> {
     let (path, bytes) = read(folder, name)?;
     let ([count], labels) = parse(&path, bytes, LABELS)?;
     if count != images.count {
@@ -49,7 +49,7 @@ pub(crate) fn read_labels(folder: &Path, name: &str, images: &RawImages) -> Resu
 fn read(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>), DataError> {
     for path in [folder.join(name), folder.join(format!("{name}.gz"))] {
         match std::fs::read(&path) {
-            Ok(bytes) => return Ok((path.clone(), unpack(&path, bytes)?)),
+            Ok(bytes) => return Ok((path.clone(), decompress(&path, bytes)?)),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(ImageError::Unreadable { path, source }.into()),
         }
@@ -57,13 +57,13 @@ fn read(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>), DataError> {
     Err(ImageError::FileMissing { folder: folder.into(), name: name.into() }.into())
 }
 
-fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, DataError> {
+fn decompress(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, DataError> {
     if !bytes.starts_with(&GZIP) {
         return Ok(bytes);
     }
-    let mut unpacked = Vec::new();
-    let result = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked);
-    result.map(|_| unpacked).map_err(|source| ImageError::BadGzip { path: path.into(), source }.into())
+    let mut content = Vec::new();
+    let result = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut content);
+    result.map(|_| content).map_err(|source| ImageError::BadGzip { path: path.into(), source }.into())
 }
 
 /// The dimensions and the elements of a file that must begin with `magic`.
@@ -83,7 +83,7 @@ fn parse<const D: usize>(path: &Path, mut bytes: Vec<u8>, magic: u32) -> Result<
     for (index, dimension) in dimensions.iter_mut().enumerate() {
         *dimension = number(index + 1).ok_or_else(short)? as usize;
     }
-    // A damaged header may promise more than any machine holds, so the product is checked before it is believed.
+    // A damaged header may ask for more than any machine has, so the product is checked before it is used.
     let elements = dimensions.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
     let expected = elements.and_then(|elements| elements.checked_add(header));
     if expected != Some(bytes.len()) {

@@ -1,15 +1,15 @@
-//! A sequence of tokens: in memory, or in shards that are mapped into it.
+//! A sequence of tokens: in memory, or in memory-mapped shards.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::PackError;
-use crate::shard::Shard;
+use super::shard::Shard;
+use crate::errors::PackError;
 
-/// A sequence of tokens, in memory or in memory-mapped shards one after the other; both are read the same way.
+/// A sequence of tokens, in memory or in consecutive memory-mapped shards; both are read in the same way.
 ///
-/// Mapped shards take no memory that the system could not take back. Nobody may shorten their files while a program
-/// reads them: as for every mapped file, the system would end that program with a bus error.
+/// The operating system can reclaim the memory of mapped shards at any time. Their files must not be truncated while a
+/// program reads them: as with every mapped file, the system would end that program with a bus error.
 ///
 /// ```
 /// use polaron_datasets::Tokens;
@@ -25,7 +25,7 @@ pub struct Tokens {
 #[derive(Clone, Debug)]
 enum Storage {
     Owned(Vec<u32>),
-    /// The shards, and for each of them where it ends in the whole sequence.
+    /// The shards, each with its end in the whole sequence.
     Mapped(Arc<Vec<(Shard, usize)>>),
 }
 
@@ -52,16 +52,23 @@ impl Tokens {
         }
     }
 
-    /// Whether there is no token.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds the tokens in `range` to `into`; what lies beyond the end is left out.
+    /// Appends the tokens in `range` to `into`; the part of the range beyond the end is ignored.
     pub fn read(&self, range: Range<usize>, into: &mut Vec<u32>) {
+        self.read_as(range, into, |token| token);
+    }
+
+    /// The same in another type, without a copy in between.
+    pub(crate) fn read_as<T>(&self, range: Range<usize>, into: &mut Vec<T>, convert: impl Fn(u32) -> T + Copy) {
         let end = range.end.min(self.len());
         match &self.storage {
-            Storage::Owned(tokens) => into.extend_from_slice(tokens.get(range.start..end).unwrap_or_default()),
+            Storage::Owned(tokens) => {
+                into.extend(tokens.get(range.start..end).unwrap_or_default().iter().copied().map(convert));
+            }
             Storage::Mapped(shards) => {
                 let first = shards.partition_point(|(_, shard_end)| *shard_end <= range.start);
                 for (shard, shard_end) in shards.iter().skip(first) {
@@ -70,20 +77,20 @@ impl Tokens {
                         break;
                     }
                     let to = end.min(*shard_end);
-                    shard.read(range.start.max(begin).min(to) - begin, to - begin, into);
+                    shard.read(range.start.max(begin).min(to) - begin, to - begin, into, convert);
                 }
             }
         }
     }
 
-    /// The tokens in `range`; what lies beyond the end is left out.
+    /// The tokens in `range`; the part of the range beyond the end is ignored.
     pub fn to_vec(&self, range: Range<usize>) -> Vec<u32> {
         let mut tokens = Vec::with_capacity(range.len().min(self.len()));
         self.read(range, &mut tokens);
         tokens
     }
 
-    /// SHA-256 of every shard's tokens as its header gives them, in order: enough to tell two sequences apart without
+    /// SHA-256 of every shard's tokens, from its header, in order: enough to distinguish two sequences without
     /// reading them. None for tokens in memory.
     pub fn checksums(&self) -> Option<Vec<[u8; 32]>> {
         match &self.storage {

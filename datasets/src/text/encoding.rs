@@ -1,19 +1,20 @@
-//! Encodings of text other than UTF-8, to be named, never guessed at silently.
+//! Encodings of text other than UTF-8: they are named, never converted silently.
 
 use std::path::Path;
 
-use crate::kind::{Packing, with_suffix};
-use crate::{DataError, quoted};
+use super::compression::{Compression, with_suffix};
+use crate::errors::DataError;
+use crate::quote::quoted;
 
 /// The byte order mark of UTF-8.
-pub(crate) const MARK: &[u8] = "\u{feff}".as_bytes();
+pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// An encoding, by the name under which `iconv` knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Encoding(&'static str);
 
 impl Encoding {
-    /// That of a byte order mark at the front; UTF-8's own does not count.
+    /// The encoding of a byte order mark at the front, other than that of UTF-8.
     pub fn of_mark(start: &[u8]) -> Option<Self> {
         let marks: [(&[u8], &str); 4] = [
             (b"\xff\xfe\0\0", "UTF-32"),
@@ -24,7 +25,7 @@ impl Encoding {
         marks.into_iter().find(|(mark, _)| start.starts_with(mark)).map(|(_, name)| Self(name))
     }
 
-    /// UTF-16 or UTF-32 without a mark: zero bytes at every second or at three of four places alone, and characters of a text.
+    /// UTF-16 or UTF-32 without a mark: zero bytes only at every second or at three of four places, and characters of a text.
     pub fn without_mark(start: &[u8]) -> Option<Self> {
         let zeros_at = |rest: usize| start.iter().skip(rest).step_by(4).filter(|byte| **byte == 0).count();
         let [a, b, c, d] = [0, 1, 2, 3].map(zeros_at);
@@ -41,7 +42,7 @@ impl Encoding {
         (b + d == 0 && a + c > 0 && is_utf16(start, u16::from_be_bytes)).then_some(Self("UTF-16BE"))
     }
 
-    /// What a text that is no UTF-8 most likely is.
+    /// The most likely encoding of a text that is not UTF-8.
     fn of_bytes(bytes: &[u8]) -> Self {
         let windows = bytes.iter().any(|byte| (0x80..0xa0).contains(byte));
         Self(if windows { "WINDOWS-1252" } else { "ISO-8859-1" })
@@ -50,58 +51,64 @@ impl Encoding {
 
 fn is_utf16(start: &[u8], unit: fn([u8; 2]) -> u16) -> bool {
     let units: Vec<u16> = start.as_chunks::<2>().0.iter().map(|pair| unit(*pair)).collect();
-    // A surrogate that the end of the block cuts off counts as one error.
+    // A surrogate pair that the end of the block cuts counts as one error.
     let errors = char::decode_utf16(units.iter().copied()).filter(Result::is_err).count();
     let controls = units.iter().filter(|unit| **unit < 32 && ![9, 10, 12, 13].contains(*unit)).count();
     errors <= 1 && controls * 100 <= units.len()
 }
 
-/// Whether bytes are no text in any encoding of single bytes: too many control characters.
+/// Whether bytes are not a text in any single-byte encoding: they have too many control characters.
 pub(crate) fn is_binary(bytes: &[u8]) -> bool {
     let controls = bytes.iter().filter(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31)).count();
     controls * 100 > bytes.len()
 }
 
-/// The text as a command converts it.
-fn command(path: &Path, packing: Packing, from: &str, options: &str) -> String {
+/// The command that converts a text to UTF-8.
+fn command(path: &Path, compression: Compression, from: &str, options: &str) -> String {
     let target = quoted(&with_suffix(path, ".utf8.txt"));
-    match packing {
-        Packing::None => format!("iconv {options}-f {from} -t UTF-8 {} > {target}", quoted(path)),
-        _ => format!("{} -dc {} | iconv {options}-f {from} -t UTF-8 > {target}", packing.program(), quoted(path)),
+    match compression {
+        Compression::None => format!("iconv {options}-f {from} -t UTF-8 {} > {target}", quoted(path)),
+        _ => format!("{} -dc {} | iconv {options}-f {from} -t UTF-8 > {target}", compression.program(), quoted(path)),
     }
 }
 
 /// A text in another encoding.
-pub(crate) fn wrong(path: &Path, packing: Packing, encoding: Encoding) -> DataError {
-    let command = command(path, packing, encoding.0, "");
+pub(crate) fn wrong(path: &Path, compression: Compression, encoding: Encoding) -> DataError {
+    let command = command(path, compression, encoding.0, "");
     DataError::WrongEncoding { path: path.into(), encoding: encoding.0, command }
 }
 
-/// Bytes that are not UTF-8 at `offset` of a file; `around` are bytes from there on, `before` some that stand before them.
-pub(crate) fn not_utf8(path: &Path, packing: Packing, offset: usize, before: &[u8], around: &[u8]) -> DataError {
+/// Bytes that are not UTF-8 at `offset` of a file; `around` are the bytes from there on, `before` some of those before them.
+pub(crate) fn not_utf8(
+    path: &Path,
+    compression: Compression,
+    offset: usize,
+    before: &[u8],
+    around: &[u8],
+) -> DataError {
     let cut = std::str::from_utf8(around).err().is_some_and(|error| error.error_len().is_none());
     let advice = if cut {
         format!(
-            "the file ends inside a character, so it was cut short: fetch it again, or leave that out with `{}`",
-            command(path, packing, "UTF-8", "-c ")
+            "the file ends inside a character, so it was truncated: download it again, or remove that part with `{}`",
+            command(path, compression, "UTF-8", "-c ")
         )
     } else if !before.is_ascii() {
         format!(
-            "it is UTF-8 before, so it is damaged: restore it, or leave the bad bytes out with `{}`",
-            command(path, packing, "UTF-8", "-c ")
+            "the text before is UTF-8, so the file is damaged: restore it, or remove the bad bytes with `{}`",
+            command(path, compression, "UTF-8", "-c ")
         )
     } else {
         let encoding = Encoding::of_bytes(around);
         format!(
             "it looks like {} or another old encoding: convert it to UTF-8, for example with `{}`",
             encoding.0,
-            command(path, packing, encoding.0, "")
+            command(path, compression, encoding.0, "")
         )
     };
     DataError::NotUtf8 { path: path.into(), offset, advice }
 }
 
-/// The text of a whole small file, such as a configuration, without a byte order mark, and whether there was one.
+/// The text of a small file, such as a configuration, without its byte order mark, and whether it had one.
 ///
 /// # Errors
 ///
@@ -112,11 +119,16 @@ pub fn decode_utf8(path: &Path, mut bytes: Vec<u8>) -> Result<(String, bool), Da
         bytes.drain(..MARK.len());
     }
     if let Some(encoding) = Encoding::of_mark(&bytes).or_else(|| Encoding::without_mark(&bytes)) {
-        return Err(wrong(path, Packing::None, encoding));
+        return Err(wrong(path, Compression::None, encoding));
     }
     String::from_utf8(bytes).map(|text| (text, marked)).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let (before, around) = error.as_bytes().split_at(valid);
-        not_utf8(path, Packing::None, valid + if marked { MARK.len() } else { 0 }, before, around)
+        not_utf8(path, Compression::None, valid + if marked { MARK.len() } else { 0 }, before, around)
     })
+}
+
+/// Bytes without the byte order mark of UTF-8.
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(MARK).unwrap_or(bytes)
 }

@@ -1,8 +1,8 @@
-//! Shards: token numbers in a file that can be memory mapped.
+//! Shards: token numbers in a file that can be memory-mapped.
 //!
 //! [`pack`](crate::pack) describes the format.
 //!
-//! While a shard is being written its header is all zeros, so that an unfinished one is none.
+//! While a shard is being written its header is all zeros, so an unfinished shard is not read as one.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,18 +11,18 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use crate::PackError;
+use crate::errors::PackError;
 
 const MAGIC: [u8; 8] = *b"POLARTOK";
-/// Version of the format written, of shards and of the manifest; a newer one is refused.
+/// Version of the format of shards and of the manifest; other versions are refused.
 pub(crate) const VERSION: u32 = 1;
 const HEADER: usize = 64;
 /// The largest vocabulary whose tokens fit into two bytes.
 const TWO_BYTES: usize = 1 << 16;
-/// Tokens that are copied or checked at once.
+/// Tokens that are copied or checked at a time.
 const BLOCK: usize = 1 << 18;
 
-/// What the header of a shard says.
+/// The header of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub token_bytes: usize,
@@ -76,7 +76,7 @@ pub(crate) fn token_bytes(vocab_size: usize) -> usize {
     if vocab_size <= TWO_BYTES { 2 } else { 4 }
 }
 
-/// A shard that is mapped into memory; the system reads what is looked at.
+/// A memory-mapped shard; the system reads only what is used.
 #[derive(Debug)]
 pub(crate) struct Shard {
     path: PathBuf,
@@ -85,7 +85,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Maps a file and checks its header and its length; the tokens are [`verify`](Self::verify)'s business.
+    /// Maps a file and checks its header and its length; [`verify`](Self::verify) checks the tokens.
     pub fn open(path: &Path) -> Result<Self, PackError> {
         let unreadable = |source| PackError::Unreadable { path: path.into(), source };
         let file = File::open(path).map_err(unreadable)?;
@@ -102,11 +102,11 @@ impl Shard {
         self.header.tokens as usize
     }
 
-    /// Adds the tokens `start..end` to `into`; the caller keeps them inside the shard.
-    pub fn read(&self, start: usize, end: usize, into: &mut Vec<u32>) {
+    /// Appends the tokens `start..end` to `into`; the caller ensures that they are in the shard.
+    pub fn read<T>(&self, start: usize, end: usize, into: &mut Vec<T>, convert: impl Fn(u32) -> T) {
         let size = self.header.token_bytes;
         let bytes = self.map.get(HEADER + start * size..HEADER + end * size).unwrap_or_default();
-        decode(bytes, size, into);
+        decode(bytes, size, into, convert);
     }
 
     /// Checks every byte against the checksum and every token against the vocabulary.
@@ -118,12 +118,12 @@ impl Shard {
         for block in payload.chunks(BLOCK * self.header.token_bytes) {
             hasher.update(block);
             tokens.clear();
-            decode(block, self.header.token_bytes, &mut tokens);
+            decode(block, self.header.token_bytes, &mut tokens, |token| token);
             let found = tokens.iter().position(|token| *token >= self.header.vocab_size);
             outside = outside.or(found.and_then(|at| Some((*tokens.get(at)?, position + at as u64))));
             position += tokens.len() as u64;
         }
-        // Damage first: it explains a strange token, not the other way round.
+        // The checksum first: damage explains a wrong token, not the other way round.
         if <[u8; 32]>::from(hasher.finalize()) != self.header.sha256 {
             return Err(PackError::BadChecksum { path: self.path.clone() });
         }
@@ -137,20 +137,20 @@ impl Shard {
     }
 }
 
-/// The one place where the compiler cannot see that all is well.
+/// The only unsafe code of the crate.
 #[allow(unsafe_code)]
 fn map_file(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the map is read only and private to `Shard`, which hands out copies, never references. Nobody in this
-    // program writes to a finished shard. Another program that shortens the file under a running one ends it with a
-    // bus error, as it would any program that maps files; the documentation of `Tokens` says so.
+    // SAFETY: the map is read-only and private to `Shard`, which returns copies, never references. This program never
+    // writes to a finished shard. If another program truncates the file, this one ends with a bus error, like any
+    // program that maps files; the documentation of `Tokens` says so.
     unsafe { Mmap::map(file) }
 }
 
-fn decode(bytes: &[u8], token_bytes: usize, into: &mut Vec<u32>) {
+fn decode<T>(bytes: &[u8], token_bytes: usize, into: &mut Vec<T>, convert: impl Fn(u32) -> T) {
     if token_bytes == 2 {
-        into.extend(bytes.as_chunks::<2>().0.iter().map(|token| u32::from(u16::from_le_bytes(*token))));
+        into.extend(bytes.as_chunks::<2>().0.iter().map(|token| convert(u16::from_le_bytes(*token).into())));
     } else {
-        into.extend(bytes.as_chunks::<4>().0.iter().map(|token| u32::from_le_bytes(*token)));
+        into.extend(bytes.as_chunks::<4>().0.iter().map(|token| convert(u32::from_le_bytes(*token))));
     }
 }
 
@@ -187,7 +187,7 @@ impl ShardWriter {
                 let (path, vocab_size) = (self.path.clone(), self.vocab_size);
                 return Err(PackError::TokenOutside { path, token: *token, position, vocab_size });
             }
-            // Every token is below the vocabulary's size, so two bytes suffice where they are used.
+            // Every token is below the vocabulary's size, so two bytes are enough where two are used.
             let bytes = token.to_le_bytes();
             self.buffer.extend(bytes.iter().take(token_bytes(self.vocab_size)));
         }
@@ -231,7 +231,7 @@ pub(crate) fn split(from: &Path, border: u64, [left, right]: [&Path; 2]) -> Resu
             let mut bytes = vec![0; now as usize * header.token_bytes];
             file.read_exact(&mut bytes).map_err(unreadable)?;
             tokens.clear();
-            decode(&bytes, header.token_bytes, &mut tokens);
+            decode(&bytes, header.token_bytes, &mut tokens, |token| token);
             writer.push(&tokens)?;
             count -= now;
         }

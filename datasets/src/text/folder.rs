@@ -1,19 +1,25 @@
 //! The files of a folder: those that are read, and why the others are not.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use crate::{PackError, kind};
+use super::formats::{self, IN_FOLDERS};
+use crate::errors::PackError;
+
+/// Why a file with another ending is not read.
+static OTHER_ENDING: LazyLock<String> =
+    LazyLock::new(|| format!("its ending is not {}; give the file itself to read it", *IN_FOLDERS));
 
 /// What is in a folder, at any depth.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(super) struct Found {
     pub files: Vec<PathBuf>,
     /// What is not read, and why.
     pub others: Vec<(PathBuf, &'static str)>,
 }
 
-/// Adds what is in `folder`. Links to folders are not followed: they may lead in circles.
-pub(crate) fn search(folder: &Path, found: &mut Found) -> Result<(), PackError> {
+/// Adds what is in `folder`. Links to folders are not followed: they may form a circle.
+pub(super) fn search(folder: &Path, found: &mut Found) -> Result<(), PackError> {
     let unreadable = |source| PackError::Unreadable { path: folder.into(), source };
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
@@ -27,15 +33,14 @@ pub(crate) fn search(folder: &Path, found: &mut Found) -> Result<(), PackError> 
         } else if path.is_dir() {
             "it is a link to a folder; give that folder itself"
         } else if !path.exists() {
-            "it is a link that leads nowhere"
+            "it is a link to a file that does not exist"
         } else if !path.is_file() {
-            "it is no regular file"
-        } else if kind::is_wanted(&path) {
+            "it is not a regular file"
+        } else if formats::is_in_folders(&path) {
             found.files.push(path);
             continue;
         } else {
-            "its ending is not one of .txt, .text, .md, .markdown, .jsonl, .ndjson, .jsonlines (also with .gz or .zst); give the \
-             file itself to read it"
+            OTHER_ENDING.as_str()
         };
         found.others.push((path, reason));
     }

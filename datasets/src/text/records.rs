@@ -1,0 +1,78 @@
+//! Lines of JSON: every line is an object, the text under one of its keys is a document.
+
+use std::io::BufRead;
+use std::ops::ControlFlow;
+
+use serde_json::{Map, Value};
+
+use super::foreign;
+use super::opened::{Event, Flow, Opened, Sink};
+use crate::errors::{DataError, PackError, Problem};
+
+/// The default key of the text in a record.
+pub(crate) const TEXT_KEY: &str = "text";
+
+/// Reads a file of records; blank lines and empty documents are ignored.
+pub(super) fn read(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) -> Flow {
+    let (path, mut line, mut offset) = (file.path, Vec::new(), file.offset);
+    for number in 1.. {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line).map_err(file.failed())?;
+        if length == 0 {
+            break;
+        }
+        let text = std::str::from_utf8(&line).map_err(|error| {
+            let (before, around) = line.split_at(error.valid_up_to());
+            let source = file.not_utf8(offset + before.len(), before, around);
+            DataError::InLine { line: number, source: Box::new(source) }
+        })?;
+        offset += length;
+        // Files that were joined keep their marks.
+        let unmarked = text.trim_start_matches('\u{feff}');
+        if unmarked.len() < text.len() {
+            file.notes.add(format!("byte order marks inside `{}` are removed", path.display()));
+        }
+        let record = unmarked.trim();
+        if record.is_empty() {
+            continue;
+        }
+        let bad = |problem| PackError::BadRecord { path: path.into(), line: number, problem };
+        let document = document(record, file.key).map_err(bad)?;
+        if !document.is_empty()
+            && (sink(path, Event::Text(&document))?.is_break() || sink(path, Event::End)?.is_break())
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Reads a file of the ending `.json`, which may be lines of records.
+pub(super) fn read_json(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) -> Flow {
+    let front = file.start.trim_ascii_start();
+    let is_object = |line: &str| serde_json::from_str::<Map<String, Value>>(line).is_ok();
+    // If the front has no line break, the first line is a long record or a long document; reading it will tell.
+    let are_lines = front.starts_with(b"{") && file.first_line().is_none_or(is_object);
+    if are_lines || front.is_empty() {
+        read(file, reader, sink)
+    } else {
+        Err(foreign::json_document(file.path, file.compression, front.starts_with(b"[")))
+    }
+}
+
+/// Whether the first line is a record with a text.
+pub(super) fn begins_with_record(file: &Opened<'_>) -> bool {
+    file.first_line().is_some_and(|line| line.starts_with('{') && document(line, file.key).is_ok())
+}
+
+fn document(line: &str, key: &str) -> Result<String, Problem> {
+    let Value::Object(mut record) = serde_json::from_str(line)? else { return Err("it is not an object".into()) };
+    match record.remove(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(format!("its `{key}` is not a string").into()),
+        None => {
+            let keys: Vec<&str> = record.keys().take(8).map(String::as_str).collect();
+            Err(format!("it has no key `{key}`, only: {}", keys.join(", ")).into())
+        }
+    }
+}

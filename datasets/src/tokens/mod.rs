@@ -1,0 +1,16 @@
+//! Tokens: sequences of them, in memory or in mapped files, and the tokenizers that make them from text.
+
+mod alphabet;
+mod learned;
+mod losses;
+mod pieces;
+mod sequence;
+mod shard;
+mod tokenizer;
+
+pub(crate) use alphabet::Characters;
+pub(crate) use losses::{Losses, difference};
+pub(crate) use pieces::{LESSONS, complete, pieces};
+pub use sequence::Tokens;
+pub(crate) use shard::{Header, Shard, ShardWriter, VERSION, split, token_bytes};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,307 @@
+//! Text to token numbers and back.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::alphabet::{Alphabet, Characters};
+use super::learned::Learned;
+use super::losses::{Fate, Losses};
+use super::pieces;
+use crate::errors::{DataError, PackError};
+use crate::text::decode_utf8;
+use crate::tokenizer_kind::TokenizerKind;
+
+/// A tokenizer. Stored as `{"kind": "char", "alphabet": "..."}`, as `{"kind": "byte"}`, or in the
+/// `tokenizer.json` format of the `tokenizers` library, which other programs read too.
+///
+/// ```
+/// use polaron_datasets::Tokenizer;
+///
+/// let tokenizer = Tokenizer::char_from("hello");
+/// assert_eq!(tokenizer.encode("hole")?, [1, 3, 2, 0]); // e h l o
+/// assert_eq!(tokenizer.decode(&[1, 3, 2, 0])?, "hole");
+/// # Ok::<(), polaron_datasets::DataError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub struct Tokenizer {
+    inner: Inner,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Inner {
+    Char(Alphabet),
+    Byte,
+    Learned(Learned),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum Stored {
+    Char { alphabet: String },
+    Byte {},
+}
+
+impl Tokenizer {
+    /// A character tokenizer whose alphabet is every distinct character of `text`, sorted by code
+    /// point.
+    pub fn char_from(text: &str) -> Self {
+        let mut characters = Characters::default();
+        characters.add(text);
+        Self::char_of(characters)
+    }
+
+    /// A character tokenizer for the documents whose characters were collected.
+    pub(crate) fn char_of(characters: Characters) -> Self {
+        Self { inner: Inner::Char(characters.into()) }
+    }
+
+    /// The byte tokenizer.
+    pub fn byte() -> Self {
+        Self { inner: Inner::Byte }
+    }
+
+    /// A byte-level BPE of at most `vocab_size` tokens, learnt from `texts`. The same texts give the same tokenizer,
+    /// whatever the number of threads.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Learning`].
+    pub fn bpe_from<S: AsRef<str> + Send>(
+        vocab_size: usize,
+        texts: impl Iterator<Item = S> + Send,
+    ) -> Result<Self, DataError> {
+        Ok(Self { inner: Inner::Learned(Learned::train(vocab_size, texts)?) })
+    }
+
+    /// The tokenizer of that kind for `text`. A BPE learns from its first 64 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Learning`], [`DataError::NoTokenizerFile`] for [`TokenizerKind::File`].
+    pub fn for_text(kind: TokenizerKind, text: &str) -> Result<Self, DataError> {
+        Self::for_documents(kind, &[text])
+    }
+
+    /// The same for documents that a separator will separate.
+    pub(crate) fn for_documents<S: AsRef<str> + Sync>(kind: TokenizerKind, documents: &[S]) -> Result<Self, DataError> {
+        match kind {
+            TokenizerKind::Auto | TokenizerKind::Char => {
+                let mut characters = Characters::default();
+                for document in documents {
+                    characters.add(document.as_ref());
+                    characters.end_document();
+                }
+                Ok(Self::char_of(characters))
+            }
+            TokenizerKind::Byte => Ok(Self::byte()),
+            TokenizerKind::Bpe(vocab_size) => {
+                let texts = documents.iter().map(AsRef::as_ref);
+                Self::bpe_from(vocab_size, pieces::lessons(texts))
+            }
+            TokenizerKind::File => Err(DataError::NoTokenizerFile),
+        }
+    }
+
+    /// Reads a `tokenizer.json`, of this library or of the `tokenizers` library.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Unreadable`], [`PackError::BadTokenizerFile`].
+    pub fn from_file(path: &Path) -> Result<Self, DataError> {
+        let bytes = std::fs::read(path).map_err(|source| PackError::Unreadable { path: path.into(), source })?;
+        let (text, _) = decode_utf8(path, bytes)?;
+        let value = serde_json::from_str(&text).map_err(|error| DataError::BadTokenizer { problem: error.into() });
+        let result = value.and_then(|value: Value| Self::try_from(value));
+        // The sentence about the file takes the place of that about a stored tokenizer, with the same problem.
+        result.map_err(|error| {
+            let problem = match error {
+                DataError::BadTokenizer { problem } => problem,
+                other => other.into(),
+            };
+            PackError::BadTokenizerFile { path: path.into(), problem }.into()
+        })
+    }
+
+    /// Which kind this is. A BPE has the size of its vocabulary; what is none of the other kinds is a
+    /// [`TokenizerKind::File`].
+    pub fn kind(&self) -> TokenizerKind {
+        match &self.inner {
+            Inner::Char(_) => TokenizerKind::Char,
+            Inner::Byte => TokenizerKind::Byte,
+            Inner::Learned(learned) if learned.is_bpe() => TokenizerKind::Bpe(learned.vocab_size()),
+            Inner::Learned(_) => TokenizerKind::File,
+        }
+    }
+
+    /// The tokens between two documents: the end-of-text token if there is one, otherwise a line break.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownCharacter`] when the alphabet has no line break either.
+    pub fn separator(&self) -> Result<Vec<u32>, DataError> {
+        let end = if let Inner::Learned(learned) = &self.inner { learned.end_of_text() } else { None };
+        end.map_or_else(|| self.encode("\n"), |token| Ok(vec![token]))
+    }
+
+    /// Number of different tokens; every token is below it.
+    pub fn vocab_size(&self) -> usize {
+        match &self.inner {
+            Inner::Char(alphabet) => alphabet.len(),
+            Inner::Byte => 256,
+            Inner::Learned(learned) => learned.vocab_size(),
+        }
+    }
+
+    /// The tokens of `text`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownCharacter`] names the first character outside the alphabet and its
+    /// offset; [`DataError::Encoding`] if a tokenizer from a file fails.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        match &self.inner {
+            Inner::Byte => Ok(text.bytes().map(u32::from).collect()),
+            Inner::Char(alphabet) => alphabet.encode(text),
+            Inner::Learned(learned) => learned.encode(text),
+        }
+    }
+
+    /// The tokens of `text`; what is unknown is counted instead of refused.
+    pub(crate) fn encode_counting(&self, text: &str, losses: &mut Losses) -> Result<Vec<u32>, DataError> {
+        match &self.inner {
+            Inner::Byte => self.encode(text),
+            Inner::Char(alphabet) => {
+                losses.count(text, |character| if alphabet.has(character) { Fate::Kept } else { Fate::Unknown });
+                alphabet.encode(&text.chars().filter(|character| alphabet.has(*character)).collect::<String>())
+            }
+            Inner::Learned(learned) => {
+                losses.count(text, |character| learned.fate(character));
+                let tokens = learned.encode(text)?;
+                losses.count_tokens(tokens.len(), learned.unknown_in(&tokens));
+                Ok(tokens)
+            }
+        }
+    }
+
+    /// Checks that a short text, such as a prompt, has nothing that the tokenizer drops or encodes as the unknown token.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownCharacter`], [`DataError::UnknownText`].
+    pub fn check_known(&self, text: &str) -> Result<(), DataError> {
+        if let Inner::Char(_) = &self.inner {
+            return self.encode(text).map(drop);
+        }
+        let mut losses = Losses::default();
+        self.encode_counting(text, &mut losses)?;
+        losses.unknown().map_or(Ok(()), |problem| Err(DataError::UnknownText { problem }))
+    }
+
+    /// The text that `tokens` add after `before`. Some tokens decode differently at the front of a text, so both are decoded
+    /// together; bytes of an incomplete character at the end are left out.
+    ///
+    /// ```
+    /// use polaron_datasets::Tokenizer;
+    ///
+    /// let tokenizer = Tokenizer::byte();
+    /// assert_eq!(tokenizer.decode_after(&[0xc3], &[0xa9, 0x21, 0xc3])?, "\u{e9}!");
+    /// # Ok::<(), polaron_datasets::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn decode_after(&self, before: &[u32], tokens: &[u32]) -> Result<String, DataError> {
+        const REPLACEMENT: char = '\u{fffd}';
+        let first = self.decode(before)?;
+        let whole = self.decode_complete(&[before, tokens].concat(), tokens.len())?;
+        let (first, whole) = (first.trim_end_matches(REPLACEMENT), whole.trim_end_matches(REPLACEMENT));
+        let added = whole.strip_prefix(first).unwrap_or_else(|| {
+            // What follows can change the end of what is before it, for example a space before a full stop.
+            let same = first.chars().zip(whole.chars()).take_while(|(a, b)| a == b);
+            whole.get(same.map(|(a, _)| a.len_utf8()).sum()..).unwrap_or_default()
+        });
+        Ok(added.into())
+    }
+
+    /// The text of `tokens` without up to three tokens of an incomplete character at the end, at most the last `new` ones: with
+    /// them, some decoders would damage the complete characters before.
+    fn decode_complete(&self, tokens: &[u32], new: usize) -> Result<String, DataError> {
+        let whole = self.decode(tokens)?;
+        if !whole.ends_with('\u{fffd}') {
+            return Ok(whole);
+        }
+        for left_out in 1..=new.min(3) {
+            let text = self.decode(tokens.get(..tokens.len() - left_out).unwrap_or_default())?;
+            if !text.ends_with('\u{fffd}') {
+                return Ok(text);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// The text of `tokens`. With byte and byte-pair tokenizers, byte sequences that are not UTF-8 (a model
+    /// may generate them) become the replacement character U+FFFD.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownToken`] names the first token outside the vocabulary and its position.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
+        let unknown =
+            |position: usize, token: u32| DataError::UnknownToken { token, position, vocab_size: self.vocab_size() };
+        let tokens = tokens.iter().copied().enumerate();
+        match &self.inner {
+            Inner::Char(alphabet) => tokens
+                .map(|(position, token)| alphabet.character(token).ok_or_else(|| unknown(position, token)))
+                .collect(),
+            Inner::Byte => {
+                let bytes: Result<Vec<u8>, DataError> =
+                    tokens.map(|(position, token)| u8::try_from(token).map_err(|_| unknown(position, token))).collect();
+                Ok(String::from_utf8_lossy(&bytes?).into_owned())
+            }
+            Inner::Learned(learned) => {
+                let ids: Result<Vec<u32>, DataError> = tokens
+                    .map(
+                        |(at, token)| {
+                            if (token as usize) < self.vocab_size() { Ok(token) } else { Err(unknown(at, token)) }
+                        },
+                    )
+                    .collect();
+                learned.decode(&ids?)
+            }
+        }
+    }
+}
+
+impl TryFrom<Value> for Tokenizer {
+    type Error = DataError;
+
+    fn try_from(value: Value) -> Result<Self, DataError> {
+        if value.get("model").is_some() {
+            return Ok(Self { inner: Inner::Learned(Learned::from_json(&value.to_string())?) });
+        }
+        let stored: Stored =
+            serde_json::from_value(value).map_err(|error| DataError::BadTokenizer { problem: error.into() })?;
+        match stored {
+            Stored::Char { alphabet } => Ok(Self { inner: Inner::Char(Alphabet::stored(&alphabet)?) }),
+            Stored::Byte {} => Ok(Self::byte()),
+        }
+    }
+}
+
+impl From<Tokenizer> for Value {
+    fn from(tokenizer: Tokenizer) -> Self {
+        match tokenizer.inner {
+            Inner::Char(alphabet) => json!({ "kind": "char", "alphabet": alphabet.to_text() }),
+            Inner::Byte => json!({ "kind": "byte" }),
+            Inner::Learned(learned) => learned.json().clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tokenizer_tests.rs"]
+mod tests;

@@ -51,12 +51,8 @@ pub enum PackError {
         /// The error of the operating system or of the decompressor.
         source: std::io::Error,
     },
-    /// A line of a JSONL file is not a document.
-    #[error(
-        "line {line} of `{}` is not a document ({problem}): every line must be an object with its text under one key, `text` or \
-         the one that `polaron data pack --key NAME` names",
-        path.display()
-    )]
+    /// A line of a file is not a document.
+    #[error("line {line} of `{}` is not a document ({problem}): {rule}", path.display())]
     BadRecord {
         /// The file.
         path: PathBuf,
@@ -65,6 +61,8 @@ pub enum PackError {
         /// What is wrong with it.
         #[source]
         problem: Problem,
+        /// How a line must be in the format of the file.
+        rule: &'static str,
     },
     /// Neither the name of a tokenizer nor a file.
     #[error(

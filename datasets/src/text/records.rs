@@ -12,6 +12,10 @@ use crate::errors::{DataError, PackError, Problem};
 /// The default key of the text in a record.
 pub(crate) const TEXT_KEY: &str = "text";
 
+/// How a line must be, for messages.
+const RULE: &str = "every line must be an object with its text under one key, `text` or the one that `polaron data pack --key \
+                    NAME` names";
+
 /// Reads a file of records; blank lines and empty documents are ignored.
 pub(super) fn read(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) -> Flow {
     let (path, mut line, mut offset) = (file.path, Vec::new(), file.offset);
@@ -36,7 +40,7 @@ pub(super) fn read(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) 
         if record.is_empty() {
             continue;
         }
-        let bad = |problem| PackError::BadRecord { path: path.into(), line: number, problem };
+        let bad = |problem| PackError::BadRecord { path: path.into(), line: number, problem, rule: RULE };
         let document = document(record, file.key).map_err(bad)?;
         if !document.is_empty()
             && (sink(path, Event::Text(&document))?.is_break() || sink(path, Event::End)?.is_break())

@@ -1,4 +1,4 @@
-//! Promises about what files are taken for: text, records, packed, or something else that is named.
+//! Promises about how files are read: as text, as records, compressed, or refused as what they are.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,7 @@ fn a_bad_record_is_named_with_file_and_line_without_packing_too() {
 }
 
 #[test]
-fn what_a_folder_holds_and_is_not_read_is_listed_with_its_reason() {
+fn files_of_a_folder_that_are_not_read_are_listed_with_the_reason() {
     let place = Place::new();
     for name in ["in/B.TXT", "in/a/C.Md", "in/d.text", "in/e.JSONL.GZ"] {
         let bytes = if name.ends_with("GZ") { gzip(b"{\"text\": \"r\"}") } else { name.as_bytes().to_vec() };
@@ -141,7 +141,7 @@ fn what_a_folder_holds_and_is_not_read_is_listed_with_its_reason() {
 
 #[cfg(unix)]
 #[test]
-fn links_that_lead_nowhere_or_to_folders_are_listed() {
+fn links_to_nothing_or_to_folders_are_listed() {
     let place = Place::new();
     place.write("in/a.txt", b"some text");
     std::os::unix::fs::symlink("gone.txt", place.0.path().join("in/broken.txt")).unwrap();
@@ -152,7 +152,7 @@ fn links_that_lead_nowhere_or_to_folders_are_listed() {
 }
 
 #[test]
-fn a_byte_order_mark_is_left_out_and_mentioned() {
+fn a_byte_order_mark_is_removed_with_a_note() {
     for (name, bytes) in [
         ("a.txt", [MARK, b"some text".as_slice()].concat()),
         ("a.txt.gz", gzip(&[MARK, b"some text".as_slice()].concat())),
@@ -210,7 +210,7 @@ fn other_encodings_are_named_with_the_command_that_converts_that_file() {
 }
 
 #[test]
-fn what_is_no_text_is_named_as_what_it_is() {
+fn files_that_are_not_text_are_named_as_what_they_are() {
     let random: Vec<u8> = (0..500).flat_map(|i| splitmix64(i).to_le_bytes()).collect();
     let with = |magic: &[u8]| [magic, &random].concat();
     let header = b"{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
@@ -267,14 +267,14 @@ fn damaged_packed_files_are_named_without_packing_too() {
         let path = place.write(name, &[&whole[..], &whole].concat());
         assert_eq!(load(&path).unwrap().characters, 2 * text.len() as u64);
     }
-    // A skippable frame that promises more than there is.
+    // A skippable frame whose length is beyond the end of the file.
     let place = Place::new();
     let path = place.write("a.zst", &[0x50, 0x2a, 0x4d, 0x18, 99, 0, 0, 0, 1, 2, 3]);
     assert!(load(&path).unwrap_err().to_string().contains("ends inside a frame"));
 }
 
 #[test]
-fn a_shard_too_many_or_listed_twice_is_refused() {
+fn a_shard_that_the_manifest_does_not_list_is_refused() {
     let place = Place::new();
     place.write("a.txt", &b"0123456789".repeat(10));
     place.pack(&["a.txt"], "out").unwrap();

@@ -185,7 +185,7 @@ fn images_and_labels_must_agree_in_number_and_size() {
 }
 
 #[test]
-fn a_source_that_is_no_set_of_images_is_refused() {
+fn a_source_that_is_not_a_set_of_images_is_refused() {
     for source in ["no/such/folder", "digts"] {
         let error = ImageData::load(source, 0.2).unwrap_err();
         assert!(matches!(error, DataError::Images(ImageError::Unknown { .. })), "{error}");

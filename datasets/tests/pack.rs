@@ -1,4 +1,4 @@
-//! Promises of packing: what goes in comes out, whatever the files look like, and damage is named.
+//! Promises of packing: every text can be read back, and damage is reported.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Place {
         Packed::open(&self.path("out")).unwrap()
     }
 
-    /// Fails to pack, with a message that holds all `parts`; nothing may stay behind.
+    /// Fails to pack, with a message that contains all `parts`; nothing may be left behind.
     #[track_caller]
     fn refused(&self, inputs: &[&str], tokenizer: &str, parts: &[&str]) {
         let said = self.try_pack(inputs, tokenizer).unwrap_err().to_string();
@@ -129,7 +129,7 @@ fn one_text_gives_the_tokens_and_batches_it_gives_unpacked() {
 }
 
 #[test]
-fn shards_are_chained_without_a_seam() {
+fn shards_are_read_as_one_sequence() {
     let place = Place::new();
     place.write("a.txt", words(500).as_bytes());
     let mut options = place.options(&["a.txt"], "byte");
@@ -152,7 +152,7 @@ fn shards_are_chained_without_a_seam() {
 }
 
 #[test]
-fn every_text_comes_back_with_every_tokenizer() {
+fn every_tokenizer_restores_every_text() {
     for tokenizer in ["char", "byte", "bpe:257", "bpe:400"] {
         let place = Place::new();
         place.write("a.txt", ODD.repeat(40).as_bytes());
@@ -180,7 +180,7 @@ fn learning_gives_the_same_tokenizer_every_time() {
     assert!((300..=500).contains(&tokenizer.vocab_size()), "{}", tokenizer.vocab_size());
 }
 
-/// A long text is encoded in pieces; they must not show.
+/// A long text is encoded in pieces, without any effect on the tokens.
 #[test]
 fn pieces_give_the_tokens_of_the_whole() {
     let text = TextData::load("shakespeare", TokenizerKind::Byte, 0.1).unwrap();
@@ -193,7 +193,7 @@ fn pieces_give_the_tokens_of_the_whole() {
 
 /// `bpe_reference.py` beside this file made the expected tokens with the Python package `tokenizers`.
 #[test]
-fn a_tokenizer_file_means_what_it_means_to_other_programs() {
+fn a_tokenizer_file_gives_the_tokens_of_other_programs() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bpe");
     let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json")).unwrap();
     let cases = std::fs::read_to_string(folder.join("expected.jsonl")).unwrap();
@@ -237,7 +237,7 @@ fn documents_are_separated_by_the_end_of_text_or_a_line_break() {
 }
 
 #[test]
-fn compressed_files_give_what_they_hold() {
+fn compressed_files_give_their_content() {
     let text = words(100_000);
     let two_frames = [zstd(&text.as_bytes()[..1000]), zstd(&text.as_bytes()[1000..])].concat();
     // A skippable frame, as some programs write them.
@@ -272,7 +272,7 @@ fn a_folder_is_read_in_the_order_of_its_paths() {
 }
 
 #[test]
-fn progress_ends_at_the_whole() {
+fn progress_ends_at_the_total() {
     let place = Place::new();
     place.write("a.txt", words(300_000).as_bytes());
     let (mut seen, mut last) = (0, None);
@@ -330,7 +330,7 @@ fn inputs_without_text_are_refused() {
 }
 
 #[test]
-fn a_tokenizer_that_is_none_is_refused() {
+fn what_is_not_a_tokenizer_is_refused() {
     for value in ["bpe", "bpe:256", "bpe:0x200", "bpe:99999999", "chr", "auto", "file"] {
         let said = value.parse::<PackTokenizer>().unwrap_err().to_string();
         assert!(said.contains(&format!("`{value}`")) && said.contains("bpe:N"), "{said}");
@@ -345,7 +345,7 @@ fn a_tokenizer_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_tokenizer_file_packs_and_comes_along() {
+fn a_tokenizer_from_a_file_is_stored_with_the_packed_data() {
     let place = Place::new();
     place.write("a.txt", ODD.as_bytes());
     place.write("b.txt", b"more");
@@ -405,7 +405,7 @@ fn a_damaged_shard_is_named() {
     }
 }
 
-/// Such a shard is whole, with a right checksum: only a program with a mistake writes it.
+/// Such a shard has a correct checksum: only a program with a bug writes it.
 #[test]
 fn a_token_outside_the_vocabulary_is_named() {
     let place = Place::new();
@@ -460,10 +460,10 @@ fn a_missing_shard_is_named() {
 }
 
 #[test]
-fn what_an_interrupted_packing_leaves_is_no_data_set_and_is_cleared_away() {
+fn what_an_interrupted_packing_leaves_is_not_a_data_set_and_is_removed() {
     let place = Place::new();
     place.write("a.txt", &b"0123456789".repeat(10));
-    // All that may lie there: shards under either name, the tokenizer, the lock, a manifest without its name.
+    // All that it may leave: shards under either name, the tokenizer, the lock, a manifest without its name.
     for name in ["part-00003.bin", "train-00000.bin", "tokenizer.json", "pack.lock", ".manifest.json.tmp"] {
         place.write(&format!("out/{name}"), b"left over");
     }

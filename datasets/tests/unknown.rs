@@ -1,4 +1,4 @@
-//! Promises about tokenizers from elsewhere: what they lose is counted, and what they write reads as it should.
+//! Promises about tokenizers from files: what they lose is counted, and their tokens decode correctly.
 
 use std::path::PathBuf;
 
@@ -77,7 +77,7 @@ fn a_text_that_the_tokenizer_does_not_know_is_refused_unless_allowed() {
 }
 
 #[test]
-fn a_small_share_is_said_and_a_text_that_is_known_brings_no_note() {
+fn a_small_fraction_is_noted_and_a_known_text_has_no_notes() {
     let text = "the cat sat on the mat. ".repeat(400);
     for value in [metaspace(), byte_level_without_bytes()] {
         assert_eq!(try_pack(&value, &text, false).unwrap().notes, Vec::<String>::new());
@@ -108,7 +108,7 @@ fn a_prompt_with_something_unknown_is_refused() {
 }
 
 #[test]
-fn new_tokens_read_as_they_do_after_what_stands_before() {
+fn new_tokens_decode_as_they_do_after_the_tokens_before() {
     let byte_pairs = Tokenizer::bpe_from(300, ["the cat sat on the mat. the cat"].into_iter()).unwrap();
     let fallback: Vec<String> = (0..256).map(|byte| format!("<0x{byte:02X}>")).collect();
     let names: Vec<&str> = ["\u{2581}", "."].into_iter().chain(fallback.iter().map(String::as_str)).collect();
@@ -141,7 +141,7 @@ fn new_tokens_read_as_they_do_after_what_stands_before() {
     let words = tokenizer(word_piece());
     let [the, cat, s, sat, stop] = [1, 2, 3, 4, 5];
     assert_eq!(words.decode_after(&[the, cat], &[s, sat, stop]).unwrap(), "s sat.");
-    // Characters of several tokens: complete ones appear, one that is begun does not.
+    // Characters of several tokens: complete ones appear, an incomplete one does not.
     for tokenizer in [Tokenizer::byte(), byte_pairs, tokenizer(llama)] {
         let tokens = tokenizer.encode("cat \u{1F642}\u{1F642}").unwrap();
         let before = &tokens[..tokens.len() - 6];
@@ -150,7 +150,7 @@ fn new_tokens_read_as_they_do_after_what_stands_before() {
     }
 }
 
-/// Quadratic time would take hours for these, so the test ends only if there is none.
+/// Quadratic time would take hours, so the test ends only if the time is linear.
 #[test]
 fn byte_pairs_of_text_without_white_space_take_linear_time() {
     let digits: String = (0..1_500_000).map(|i| char::from(b'0' + (splitmix64(i) % 10) as u8)).collect();

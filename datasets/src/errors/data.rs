@@ -160,7 +160,7 @@ pub enum DataError {
         /// Size of the vocabulary.
         vocab_size: usize,
     },
-    /// A stored alphabet is empty, unsorted or holds a character twice.
+    /// A stored alphabet is empty, unsorted or has a character twice.
     #[error(
         "the alphabet of a `char` tokenizer must be non-empty, sorted by code point and without duplicates, but {problem}: \
          use the alphabet that training wrote"

@@ -18,7 +18,7 @@ pub enum PackError {
     },
     /// A folder has no file of the right kind.
     #[error(
-        "the folder `{}` has no file ending in {endings}{}: give the files themselves, whatever their names",
+        "the folder `{}` has no file ending in {endings}{}: give the files themselves, their endings do not matter then",
         folder.display(), some_of(others)
     )]
     NoMatch {

@@ -116,7 +116,7 @@ fn check_free(folder: &Path) -> Result<(), PackError> {
     if names.iter().any(|name| name == MANIFEST) {
         return Err(PackError::Exists { folder: folder.into() });
     }
-    // A tokenizer alone may be a file of the user.
+    // A tokenizer without shards may be a file of the user.
     let begun = names.iter().any(|name| name == LOCK || is_shard(name));
     let foreign = names.into_iter().find(|name| !is_leftover(name) || (name == TOKENIZER && !begun));
     match foreign {

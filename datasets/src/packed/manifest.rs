@@ -56,7 +56,7 @@ pub struct ShardEntry {
     pub file: String,
     /// Number of tokens.
     pub tokens: u64,
-    /// SHA-256 of the tokens' bytes, in hexadecimal; the shard's header holds the same.
+    /// SHA-256 of the tokens' bytes, in hexadecimal; it is also in the header of the shard.
     pub sha256: String,
 }
 

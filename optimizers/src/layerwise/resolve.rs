@@ -11,7 +11,6 @@ use super::rule::{BlockChoice, Rule, RuleOptimizer};
 use super::{LayerwiseError, Role};
 use crate::matrix::Layout;
 use crate::rules::OptimizerConfig;
-use crate::setting::ConfigError;
 
 /// The rule of one parameter.
 #[derive(Clone, Debug)]
@@ -83,7 +82,7 @@ fn over(index: usize, rule: &Rule, below: Option<Resolved>) -> Result<Resolved, 
                 Ok(Resolved::new(index, rule, optimizer).over(below))
             }
             (Some(kind), _) => {
-                let config = complete(kind, keys).map_err(|error| error.to_string())?;
+                let config = OptimizerConfig::with_keys(kind, keys).map_err(|error| error.to_string())?;
                 Ok(Resolved::new(index, rule, config.into()))
             }
             (None, Some(_)) => unreachable!("a rule without a kind takes the one below"),
@@ -108,11 +107,4 @@ fn changed(below: &RuleOptimizer, keys: &Map<String, Value>) -> Result<RuleOptim
         other if keys.is_empty() => Ok(other.clone()),
         other => Err(format!("{} is not configured by keys: give the rule a kind", other.label())),
     }
-}
-
-/// The configuration of a kind with these keys.
-pub(crate) fn complete(kind: &str, keys: &Map<String, Value>) -> Result<OptimizerConfig, ConfigError> {
-    let mut map = keys.clone();
-    map.insert("kind".into(), kind.into());
-    OptimizerConfig::try_from(map)
 }

@@ -4,7 +4,6 @@ use serde_json::{Map, Value};
 
 use std::collections::BTreeSet;
 
-use super::resolve::complete;
 use super::{AnyOptimizer, LayerwiseError, Pattern, Role};
 use crate::matrix::{Axis, Blocks, Layout};
 use crate::rule::Pipeline;
@@ -254,7 +253,7 @@ impl Rule {
         let optimizer = match kind {
             // Read once for its errors: a key that the kind does not have.
             Some(kind) => {
-                let config = complete(&kind, &table).map_err(|error| fail(error.to_string()))?;
+                let config = OptimizerConfig::with_keys(&kind, &table).map_err(|error| fail(error.to_string()))?;
                 if inherits { RuleOptimizer::Change { kind: Some(kind), keys: table } } else { config.into() }
             }
             None if inherits => RuleOptimizer::Change { kind: None, keys: table },

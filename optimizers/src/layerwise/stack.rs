@@ -91,7 +91,7 @@ fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<R
         vectors_by_adamw(config),
     ];
     // Units are neurons: outputs of most matrices, inputs of those that lead back from them (arXiv 2605.18106).
-    if main.axis_follows_role() && !config.matrix.contains_key("axis") {
+    if main.settings().axis_follows_role() && !config.matrix.contains_key("axis") {
         let inputs = main.merge(&Map::from_iter([("axis".to_string(), Value::from(Axis::Input.name()))]))?;
         rules.push(Rule::roles([Role::Down, Role::ExpertDown, Role::AttentionOutput], inputs));
     }

@@ -20,14 +20,14 @@ impl OptimizerConfig {
     /// # Errors
     /// Why no such rule is known, and what would have one.
     pub fn width_exponent(&self, role: Role, shape: [usize; 2]) -> Result<f64, &'static str> {
-        if self.fixes_units() && Role::MATRICES.contains(&role) {
+        if self.settings().fixes_units() && Role::MATRICES.contains(&role) {
             return Err(
                 "how far units or signs of fixed size move a hidden layer depends on the number of tokens in a batch as well: \
                         choose muon or adamuon for hidden matrices, and keep it for embedding, head and router",
             );
         }
         let exponent = exponent(role, self.gain(shape)?)?;
-        if exponent != 0.0 && self.decays_by_rate() {
+        if exponent != 0.0 && self.settings().decays_by_rate() {
             return Err(
                 "its weights decay by the learning rate itself (`constrained`), which therefore cannot follow the \
                         width: set constrained=false, or choose adamw for this parameter",

@@ -12,20 +12,8 @@ pub(crate) trait Kind: Keys {
     /// The step that they describe.
     fn pipeline(&self) -> Pipeline;
 
-    /// The update, its source and its cost under these settings.
-    fn describe(&self) -> About;
-
-    /// The stack of this name: its main rule's defaults, and what it is.
-    fn stack(&self) -> StackRow;
-
-    /// The symmetries that the kind has with which options.
-    fn symmetries(&self) -> Vec<SymmetryRow>;
-
-    /// How the effect of the rule's direction grows with the sides of the matrix, before the shape scale.
-    ///
-    /// # Errors
-    /// Why no power law holds, and which settings have one.
-    fn gain(&self) -> Result<Gain, &'static str>;
+    /// What is known about the rule under these settings.
+    fn about(&self) -> About;
 
     /// Whether units or entries get a fixed size: how far that moves a hidden layer depends on the number of tokens in a
     /// batch as well.
@@ -47,16 +35,46 @@ pub(crate) trait Kind: Keys {
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
-
-    /// What distinguishes these settings, for plans; may be empty.
-    fn detail(&self) -> String {
-        String::new()
-    }
 }
 
-/// Why steps as large as the gradient have no width rule.
-pub(crate) const GROWS_WITH_GRADIENT: &str = "its steps are as large as the gradient, whose size follows the width in its \
-    own way: choose a rule with normalised steps, such as muon or adamuon";
+/// What is known about a rule under some settings.
+pub(crate) struct About {
+    pub formula: String,
+    pub source: &'static str,
+    /// Of one step.
+    pub cost: Cost,
+    /// What distinguishes these settings, for plans; may be empty.
+    pub detail: String,
+    /// The stack of the kind's name.
+    pub stack: StackRow,
+    /// The symmetries that the kind has with which options.
+    pub symmetries: Vec<SymmetryRow>,
+    /// How the effect of the direction grows with the sides of the matrix, before the shape scale; or why no power law holds,
+    /// and which settings have one.
+    pub gain: Result<Gain, &'static str>,
+}
+
+/// Why steps as large as the gradient have no width rule, and what has one.
+macro_rules! follows_gradient {
+    () => {
+        $crate::rule::follows_gradient!("choose a rule with normalised steps, such as muon or adamuon")
+    };
+    ($advice:literal) => {
+        Err(concat!("its steps are as large as the gradient, whose size follows the width in its own way: ", $advice))
+    };
+}
+pub(crate) use follows_gradient;
+
+/// Why an update whose size depends on the rank of the gradient has no width rule, and what has one.
+macro_rules! follows_rank {
+    ($advice:literal) => {
+        Err(concat!(
+            "the size of its update depends on the rank of the gradient, which the width does not decide: ",
+            $advice
+        ))
+    };
+}
+pub(crate) use follows_rank;
 
 /// The stack that is named after a kind: the kind for the matrices of the blocks (or for everything, if it is entrywise).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +85,12 @@ pub struct StackRow {
     pub weight_decay: f64,
     /// What the stack is, in one line.
     pub about: &'static str,
+}
+
+impl StackRow {
+    pub(crate) const fn new(lr: f64, weight_decay: f64, about: &'static str) -> Self {
+        Self { lr, weight_decay, about }
+    }
 }
 
 /// One line of the symmetry audit: a kind with options, and which symmetries it has.
@@ -93,23 +117,11 @@ impl SymmetryRow {
     pub const ENTRIES: [bool; 6] = [false, true, false, true, false, false];
     /// Output units without their mean: what heads and routers need.
     pub const CENTERED: [bool; 6] = [false, true, true, true, true, true];
+    /// The same where the mean is removed before the rule only, so that the update has one.
+    pub const CENTERED_ONCE: [bool; 6] = [false, true, true, true, true, false];
 
     pub(crate) const fn new(name: &'static str, options: &'static str, has: [bool; 6], degree: i32) -> Self {
         Self { name, options, has, degree }
-    }
-}
-
-/// Formula, source and cost of one step.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct About {
-    pub formula: String,
-    pub source: &'static str,
-    pub cost: Cost,
-}
-
-impl About {
-    pub fn new(formula: impl Into<String>, source: &'static str, cost: Cost) -> Self {
-        Self { formula: formula.into(), source, cost }
     }
 }
 
@@ -162,11 +174,6 @@ pub struct Description {
 }
 
 impl Description {
-    pub(crate) fn new(kind: &'static str, about: About, memories: Vec<Kept>) -> Self {
-        let About { formula, source, cost } = about;
-        Self { kind, formula, source, memories, cost }
-    }
-
     /// What is kept, in words.
     pub fn state(&self) -> String {
         state_in_words(&self.memories)

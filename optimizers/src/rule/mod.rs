@@ -16,7 +16,7 @@ mod stage;
 
 pub use decay::Decay;
 pub use gain::Gain;
-pub(crate) use kind::{About, GROWS_WITH_GRADIENT, Kind, state_in_words};
+pub(crate) use kind::{About, Kind, follows_gradient, follows_rank, state_in_words};
 pub use kind::{Cost, Description, StackRow, SymmetryRow};
 pub(crate) use memory::NAMES;
 pub use memory::{Extent, Kept, Memory, State};
@@ -27,11 +27,5 @@ pub use pipeline::{Order, Pipeline};
 pub use polar::Polar;
 pub use scale::Scale;
 pub(crate) use second_moment::SecondMoment;
-pub(crate) use settings::matrix_settings;
+pub(crate) use settings::kind_settings;
 pub use stage::{Direction, Rule, Stage, Update};
-
-use crate::matrix::{Axis, EpsMode};
-use crate::setting::choices_of;
-
-choices_of!(Axis { Output, Input });
-choices_of!(EpsMode { Relative, Absolute });

@@ -18,11 +18,11 @@ choice! {
     pub enum MomentumForm {
         /// Exponential moving average.
         #[default]
-        Ema,
+        Ema = "ema",
         /// Sum with decay; the buffer is 1/(1-μ) times as large.
-        HeavyBall,
+        HeavyBall = "heavy_ball",
         /// Average without the bias towards zero of the first steps.
-        EmaDebiased,
+        EmaDebiased = "ema_debiased",
     }
 }
 
@@ -35,17 +35,6 @@ pub struct Momentum {
     pub form: MomentumForm,
     /// Nesterov's look-ahead.
     pub nesterov: bool,
-}
-
-impl MomentumForm {
-    /// The name in configurations and records.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            MomentumForm::Ema => "ema",
-            MomentumForm::HeavyBall => "heavy_ball",
-            MomentumForm::EmaDebiased => "ema_debiased",
-        }
-    }
 }
 
 impl Default for Momentum {

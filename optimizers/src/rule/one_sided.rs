@@ -1,12 +1,12 @@
 //! How a one-sided inverse root is computed, as a setting.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::polar::{check_exact, within};
+use super::polar::{Keys, check_exact, within};
 use super::{Cost, Polar};
 use crate::matrix::{Axis, EpsMode, Matrix, coupled_root, gram_root};
-use crate::setting::{ConfigError, Given, Setting, check_keys, key, take_tag};
+use crate::setting::{ConfigError, Given, Setting, take_tag};
 
 /// How a one-sided root is computed. The methods of [`Polar`] are allowed too; they give the
 /// two-sided polar factor and ignore side and ridge.
@@ -29,14 +29,6 @@ pub enum OneSided {
     Polar(Polar),
 }
 
-impl TryFrom<Given> for OneSided {
-    type Error = ConfigError;
-
-    fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
-        Self::try_from(map)
-    }
-}
-
 impl Setting for OneSided {
     type Range = ();
 
@@ -50,22 +42,21 @@ impl Setting for OneSided {
     }
 }
 
-impl TryFrom<Map<String, Value>> for OneSided {
+impl TryFrom<Given> for OneSided {
     type Error = ConfigError;
 
-    fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
+    fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
         let methods = [Self::GRAM.as_slice(), Polar::METHODS.as_slice()].concat();
-        let tagged = map.clone();
-        match take_tag(&mut map, "method", "polar method", &methods)?.as_str() {
-            "gram_eigh" => {
-                check_keys(&map, &[], "gram_eigh")?;
-                Ok(OneSided::GramEigh)
-            }
+        let mut own = map.clone();
+        let method = take_tag(&mut own, "method", "polar method", &methods)?;
+        let keys = Keys(&own);
+        match method.as_str() {
+            "gram_eigh" => keys.check(&[], &method).map(|()| OneSided::GramEigh),
             "gram_polar_express" => {
-                check_keys(&map, &["steps"], "gram_polar_express")?;
-                Ok(OneSided::GramPolarExpress { steps: key(&map, "polar", "steps", Some(5))? })
+                keys.check(&["steps"], &method)?;
+                Ok(OneSided::GramPolarExpress { steps: keys.get("steps", Some(5))? })
             }
-            _ => Polar::try_from(tagged).map(OneSided::Polar),
+            _ => Polar::try_from(Given(map)).map(OneSided::Polar),
         }
     }
 }

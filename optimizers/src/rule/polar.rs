@@ -8,6 +8,7 @@
 //! | `svd` | exactly 1 | |
 
 use burn::tensor::Tensor;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +17,7 @@ use crate::matrix::{
     NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT, POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value, polar_polynomial,
     polar_svd,
 };
-use crate::setting::{ConfigError, Given, Numbers, Setting, check_keys, key, take_tag};
+use crate::setting::{ConfigError, Given, Numbers, Setting, check_keys, take_tag};
 
 /// How the polar factor is computed. Serialised as `{"method": "newton_schulz", "steps": 5, "eps": 1e-7}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,14 +57,6 @@ pub enum Polar {
 impl Default for Polar {
     fn default() -> Self {
         Polar::NewtonSchulz { steps: 5, eps: 1e-7 }
-    }
-}
-
-impl TryFrom<Given> for Polar {
-    type Error = ConfigError;
-
-    fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
-        Self::try_from(map)
     }
 }
 
@@ -117,40 +110,50 @@ pub(super) fn within(key: &str, error: ConfigError) -> ConfigError {
     }
 }
 
-impl TryFrom<Map<String, Value>> for Polar {
+impl TryFrom<Given> for Polar {
     type Error = ConfigError;
 
-    fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
+    fn try_from(Given(mut map): Given) -> Result<Self, ConfigError> {
         let method = take_tag(&mut map, "method", "polar method", &Self::METHODS)?;
-        let polar = match method.as_str() {
+        let keys = Keys(&map);
+        match method.as_str() {
             "newton_schulz" => {
-                check_keys(&map, &["steps", "eps"], &method)?;
-                Polar::NewtonSchulz {
-                    steps: key(&map, "polar", "steps", Some(5))?,
-                    eps: key(&map, "polar", "eps", Some(1e-7))?,
-                }
+                keys.check(&["steps", "eps"], &method)?;
+                Ok(Polar::NewtonSchulz { steps: keys.get("steps", Some(5))?, eps: keys.get("eps", Some(1e-7))? })
             }
             "polar_express" => {
-                check_keys(&map, &["steps", "eps"], &method)?;
-                Polar::PolarExpress {
-                    steps: key(&map, "polar", "steps", Some(5))?,
-                    eps: key(&map, "polar", "eps", Some(1e-6))?,
-                }
+                keys.check(&["steps", "eps"], &method)?;
+                Ok(Polar::PolarExpress { steps: keys.get("steps", Some(5))?, eps: keys.get("eps", Some(1e-6))? })
             }
             "polynomial" => {
-                check_keys(&map, &["coefficients", "norm_factor", "eps"], &method)?;
-                Polar::Polynomial {
-                    coefficients: key(&map, "polar", "coefficients", None)?,
-                    norm_factor: key(&map, "polar", "norm_factor", Some(1.0))?,
-                    eps: key(&map, "polar", "eps", Some(1e-7))?,
-                }
+                keys.check(&["coefficients", "norm_factor", "eps"], &method)?;
+                let (norm_factor, eps) = (keys.get("norm_factor", Some(1.0))?, keys.get("eps", Some(1e-7))?);
+                Ok(Polar::Polynomial { coefficients: keys.get("coefficients", None)?, norm_factor, eps })
             }
             _ => {
-                check_keys(&map, &["rcond"], &method)?;
-                Polar::Svd { rcond: key(&map, "polar", "rcond", Some(1e-5))? }
+                keys.check(&["rcond"], &method)?;
+                Ok(Polar::Svd { rcond: keys.get("rcond", Some(1e-5))? })
             }
-        };
-        Ok(polar)
+        }
+    }
+}
+
+/// The keys of a method.
+pub(super) struct Keys<'a>(pub &'a Map<String, Value>);
+
+impl Keys<'_> {
+    pub fn check(&self, valid: &[&str], method: &str) -> Result<(), ConfigError> {
+        check_keys(self.0, valid, method)
+    }
+
+    /// The value of a key, or its default; a required key has none.
+    pub fn get<T: DeserializeOwned>(&self, name: &str, default: Option<T>) -> Result<T, ConfigError> {
+        let fail = |message: String| Err(ConfigError::value(format!("polar.{name}"), message));
+        match (self.0.get(name), default) {
+            (Some(value), _) => T::deserialize(value).or_else(|error| fail(error.to_string())),
+            (None, Some(default)) => Ok(default),
+            (None, None) => fail("is required".into()),
+        }
     }
 }
 

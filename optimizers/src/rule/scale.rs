@@ -10,13 +10,13 @@ choice! {
     pub enum Scale {
         /// 1
         #[default]
-        None,
+        None = "none",
         /// √max(1, m/n): Keller Jordan, torch
-        Original,
+        Original = "original",
         /// 0.2 √max(m, n): arXiv 2502.16982, the update has the root mean square 0.2 of AdamW's
-        MatchRmsAdamw,
+        MatchRmsAdamw = "match_rms_adamw",
         /// √(m/n): arXiv 2502.07529, operator norm between root-mean-square norms
-        Spectral,
+        Spectral = "spectral",
     }
 }
 

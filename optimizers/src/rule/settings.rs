@@ -1,19 +1,24 @@
-//! The declaration of the settings of a rule on matrices.
+//! The declaration of a kind's settings.
 
-/// Declares the settings of a rule on matrices: the keys that all of them share, with this kind's
-/// defaults, then its own.
-macro_rules! matrix_settings {
+use crate::matrix::{Axis, EpsMode};
+use crate::setting::choices_of;
+
+choices_of!(Axis { Output, Input });
+choices_of!(EpsMode { Relative, Absolute });
+
+/// Declares the settings of a kind: the keys that all kinds share, with this kind's defaults, then its own. A kind without
+/// `momentum` works on gradients, and one without `scale` has no factor by the shape.
+macro_rules! kind_settings {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident { momentum: $mu:expr, $form:ident, nesterov: $nesterov:expr $(, scale: $scale:ident)?; $($own:tt)* }
+        pub struct $name:ident {
+            momentum: $mu:expr, $form:ident, nesterov: $nesterov:expr $(, $scale:ident: $factor:ident)?; $($own:tt)*
+        }
     ) => {
-        $crate::setting::settings! {
+        $crate::rule::kind_settings! {
+            @shared
             $(#[$meta])*
             pub struct $name {
-                /// Decoupled weight decay, at least 0; multiplied by the learning rate, never by the scale.
-                weight_decay, with_weight_decay: f64 = 0.0, in $crate::setting::Numbers::SIZE;
-                /// Decay only entries where update and weight do not have opposite signs.
-                cautious, with_cautious: bool = false;
                 /// Momentum μ in [0, 1).
                 momentum, with_momentum: f64 = $mu, in $crate::setting::Numbers::FACTOR;
                 /// How the momentum buffer is formed.
@@ -22,31 +27,13 @@ macro_rules! matrix_settings {
                 nesterov, with_nesterov: bool = $nesterov;
                 $(
                     /// Factor of the update by the shape of the matrix.
-                    scale, with_scale: $crate::rule::Scale = $crate::rule::Scale::$scale;
+                    $scale, with_scale: $crate::rule::Scale = $crate::rule::Scale::$factor;
                 )?
                 $($own)*
             }
         }
 
         impl $name {
-            /// The bare optimizer, for one parameter group stored `[d_in, d_out]`.
-            ///
-            /// For another layout or for blocks follow with
-            /// [`with_placement`]($crate::rule::Pipeline::with_placement). Values out of range
-            /// are not looked for here; [`OptimizerConfig::validate`]($crate::OptimizerConfig::validate) does.
-            #[must_use]
-            pub fn build(&self) -> $crate::rule::Pipeline {
-                $crate::rule::Kind::pipeline(self)
-            }
-
-            /// The optimizer of a module that has only matrices and stacks of them.
-            ///
-            /// A module with vectors as well wants [`Layerwise`]($crate::Layerwise).
-            #[must_use]
-            pub fn init(&self) -> burn::optim::ModuleOptimizer {
-                self.build().into()
-            }
-
             fn momentum_settings(&self) -> $crate::rule::Momentum {
                 let (factor, form, nesterov) = (self.momentum, self.momentum_form, self.nesterov);
                 $crate::rule::Momentum { factor, form, nesterov }
@@ -59,12 +46,54 @@ macro_rules! matrix_settings {
 
             /// A rule with the momentum, the scale and the decay of these settings.
             fn assemble(&self, rule: impl $crate::rule::Rule) -> $crate::rule::Pipeline {
-                $crate::rule::Pipeline::new(rule)
-                    .with_momentum(self.momentum_settings())
-                    .with_decay($crate::rule::Decay { rate: self.weight_decay, cautious: self.cautious })
-                    $(.with_scale({ let _ = $crate::rule::Scale::$scale; self.scale }))?
+                let pipeline = $crate::rule::Pipeline::new(rule).with_momentum(self.momentum_settings());
+                pipeline.with_decay(self.decay()) $(.with_scale(self.$scale))?
+            }
+        }
+    };
+    ($(#[$meta:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $crate::rule::kind_settings! { @shared $(#[$meta])* pub struct $name { $($own)* } }
+
+        impl $name {
+            /// A rule with the decay of these settings.
+            fn assemble(&self, rule: impl $crate::rule::Rule) -> $crate::rule::Pipeline {
+                $crate::rule::Pipeline::new(rule).without_momentum().with_decay(self.decay())
+            }
+        }
+    };
+    (@shared $(#[$meta:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $crate::setting::settings! {
+            $(#[$meta])*
+            pub struct $name {
+                /// Decoupled weight decay, at least 0; multiplied by the learning rate, never by the scale.
+                weight_decay, with_weight_decay: f64 = 0.0, in $crate::setting::Numbers::SIZE;
+                /// Decay only entries where update and weight do not have opposite signs.
+                cautious, with_cautious: bool = false;
+                $($own)*
+            }
+        }
+
+        impl $name {
+            /// The optimizer of one parameter group, stored `[d_in, d_out]`.
+            ///
+            /// For another layout or for blocks, follow with [`with_placement`]($crate::rule::Pipeline::with_placement).
+            /// Values are not checked here but by [`OptimizerConfig::validate`]($crate::OptimizerConfig::validate).
+            #[must_use]
+            pub fn build(&self) -> $crate::rule::Pipeline {
+                $crate::rule::Kind::pipeline(self)
+            }
+
+            /// The optimizer of a whole module. A matrix rule needs a module that has only matrices and stacks of them; for
+            /// one with vectors as well, use [`Layerwise`]($crate::Layerwise).
+            #[must_use]
+            pub fn init(&self) -> burn::optim::ModuleOptimizer {
+                self.build().into()
+            }
+
+            fn decay(&self) -> $crate::rule::Decay {
+                $crate::rule::Decay { rate: self.weight_decay, cautious: self.cautious }
             }
         }
     };
 }
-pub(crate) use matrix_settings;
+pub(crate) use kind_settings;

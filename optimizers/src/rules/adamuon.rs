@@ -18,14 +18,14 @@
 use crate::matrix::{divide_or_zero, frobenius_norm, sign as signs};
 use crate::rule::{
     About, Gain, Kept, Kind, Memory, Pipeline, Polar, Rule, SecondMoment, StackRow, Stage, SymmetryRow, Update,
-    matrix_settings,
+    follows_rank, kind_settings,
 };
 use crate::setting::Numbers;
 
 /// The name of the second moment in records.
 const SECOND_MOMENT: &str = "second_moment";
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`AdaMuon`].
     pub struct AdaMuonConfig {
         momentum: 0.95, Ema, nesterov: true;
@@ -47,31 +47,21 @@ impl Kind for AdaMuonConfig {
         self.assemble(AdaMuon { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
+    fn about(&self) -> About {
         let start = if self.sign { "sign(d)" } else { "d" };
         let rest = format!("O = polar({start}), v ← β₂ v + (1-β₂) O², U = O/√v with root mean square {}", self.rms);
-        About::new(self.formula(&rest), "arXiv 2507.11005", self.polar.cost(" + 6 mn"))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.01, weight_decay: 0.01, about: "AdaMuon for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("adamuon", "", SymmetryRow::ENTRIES, 0)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        match self.sign {
-            true => Ok(Gain::ORTHOGONAL.times(0.5, 0.0)),
-            false => Err(
-                "the size of its update depends on the rank of the gradient, which the width does not decide: set sign=true",
-            ),
+        About {
+            formula: self.formula(&rest),
+            source: "arXiv 2507.11005",
+            cost: self.polar.cost(" + 6 mn"),
+            detail: format!("{}{}", if self.sign { "sign, " } else { "" }, self.polar.label()),
+            stack: StackRow::new(0.01, 0.01, "AdaMuon for the matrices, AdamW for the rest"),
+            symmetries: vec![SymmetryRow::new("adamuon", "", SymmetryRow::ENTRIES, 0)],
+            gain: match self.sign {
+                true => Ok(Gain::ORTHOGONAL.times(0.5, 0.0)),
+                false => follows_rank!("set sign=true"),
+            },
         }
-    }
-
-    fn detail(&self) -> String {
-        format!("{}{}", if self.sign { "sign, " } else { "" }, self.polar.label())
     }
 }
 

@@ -8,14 +8,14 @@
 //!
 //! Defaults are PyTorch's (ε 1e-8, no decay unless asked for), not Burn's (ε 1e-5, decay 1e-4).
 
-use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
 use crate::flex::in_place;
 use crate::rule::{
     About, Cost, Decay, Gain, Kept, Kind, Memory, Pipeline, Rule, SecondMoment, StackRow, Stage, SymmetryRow, Update,
+    kind_settings,
 };
-use crate::setting::{Numbers, settings};
+use crate::setting::Numbers;
 
 /// The names of the moments in records.
 const FIRST: &str = "momentum";
@@ -24,13 +24,9 @@ const SECOND: &str = "second_moment";
 /// Entries that a step in place treats alike: whether all of them have second moments that f32 holds is looked up first.
 const BLOCK: usize = 1024;
 
-settings! {
+kind_settings! {
     /// Settings of [`AdamW`].
     pub struct AdamWConfig {
-        /// Decoupled weight decay, at least 0.
-        weight_decay, with_weight_decay: f64 = 0.0, in Numbers::SIZE;
-        /// Decay only entries where update and weight do not have opposite signs.
-        cautious, with_cautious: bool = false;
         /// Decay of the first moment, in [0, 1).
         beta1, with_beta1: f64 = 0.9, in Numbers::FACTOR;
         /// Decay of the second moment, in [0, 1).
@@ -40,41 +36,21 @@ settings! {
     }
 }
 
-impl AdamWConfig {
-    /// The bare optimizer, for one parameter group.
-    #[must_use]
-    pub fn build(&self) -> Pipeline {
-        Kind::pipeline(self)
-    }
-
-    /// The optimizer of a whole module.
-    #[must_use]
-    pub fn init(&self) -> ModuleOptimizer {
-        self.build().into()
-    }
-}
-
 impl Kind for AdamWConfig {
     fn pipeline(&self) -> Pipeline {
-        let decay = Decay { rate: self.weight_decay, cautious: self.cautious };
-        Pipeline::new(AdamW { config: self.clone() }).without_momentum().with_decay(decay)
+        self.assemble(AdamW { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
-        let formula = "m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², U = m̂ / (√v̂ + ε)";
-        About::new(formula, "arXiv 1711.05101", Cost::device("13 mn"))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 1e-3, weight_decay: 0.1, about: "AdamW for everything, no decay on gains and biases" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("adamw", "", SymmetryRow::ENTRIES, 0)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Ok(Gain::ENTRYWISE)
+    fn about(&self) -> About {
+        About {
+            formula: "m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², U = m̂ / (√v̂ + ε)".into(),
+            source: "arXiv 1711.05101",
+            cost: Cost::device("13 mn"),
+            detail: String::new(),
+            stack: StackRow::new(1e-3, 0.1, "AdamW for everything, no decay on gains and biases"),
+            symmetries: vec![SymmetryRow::new("adamw", "", SymmetryRow::ENTRIES, 0)],
+            gain: Ok(Gain::ENTRYWISE),
+        }
     }
 }
 

@@ -4,21 +4,13 @@ use serde_json::{Map, Value};
 
 use super::OptimizerConfig;
 use crate::matrix::Placement;
-use crate::rule::{Description, Gain, Pipeline, Scale, StackRow, SymmetryRow};
+use crate::rule::{About, Description, Gain, Pipeline, Scale, StackRow, SymmetryRow};
 use crate::setting::{ConfigError, Given, take_tag};
 
 impl TryFrom<Given> for OptimizerConfig {
     type Error = ConfigError;
 
-    fn try_from(Given(map): Given) -> Result<Self, ConfigError> {
-        Self::try_from(map)
-    }
-}
-
-impl TryFrom<Map<String, Value>> for OptimizerConfig {
-    type Error = ConfigError;
-
-    fn try_from(mut map: Map<String, Value>) -> Result<Self, ConfigError> {
+    fn try_from(Given(mut map): Given) -> Result<Self, ConfigError> {
         let kind = take_tag(&mut map, "kind", "optimizer kind", Self::KINDS)?;
         Self::read(&kind, map)
     }
@@ -30,7 +22,14 @@ impl OptimizerConfig {
     /// # Errors
     /// If there is no such kind.
     pub fn of_kind(kind: &str) -> Result<Self, ConfigError> {
-        Self::try_from(Map::from_iter([("kind".to_string(), Value::from(kind))]))
+        Self::with_keys(kind, &Map::new())
+    }
+
+    /// A kind with these keys, and the others as by default.
+    pub(crate) fn with_keys(kind: &str, keys: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let mut map = keys.clone();
+        map.insert("kind".into(), kind.into());
+        Self::try_from(Given(map))
     }
 
     /// Every key of a kind, each with values that differ in what they make the rule do, beside the default: all names
@@ -57,16 +56,16 @@ impl OptimizerConfig {
 
     /// Formula, source, state and cost under these settings.
     pub fn describe(&self) -> Description {
-        let (mut about, pipeline) = (self.settings().describe(), self.pipeline());
+        let (pipeline, About { mut formula, source, cost, .. }) = (self.pipeline(), self.settings().about());
         if pipeline.scale() != Scale::None {
-            about.formula += &format!(", times {}", pipeline.scale().formula());
+            formula += &format!(", times {}", pipeline.scale().formula());
         }
-        Description::new(self.kind(), about, pipeline.memories())
+        Description { kind: self.kind(), formula, source, memories: pipeline.memories(), cost }
     }
 
     /// One line for plans: the kind and what distinguishes this configuration of it.
     pub fn label(&self) -> String {
-        let (kind, detail) = (self.kind(), self.settings().detail());
+        let (kind, detail) = (self.kind(), self.settings().about().detail);
         if detail.is_empty() { kind.to_string() } else { format!("{kind} ({detail})") }
     }
 
@@ -82,12 +81,7 @@ impl OptimizerConfig {
 
     /// The stack that is named after the kind.
     pub fn stack(&self) -> StackRow {
-        self.settings().stack()
-    }
-
-    /// Whether units are neurons, so that a stack lets `axis` follow the role of a parameter.
-    pub(crate) fn axis_follows_role(&self) -> bool {
-        self.settings().axis_follows_role()
+        self.settings().about().stack
     }
 
     /// The lines of the symmetry audit about this kind.
@@ -98,22 +92,12 @@ impl OptimizerConfig {
             let config = self.merge(&options).expect("the options of a row are keys of its kind");
             (row, config)
         };
-        self.settings().symmetries().into_iter().map(with_config).collect()
+        self.settings().about().symmetries.into_iter().map(with_config).collect()
     }
 
     /// How the effect of an update grows with the sides of a matrix, and why not if no rule is known.
     pub(crate) fn gain(&self, shape: [usize; 2]) -> Result<Gain, &'static str> {
-        self.pipeline().scale().widen(self.settings().gain()?, shape)
-    }
-
-    /// Whether units or entries get a fixed size.
-    pub(crate) fn fixes_units(&self) -> bool {
-        self.settings().fixes_units()
-    }
-
-    /// Whether the decay follows the learning rate alone.
-    pub(crate) fn decays_by_rate(&self) -> bool {
-        self.settings().decays_by_rate()
+        self.pipeline().scale().widen(self.settings().about().gain?, shape)
     }
 
     /// Refuses values out of range.
@@ -150,10 +134,8 @@ impl OptimizerConfig {
     /// If a key does not exist in this kind, or a value is of the wrong type or out of range.
     pub fn merge(&self, overrides: &Map<String, Value>) -> Result<Self, ConfigError> {
         let mut map = self.to_map();
-        for (key, value) in overrides {
-            map.insert(key.clone(), value.clone());
-        }
-        let merged = Self::try_from(map)?;
+        map.extend(overrides.clone());
+        let merged = Self::try_from(Given(map))?;
         merged.validate()?;
         Ok(merged)
     }

@@ -18,14 +18,14 @@
 
 use crate::matrix::inner_product;
 use crate::rule::{
-    About, GROWS_WITH_GRADIENT, Gain, Kept, Kind, Memory, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update,
-    matrix_settings,
+    About, Kept, Kind, Memory, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update, follows_gradient,
+    kind_settings,
 };
 
 /// The name of what was left out in records.
 const RESIDUAL: &str = "residual";
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`ErrorFeedbackMuon`].
     pub struct ErrorFeedbackMuonConfig {
         momentum: 0.95, Ema, nesterov: false;
@@ -41,28 +41,19 @@ impl Kind for ErrorFeedbackMuonConfig {
         self.assemble(self.rule())
     }
 
-    fn describe(&self) -> About {
-        let rest = match self.residual {
-            true => "P = lr d + E, Q = polar(P), D = ⟨P, Q⟩/r · Q, W ← (1 - lr wd) W - D, E ← P - D",
-            false => "Q = polar(d), U = ⟨d, Q⟩/r · Q",
-        };
-        About::new(self.formula(rest), "arXiv 2605.08980", self.polar.cost(" + 6 mn"))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 1.0, weight_decay: 0.01, about: "error-feedback Muon for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("error_feedback_muon", "", SymmetryRow::SPECTRAL, 1)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Err(GROWS_WITH_GRADIENT)
-    }
-
-    fn detail(&self) -> String {
-        self.polar.label()
+    fn about(&self) -> About {
+        About {
+            formula: self.formula(match self.residual {
+                true => "P = lr d + E, Q = polar(P), D = ⟨P, Q⟩/r · Q, W ← (1 - lr wd) W - D, E ← P - D",
+                false => "Q = polar(d), U = ⟨d, Q⟩/r · Q",
+            }),
+            source: "arXiv 2605.08980",
+            cost: self.polar.cost(" + 6 mn"),
+            detail: self.polar.label(),
+            stack: StackRow::new(1.0, 0.01, "error-feedback Muon for the matrices, AdamW for the rest"),
+            symmetries: vec![SymmetryRow::new("error_feedback_muon", "", SymmetryRow::SPECTRAL, 1)],
+            gain: follows_gradient!(),
+        }
     }
 }
 

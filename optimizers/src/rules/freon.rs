@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use crate::matrix::{
     Matrix, RationalStep, Scaled, map_on_host, map_singular_values, rational_power, rational_schedule,
 };
-use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, follows_rank, kind_settings};
 use crate::setting::{ConfigError, Numbers, Setting, choice};
 
 /// The exponent c of `(M Mᵀ)^(-c) M`: a number, or an exact fraction `[a, b]`.
@@ -94,11 +94,11 @@ choice! {
     pub enum FreonNormalize {
         /// By the mean Schatten norm of order 2 - 2c: the paper.
         #[default]
-        MeanSchatten,
+        MeanSchatten = "mean_schatten",
         /// Root mean square singular value 1: learning rates carry over between exponents.
-        Rms,
+        Rms = "rms",
         /// None: the update depends on the gradient's size.
-        None,
+        None = "none",
     }
 }
 
@@ -108,13 +108,13 @@ choice! {
     pub enum FreonMethod {
         /// Singular value decomposition.
         #[default]
-        Svd,
+        Svd = "svd",
         /// Rational iteration in f64, see [`rational_schedule`].
-        Rational,
+        Rational = "rational",
     }
 }
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`Freon`].
     pub struct FreonConfig {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
@@ -136,29 +136,31 @@ impl Kind for FreonConfig {
         self.assemble(self.rule())
     }
 
-    fn describe(&self) -> About {
+    fn about(&self) -> About {
         let size = match self.normalize {
             FreonNormalize::MeanSchatten => "mean Schatten norm 1",
             FreonNormalize::Rms => "root mean square singular value 1",
             FreonNormalize::None => "as it is",
         };
-        let formula = self.formula(&format!("U = (d dᵀ + ridge ‖d‖² I)^(-c) d, {size}, c = {}", self.c));
-        let cost = match self.method {
-            FreonMethod::Svd => Cost::host(""),
-            FreonMethod::Rational => Cost { work: format!("{} QR steps in f64", self.steps), on_host: true },
+        let (work, method) = match self.method {
+            FreonMethod::Svd => (String::new(), "svd".to_string()),
+            FreonMethod::Rational => (format!("{} QR steps in f64", self.steps), format!("rational{}", self.steps)),
         };
-        About::new(formula, "arXiv 2605.11181", cost)
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.02, weight_decay: 0.01, about: "Freon for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![
-            SymmetryRow::new("freon", "", SymmetryRow::SPECTRAL, 0),
-            SymmetryRow::new("freon, rational", r#"{"method":"rational"}"#, SymmetryRow::SPECTRAL, 0),
-        ]
+        About {
+            formula: self.formula(&format!("U = (d dᵀ + ridge ‖d‖² I)^(-c) d, {size}, c = {}", self.c)),
+            source: "arXiv 2605.11181",
+            cost: Cost::host(work),
+            detail: format!("c {}, {method}", self.c),
+            stack: StackRow::new(0.02, 0.01, "Freon for the matrices, AdamW for the rest"),
+            symmetries: vec![
+                SymmetryRow::new("freon", "", SymmetryRow::SPECTRAL, 0),
+                SymmetryRow::new("freon, rational", r#"{"method":"rational"}"#, SymmetryRow::SPECTRAL, 0),
+            ],
+            gain: match self.normalize {
+                FreonNormalize::MeanSchatten | FreonNormalize::None if self.c.value() == 0.5 => Ok(Gain::ORTHOGONAL),
+                _ => follows_rank!("set c=[1, 2] and normalize=mean_schatten, or choose muon"),
+            },
+        }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -171,22 +173,6 @@ impl Kind for FreonConfig {
             }
         }
         Ok(())
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        match self.normalize {
-            FreonNormalize::MeanSchatten | FreonNormalize::None if self.c.value() == 0.5 => Ok(Gain::ORTHOGONAL),
-            _ => Err(
-                "the size of its update depends on the rank of the gradient, which the width does not decide: set c=[1, 2] and normalize=mean_schatten, or choose muon",
-            ),
-        }
-    }
-
-    fn detail(&self) -> String {
-        match self.method {
-            FreonMethod::Svd => format!("c {}, svd", self.c),
-            FreonMethod::Rational => format!("c {}, rational{}", self.c, self.steps),
-        }
     }
 }
 

@@ -24,7 +24,9 @@ use serde::{Deserialize, Deserializer};
 use super::spectral::{side, sized};
 
 use crate::matrix::{Axis, EpsMode, Matrix, center, divide_or_zero, frobenius_norm, normalize_units};
-use crate::rule::{About, Direction, Gain, Kind, OneSided, Pipeline, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{
+    About, Direction, Gain, Kind, OneSided, Pipeline, StackRow, SymmetryRow, follows_rank, kind_settings,
+};
 use crate::setting::{Numbers, choice};
 
 choice! {
@@ -33,9 +35,9 @@ choice! {
     pub enum HybridOrder {
         /// Units first, then singular values.
         #[default]
-        NormThenPolar,
+        NormThenPolar = "norm_then_polar",
         /// Singular values first, then units.
-        PolarThenNorm,
+        PolarThenNorm = "polar_then_norm",
     }
 }
 
@@ -45,13 +47,13 @@ choice! {
     pub enum Nu {
         /// `⟨X, Z⟩`, about the nuclear norm.
         #[default]
-        Nuclear,
+        Nuclear = "nuclear",
         /// `⟨X, Z⟩ / ‖X‖_F`, between 1 and the root of the rank: the scale of the published learning rates.
-        NuclearOverFro,
+        NuclearOverFro = "nuclear_over_fro",
     }
 }
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`Hybrid`].
     pub struct HybridConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
@@ -88,55 +90,46 @@ impl Kind for HybridConfig {
         self.assemble(Hybrid { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
+    fn about(&self) -> About {
         let size = match (self.alpha == 0.0, self.nu) {
             (true, _) => "Z".to_string(),
             (false, Nu::Nuclear) => format!("⟨X, Z⟩^{} Z", self.alpha),
             (false, Nu::NuclearOverFro) => format!("(⟨X, Z⟩/‖X‖)^{} Z", self.alpha),
         };
-        let axis = self.axis.name();
-        let rest = match self.order {
-            HybridOrder::NormThenPolar => format!("X = {axis} units of d of norm 1, Z = onesided(X), U = {size}"),
-            HybridOrder::PolarThenNorm => format!("X = d, Z = onesided(X), U = {axis} units of {size} of norm 1"),
-        };
-        About::new(self.formula(&rest), "arXiv 2605.18106", self.polar.cost(" + 10 mn"))
-    }
-
-    fn stack(&self) -> StackRow {
-        let about = "unit norms and polar factors for the matrices, AdamW for the rest";
-        StackRow { lr: 3e-4, weight_decay: 0.01, about }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        let polar_first = r#"{"order":"polar_then_norm"}"#;
-        vec![
-            SymmetryRow::new("hybrid output", "", SymmetryRow::OUTPUT_UNITS, 0),
-            SymmetryRow::new("hybrid output, polar first", polar_first, SymmetryRow::OUTPUT_UNITS, 0),
-            SymmetryRow::new("hybrid input", r#"{"axis":"input"}"#, SymmetryRow::INPUT_UNITS, 0),
-            SymmetryRow::new("hybrid centred", r#"{"centered":true}"#, SymmetryRow::CENTERED, 0),
-        ]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        match self.order {
-            HybridOrder::NormThenPolar if self.alpha == 0.0 => Ok(Gain::ORTHOGONAL),
-            _ => Err(
-                "the size of its update depends on the rank of the gradient, which the width does not decide: set alpha=0 and order=norm_then_polar, or choose muon",
+        let (axis, polar) = (self.axis.name(), self.polar.label());
+        let centred = if self.centered { ", centred" } else { "" };
+        let (rest, detail) = match self.order {
+            HybridOrder::NormThenPolar => (
+                format!("X = {axis} units of d of norm 1, Z = onesided(X), U = {size}"),
+                format!("{axis} → {polar}{centred}"),
             ),
+            HybridOrder::PolarThenNorm => (
+                format!("X = d, Z = onesided(X), U = {axis} units of {size} of norm 1"),
+                format!("{polar} → {axis}{centred}"),
+            ),
+        };
+        let polar_first = r#"{"order":"polar_then_norm"}"#;
+        About {
+            formula: self.formula(&rest),
+            source: "arXiv 2605.18106",
+            cost: self.polar.cost(" + 10 mn"),
+            detail,
+            stack: StackRow::new(3e-4, 0.01, "unit norms and polar factors for the matrices, AdamW for the rest"),
+            symmetries: vec![
+                SymmetryRow::new("hybrid output", "", SymmetryRow::OUTPUT_UNITS, 0),
+                SymmetryRow::new("hybrid output, polar first", polar_first, SymmetryRow::OUTPUT_UNITS, 0),
+                SymmetryRow::new("hybrid input", r#"{"axis":"input"}"#, SymmetryRow::INPUT_UNITS, 0),
+                SymmetryRow::new("hybrid centred", r#"{"centered":true}"#, SymmetryRow::CENTERED, 0),
+            ],
+            gain: match self.order {
+                HybridOrder::NormThenPolar if self.alpha == 0.0 => Ok(Gain::ORTHOGONAL),
+                _ => follows_rank!("set alpha=0 and order=norm_then_polar, or choose muon"),
+            },
         }
     }
 
     fn axis_follows_role(&self) -> bool {
         true
-    }
-
-    fn detail(&self) -> String {
-        let polar = self.polar.label();
-        let (first, second) = match self.order {
-            HybridOrder::NormThenPolar => (self.axis.name(), polar.as_str()),
-            HybridOrder::PolarThenNorm => (polar.as_str(), self.axis.name()),
-        };
-        format!("{first} → {second}{}", if self.centered { ", centred" } else { "" })
     }
 }
 

@@ -22,7 +22,7 @@
 use burn::tensor::Tensor;
 
 use crate::matrix::{Matrix, divide_or_zero, frobenius_norm, identity_like};
-use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, follows_rank, kind_settings};
 use crate::setting::{Numbers, choice};
 
 /// Factor of the map; between 4 and 4.257, where it is chaotic and bounded.
@@ -37,13 +37,13 @@ choice! {
     pub enum KaonNormalize {
         /// As the map leaves it.
         #[default]
-        None,
+        None = "none",
         /// Root mean square singular value 1.
-        Rms,
+        Rms = "rms",
     }
 }
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`Kaon`].
     pub struct KaonConfig {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
@@ -63,31 +63,21 @@ impl Kind for KaonConfig {
         self.assemble(Kaon { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
-        let rest = format!("X = d/‖d‖_F, {} times X ← 4.1 (I - X Xᵀ)² X, U = X/1.175", self.steps);
-        let work = format!("{} r²R + {} r³ (r = min(m, n), R = max(m, n))", 4 * self.steps, 2 * self.steps);
-        About::new(self.formula(&rest), "arXiv 2605.11181, algorithm 2", Cost::device(work))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.03, weight_decay: 0.01, about: "Kaon for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("kaon", "", SymmetryRow::SPECTRAL, 0)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        match self.normalize {
-            KaonNormalize::None => Ok(Gain::ORTHOGONAL),
-            KaonNormalize::Rms => Err(
-                "the size of its update depends on the rank of the gradient, which the width does not decide: set normalize=none",
-            ),
+    fn about(&self) -> About {
+        let steps = self.steps;
+        let work = format!("{} r²R + {} r³ (r = min(m, n), R = max(m, n))", 4 * steps, 2 * steps);
+        About {
+            formula: self.formula(&format!("X = d/‖d‖_F, {steps} times X ← 4.1 (I - X Xᵀ)² X, U = X/1.175")),
+            source: "arXiv 2605.11181, algorithm 2",
+            cost: Cost::device(work),
+            detail: format!("{steps} steps"),
+            stack: StackRow::new(0.03, 0.01, "Kaon for the matrices, AdamW for the rest"),
+            symmetries: vec![SymmetryRow::new("kaon", "", SymmetryRow::SPECTRAL, 0)],
+            gain: match self.normalize {
+                KaonNormalize::None => Ok(Gain::ORTHOGONAL),
+                KaonNormalize::Rms => follows_rank!("set normalize=none"),
+            },
         }
-    }
-
-    fn detail(&self) -> String {
-        format!("{} steps", self.steps)
     }
 }
 

@@ -20,9 +20,9 @@
 //! | Moonlight | `momentum_form = "heavy_ball"`, `scale = "match_rms_adamw"`, `weight_decay` 0.1, AdamW's lr |
 
 use crate::matrix::Matrix;
-use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, kind_settings};
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`Muon`].
     pub struct MuonConfig {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
@@ -36,31 +36,22 @@ impl Kind for MuonConfig {
         self.assemble(Muon { polar: self.polar.clone() })
     }
 
-    fn describe(&self) -> About {
-        let formula = self.formula("U = polar(d)");
-        About::new(formula, "Keller Jordan 2024, arXiv 2502.16982", self.polar.cost(""))
-    }
-
-    fn stack(&self) -> StackRow {
+    fn about(&self) -> About {
         let about = "Muon for the matrices inside the blocks, AdamW for embeddings, head, gains and biases";
-        StackRow { lr: 0.02, weight_decay: 0.01, about }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
         let row = |name, options| SymmetryRow::new(name, options, SymmetryRow::SPECTRAL, 0);
-        vec![
-            row("muon", ""),
-            row("muon, svd", r#"{"polar":{"method":"svd"}}"#),
-            row("muon, polar express", r#"{"polar":{"method":"polar_express"}}"#),
-        ]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Ok(Gain::ORTHOGONAL)
-    }
-
-    fn detail(&self) -> String {
-        self.polar.label()
+        About {
+            formula: self.formula("U = polar(d)"),
+            source: "Keller Jordan 2024, arXiv 2502.16982",
+            cost: self.polar.cost(""),
+            detail: self.polar.label(),
+            stack: StackRow::new(0.02, 0.01, about),
+            symmetries: vec![
+                row("muon", ""),
+                row("muon, svd", r#"{"polar":{"method":"svd"}}"#),
+                row("muon, polar express", r#"{"polar":{"method":"polar_express"}}"#),
+            ],
+            gain: Ok(Gain::ORTHOGONAL),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use burn::tensor::Tensor;
 
 use crate::matrix::{Axis, EpsMode, InRange, divide_or_zero, frobenius_norm, power, unit_sums};
 use crate::rule::{
-    About, Gain, Kind, Memory, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update, matrix_settings,
+    About, Gain, Kind, Memory, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update, kind_settings,
 };
 use crate::setting::{Numbers, choice};
 
@@ -33,16 +33,16 @@ choice! {
         /// Output units (the paper's rows).
         #[default]
         #[serde(alias = "rows")]
-        Output,
+        Output = "output",
         /// Input units (the paper's columns).
         #[serde(alias = "columns")]
-        Input,
+        Input = "input",
         /// Both at once, from the sums of the same matrix.
-        Both,
+        Both = "both",
     }
 }
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`MuonEq`].
     pub struct MuonEqConfig {
         momentum: 0.95, HeavyBall, nesterov: true, scale: MatchRmsAdamw;
@@ -68,38 +68,24 @@ impl Kind for MuonEqConfig {
         self.assemble(MuonEq { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
+    fn about(&self) -> About {
         let (units, extra) = match self.equilibrate {
             Equilibrate::Output => ("(Σ_j d_ij²)^x", " + 3 mn"),
             Equilibrate::Input => ("(Σ_i d_ij²)^x", " + 3 mn"),
             Equilibrate::Both => ("(Σ_j d_ij²)^x (Σ_i d_ij²)^x", " + 6 mn"),
         };
-        let formula = self.formula(&format!("U = polar(Y), Y_ij = d_ij {units}, x = {}", self.exponent));
-        About::new(formula, "arXiv 2603.28254", self.polar.cost(extra))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.01, weight_decay: 0.01, about: "MuonEq for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![
-            SymmetryRow::new("muon_eq output", "", SymmetryRow::OUTPUT_UNITS, 0),
-            SymmetryRow::new("muon_eq input", r#"{"equilibrate":"input"}"#, SymmetryRow::INPUT_UNITS, 0),
-        ]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Ok(Gain::ORTHOGONAL)
-    }
-
-    fn detail(&self) -> String {
-        let units = match self.equilibrate {
-            Equilibrate::Output => "output",
-            Equilibrate::Input => "input",
-            Equilibrate::Both => "both",
-        };
-        format!("{units}, {}", self.polar.label())
+        About {
+            formula: self.formula(&format!("U = polar(Y), Y_ij = d_ij {units}, x = {}", self.exponent)),
+            source: "arXiv 2603.28254",
+            cost: self.polar.cost(extra),
+            detail: format!("{}, {}", self.equilibrate.name(), self.polar.label()),
+            stack: StackRow::new(0.01, 0.01, "MuonEq for the matrices, AdamW for the rest"),
+            symmetries: vec![
+                SymmetryRow::new("muon_eq output", "", SymmetryRow::OUTPUT_UNITS, 0),
+                SymmetryRow::new("muon_eq input", r#"{"equilibrate":"input"}"#, SymmetryRow::INPUT_UNITS, 0),
+            ],
+            gain: Ok(Gain::ORTHOGONAL),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use burn::tensor::Tensor;
 use crate::matrix::{Axis, Matrix, divide_or_zero, frobenius_norm, unit_norms};
 use crate::rule::{
     About, Gain, Kept, Kind, Memory, Pipeline, Polar, Rule, Scale, SecondMoment, StackRow, Stage, SymmetryRow, Update,
-    matrix_settings,
+    follows_rank, kind_settings,
 };
 use crate::setting::{Numbers, choice};
 
@@ -34,13 +34,13 @@ choice! {
     pub enum Rescale {
         /// The Frobenius norm it had before, then the shape scale: the authors' code.
         #[default]
-        Frobenius,
+        Frobenius = "frobenius",
         /// Root mean square entry 0.2, without the shape scale: the paper.
-        Rms,
+        Rms = "rms",
     }
 }
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`NorMuon`].
     pub struct NorMuonConfig {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
@@ -66,34 +66,21 @@ impl Kind for NorMuonConfig {
         }
     }
 
-    fn describe(&self) -> About {
-        let size = match self.rescale {
-            Rescale::Frobenius => "as large as O",
-            Rescale::Rms => "with root mean square 0.2",
+    fn about(&self) -> About {
+        let (size, gain) = match self.rescale {
+            Rescale::Frobenius => ("as large as O", Ok(Gain::ORTHOGONAL)),
+            Rescale::Rms => ("with root mean square 0.2", follows_rank!("set rescale=frobenius")),
         };
         let rest = format!("O = polar(d), v_i ← β₂ v_i + (1-β₂) mean_j O_ij², U_ij = O_ij/√v_i {size}");
-        About::new(self.formula(&rest), "arXiv 2510.05491", self.polar.cost(" + 5 mn"))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.02, weight_decay: 0.01, about: "NorMuon for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("normuon output", "", SymmetryRow::OUTPUT_UNITS, 0)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        match self.rescale {
-            Rescale::Frobenius => Ok(Gain::ORTHOGONAL),
-            Rescale::Rms => Err(
-                "the size of its update depends on the rank of the gradient, which the width does not decide: set rescale=frobenius",
-            ),
+        About {
+            formula: self.formula(&rest),
+            source: "arXiv 2510.05491",
+            cost: self.polar.cost(" + 5 mn"),
+            detail: format!("{}, {}", self.axis.name(), self.polar.label()),
+            stack: StackRow::new(0.02, 0.01, "NorMuon for the matrices, AdamW for the rest"),
+            symmetries: vec![SymmetryRow::new("normuon output", "", SymmetryRow::OUTPUT_UNITS, 0)],
+            gain,
         }
-    }
-
-    fn detail(&self) -> String {
-        format!("{}, {}", self.axis.name(), self.polar.label())
     }
 }
 

@@ -16,8 +16,8 @@
 
 use crate::matrix::inner_product;
 use crate::rule::{
-    About, GROWS_WITH_GRADIENT, Gain, Kind, Memory, Order, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update,
-    matrix_settings,
+    About, Kind, Memory, Order, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update, follows_gradient,
+    kind_settings,
 };
 use crate::setting::choice;
 
@@ -27,13 +27,13 @@ choice! {
     pub enum PolarGradOrder {
         /// Momentum of gradients, then the polar factor.
         #[default]
-        MomentumFirst,
+        MomentumFirst = "momentum_first",
         /// Polar factor of every gradient, then momentum.
-        PolarFirst,
+        PolarFirst = "polar_first",
     }
 }
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`PolarGrad`].
     pub struct PolarGradConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
@@ -53,35 +53,21 @@ impl Kind for PolarGradConfig {
         self.assemble(PolarGrad { polar: self.polar.clone() }).with_order(order)
     }
 
-    fn describe(&self) -> About {
-        let formula = match self.order {
-            PolarGradOrder::MomentumFirst => self.formula("Q = polar(d), U = ⟨d, Q⟩ Q"),
-            PolarGradOrder::PolarFirst => "Q = polar(G), d the momentum of Q, U = ⟨G, Q⟩ d".into(),
+    fn about(&self) -> About {
+        let (formula, order) = match self.order {
+            PolarGradOrder::MomentumFirst => (self.formula("Q = polar(d), U = ⟨d, Q⟩ Q"), ""),
+            PolarGradOrder::PolarFirst => ("Q = polar(G), d the momentum of Q, U = ⟨G, Q⟩ d".into(), "polar first, "),
         };
-        About::new(formula, "arXiv 2505.21799", self.polar.cost(" + 4 mn"))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.05, weight_decay: 0.01, about: "PolarGrad for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![
-            SymmetryRow::new("polar_grad", "", SymmetryRow::SPECTRAL, 1),
-            SymmetryRow::new("polar_grad, polar first", r#"{"order":"polar_first"}"#, SymmetryRow::SPECTRAL, 1),
-        ]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Err(GROWS_WITH_GRADIENT)
-    }
-
-    fn detail(&self) -> String {
-        let order = match self.order {
-            PolarGradOrder::MomentumFirst => "",
-            PolarGradOrder::PolarFirst => "polar first, ",
-        };
-        format!("{order}{}", self.polar.label())
+        let row = |name, options| SymmetryRow::new(name, options, SymmetryRow::SPECTRAL, 1);
+        About {
+            formula,
+            source: "arXiv 2505.21799",
+            cost: self.polar.cost(" + 4 mn"),
+            detail: format!("{order}{}", self.polar.label()),
+            stack: StackRow::new(0.05, 0.01, "PolarGrad for the matrices, AdamW for the rest"),
+            symmetries: vec![row("polar_grad", ""), row("polar_grad, polar first", r#"{"order":"polar_first"}"#)],
+            gain: follows_gradient!(),
+        }
     }
 }
 

@@ -18,14 +18,14 @@ use polaron_common::splitmix64;
 
 use crate::matrix::map_singular_values;
 use crate::rule::{
-    About, Cost, Gain, Kind, Memory, Pipeline, Rule, StackRow, Stage, SymmetryRow, Update, matrix_settings,
+    About, Cost, Gain, Kind, Memory, Pipeline, Rule, StackRow, Stage, SymmetryRow, Update, kind_settings,
 };
 use crate::setting::{ConfigError, Numbers, Setting};
 
 /// Singular values below this share of the largest count as 0.
 const NOISE: f64 = 1e-5;
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`RandomSpectrum`].
     pub struct RandomSpectrumConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
@@ -43,29 +43,21 @@ impl Kind for RandomSpectrumConfig {
         self.assemble(RandomSpectrum { low: self.low, high: self.high, seed: self.seed })
     }
 
-    fn describe(&self) -> About {
-        let rest = format!("d = P diag(s) Qᵀ → U = P diag(ρ) Qᵀ, ρ uniform on [{}, {}]", self.low, self.high);
-        About::new(self.formula(&rest), "after theorem 2.5 of arXiv 2605.11181", Cost::host(""))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.02, weight_decay: 0.01, about: "random singular values for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("random_spectrum", "", SymmetryRow::SPECTRAL, 0)]
+    fn about(&self) -> About {
+        let Self { low, high, .. } = self;
+        About {
+            formula: self.formula(&format!("d = P diag(s) Qᵀ → U = P diag(ρ) Qᵀ, ρ uniform on [{low}, {high}]")),
+            source: "after theorem 2.5 of arXiv 2605.11181",
+            cost: Cost::host(""),
+            detail: format!("{low} to {high}"),
+            stack: StackRow::new(0.02, 0.01, "random singular values for the matrices, AdamW for the rest"),
+            symmetries: vec![SymmetryRow::new("random_spectrum", "", SymmetryRow::SPECTRAL, 0)],
+            gain: Ok(Gain::ORTHOGONAL),
+        }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         self.low.check("random_spectrum.low", &Numbers::from_to(0.0, self.high))
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Ok(Gain::ORTHOGONAL)
-    }
-
-    fn detail(&self) -> String {
-        format!("{} to {}", self.low, self.high)
     }
 }
 

@@ -38,7 +38,7 @@ macro_rules! kinds {
                 }
             }
 
-            fn settings(&self) -> &dyn $crate::rule::Kind {
+            pub(crate) fn settings(&self) -> &dyn $crate::rule::Kind {
                 match self {
                     $($(#[$cfg])* Self::$variant(settings) => settings,)*
                 }

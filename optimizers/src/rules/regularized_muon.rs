@@ -20,10 +20,10 @@
 use burn::tensor::Tensor;
 
 use crate::matrix::{EpsMode, Matrix, divide_or_zero, frobenius_norm, identity_like, map_singular_values};
-use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_rank, kind_settings};
 use crate::setting::Numbers;
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`RegularizedMuon`].
     pub struct RegularizedMuonConfig {
         momentum: 0.95, Ema, nesterov: false, scale: Original;
@@ -43,37 +43,26 @@ impl Kind for RegularizedMuonConfig {
         self.assemble(RegularizedMuon { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
+    fn about(&self) -> About {
         let level = match self.eps_mode {
             EpsMode::Relative => format!("l = {} · rms singular value of d", self.eps),
             EpsMode::Absolute => format!("l = {}", self.eps),
         };
-        let formula = self.formula(&format!("U = (d dᵀ + l² I)^(-1/2) d, {level}"));
-        About::new(formula, "arXiv 2605.23871", self.polar.cost(", of a matrix longer by r"))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.02, weight_decay: 0.01, about: "smoothed Muon for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("regularized_muon", "", SymmetryRow::SPECTRAL, 0)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        match (self.rms_restore, self.eps_mode) {
-            (true, _) => Err(
-                "the size of its update depends on the rank of the gradient, which the width does not decide: set rms_restore=false",
-            ),
-            (false, EpsMode::Absolute) if self.eps > 0.0 => Err(
-                "its level is a size of the gradient, which follows the width in its own way: set eps_mode=relative",
-            ),
-            _ => Ok(Gain::ORTHOGONAL),
+        About {
+            formula: self.formula(&format!("U = (d dᵀ + l² I)^(-1/2) d, {level}")),
+            source: "arXiv 2605.23871",
+            cost: self.polar.cost(", of a matrix longer by r"),
+            detail: format!("eps {}, {}", self.eps, self.polar.label()),
+            stack: StackRow::new(0.02, 0.01, "smoothed Muon for the matrices, AdamW for the rest"),
+            symmetries: vec![SymmetryRow::new("regularized_muon", "", SymmetryRow::SPECTRAL, 0)],
+            gain: match (self.rms_restore, self.eps_mode) {
+                (true, _) => follows_rank!("set rms_restore=false"),
+                (false, EpsMode::Absolute) if self.eps > 0.0 => Err(
+                    "its level is a size of the gradient, which follows the width in its own way: set eps_mode=relative",
+                ),
+                _ => Ok(Gain::ORTHOGONAL),
+            },
         }
-    }
-
-    fn detail(&self) -> String {
-        format!("eps {}, {}", self.eps, self.polar.label())
     }
 }
 

@@ -18,10 +18,10 @@
 //! seen once keeps moving while its momentum decays: `eps` is a real hyperparameter for rare tokens.
 
 use crate::matrix::{Axis, EpsMode, Matrix, center, normalize_units};
-use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, kind_settings};
 use crate::setting::Numbers;
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`RowNorm`].
     pub struct RowNormConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
@@ -43,39 +43,30 @@ impl Kind for RowNormConfig {
         self.assemble(RowNorm { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
+    fn about(&self) -> About {
         let (rest, work) = match (self.centered, self.recenter) {
             (false, _) => ("U_i = d_i / ‖d_i‖ for every unit i", "8 mn"),
             (true, true) => ("U = P N(P d), P without the mean unit, N every unit of norm 1", "12 mn"),
             (true, false) => ("U = N(P d), P without the mean unit, N every unit of norm 1", "10 mn"),
         };
-        About::new(self.formula(rest), "arXiv 2605.18106", Cost::device(work))
-    }
-
-    fn stack(&self) -> StackRow {
-        StackRow { lr: 0.02, weight_decay: 0.01, about: "unit norms for the matrices, AdamW for the rest" }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        let half_centred = [false, true, true, true, true, false];
-        vec![
-            SymmetryRow::new("row_norm output", "", SymmetryRow::OUTPUT_UNITS, 0),
-            SymmetryRow::new("row_norm input", r#"{"axis":"input"}"#, SymmetryRow::INPUT_UNITS, 0),
-            SymmetryRow::new("row_norm centred", r#"{"centered":true}"#, SymmetryRow::CENTERED, 0),
-            SymmetryRow::new(
-                "row_norm centred, recenter off",
-                r#"{"centered":true,"recenter":false}"#,
-                half_centred,
-                0,
-            ),
-        ]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Ok(match self.axis {
-            Axis::Output => Gain::OUTPUT_UNITS,
-            Axis::Input => Gain::INPUT_UNITS,
-        })
+        let once = r#"{"centered":true,"recenter":false}"#;
+        About {
+            formula: self.formula(rest),
+            source: "arXiv 2605.18106",
+            cost: Cost::device(work),
+            detail: format!("{}{}", self.axis.name(), if self.centered { ", centred" } else { "" }),
+            stack: StackRow::new(0.02, 0.01, "unit norms for the matrices, AdamW for the rest"),
+            symmetries: vec![
+                SymmetryRow::new("row_norm output", "", SymmetryRow::OUTPUT_UNITS, 0),
+                SymmetryRow::new("row_norm input", r#"{"axis":"input"}"#, SymmetryRow::INPUT_UNITS, 0),
+                SymmetryRow::new("row_norm centred", r#"{"centered":true}"#, SymmetryRow::CENTERED, 0),
+                SymmetryRow::new("row_norm centred, recenter off", once, SymmetryRow::CENTERED_ONCE, 0),
+            ],
+            gain: Ok(match self.axis {
+                Axis::Output => Gain::OUTPUT_UNITS,
+                Axis::Input => Gain::INPUT_UNITS,
+            }),
+        }
     }
 
     fn fixes_units(&self) -> bool {
@@ -84,10 +75,6 @@ impl Kind for RowNormConfig {
 
     fn axis_follows_role(&self) -> bool {
         true
-    }
-
-    fn detail(&self) -> String {
-        format!("{}{}", self.axis.name(), if self.centered { ", centred" } else { "" })
     }
 }
 

@@ -21,7 +21,7 @@
 
 use crate::matrix::{Axis, Matrix, divide_or_zero, sign, unit_norms};
 use crate::rule::{
-    About, Cost, Decay, Direction, Gain, Kind, Pipeline, Polar, Scale, StackRow, SymmetryRow, matrix_settings,
+    About, Cost, Decay, Direction, Gain, Kind, Pipeline, Polar, Scale, StackRow, SymmetryRow, kind_settings,
 };
 use crate::setting::{ConfigError, Numbers, choice};
 
@@ -31,28 +31,17 @@ choice! {
     pub enum Lmo {
         /// Largest singular value.
         #[default]
-        Spectral,
+        Spectral = "spectral",
         /// Largest entry.
-        Sign,
+        Sign = "sign",
         /// Largest output unit.
-        OutputNorm,
+        OutputNorm = "output_norm",
         /// Largest input unit.
-        InputNorm,
+        InputNorm = "input_norm",
     }
 }
 
-impl Lmo {
-    fn name(self) -> &'static str {
-        match self {
-            Lmo::Spectral => "spectral",
-            Lmo::Sign => "sign",
-            Lmo::OutputNorm => "output_norm",
-            Lmo::InputNorm => "input_norm",
-        }
-    }
-}
-
-matrix_settings! {
+kind_settings! {
     /// Settings of [`Scion`].
     pub struct ScionConfig {
         momentum: 0.9, Ema, nesterov: false, scale: Spectral;
@@ -75,52 +64,37 @@ impl Kind for ScionConfig {
         if self.lmo != Lmo::Spectral {
             pipeline = pipeline.with_scale(Scale::None);
         }
-        let decay = pipeline.decay();
-        if self.constrained { pipeline.with_decay(Decay { rate: 1.0, ..decay }) } else { pipeline }
+        if self.constrained { pipeline.with_decay(Decay { rate: 1.0, ..self.decay() }) } else { pipeline }
     }
 
-    fn describe(&self) -> About {
-        let (lmo, cost) = match self.lmo {
-            Lmo::Spectral => ("polar(d)", self.polar.cost("")),
-            Lmo::Sign => ("sign(d)/n", Cost::device("3 mn")),
-            Lmo::OutputNorm => ("d_i / (√n ‖d_i‖), i output units", Cost::device("8 mn")),
-            Lmo::InputNorm => ("√m d_j / ‖d_j‖, j input units", Cost::device("8 mn")),
+    fn about(&self) -> About {
+        let (lmo, cost, gain) = match self.lmo {
+            Lmo::Spectral => ("polar(d)", self.polar.cost(""), Gain::ORTHOGONAL),
+            Lmo::Sign => ("sign(d)/n", Cost::device("3 mn"), Gain::ENTRYWISE.times(0.0, -1.0)),
+            Lmo::OutputNorm => {
+                ("d_i / (√n ‖d_i‖), i output units", Cost::device("8 mn"), Gain::OUTPUT_UNITS.times(0.0, -0.5))
+            }
+            Lmo::InputNorm => {
+                ("√m d_j / ‖d_j‖, j input units", Cost::device("8 mn"), Gain::INPUT_UNITS.times(0.5, 0.0))
+            }
         };
-        let decay = if self.constrained { "W ← (1 - lr) W - lr U, " } else { "" };
-        let formula = self.formula(&format!("{decay}U = {} · {lmo}", self.radius));
-        About::new(formula, "arXiv 2502.07529", cost)
-    }
-
-    fn stack(&self) -> StackRow {
+        let (decay, constrained) =
+            if self.constrained { ("W ← (1 - lr) W - lr U, ", "") } else { ("", ", unconstrained") };
         let about = "norm balls for every matrix, AdamW for gains and biases (arXiv 2502.07529)";
-        StackRow { lr: 2.5e-4, weight_decay: 0.0, about }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![
-            SymmetryRow::new("scion spectral", "", SymmetryRow::SPECTRAL, 0),
-            SymmetryRow::new("scion sign", r#"{"lmo":"sign"}"#, SymmetryRow::ENTRIES, 0),
-            SymmetryRow::new("scion output_norm", r#"{"lmo":"output_norm"}"#, SymmetryRow::OUTPUT_UNITS, 0),
-            SymmetryRow::new("scion input_norm", r#"{"lmo":"input_norm"}"#, SymmetryRow::INPUT_UNITS, 0),
-        ]
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        if self.constrained && self.weight_decay != 0.0 {
-            let message =
-                format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
-            return Err(ConfigError::value("scion.weight_decay", message));
+        About {
+            formula: self.formula(&format!("{decay}U = {} · {lmo}", self.radius)),
+            source: "arXiv 2502.07529",
+            cost,
+            detail: format!("{}, radius {}{constrained}", self.lmo.name(), self.radius),
+            stack: StackRow::new(2.5e-4, 0.0, about),
+            symmetries: vec![
+                SymmetryRow::new("scion spectral", "", SymmetryRow::SPECTRAL, 0),
+                SymmetryRow::new("scion sign", r#"{"lmo":"sign"}"#, SymmetryRow::ENTRIES, 0),
+                SymmetryRow::new("scion output_norm", r#"{"lmo":"output_norm"}"#, SymmetryRow::OUTPUT_UNITS, 0),
+                SymmetryRow::new("scion input_norm", r#"{"lmo":"input_norm"}"#, SymmetryRow::INPUT_UNITS, 0),
+            ],
+            gain: Ok(gain),
         }
-        Ok(())
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Ok(match self.lmo {
-            Lmo::Spectral => Gain::ORTHOGONAL,
-            Lmo::Sign => Gain::ENTRYWISE.times(0.0, -1.0),
-            Lmo::OutputNorm => Gain::OUTPUT_UNITS.times(0.0, -0.5),
-            Lmo::InputNorm => Gain::INPUT_UNITS.times(0.5, 0.0),
-        })
     }
 
     fn fixes_units(&self) -> bool {
@@ -131,9 +105,13 @@ impl Kind for ScionConfig {
         self.constrained
     }
 
-    fn detail(&self) -> String {
-        let constrained = if self.constrained { "" } else { ", unconstrained" };
-        format!("{}, radius {}{constrained}", self.lmo.name(), self.radius)
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.constrained && self.weight_decay != 0.0 {
+            let message =
+                format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
+            return Err(ConfigError::value("scion.weight_decay", message));
+        }
+        Ok(())
     }
 }
 

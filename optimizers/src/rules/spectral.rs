@@ -20,10 +20,12 @@ use burn::tensor::DType;
 use serde::{Deserialize, Deserializer};
 
 use crate::matrix::{Axis, EpsMode, Matrix, center, inner_product, power};
-use crate::rule::{About, Direction, Gain, Kind, OneSided, Pipeline, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{
+    About, Direction, Gain, Kind, OneSided, Pipeline, StackRow, SymmetryRow, follows_gradient, kind_settings,
+};
 use crate::setting::Numbers;
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`Spectral`].
     pub struct SpectralConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
@@ -48,40 +50,32 @@ impl Kind for SpectralConfig {
         self.assemble(Spectral { config: self.clone() })
     }
 
-    fn describe(&self) -> About {
+    fn about(&self) -> About {
         let root = match self.side {
             Axis::Output => "Z = (d dᵀ + e I)^(-1/2) d",
             Axis::Input => "Z = d (dᵀ d + e I)^(-1/2)",
         };
-        let size = if self.alpha == 0.0 { "U = Z".into() } else { format!("U = ⟨d, Z⟩^{} Z", self.alpha) };
-        let centred = if self.centered { ", without mean output unit before and after" } else { "" };
-        About::new(self.formula(&format!("{root}, {size}{centred}")), "arXiv 2605.18106", self.polar.cost(""))
-    }
-
-    fn stack(&self) -> StackRow {
-        let about = "the one-sided spectral rule for the matrices, AdamW for the rest";
-        StackRow { lr: 0.05, weight_decay: 0.01, about }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![
-            SymmetryRow::new("spectral input", "", SymmetryRow::SPECTRAL, 1),
-            SymmetryRow::new("spectral output", r#"{"side":"output"}"#, SymmetryRow::SPECTRAL, 1),
-            SymmetryRow::new("spectral centred", r#"{"centered":true}"#, SymmetryRow::CENTERED, 1),
-        ]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        if self.alpha == 0.0 {
-            return Ok(Gain::ORTHOGONAL);
+        let (size, gain) = match self.alpha {
+            0.0 => ("U = Z".into(), Ok(Gain::ORTHOGONAL)),
+            alpha => (format!("U = ⟨d, Z⟩^{alpha} Z"), follows_gradient!("set alpha=0, or choose muon")),
+        };
+        let (centred, word) = match self.centered {
+            true => (", without mean output unit before and after", ", centred"),
+            false => ("", ""),
+        };
+        About {
+            formula: self.formula(&format!("{root}, {size}{centred}")),
+            source: "arXiv 2605.18106",
+            cost: self.polar.cost(""),
+            detail: format!("{}{word}, {}", self.side.name(), self.polar.label()),
+            stack: StackRow::new(0.05, 0.01, "the one-sided spectral rule for the matrices, AdamW for the rest"),
+            symmetries: vec![
+                SymmetryRow::new("spectral input", "", SymmetryRow::SPECTRAL, 1),
+                SymmetryRow::new("spectral output", r#"{"side":"output"}"#, SymmetryRow::SPECTRAL, 1),
+                SymmetryRow::new("spectral centred", r#"{"centered":true}"#, SymmetryRow::CENTERED, 1),
+            ],
+            gain,
         }
-        Err(
-            "its steps are as large as the gradient, whose size follows the width in its own way: set alpha=0, or choose muon",
-        )
-    }
-
-    fn detail(&self) -> String {
-        format!("{}{}, {}", self.side.name(), if self.centered { ", centred" } else { "" }, self.polar.label())
     }
 }
 

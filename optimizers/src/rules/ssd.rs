@@ -11,9 +11,9 @@
 //! with momentum). No momentum by default. Cost: a host decomposition by default.
 
 use super::polar_grad::PolarGrad;
-use crate::rule::{About, GROWS_WITH_GRADIENT, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, matrix_settings};
+use crate::rule::{About, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_gradient, kind_settings};
 
-matrix_settings! {
+kind_settings! {
     /// Settings of stochastic spectral descent, which is [`PolarGrad`] without momentum.
     pub struct SsdConfig {
         momentum: 0.0, Ema, nesterov: false, scale: None;
@@ -27,25 +27,15 @@ impl Kind for SsdConfig {
         self.assemble(PolarGrad { polar: self.polar.clone() })
     }
 
-    fn describe(&self) -> About {
-        let formula = self.formula("Q = polar(d), U = ⟨d, Q⟩ Q");
-        About::new(formula, "Carlson et al. 2015", self.polar.cost(" + 4 mn"))
-    }
-
-    fn stack(&self) -> StackRow {
-        let about = "stochastic spectral descent for the matrices, AdamW for the rest";
-        StackRow { lr: 0.05, weight_decay: 0.01, about }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("ssd", "", SymmetryRow::SPECTRAL, 1)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Err(GROWS_WITH_GRADIENT)
-    }
-
-    fn detail(&self) -> String {
-        self.polar.label()
+    fn about(&self) -> About {
+        About {
+            formula: self.formula("Q = polar(d), U = ⟨d, Q⟩ Q"),
+            source: "Carlson et al. 2015",
+            cost: self.polar.cost(" + 4 mn"),
+            detail: self.polar.label(),
+            stack: StackRow::new(0.05, 0.01, "stochastic spectral descent for the matrices, AdamW for the rest"),
+            symmetries: vec![SymmetryRow::new("ssd", "", SymmetryRow::SPECTRAL, 1)],
+            gain: follows_gradient!(),
+        }
     }
 }

@@ -10,12 +10,10 @@
 //! them out. Learning rates as for `sgd`; of degree 1 in the gradient. Cost: a host decomposition.
 
 use crate::matrix::{Matrix, map_singular_values};
-use crate::rule::{
-    About, Cost, Direction, GROWS_WITH_GRADIENT, Gain, Kind, Pipeline, StackRow, SymmetryRow, matrix_settings,
-};
+use crate::rule::{About, Cost, Direction, Kind, Pipeline, StackRow, SymmetryRow, follows_gradient, kind_settings};
 use crate::setting::Numbers;
 
-matrix_settings! {
+kind_settings! {
     /// Settings of [`TruncatedSgd`].
     pub struct TruncatedSgdConfig {
         momentum: 0.9, HeavyBall, nesterov: false, scale: None;
@@ -29,26 +27,17 @@ impl Kind for TruncatedSgdConfig {
         self.assemble(TruncatedSgd { fraction: self.fraction })
     }
 
-    fn describe(&self) -> About {
-        let rest = format!("U = d without its top ⌈{} r⌉ singular values", self.fraction);
-        About::new(self.formula(&rest), "the control of arXiv 2605.11181", Cost::host(""))
-    }
-
-    fn stack(&self) -> StackRow {
+    fn about(&self) -> About {
         let about = "SGD without the strongest directions for the matrices, AdamW for the rest";
-        StackRow { lr: 0.03, weight_decay: 0.0, about }
-    }
-
-    fn symmetries(&self) -> Vec<SymmetryRow> {
-        vec![SymmetryRow::new("truncated_sgd", "", SymmetryRow::SPECTRAL, 1)]
-    }
-
-    fn gain(&self) -> Result<Gain, &'static str> {
-        Err(GROWS_WITH_GRADIENT)
-    }
-
-    fn detail(&self) -> String {
-        format!("top {}", self.fraction)
+        About {
+            formula: self.formula(&format!("U = d without its top ⌈{} r⌉ singular values", self.fraction)),
+            source: "the control of arXiv 2605.11181",
+            cost: Cost::host(""),
+            detail: format!("top {}", self.fraction),
+            stack: StackRow::new(0.03, 0.0, about),
+            symmetries: vec![SymmetryRow::new("truncated_sgd", "", SymmetryRow::SPECTRAL, 1)],
+            gain: follows_gradient!(),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Reading keys: unknown ones are refused, numbers are finite.
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde::ser::Serialize;
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::ConfigError;
@@ -51,104 +53,52 @@ pub(crate) fn check_keys(map: &Map<String, Value>, valid: &[&str], owner: &str) 
     }
 }
 
-/// The value of a key of a method, or its default; a required key has none.
-pub(crate) fn key<T: DeserializeOwned>(
-    map: &Map<String, Value>,
-    owner: &str,
-    name: &str,
-    default: Option<T>,
-) -> Result<T, ConfigError> {
-    let fail = |message: String| Err(ConfigError::value(format!("{owner}.{name}"), message));
-    match (map.get(name), default) {
-        (Some(value), _) => serde_json::from_value(value.clone()).or_else(|error| fail(error.to_string())),
-        (None, Some(default)) => Ok(default),
-        (None, None) => fail("is required".into()),
-    }
-}
-
 /// Keys and values of a configuration as they were given, all numbers finite.
 ///
 /// JSON has no NaN and no infinity, TOML has both; as a [`Value`] they would become null, which an optional key takes for
 /// "not given".
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub(crate) struct Given(pub Map<String, Value>);
 
-impl<'de> Deserialize<'de> for Given {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Finite::deserialize(deserializer)? {
-            Finite(Value::Object(map)) => Ok(Self(map)),
-            Finite(other) => Err(D::Error::custom(format!("must be a table of keys and values, got {other}"))),
+impl TryFrom<Unchecked> for Given {
+    type Error = String;
+
+    fn try_from(value: Unchecked) -> Result<Self, String> {
+        match value.finite()? {
+            Value::Object(map) => Ok(Self(map)),
+            other => Err(format!("must be a table of keys and values, got {other}")),
         }
     }
 }
 
-struct Finite(Value);
-
-impl<'de> Deserialize<'de> for Finite {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FiniteVisitor).map(Self)
-    }
+/// A value whose numbers may be anything.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Unchecked {
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    List(Vec<Self>),
+    Table(BTreeMap<String, Self>),
+    Other(Value),
 }
 
-struct FiniteVisitor;
-
-impl<'de> Visitor<'de> for FiniteVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        if value.is_finite() {
-            Ok(value.into())
-        } else {
-            Err(E::custom(format!("must be a finite number, got {value}")))
-        }
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Value, D::Error> {
-        value.deserialize_any(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Finite(value)) = sequence.next_element()? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut values = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let Finite(value) = map.next_value().map_err(|error| A::Error::custom(format!("{key}: {error}")))?;
-            values.insert(key, value);
-        }
-        Ok(Value::Object(values))
+impl Unchecked {
+    /// The same as a [`Value`].
+    fn finite(self) -> Result<Value, String> {
+        let entry = |(key, value): (String, Self)| match value.finite() {
+            Ok(value) => Ok((key, value)),
+            Err(error) => Err(format!("{key}: {error}")),
+        };
+        Ok(match self {
+            Self::Signed(number) => number.into(),
+            Self::Unsigned(number) => number.into(),
+            Self::Float(number) if number.is_finite() => number.into(),
+            Self::Float(number) => return Err(format!("must be a finite number, got {number}")),
+            Self::List(items) => items.into_iter().map(Self::finite).collect::<Result<_, _>>()?,
+            Self::Table(table) => Value::Object(table.into_iter().map(entry).collect::<Result<_, _>>()?),
+            Self::Other(value) => value,
+        })
     }
 }

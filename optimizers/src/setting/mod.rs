@@ -8,7 +8,7 @@ mod test_numbers;
 mod value;
 
 pub use error::ConfigError;
-pub(crate) use keys::{Given, check_keys, key, read_fields, take_tag};
+pub(crate) use keys::{Given, check_keys, read_fields, take_tag};
 pub(crate) use settings::{Keys, settings};
 #[cfg(test)]
 pub(crate) use test_numbers::numbers;

@@ -14,7 +14,9 @@ pub(crate) trait Setting {
     type Range;
 
     /// Refuses what the key does not allow.
-    fn check(&self, key: &str, range: &Self::Range) -> Result<(), ConfigError>;
+    fn check(&self, _key: &str, _range: &Self::Range) -> Result<(), ConfigError> {
+        Ok(())
+    }
 
     /// Values that differ in what they make the rule do.
     fn choices(range: &Self::Range) -> Vec<Value>;
@@ -96,10 +98,6 @@ whole_numbers!(usize, u64);
 impl Setting for bool {
     type Range = ();
 
-    fn check(&self, _key: &str, _range: &()) -> Result<(), ConfigError> {
-        Ok(())
-    }
-
     fn choices(_range: &()) -> Vec<Value> {
         vec![false.into(), true.into()]
     }
@@ -119,14 +117,22 @@ impl<T: Setting> Setting for Option<T> {
     }
 }
 
-/// Declares a setting that is one of several names, all of them choices.
+/// Declares a setting that is one of several names.
 macro_rules! choice {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
-        pub enum $name { $($(#[$doc])* $variant,)* }
+        pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant,)* }
+
+        impl $name {
+            /// The name in configurations.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
 
         $crate::setting::choices_of!($name { $($variant),* });
     };
@@ -138,10 +144,6 @@ macro_rules! choices_of {
     ($name:ident { $($variant:ident),* }) => {
         impl $crate::setting::Setting for $name {
             type Range = ();
-
-            fn check(&self, _key: &str, _range: &()) -> Result<(), $crate::setting::ConfigError> {
-                Ok(())
-            }
 
             fn choices(_range: &()) -> Vec<serde_json::Value> {
                 [$(Self::$variant),*].iter().filter_map(|choice| serde_json::to_value(choice).ok()).collect()

@@ -141,7 +141,7 @@ fn rules_in_toml_say_what_is_wrong_with_them() {
         ("match = \"head\"\nkind = \"muom\"", "did you mean `muon`"),
         ("match = \"head\"\nkind = \"muon\"\nmomentun = 0.5", "did you mean `momentum`"),
         ("role = \"heat\"\nkind = \"adamw\"", "did you mean `head`"),
-        ("match = \"head\"\nkind = \"muon\"\npolar = { method = \"svd\", steps = 3 }", "\"steps\""),
+        ("match = \"head\"\nkind = \"muon\"\npolar = { method = \"svd\", steps = 3 }", "`steps`"),
     ] {
         let error = Layerwise::from_toml(&format!("stack = \"muon\"\n[[rule]]\n{rule}")).expect_err(rule);
         assert!(error.to_string().contains(part), "{error}");

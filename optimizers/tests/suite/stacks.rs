@@ -145,7 +145,7 @@ fn heads_can_be_asked_for_in_toml() {
 fn edges_belong_to_the_symmetric_stack_only() {
     assert!(LayerwiseConfig::from_toml("stack = \"symmetric\"\nedges = { head_lr = 0.5 }").is_ok());
     let error = LayerwiseConfig::from_toml("stack = \"muon\"\nedges = { head_lr = 0.5 }").unwrap_err().to_string();
-    assert!(error.contains("\"edges\""), "{error}");
+    assert!(error.contains("`edges`"), "{error}");
     let error = LayerwiseConfig::from_toml("stack = \"symmetric\"\nedges = { had_lr = 0.5 }").unwrap_err().to_string();
     assert!(error.contains("did you mean `head_lr`"), "{error}");
 }

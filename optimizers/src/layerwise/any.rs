@@ -1,26 +1,21 @@
-//! Any Burn optimizer behind one type.
+//! Any optimizer behind one type.
 
 use std::any::Any;
 use std::sync::Arc;
 
-use burn::optim::{DynOptimizer, DynState, Optimizer, StateSink, StateSource};
-use burn::tensor::kind::BridgeTensor;
+use burn::optim::{DynOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
 use crate::rule::{Pipeline, in_working_precision};
+use crate::rules::OptimizerConfig;
 
 /// A shared Burn optimizer of any type: ours, Burn's own, or yours.
 #[derive(Clone)]
 pub struct AnyOptimizer {
-    inner: Inner,
+    pub(crate) optimizer: Arc<dyn DynOptimizer>,
+    /// The same as a rule of this crate, whose parts are known.
+    pub(crate) rule: Option<Pipeline>,
     label: String,
-}
-
-/// A rule of this crate, whose parts are known, or another optimizer.
-#[derive(Clone)]
-pub(crate) enum Inner {
-    Rule(Pipeline),
-    Other(Arc<dyn DynOptimizer>),
 }
 
 impl AnyOptimizer {
@@ -34,14 +29,15 @@ impl AnyOptimizer {
             Some((outer, inner)) => format!("{}<{}", short(outer), short(inner)),
             None => short(full),
         };
-        let inner = match (&optimizer as &dyn Any).downcast_ref::<Pipeline>() {
-            Some(pipeline) => Inner::Rule(pipeline.clone()),
-            None => Inner::Other(Arc::new(InWorkingPrecision(optimizer))),
+        let rule = (&optimizer as &dyn Any).downcast_ref::<Pipeline>().cloned();
+        let optimizer: Arc<dyn DynOptimizer> = match &rule {
+            Some(pipeline) => Arc::new(pipeline.clone()),
+            None => Arc::new(InWorkingPrecision(optimizer)),
         };
-        Self { inner, label }
+        Self { optimizer, rule, label }
     }
 
-    /// The name shown in plans.
+    /// Sets the name shown in plans.
     #[must_use]
     pub fn with_label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
@@ -52,47 +48,11 @@ impl AnyOptimizer {
     pub fn label(&self) -> &str {
         &self.label
     }
-
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.inner
-    }
-
-    fn erased(&self) -> &dyn DynOptimizer {
-        match &self.inner {
-            Inner::Rule(pipeline) => pipeline,
-            Inner::Other(optimizer) => optimizer.as_ref(),
-        }
-    }
 }
 
 impl std::fmt::Debug for AnyOptimizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AnyOptimizer({})", self.label)
-    }
-}
-
-impl DynOptimizer for AnyOptimizer {
-    fn step_dyn(
-        &self,
-        rank: usize,
-        lr: f64,
-        tensor: BridgeTensor,
-        grad: BridgeTensor,
-        state: Option<DynState>,
-    ) -> (BridgeTensor, Option<DynState>) {
-        self.erased().step_dyn(rank, lr, tensor, grad, state)
-    }
-
-    fn to_device_dyn(&self, state: DynState, device: &Device) -> DynState {
-        self.erased().to_device_dyn(state, device)
-    }
-
-    fn state_flatten(&self, prefix: &str, state: &DynState, out: &mut StateSink) {
-        self.erased().state_flatten(prefix, state, out)
-    }
-
-    fn state_unflatten(&self, rank: usize, prefix: &str, src: &mut StateSource, device: &Device) -> Option<DynState> {
-        self.erased().state_unflatten(rank, prefix, src, device)
     }
 }
 
@@ -121,5 +81,46 @@ impl<O: Optimizer> Optimizer for InWorkingPrecision<O> {
 
     fn to_device<const D: usize>(state: O::State<D>, device: &Device) -> O::State<D> {
         O::to_device(state, device)
+    }
+}
+
+/// The optimizer of a parameter.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PlannedOptimizer {
+    /// A kind of this crate with its settings; layout and blocks follow the parameter.
+    Kind(OptimizerConfig),
+    /// Any other Burn optimizer; it must know layout and blocks itself.
+    Own(AnyOptimizer),
+}
+
+impl PlannedOptimizer {
+    /// Kind and settings; `None` for an optimizer that is not of this crate.
+    pub fn config(&self) -> Option<&OptimizerConfig> {
+        match self {
+            Self::Kind(config) => Some(config),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// The kind; `None` for an optimizer that is not of this crate.
+    pub fn kind(&self) -> Option<&'static str> {
+        self.config().map(OptimizerConfig::kind)
+    }
+
+    /// The optimizer in one line.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Kind(config) => config.label(),
+            Self::Own(optimizer) => optimizer.label().to_string(),
+        }
+    }
+
+    /// The step, for a rule of this crate.
+    pub(crate) fn pipeline(&self) -> Option<Pipeline> {
+        match self {
+            Self::Kind(config) => Some(config.pipeline()),
+            Self::Own(optimizer) => optimizer.rule.clone(),
+        }
     }
 }

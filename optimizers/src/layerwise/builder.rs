@@ -34,7 +34,8 @@ use super::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Layerwise {
-    base: Base,
+    /// Where the first rules come from.
+    base: Option<Box<LayerwiseConfig>>,
     lr: f64,
     rules: Vec<Rule>,
     hints: Vec<RoleHint>,
@@ -45,18 +46,11 @@ pub struct Layerwise {
     width: Option<f64>,
 }
 
-/// Where the first rules come from.
-#[derive(Clone, Debug)]
-enum Base {
-    Nothing,
-    Stack(Box<LayerwiseConfig>),
-}
-
 impl Layerwise {
     /// No rules at all: every parameter needs one of your own. No clipping.
     pub fn new() -> Self {
         Self {
-            base: Base::Nothing,
+            base: None,
             lr: 1e-3,
             rules: vec![],
             hints: vec![],
@@ -127,7 +121,7 @@ impl Layerwise {
     }
 
     fn with_base(config: LayerwiseConfig) -> Self {
-        Self { lr: config.lr, clip: config.clip, base: Base::Stack(Box::new(config)), ..Self::new() }
+        Self { lr: config.lr, clip: config.clip, base: Some(Box::new(config)), ..Self::new() }
     }
 
     /// From a configuration.
@@ -231,7 +225,7 @@ impl Layerwise {
     }
 
     fn change(mut self, f: impl FnOnce(&mut LayerwiseConfig)) -> Self {
-        if let Base::Stack(config) = &mut self.base {
+        if let Some(config) = &mut self.base {
             f(config);
         }
         self
@@ -243,10 +237,7 @@ impl Layerwise {
     }
 
     fn all_rules(&self) -> Result<Vec<Rule>, LayerwiseError> {
-        let mut rules = match &self.base {
-            Base::Nothing => Vec::new(),
-            Base::Stack(config) => config.rules()?,
-        };
+        let mut rules = self.base.as_ref().map_or(Ok(Vec::new()), |config| config.rules())?;
         rules.extend(self.rules.iter().cloned());
         Ok(rules)
     }
@@ -312,7 +303,7 @@ impl Layerwise {
                 groups.push(group);
             }
         }
-        Ok(LayerwiseOptimizer::new(plan, groups, planned).with_clip(clip).with_qk_clip(qk_clip))
+        Ok(LayerwiseOptimizer::new(plan, groups, planned, clip, qk_clip))
     }
 
     /// The same plan as plain Burn objects, for Burn's `Learner` or a training loop of your own.

@@ -5,42 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 use super::LayerwiseError;
-use super::walk::{Paths, Walk, paths_of};
-
-/// Shape and element type of a parameter or a gradient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Form {
-    pub shape: Vec<usize>,
-    pub dtype: DType,
-}
-
-impl Form {
-    fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
-        Self { shape: tensor.dims().to_vec(), dtype: tensor.dtype() }
-    }
-
-    /// The element type that steps compute in.
-    pub fn working_dtype(&self) -> DType {
-        match self.dtype {
-            DType::F16 | DType::BF16 => DType::F32,
-            dtype => dtype,
-        }
-    }
-
-    /// Whether a gradient of that form can be used: in the parameter's element type or the one that steps compute in.
-    fn takes(&self, gradient: &Self) -> bool {
-        self.shape == gradient.shape && [self.dtype, self.working_dtype()].contains(&gradient.dtype)
-    }
-}
-
-impl std::fmt::Display for Form {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} of {:?}", self.shape, self.dtype)
-    }
-}
+use super::form::Form;
+use super::parameters::{float_parameters, paths_of};
+use super::walk::{Paths, Walk, follow};
 
 /// The parameters that a plan was made for, in the order of a visit of the module.
 #[derive(Clone, Debug)]
@@ -51,100 +21,55 @@ pub(crate) struct Planned {
 }
 
 impl Planned {
-    /// Every float parameter of a module. Parameters that are still lazy are initialised: before that some show another
-    /// shape than they will have.
+    /// Every float parameter of a module.
     ///
     /// # Errors
     /// [`LayerwiseError::Shared`] if several paths lead to one parameter.
     pub fn of<M: Module>(module: &M) -> Result<Self, LayerwiseError> {
-        let names = paths_of(module);
-        let mut visitor = Forms::default();
-        module.visit(&mut visitor);
-        let mut paths: BTreeMap<ParamId, Vec<String>> = BTreeMap::new();
-        for (id, name) in visitor.ids.iter().zip(&names) {
-            paths.entry(*id).or_default().push(name.clone());
+        let mut owners: BTreeMap<ParamId, Vec<String>> = BTreeMap::new();
+        let (mut names, mut forms) = (Vec::new(), Vec::new());
+        for found in float_parameters(module) {
+            owners.entry(found.id).or_default().push(found.path.clone());
+            names.push(found.path);
+            forms.push(found.form);
         }
-        if let Some(paths) = paths.into_values().filter(|paths| paths.len() > 1).min() {
+        if let Some(paths) = owners.into_values().filter(|paths| paths.len() > 1).min() {
             return Err(LayerwiseError::Shared { paths });
         }
         let paths = Paths::new(names.iter().map(String::as_str));
-        Ok(Self { names, forms: visitor.forms, paths })
+        Ok(Self { names, forms, paths })
     }
 
     /// Checks that the parameters with a gradient are those of the plan, each at one path, and that every gradient fits its
     /// parameter; and that no parameter of the plan is gone.
     ///
     /// # Errors
-    /// The first objection, with the path.
+    /// The first problem, with the path.
     pub fn check_step<M: Module>(&self, module: &M, grads: &GradientsParams) -> Result<(), LayerwiseError> {
-        let mut visitor = StepCheck {
-            planned: self,
-            walk: self.paths.walk(),
-            grads,
-            owners: BTreeMap::new(),
-            visited: 0,
-            seen: 0,
-            found: Ok(()),
+        let visit = |names: &[String]| {
+            let (walk, owners) = (self.paths.walk(), BTreeMap::new());
+            let mut visitor =
+                StepCheck { planned: self, names, walk, grads, owners, visited: 0, seen: 0, found: Ok(()) };
+            module.visit(&mut visitor);
+            visitor.found.map(|()| visitor.seen)
         };
-        module.visit(&mut visitor);
-        let StepCheck { found, seen, .. } = visitor;
-        if let Err((position, objection)) = found {
-            let names = paths_of(module);
-            return Err(objection.into_error(|position| names[position].clone(), position));
-        }
+        // Paths take time to put together, so only a message gets them: by a second visit.
+        let Ok(seen) = visit(&[]) else { return visit(&paths_of(module)).map(drop) };
         if seen == self.names.len() {
             return Ok(());
         }
         let there = paths_of(module);
         match self.names.iter().find(|path| !there.contains(path)) {
-            Some(path) => Err(LayerwiseError::Gone { path: path.clone() }),
+            Some(path) => Err(LayerwiseError::changed(path, "of the plan is not in the model")),
             None => Ok(()),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Forms {
-    ids: Vec<ParamId>,
-    forms: Vec<Form>,
-}
-
-impl ModuleVisitor for Forms {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.ids.push(param.id);
-        self.forms.push(Form::of(&param.base()));
-    }
-}
-
-/// What is wrong with a parameter or its gradient; paths are put together only then.
-enum Objection {
-    NotInPlan,
-    /// The position of the parameter with the same id.
-    Shared(usize),
-    Changed {
-        was: String,
-        is: String,
-    },
-    Gradient {
-        parameter: String,
-        gradient: String,
-    },
-}
-
-impl Objection {
-    fn into_error(self, path: impl Fn(usize) -> String, position: usize) -> LayerwiseError {
-        let own = path(position);
-        match self {
-            Self::NotInPlan => LayerwiseError::NotInPlan { path: own },
-            Self::Shared(first) => LayerwiseError::Shared { paths: vec![path(first), own] },
-            Self::Changed { was, is } => LayerwiseError::Changed { path: own, was, is },
-            Self::Gradient { parameter, gradient } => LayerwiseError::Gradient { path: own, parameter, gradient },
         }
     }
 }
 
 struct StepCheck<'a> {
     planned: &'a Planned,
+    /// The paths of all parameters, or none.
+    names: &'a [String],
     walk: Walk<'a>,
     grads: &'a GradientsParams,
     /// The positions of the parameters that have a gradient.
@@ -152,56 +77,54 @@ struct StepCheck<'a> {
     visited: usize,
     /// How many parameters of the plan were met.
     seen: usize,
-    found: Result<(), (usize, Objection)>,
+    found: Result<(), LayerwiseError>,
 }
 
 impl ModuleVisitor for StepCheck<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.walk.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.walk.exit();
-    }
+    follow!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let position = self.visited;
         self.visited += 1;
         if self.found.is_ok() {
-            self.found = self.check(position, param).map_err(|objection| (position, objection));
+            self.found = self.check(position, param);
         }
     }
 }
 
 impl StepCheck<'_> {
-    fn check<const D: usize>(&mut self, position: usize, param: &Param<Tensor<D>>) -> Result<(), Objection> {
+    fn check<const D: usize>(&mut self, position: usize, param: &Param<Tensor<D>>) -> Result<(), LayerwiseError> {
+        let path = |position: usize| self.names.get(position).cloned().unwrap_or_default();
+        let misfit = |parameter: &dyn ToString, gradient: &dyn ToString| {
+            let (parameter, gradient) = (parameter.to_string(), gradient.to_string());
+            LayerwiseError::Gradient { path: path(position), parameter, gradient }
+        };
         let planned = self.walk.parameter().map(|number| &self.planned.forms[number]);
         self.seen += usize::from(planned.is_some());
         let gradient = gradient(self.grads, param).map_err(|rank| {
-            let parameter = Form::of(&param.base()).to_string();
-            let gradient = rank.map_or("another rank".into(), |shape| format!("{shape:?}"));
-            Objection::Gradient { parameter, gradient }
+            let shape = rank.map_or("another rank".into(), |shape| format!("{shape:?}"));
+            misfit(&Form::of(&param.base()), &shape)
         })?;
         let Some(gradient) = gradient else {
             return Ok(());
         };
         if let Some(first) = self.owners.insert(param.id, position) {
-            return Err(Objection::Shared(first));
+            return Err(LayerwiseError::Shared { paths: vec![path(first), path(position)] });
         }
         let Some(planned) = planned else {
-            return Err(Objection::NotInPlan);
+            return Err(LayerwiseError::changed(&path(position), "is not in the plan"));
         };
         let parameter = param.base();
         let (form, its) = (Form::of(&parameter), Form::of(&gradient));
         if (&planned.shape, planned.working_dtype()) != (&form.shape, form.working_dtype()) {
-            return Err(Objection::Changed { was: planned.to_string(), is: form.to_string() });
+            return Err(LayerwiseError::changed(&path(position), format!("was {planned} and is {form} now")));
         }
         if !form.takes(&its) {
-            return Err(Objection::Gradient { parameter: form.to_string(), gradient: its.to_string() });
+            return Err(misfit(&form, &its));
         }
         if parameter.device() != gradient.device() {
             let [parameter, gradient] = [parameter.device(), gradient.device()].map(|device| format!("{device:?}"));
-            return Err(Objection::Gradient { parameter, gradient });
+            return Err(misfit(&parameter, &gradient));
         }
         Ok(())
     }
@@ -217,13 +140,9 @@ fn gradient<const D: usize>(
 ) -> Result<Option<Tensor<D>>, Option<Vec<usize>>> {
     let id = param.id;
     catch_unwind(AssertUnwindSafe(|| grads.get::<D>(id))).map_err(|_| {
-        let shape = |shape: fn(&GradientsParams, ParamId) -> Option<Vec<usize>>| {
-            catch_unwind(AssertUnwindSafe(|| shape(grads, id))).ok().flatten()
-        };
-        shape(shape_of::<1>)
-            .or_else(|| shape(shape_of::<2>))
-            .or_else(|| shape(shape_of::<3>))
-            .or_else(|| shape(shape_of::<4>))
+        let of_rank: [fn(&GradientsParams, ParamId) -> Option<Vec<usize>>; 4] =
+            [shape_of::<1>, shape_of::<2>, shape_of::<3>, shape_of::<4>];
+        of_rank.iter().find_map(|shape| catch_unwind(AssertUnwindSafe(|| shape(grads, id))).ok().flatten())
     })
 }
 

@@ -4,9 +4,39 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{LayerwiseError, Rule, stack};
-use crate::rules::{AdamWConfig, OptimizerConfig};
-use crate::setting::check_keys;
+use super::LayerwiseError;
+use crate::rule::StackRow;
+use crate::rules::OptimizerConfig;
+use crate::setting::{ConfigError, check_keys};
+
+/// The one stack that is not named after a kind.
+pub(super) const SYMMETRIC: &str = "symmetric";
+
+const SYMMETRIC_ROW: StackRow = StackRow {
+    lr: 0.02,
+    weight_decay: 0.01,
+    about: "every role by a rule with its symmetry: Muon per head, hybrid MLP, unit norms at the edges (arXiv 2605.18106)",
+};
+
+/// The names: every kind, and `symmetric`.
+const NAMES: [&str; OptimizerConfig::KINDS.len() + 1] = {
+    let mut names = [SYMMETRIC; OptimizerConfig::KINDS.len() + 1];
+    let mut i = 0;
+    while i < OptimizerConfig::KINDS.len() {
+        names[i] = OptimizerConfig::KINDS[i];
+        i += 1;
+    }
+    names
+};
+
+/// The defaults of a stack's main rule, and what it is.
+pub(super) fn find(name: &str) -> Result<StackRow, ConfigError> {
+    match OptimizerConfig::of_kind(name) {
+        Ok(config) => Ok(config.stack()),
+        Err(_) if name == SYMMETRIC => Ok(SYMMETRIC_ROW),
+        Err(_) => Err(ConfigError::Name { what: "stack", name: name.to_string(), valid: NAMES.to_vec() }),
+    }
+}
 
 /// A ready-made stack, its settings, and rules that change parts of it.
 ///
@@ -96,14 +126,14 @@ impl Default for EdgesPart {
 
 impl LayerwiseConfig {
     /// Every ready-made stack.
-    pub const STACKS: &'static [&'static str] = &stack::NAMES;
+    pub const STACKS: &'static [&'static str] = &NAMES;
 
     /// The defaults of a stack; all clip the global norm at 1.
     ///
     /// # Errors
     /// If there is no stack of that name.
     pub fn stack(name: &str) -> Result<Self, LayerwiseError> {
-        let stack = stack::find(name)?;
+        let stack = find(name)?;
         Ok(Self {
             stack: name.to_string(),
             lr: stack.lr,
@@ -111,14 +141,14 @@ impl LayerwiseConfig {
             clip: Some(1.0),
             matrix: Map::new(),
             adamw: AdamWPart::default(),
-            edges: (name == stack::SYMMETRIC).then(EdgesPart::default),
+            edges: (name == SYMMETRIC).then(EdgesPart::default),
             rule: Vec::new(),
         })
     }
 
     /// What a stack is, in one line; empty for a name that is none.
     pub fn describe_stack(name: &str) -> &'static str {
-        stack::find(name).map_or("", |stack| stack.about)
+        find(name).map_or("", |stack| stack.about)
     }
 
     /// Reads a TOML table; keys that are left out take the defaults of the stack.
@@ -154,23 +184,7 @@ impl LayerwiseConfig {
         }
     }
 
-    /// The rules of the stack, then the user's, in order of rising precedence.
-    pub(crate) fn rules(&self) -> Result<Vec<Rule>, LayerwiseError> {
-        self.check_rates()?;
-        let mut rules = stack::rules(self)?;
-        for (i, table) in self.rule.iter().enumerate() {
-            rules.push(Rule::from_table(table, i + 1)?);
-        }
-        Ok(rules)
-    }
-
-    /// AdamW with the betas and the eps of the `adamw` part.
-    pub(super) fn adamw_rule(&self, weight_decay: f64) -> OptimizerConfig {
-        let AdamWPart { beta1, beta2, eps, .. } = self.adamw;
-        AdamWConfig { beta1, beta2, eps, weight_decay, ..AdamWConfig::new() }.into()
-    }
-
-    fn check_rates(&self) -> Result<(), LayerwiseError> {
+    pub(super) fn check_rates(&self) -> Result<(), LayerwiseError> {
         let edges = self.edges.clone().unwrap_or_default();
         let rates = [
             ("lr", self.lr),

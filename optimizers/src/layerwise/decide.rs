@@ -1,8 +1,8 @@
 //! Deciding a plan: role, rule and placement of every parameter, checked for coverage.
 
 use super::resolve::{Resolved, resolve};
-use super::rule::{Rule, RuleOptimizer};
-use super::{LayerwiseError, ParameterInfo, Pattern, Plan, PlanEntry, PlannedOptimizer, Role, RoleHint};
+use super::rule::Rule;
+use super::{LayerwiseError, ParameterInfo, Pattern, Plan, PlanEntry, Role, RoleHint};
 use crate::matrix::{Layout, Placement};
 use crate::rules::OptimizerConfig;
 
@@ -28,33 +28,26 @@ impl Decision<'_> {
         placement: Placement,
     ) -> Result<f64, LayerwiseError> {
         let Some(width) = self.width else { return Ok(1.0) };
-        let reason = match (&rule.optimizer, role) {
-            (RuleOptimizer::Custom(_) | RuleOptimizer::Change { .. }, _) => {
-                "its width rule is not known, as it is no optimizer of this program"
-            }
+        let reason = match (rule.optimizer.config(), role) {
+            (None, _) => "its width rule is not known, as it is no optimizer of this program",
             (_, None) => "its role decides the width rule, and it has none: assign one",
-            (RuleOptimizer::Config(config), Some(_)) if placement.blocks.is_some() && config.is_matrix_rule() => {
+            (Some(config), Some(_)) if placement.blocks.is_some() && config.is_matrix_rule() => {
                 "it works on blocks, such as heads, whose number may grow with the width or not: choose a rule without blocks"
             }
-            (RuleOptimizer::Config(config), Some(role)) => {
-                match config.width_exponent(role, placement.features(&parameter.shape)) {
-                    Ok(exponent) if exponent.fract() == 0.0 => return Ok(width.powi(-exponent as i32)),
-                    Ok(exponent) => return Ok(width.powf(-exponent)),
-                    Err(reason) => reason,
-                }
-            }
+            (Some(config), Some(role)) => match config.width_exponent(role, placement.features(&parameter.shape)) {
+                Ok(exponent) if exponent.fract() == 0.0 => return Ok(width.powi(-exponent as i32)),
+                Ok(exponent) => return Ok(width.powf(-exponent)),
+                Err(reason) => reason,
+            },
         };
-        Err(LayerwiseError::Width {
-            path: parameter.path.clone(),
-            optimizer: rule.optimizer.label(),
-            reason: reason.to_string(),
-        })
+        let (path, optimizer) = (parameter.path.clone(), rule.optimizer.label());
+        Err(LayerwiseError::Width { path, optimizer, reason: reason.to_string() })
     }
 
     /// Learning rate of a parameter of this role under this rule.
     fn lr_of(&self, rule: &Resolved, role: Option<Role>) -> f64 {
         let lr = rule.lr.unwrap_or(self.lr);
-        let elementwise = matches!(&rule.optimizer, RuleOptimizer::Config(OptimizerConfig::AdamW(_)));
+        let elementwise = matches!(rule.optimizer.config(), Some(OptimizerConfig::AdamW(_)));
         let factor = self.adamw_factors.iter().find(|(known, _)| elementwise && role == Some(*known));
         factor.map_or(lr, |(_, factor)| lr * factor)
     }
@@ -148,18 +141,10 @@ fn decide_one(
         role,
         heads,
         placement,
-        optimizer: planned(&rule),
         lr: decision.lr_of(&rule, role) * width_factor,
-        resolved: rule,
+        rules: rule.rules(),
+        optimizer: rule.optimizer,
     })
-}
-
-fn planned(rule: &Resolved) -> PlannedOptimizer {
-    match &rule.optimizer {
-        RuleOptimizer::Config(config) => PlannedOptimizer::Kind(config.clone()),
-        RuleOptimizer::Custom(optimizer) => PlannedOptimizer::Own(optimizer.clone()),
-        RuleOptimizer::Change { .. } => unreachable!("a resolved rule is no change"),
-    }
 }
 
 /// How a parameter is stored: as a hint says, or its owner. More than two dimensions are a convolution's window whatever its
@@ -182,9 +167,7 @@ fn check_fit(
     rule: &Resolved,
     placement: Placement,
 ) -> Result<(), LayerwiseError> {
-    let RuleOptimizer::Config(config) = &rule.optimizer else {
-        return Ok(());
-    };
+    let Some(config) = rule.optimizer.config() else { return Ok(()) };
     let fail = |message: String| LayerwiseError::DoesNotFit {
         path: parameter.path.clone(),
         role: role.map_or("by path", |role| role.name()),
@@ -210,7 +193,7 @@ fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -
 
 fn check_rules(rules: &[Rule], parameters: &[ParameterInfo], entries: &[PlanEntry]) -> Result<(), LayerwiseError> {
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.required) {
-        if entries.iter().any(|entry| entry.resolved.comes_from(index)) {
+        if entries.iter().any(|entry| entry.rules.contains(&index)) {
             continue;
         }
         let what = rule.name();

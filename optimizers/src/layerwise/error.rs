@@ -141,33 +141,13 @@ pub enum LayerwiseError {
         /// The paths.
         paths: Vec<String>,
     },
-    /// A parameter that the optimizer was not built for.
-    #[error("parameter \"{path}\" is not in the plan: the model changed after the optimizer was built; build it again")]
-    NotInPlan {
-        /// Its path.
-        path: String,
-    },
-    /// A parameter that the optimizer was built for and that the model no longer has.
-    #[error(
-        "parameter \"{path}\" of the plan is not in the model: the model changed after the optimizer was built; build it \
-         again"
-    )]
-    Gone {
-        /// Its path.
-        path: String,
-    },
-    /// A parameter that became another one.
-    #[error(
-        "parameter \"{path}\" was {was} when the optimizer was built and is {is} now: the model changed; build the \
-         optimizer again"
-    )]
+    /// A model that changed after the optimizer was built.
+    #[error("parameter \"{path}\" {change}: the model changed after the optimizer was built; build it again")]
     Changed {
-        /// Its path.
+        /// Path of the parameter.
         path: String,
-        /// Shape and element type when the optimizer was built.
-        was: String,
-        /// What they are now.
-        is: String,
+        /// What became of it.
+        change: String,
     },
     /// A gradient that is not one of its parameter.
     #[error(
@@ -212,6 +192,10 @@ pub enum LayerwiseError {
 }
 
 impl LayerwiseError {
+    pub(crate) fn changed(path: &str, change: impl Into<String>) -> Self {
+        Self::Changed { path: path.to_string(), change: change.into() }
+    }
+
     /// Refuses a number that is negative or not finite.
     pub(crate) fn check_rate(what: impl Into<String>, value: f64) -> Result<(), Self> {
         match value >= 0.0 && value.is_finite() {

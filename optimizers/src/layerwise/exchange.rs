@@ -3,9 +3,11 @@
 use burn::module::{ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use burn::tensor::kind::BridgeTensor;
 
-use super::groups::{Taken, Updated, Values};
-use super::walk::Walk;
+use super::groups::Taken;
+use super::walk::{Walk, follow};
+use crate::flex;
 use crate::matrix::Reading;
 
 /// How a parameter is taken out of its module for a step.
@@ -28,36 +30,26 @@ pub(super) struct Collect<'a> {
 }
 
 impl ModuleMapper for Collect<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.walk.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.walk.exit();
-    }
+    follow!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, tensor, mapper) = param.consume();
         let planned = self.walk.parameter().map(|number| (number, self.ways[number]));
-        let Some((number, way)) = planned.filter(|(_, way)| !matches!(way, Way::Left)) else {
-            return Param::from_mapped_value(id, tensor, mapper);
-        };
-        let Some(gradient) = self.grads.remove::<D>(id) else {
-            return Param::from_mapped_value(id, tensor, mapper);
-        };
+        let Some((number, way)) = planned.filter(|(_, way)| !matches!(way, Way::Left)) else { return param };
+        let Some(gradient) = self.grads.remove::<D>(param.id) else { return param };
+        let (id, tensor, mapper) = param.consume();
         // One element that remembers, until the update is put back, what it takes to be the parameter.
         let place = map_outside_graph(tensor, |weights| {
-            let (device, dtype, elements) = (gradient.device(), weights.dtype(), weights.shape().num_elements());
-            let values = match way {
+            let (device, gradient_dtype) = (gradient.device(), gradient.dtype());
+            let place = Tensor::empty([1; D], (&device, weights.dtype()));
+            let elements = weights.shape().num_elements();
+            let (on_host, weights, gradient) = match way {
                 Way::Stack(Reading { stored, .. }) => {
-                    Values::Stack { weights: weights.reshape(stored), gradient: gradient.reshape(stored) }
+                    let weights = weights.reshape(stored);
+                    (flex::is_here(&weights), weights.into_bridge(), gradient.reshape(stored).into_bridge())
                 }
-                Way::Whole | Way::Left => {
-                    Values::Whole { weights: weights.into_bridge(), gradient: gradient.into_bridge() }
-                }
+                Way::Whole | Way::Left => (false, weights.into_bridge(), gradient.into_bridge()),
             };
-            let place = Tensor::empty([1; D], (&device, dtype));
-            self.taken[number] = Some(Taken { values, device, elements });
+            self.taken[number] = Some(Taken { weights, gradient, device, gradient_dtype, on_host, elements });
             place
         });
         Param::from_mapped_value(id, place, mapper)
@@ -67,30 +59,24 @@ impl ModuleMapper for Collect<'_> {
 /// Puts the updated parameters back.
 pub(super) struct PutBack<'a> {
     pub walk: Walk<'a>,
+    pub ways: &'a [Way],
     pub shapes: Vec<&'a [usize]>,
-    pub updated: Vec<Option<Updated>>,
+    pub updated: Vec<Option<BridgeTensor>>,
 }
 
 impl ModuleMapper for PutBack<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.walk.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.walk.exit();
-    }
+    follow!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let number = self.walk.parameter();
-        let Some((number, updated)) = number.and_then(|number| Some((number, self.updated[number].take()?))) else {
-            return param;
-        };
+        let Some(number) = self.walk.parameter() else { return param };
+        let Some(updated) = self.updated[number].take() else { return param };
         let (id, place, mapper) = param.consume();
-        let updated = match updated {
-            Updated::Stack(weights) => {
-                weights.reshape(std::array::from_fn::<_, D, _>(|axis| self.shapes[number][axis]))
+        let updated = match self.ways[number] {
+            Way::Stack(_) => {
+                let shape: [usize; D] = std::array::from_fn(|axis| self.shapes[number][axis]);
+                Tensor::<3>::from_bridge(updated).reshape(shape)
             }
-            Updated::Whole(weights) => Tensor::from_bridge(weights),
+            Way::Whole | Way::Left => Tensor::from_bridge(updated),
         };
         Param::from_mapped_value(id, map_outside_graph(place, |_| updated), mapper)
     }

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
-use super::walk::paths_of;
+use super::parameters::paths_of;
 
 /// Norm of all gradients of the module taken as one vector; sums in f32, in f64 where a gradient has it.
 ///

@@ -4,14 +4,12 @@
 //! A kernel launch costs a GPU the same for one small matrix as for sixteen. In memory of the host there is no such cost, and
 //! parameters of a group are stepped one by one (docs/PERFORMANCE.md); the results agree to the bit there either way.
 
-use burn::optim::{DynOptimizer, DynState};
+use burn::optim::DynState;
 use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::AnyOptimizer;
-use super::any::Inner;
-use super::check::Form;
-use crate::flex;
+use super::form::Form;
 use crate::matrix::{LayoutError, Reading};
 use crate::rule::{At, Decay, Extent, Memory, Pipeline};
 use crate::rules::OptimizerConfig;
@@ -138,14 +136,14 @@ impl Group {
         lr: f64,
         form: &Form,
     ) -> Result<Self, LayoutError> {
-        let states = match optimizer.inner() {
-            Inner::Rule(pipeline) => {
+        let states = match &optimizer.rule {
+            Some(pipeline) => {
                 let reading = pipeline.reading(&form.shape)?;
                 let places = Places(vec![Place { reading, decay: pipeline.decay() }]);
                 let memories = Memories::Apart(vec![None]);
                 States::Rule { pipeline: pipeline.clone(), places, dtype: form.dtype, memories }
             }
-            Inner::Other(_) => States::Other { optimizer: optimizer.clone(), rank: form.shape.len(), state: None },
+            None => States::Other { optimizer: optimizer.clone(), rank: form.shape.len(), state: None },
         };
         // Parts of a row may decay differently.
         let settings = settings
@@ -225,12 +223,12 @@ impl Group {
                 match memories {
                     Memories::Stacked(memory) => {
                         let all = members.iter().filter_map(|number| Some((*number, taken[*number].take()?))).collect();
-                        vec![piece(Remembered::Stack(memory), places, all)]
+                        vec![piece(memory, places, all)]
                     }
                     Memories::Apart(memories) => {
-                        let one = |((number, place), memory): ((&usize, &'a Place), _)| {
+                        let one = |((number, place), memory): ((&usize, &'a Place), &'a mut Option<Memory>)| {
                             let taken = vec![(*number, taken[*number].take()?)];
-                            Some(piece(Remembered::One(memory), std::slice::from_ref(place), taken))
+                            Some(piece(memory.get_or_insert_default(), std::slice::from_ref(place), taken))
                         };
                         members.iter().zip(places).zip(memories).filter_map(one).collect()
                     }
@@ -249,48 +247,34 @@ fn stacks(pipeline: &Pipeline, reading: &Reading, other: &Reading) -> bool {
 
 /// Whether all members are there, on one device where that helps, with gradients of one element type.
 fn can_stack(members: &[usize], taken: &[Option<Taken>], stacking: Stacking) -> bool {
-    let helps = |weights: &Tensor<3>| match stacking {
-        Stacking::OnDevices => !flex::is_here(weights),
-        Stacking::Always => true,
-        Stacking::Never => false,
-    };
-    let form = |number: &usize| match &taken[*number] {
-        Some(Taken { values: Values::Stack { weights, gradient }, device, .. }) if helps(weights) => {
-            Some((device.clone(), gradient.dtype()))
-        }
-        _ => None,
+    let form = |number: &usize| {
+        let taken = taken[*number].as_ref()?;
+        let helps = match stacking {
+            Stacking::OnDevices => !taken.on_host,
+            Stacking::Always => true,
+            Stacking::Never => false,
+        };
+        helps.then(|| (taken.device.clone(), taken.gradient_dtype))
     };
     let first = members.first().and_then(form);
     members.len() > 1 && first.is_some() && members.iter().all(|number| form(number) == first)
 }
 
-/// A parameter taken out of its module, without its autodiff graph, and its gradient.
+/// A parameter taken out of its module, without its autodiff graph, and its gradient; in the shape in which its rule reads
+/// them.
 pub(crate) struct Taken {
-    pub values: Values,
+    pub weights: BridgeTensor,
+    pub gradient: BridgeTensor,
     pub device: Device,
+    pub gradient_dtype: DType,
+    /// Whether it is in memory of the host.
+    pub on_host: bool,
     pub elements: usize,
 }
 
-/// Numbers of a parameter, read as its rule reads them.
-pub(crate) enum Values {
-    Stack { weights: Tensor<3>, gradient: Tensor<3> },
-    Whole { weights: BridgeTensor, gradient: BridgeTensor },
-}
-
-/// The weights of a parameter after its step.
-pub(crate) enum Updated {
-    Stack(Tensor<3>),
-    Whole(BridgeTensor),
-}
-
 enum Piece<'a> {
-    Rule { pipeline: &'a Pipeline, places: &'a [Place], memory: Remembered<'a>, lr: f64, progress: f64 },
+    Rule { pipeline: &'a Pipeline, places: &'a [Place], memory: &'a mut Memory, lr: f64, progress: f64 },
     Other { optimizer: &'a AnyOptimizer, rank: usize, lr: f64, state: &'a mut Option<DynState> },
-}
-
-enum Remembered<'a> {
-    One(&'a mut Option<Memory>),
-    Stack(&'a mut Memory),
 }
 
 /// The update of one parameter in one step, or of several that are stepped as one stack, to be run on whatever thread.
@@ -298,7 +282,7 @@ pub struct ParameterUpdate<'a> {
     piece: Piece<'a>,
     elements: usize,
     waiting: Vec<(usize, Taken)>,
-    updated: Vec<(usize, Updated)>,
+    updated: Vec<(usize, BridgeTensor)>,
 }
 
 impl<'a> ParameterUpdate<'a> {
@@ -319,19 +303,15 @@ impl<'a> ParameterUpdate<'a> {
         match &mut self.piece {
             Piece::Other { optimizer, rank, lr, state } => {
                 for (number, taken) in waiting {
-                    let Values::Whole { weights, gradient } = taken.values else { continue };
+                    let optimizer = &optimizer.optimizer;
                     let old = state.take().map(|state| optimizer.to_device_dyn(state, &device));
-                    let (updated, new) = optimizer.step_dyn(*rank, *lr, weights, gradient, old);
+                    let (updated, new) = optimizer.step_dyn(*rank, *lr, taken.weights, taken.gradient, old);
                     **state = new;
-                    self.updated.push((number, Updated::Whole(updated)));
+                    self.updated.push((number, updated));
                 }
             }
             Piece::Rule { pipeline, places, memory, lr, progress } => {
-                let memory = match memory {
-                    Remembered::One(memory) => memory.get_or_insert_default(),
-                    Remembered::Stack(memory) => memory,
-                };
-                *memory = std::mem::take(memory).on_device(&device);
+                **memory = std::mem::take(*memory).on_device(&device);
                 let places = Places(places.to_vec());
                 let decays = places.decays();
                 let at = At { lr: *lr, decays: &decays, progress: *progress, parameters: places.0.len() };
@@ -340,7 +320,7 @@ impl<'a> ParameterUpdate<'a> {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Vec<(usize, Updated)> {
+    pub(crate) fn finish(mut self) -> Vec<(usize, BridgeTensor)> {
         self.run();
         self.updated
     }
@@ -359,29 +339,23 @@ fn step_stack(
     memory: &mut Memory,
     at: At<'_>,
     waiting: Vec<(usize, Taken)>,
-) -> Vec<(usize, Updated)> {
-    let mut numbers = Vec::with_capacity(waiting.len());
-    let (mut weights, mut gradients) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
-    for (number, taken) in waiting {
-        if let Values::Stack { weights: its, gradient } = taken.values {
-            numbers.push(number);
-            weights.push(its);
-            gradients.push(gradient);
-        }
-    }
+) -> Vec<(usize, BridgeTensor)> {
     let (axis, reading) = (places.axis(), &places.0[0].reading);
+    let numbers: Vec<usize> = waiting.iter().map(|(number, _)| *number).collect();
+    let (weights, gradients) = waiting.into_iter().map(|(_, taken)| (taken.weights, taken.gradient)).unzip();
     let updated = pipeline.advance(reading, stacked(weights, axis), stacked(gradients, axis), memory, at);
     if let [number] = numbers[..] {
-        return vec![(number, Updated::Stack(updated))];
+        return vec![(number, updated.into_bridge())];
     }
     let part = |(number, [start, length, _]): (usize, [usize; 3])| {
-        (number, Updated::Stack(updated.clone().narrow(axis, start, length)))
+        (number, updated.clone().narrow(axis, start, length).into_bridge())
     };
     numbers.into_iter().zip(places.spans()).map(part).collect()
 }
 
 /// One tensor stays as it is: nobody else holds it, so it can be changed in place.
-fn stacked(mut tensors: Vec<Tensor<3>>, axis: usize) -> Tensor<3> {
+fn stacked(tensors: Vec<BridgeTensor>, axis: usize) -> Tensor<3> {
+    let mut tensors: Vec<Tensor<3>> = tensors.into_iter().map(Tensor::from_bridge).collect();
     match tensors.len() {
         1 => tensors.remove(0),
         _ => Tensor::cat(tensors, axis),

@@ -1,12 +1,12 @@
 //! What users hold: every parameter's optimizer and state, and the global-norm clip.
 
 use burn::module::Module;
-use burn::optim::{DynOptimizer, GradientsParams, StateSink, StateSource};
+use burn::optim::{GradientsParams, StateSink, StateSource};
 use burn::tensor::{Device, TensorData};
 
 use super::check::Planned;
 use super::exchange::{Collect, PutBack, Way};
-use super::groups::{Group, Memories, ParameterUpdate, Place, Stacking, States, Updated};
+use super::groups::{Group, Memories, ParameterUpdate, Place, Stacking, States};
 use super::states::{read_memory, read_state};
 use super::{HeadLogits, LayerwiseError, LayerwiseRecord, Plan, RecordError, first_non_finite, gradients};
 use crate::rule::NAMES;
@@ -30,8 +30,14 @@ pub struct LayerwiseOptimizer {
 }
 
 impl LayerwiseOptimizer {
-    /// Nothing is clipped.
-    pub(crate) fn new(plan: Plan, groups: Vec<Group>, planned: Planned) -> Self {
+    /// The thresholds of `clip` and `qk_clip` were checked.
+    pub(crate) fn new(
+        plan: Plan,
+        groups: Vec<Group>,
+        planned: Planned,
+        clip: Option<f64>,
+        qk_clip: Option<f64>,
+    ) -> Self {
         let mut ways = vec![Way::Left; planned.names.len()];
         for group in &groups {
             group.members.iter().for_each(|number| ways[*number] = Way::Whole);
@@ -39,17 +45,7 @@ impl LayerwiseOptimizer {
                 ways[*number] = Way::Stack(place.reading);
             }
         }
-        Self { plan, planned, groups, ways, clip: None, qk_clip: None, progress: 0.0, stacking: Stacking::default() }
-    }
-
-    pub(crate) fn with_clip(mut self, threshold: Option<f64>) -> Self {
-        self.clip = threshold;
-        self
-    }
-
-    pub(crate) fn with_qk_clip(mut self, threshold: Option<f64>) -> Self {
-        self.qk_clip = threshold;
-        self
+        Self { plan, planned, groups, ways, clip, qk_clip, progress: 0.0, stacking: Stacking::default() }
     }
 
     /// Says when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack. The
@@ -177,11 +173,11 @@ impl LayerwiseOptimizer {
         let mut updates: Vec<ParameterUpdate<'_>> =
             self.groups.iter_mut().flat_map(|group| group.work(factor, progress, stacking, &mut taken)).collect();
         run(&mut updates);
-        let mut updated: Vec<Option<Updated>> = self.planned.names.iter().map(|_| None).collect();
+        let mut updated: Vec<_> = self.planned.names.iter().map(|_| None).collect();
         for (number, values) in updates.into_iter().flat_map(ParameterUpdate::finish) {
             updated[number] = Some(values);
         }
-        module.map(&mut PutBack { walk: self.planned.paths.walk(), shapes, updated })
+        module.map(&mut PutBack { walk: self.planned.paths.walk(), ways: &self.ways, shapes, updated })
     }
 
     /// After a step: cuts back the attention heads whose logits were above the threshold of
@@ -212,7 +208,7 @@ impl LayerwiseOptimizer {
                         memories[place].as_ref().map(|memory| memory.flatten(&form.shape, path, &mut sink))
                     }
                     States::Other { optimizer, state, .. } => {
-                        state.as_ref().map(|state| optimizer.state_flatten(path, state, &mut sink))
+                        state.as_ref().map(|state| optimizer.optimizer.state_flatten(path, state, &mut sink))
                     }
                 };
                 if written.is_some() {
@@ -268,7 +264,7 @@ impl LayerwiseOptimizer {
                 States::Other { optimizer, state, .. } => {
                     let (number, with_state) = members[0];
                     let (path, form) = (&self.planned.names[number], &self.planned.forms[number]);
-                    let read = || read_state(optimizer, path, form, path, &mut source, device);
+                    let read = || read_state(optimizer, path, form, &mut source, device);
                     *state = with_state.then(read).transpose()?;
                 }
             }

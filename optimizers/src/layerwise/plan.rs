@@ -1,10 +1,8 @@
 //! Which parameter gets which rule, as data.
 
-use super::any::Inner;
-use super::resolve::Resolved;
-use super::{AnyOptimizer, Role};
+use super::{PlannedOptimizer, Role};
 use crate::matrix::Placement;
-use crate::rule::{Kept, Pipeline, Scale};
+use crate::rule::{Kept, Scale};
 use crate::rules::OptimizerConfig;
 
 /// One parameter of a plan.
@@ -25,18 +23,8 @@ pub struct PlanEntry {
     pub optimizer: PlannedOptimizer,
     /// Learning rate before the schedule.
     pub lr: f64,
-    /// What the rules make of each other.
-    pub(crate) resolved: Resolved,
-}
-
-/// The optimizer of a parameter.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum PlannedOptimizer {
-    /// A kind of this crate with its settings.
-    Kind(OptimizerConfig),
-    /// Any other Burn optimizer.
-    Own(AnyOptimizer),
+    /// The rules that something of it comes from, by index, in rising order of precedence.
+    pub(crate) rules: Vec<usize>,
 }
 
 /// Every parameter of a module, each with exactly one rule. `Display` prints the table.
@@ -69,10 +57,7 @@ impl PlanEntry {
 
     /// Kind and settings; `None` for an optimizer that is not of this crate.
     pub fn config(&self) -> Option<&OptimizerConfig> {
-        match &self.optimizer {
-            PlannedOptimizer::Kind(config) => Some(config),
-            PlannedOptimizer::Own(_) => None,
-        }
+        self.optimizer.config()
     }
 
     /// The role in words.
@@ -82,43 +67,26 @@ impl PlanEntry {
 
     /// The optimizer in one line.
     pub fn label(&self) -> String {
-        match &self.optimizer {
-            PlannedOptimizer::Kind(config) => config.label(),
-            PlannedOptimizer::Own(optimizer) => optimizer.label().to_string(),
-        }
+        self.optimizer.label()
     }
 
     /// The name by which a record knows the optimizer.
     pub(crate) fn recorded_name(&self) -> String {
-        match &self.optimizer {
-            PlannedOptimizer::Kind(config) => config.kind().to_string(),
-            PlannedOptimizer::Own(optimizer) => optimizer.label().to_string(),
-        }
-    }
-
-    /// The step, for a rule of this crate.
-    fn pipeline(&self) -> Option<Pipeline> {
-        match &self.optimizer {
-            PlannedOptimizer::Kind(config) => Some(config.pipeline()),
-            PlannedOptimizer::Own(optimizer) => match optimizer.inner() {
-                Inner::Rule(pipeline) => Some(pipeline.clone()),
-                Inner::Other(_) => None,
-            },
-        }
+        self.optimizer.kind().map_or_else(|| self.label(), str::to_string)
     }
 
     /// Decoupled weight decay; `None` for an optimizer that is not of this crate.
     pub fn weight_decay(&self) -> Option<f64> {
-        self.pipeline().map(|pipeline| pipeline.decay().rate)
+        self.optimizer.pipeline().map(|pipeline| pipeline.decay().rate)
     }
 
     /// The factor by the shape; `None` for an optimizer that is not of this crate.
     pub fn scale(&self) -> Option<Scale> {
-        self.pipeline().map(|pipeline| pipeline.scale())
+        self.optimizer.pipeline().map(|pipeline| pipeline.scale())
     }
 
     /// What is kept between steps; `None` for an optimizer that is not of this crate.
     pub fn memories(&self) -> Option<Vec<Kept>> {
-        self.pipeline().map(|pipeline| pipeline.memories())
+        self.optimizer.pipeline().map(|pipeline| pipeline.memories())
     }
 }

@@ -16,7 +16,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
 use super::exchange::map_outside_graph;
-use super::walk::{Paths, Walk};
+use super::walk::{Paths, Walk, follow};
 use super::{LayerwiseError, QkClipError};
 
 /// The largest logits of one attention layer.
@@ -99,13 +99,7 @@ struct Clip<'a> {
 }
 
 impl ModuleMapper for Clip<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.walk.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.walk.exit();
-    }
+    follow!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(number) = self.walk.holder() else {

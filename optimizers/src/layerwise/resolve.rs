@@ -8,15 +8,14 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::rule::{BlockChoice, Rule, RuleOptimizer};
-use super::{LayerwiseError, Role};
+use super::{LayerwiseError, PlannedOptimizer, Role};
 use crate::matrix::Layout;
 use crate::rules::OptimizerConfig;
 
 /// The rule of one parameter.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
-    /// A configuration or somebody's own optimizer, never a change.
-    pub optimizer: RuleOptimizer,
+    pub optimizer: PlannedOptimizer,
     pub lr: Option<f64>,
     pub layout: Option<Layout>,
     pub blocks: Option<BlockChoice>,
@@ -25,17 +24,12 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// Whether anything of it comes from the rule of this index.
-    pub fn comes_from(&self, rule: usize) -> bool {
-        self.parts.iter().any(|(index, _)| *index == rule)
+    /// The rules that something of it comes from, the last one that matched at the end.
+    pub fn rules(&self) -> Vec<usize> {
+        self.parts.iter().map(|(index, _)| *index).collect()
     }
 
-    /// The last rule that matched.
-    pub fn rule(&self) -> usize {
-        self.parts.last().map_or(0, |(index, _)| *index)
-    }
-
-    fn new(index: usize, rule: &Rule, optimizer: RuleOptimizer) -> Self {
+    fn new(index: usize, rule: &Rule, optimizer: PlannedOptimizer) -> Self {
         let Rule { lr, layout, blocks, .. } = *rule;
         Self { optimizer, lr, layout, blocks, parts: vec![(index, rule.sets())] }
     }
@@ -73,36 +67,30 @@ pub(crate) fn resolve(rules: &[Rule], path: &str, role: Option<Role>) -> Result<
 
 fn over(index: usize, rule: &Rule, below: Option<Resolved>) -> Result<Resolved, String> {
     let below = below.filter(|_| rule.inherits);
-    let below_kind = below.as_ref().and_then(|below| below.optimizer.kind()).map(str::to_owned);
-    match &rule.optimizer {
-        RuleOptimizer::Change { kind, keys } => match (kind, below) {
-            (None, None) => Err("it has no kind, and no rule before it is for this parameter: give it a kind".into()),
-            (kind, Some(below)) if kind.is_none() || *kind == below_kind => {
-                let optimizer = changed(&below.optimizer, keys)?;
-                Ok(Resolved::new(index, rule, optimizer).over(below))
-            }
-            (Some(kind), _) => {
-                let config = OptimizerConfig::with_keys(kind, keys).map_err(|error| error.to_string())?;
-                Ok(Resolved::new(index, rule, config.into()))
-            }
-            (None, Some(_)) => unreachable!("a rule without a kind takes the one below"),
-        },
-        optimizer => {
-            let resolved = Resolved::new(index, rule, optimizer.clone());
-            match below {
-                Some(below) if below_kind.is_some() && below_kind.as_deref() == optimizer.kind() => {
-                    Ok(resolved.over(below))
-                }
-                _ => Ok(resolved),
-            }
+    let below_kind = below.as_ref().and_then(|below| below.optimizer.kind());
+    let alone = |optimizer| Resolved::new(index, rule, optimizer);
+    match (&rule.optimizer, below) {
+        (RuleOptimizer::Change { kind: None, .. }, None) => {
+            Err("it has no kind, and no rule before it is for this parameter: give it a kind".into())
         }
+        (RuleOptimizer::Change { kind, keys }, Some(below)) if kind.is_none() || kind.as_deref() == below_kind => {
+            Ok(alone(changed(&below.optimizer, keys)?).over(below))
+        }
+        (RuleOptimizer::Change { kind, keys }, _) => {
+            let config = OptimizerConfig::with_keys(kind.as_deref().unwrap_or_default(), keys);
+            Ok(alone(PlannedOptimizer::Kind(config.map_err(|error| error.to_string())?)))
+        }
+        (RuleOptimizer::Complete(optimizer), Some(below)) if below_kind.is_some() && below_kind == optimizer.kind() => {
+            Ok(alone(optimizer.clone()).over(below))
+        }
+        (RuleOptimizer::Complete(optimizer), _) => Ok(alone(optimizer.clone())),
     }
 }
 
-fn changed(below: &RuleOptimizer, keys: &Map<String, Value>) -> Result<RuleOptimizer, String> {
+fn changed(below: &PlannedOptimizer, keys: &Map<String, Value>) -> Result<PlannedOptimizer, String> {
     match below {
-        RuleOptimizer::Config(config) => {
-            config.merge(keys).map(RuleOptimizer::Config).map_err(|error| error.to_string())
+        PlannedOptimizer::Kind(config) => {
+            config.merge(keys).map(PlannedOptimizer::Kind).map_err(|error| error.to_string())
         }
         other if keys.is_empty() => Ok(other.clone()),
         other => Err(format!("{} is not configured by keys: give the rule a kind", other.label())),

@@ -1,23 +1,21 @@
 //! Rules: which optimizer, with which learning rate, for which parameters.
 
-use serde_json::{Map, Value};
-
 use std::collections::BTreeSet;
 
-use super::{AnyOptimizer, LayerwiseError, Pattern, Role};
+use serde_json::{Map, Value};
+
+use super::{AnyOptimizer, LayerwiseError, Pattern, PlannedOptimizer, Role};
 use crate::matrix::{Axis, Blocks, Layout};
 use crate::rule::Pipeline;
 use crate::rules::OptimizerConfig;
 use crate::setting::ConfigError;
 
-/// The optimizer of a rule: a configuration of this crate, or any Burn optimizer.
+/// The optimizer of a rule.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RuleOptimizer {
-    /// A kind of this crate; layout and blocks follow the parameter.
-    Config(OptimizerConfig),
-    /// Any other Burn optimizer; it must know layout and blocks itself.
-    Custom(AnyOptimizer),
+    /// A configuration of this crate, or any Burn optimizer.
+    Complete(PlannedOptimizer),
     /// Keys over those of the rule that this one overrides, if that is of the same kind or no kind is given; of another
     /// kind it stands alone. This is what rules in TOML are.
     Change {
@@ -32,8 +30,7 @@ impl RuleOptimizer {
     /// One line for plans.
     pub(crate) fn label(&self) -> String {
         match self {
-            RuleOptimizer::Config(config) => config.label(),
-            RuleOptimizer::Custom(optimizer) => optimizer.label().to_string(),
+            RuleOptimizer::Complete(optimizer) => optimizer.label(),
             RuleOptimizer::Change { kind, .. } => kind.clone().unwrap_or_else(|| "the kind it overrides".into()),
         }
     }
@@ -51,32 +48,23 @@ impl RuleOptimizer {
     pub fn inherited() -> Self {
         Self::Change { kind: None, keys: Map::new() }
     }
-
-    /// The kind, where it is one of this crate.
-    pub(crate) fn kind(&self) -> Option<&str> {
-        match self {
-            RuleOptimizer::Config(config) => Some(config.kind()),
-            RuleOptimizer::Custom(_) => None,
-            RuleOptimizer::Change { kind, .. } => kind.as_deref(),
-        }
-    }
 }
 
 impl<T: Into<OptimizerConfig>> From<T> for RuleOptimizer {
     fn from(config: T) -> Self {
-        Self::Config(config.into())
+        Self::Complete(PlannedOptimizer::Kind(config.into()))
     }
 }
 
 impl From<AnyOptimizer> for RuleOptimizer {
     fn from(optimizer: AnyOptimizer) -> Self {
-        Self::Custom(optimizer)
+        Self::Complete(PlannedOptimizer::Own(optimizer))
     }
 }
 
 impl From<Pipeline> for RuleOptimizer {
     fn from(optimizer: Pipeline) -> Self {
-        Self::Custom(AnyOptimizer::new(optimizer))
+        AnyOptimizer::new(optimizer).into()
     }
 }
 
@@ -194,8 +182,7 @@ impl Rule {
                     set.remove("kind");
                 }
             }
-            RuleOptimizer::Config(config) => set.extend(config.keys()),
-            RuleOptimizer::Custom(_) => {}
+            RuleOptimizer::Complete(optimizer) => set.extend(optimizer.config().into_iter().flat_map(|c| c.keys())),
         }
         let own = [("lr", self.lr.is_some()), ("layout", self.layout.is_some()), ("blocks", self.blocks.is_some())];
         set.extend(own.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key.to_string()));

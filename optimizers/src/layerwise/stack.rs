@@ -9,45 +9,35 @@
 
 use serde_json::{Map, Value};
 
-use super::{LayerwiseConfig, LayerwiseError, Role, Rule};
+use super::config::{self, SYMMETRIC};
+use super::{AdamWPart, LayerwiseConfig, LayerwiseError, Role, Rule};
 use crate::matrix::{Axis, Layout};
-use crate::rule::{MomentumForm, OneSided, Polar, Scale, StackRow};
+use crate::rule::{MomentumForm, OneSided, Polar, Scale};
 use crate::rules::hybrid::HybridOrder;
 use crate::rules::scion::Lmo;
-use crate::rules::{HybridConfig, MuonConfig, OptimizerConfig, RowNormConfig, ScionConfig};
+use crate::rules::{AdamWConfig, HybridConfig, MuonConfig, OptimizerConfig, RowNormConfig, ScionConfig};
 use crate::setting::ConfigError;
 
-/// The one stack that is not named after a kind.
-pub(super) const SYMMETRIC: &str = "symmetric";
-
-const SYMMETRIC_ROW: StackRow = StackRow {
-    lr: 0.02,
-    weight_decay: 0.01,
-    about: "every role by a rule with its symmetry: Muon per head, hybrid MLP, unit norms at the edges (arXiv 2605.18106)",
-};
-
-/// The names: every kind, and `symmetric`.
-pub(super) const NAMES: [&str; OptimizerConfig::KINDS.len() + 1] = {
-    let mut names = [SYMMETRIC; OptimizerConfig::KINDS.len() + 1];
-    let mut i = 0;
-    while i < OptimizerConfig::KINDS.len() {
-        names[i] = OptimizerConfig::KINDS[i];
-        i += 1;
+impl LayerwiseConfig {
+    /// The rules of the stack, then the user's, in order of rising precedence.
+    pub(crate) fn rules(&self) -> Result<Vec<Rule>, LayerwiseError> {
+        self.check_rates()?;
+        let mut rules = of_stack(self)?;
+        for (i, table) in self.rule.iter().enumerate() {
+            rules.push(Rule::from_table(table, i + 1)?);
+        }
+        Ok(rules)
     }
-    names
-};
 
-/// The defaults of a stack's main rule, and what it is.
-pub(super) fn find(name: &str) -> Result<StackRow, ConfigError> {
-    match OptimizerConfig::of_kind(name) {
-        Ok(config) => Ok(config.stack()),
-        Err(_) if name == SYMMETRIC => Ok(SYMMETRIC_ROW),
-        Err(_) => Err(ConfigError::Name { what: "stack", name: name.to_string(), valid: NAMES.to_vec() }),
+    /// AdamW with the betas and the eps of the `adamw` part.
+    fn adamw_rule(&self, weight_decay: f64) -> OptimizerConfig {
+        let AdamWPart { beta1, beta2, eps, .. } = self.adamw;
+        AdamWConfig { beta1, beta2, eps, weight_decay, ..AdamWConfig::new() }.into()
     }
 }
 
 /// The rules of a stack, in order of rising precedence.
-pub(super) fn rules(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
+fn of_stack(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
     let main = main_rule(config)?;
     let rules = match config.stack.as_str() {
         SYMMETRIC => symmetric(config, main),
@@ -60,7 +50,7 @@ pub(super) fn rules(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseErro
 
 /// The configuration of the main rule: the kind's defaults, the decay, then the keys of `matrix`.
 fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError> {
-    find(&config.stack)?;
+    config::find(&config.stack)?;
     let base = match config.stack.as_str() {
         SYMMETRIC => published_muon().into(),
         "adamw" => config.adamw_rule(0.0),

@@ -8,8 +8,7 @@ use burn::optim::{DynOptimizer, DynState, StateSink, StateSource};
 use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{DType, Device, Tensor};
 
-use super::any::Inner;
-use super::check::Form;
+use super::form::Form;
 use super::{AnyOptimizer, RecordError};
 use crate::matrix::Reading;
 use crate::rule::{At, Memory, Pipeline};
@@ -37,13 +36,8 @@ pub(crate) fn read_memory(
     let expected = |lr| {
         let zeros = || Tensor::<3>::zeros(reading.stored, (&device.clone().without_autodiff(), form.dtype));
         let mut memory = Memory::default();
-        pipeline.advance(
-            reading,
-            zeros(),
-            zeros(),
-            &mut memory,
-            At { lr, decays: &[(0, pipeline.decay())], progress: 0.0, parameters: 1 },
-        );
+        let at = At { lr, decays: &[(0, pipeline.decay())], progress: 0.0, parameters: 1 };
+        pipeline.advance(reading, zeros(), zeros(), &mut memory, at);
         memory.forms(&form.shape)
     };
     compare(path, &stored, expected)?;
@@ -58,11 +52,11 @@ pub(crate) fn read_state(
     optimizer: &AnyOptimizer,
     path: &str,
     form: &Form,
-    prefix: &str,
     source: &mut StateSource,
     device: &Device,
 ) -> Result<DynState, RecordError> {
-    let Some(state) = optimizer.state_unflatten(form.shape.len(), prefix, source, device) else {
+    let optimizer = optimizer.optimizer.as_ref();
+    let Some(state) = optimizer.state_unflatten(form.shape.len(), path, source, device) else {
         return Err(incomplete(path, form));
     };
     compare(path, &buffers(optimizer, Some(&state)), |lr| {
@@ -100,7 +94,7 @@ fn compare(path: &str, stored: &Buffers, expected: impl Fn(f64) -> Buffers) -> R
     Ok(())
 }
 
-fn buffers(optimizer: &AnyOptimizer, state: Option<&DynState>) -> Buffers {
+fn buffers(optimizer: &dyn DynOptimizer, state: Option<&DynState>) -> Buffers {
     let mut sink = StateSink::default();
     if let Some(state) = state {
         optimizer.state_flatten("", state, &mut sink);
@@ -108,7 +102,7 @@ fn buffers(optimizer: &AnyOptimizer, state: Option<&DynState>) -> Buffers {
     sink.tensors.into_iter().map(|(name, data)| (name, (data.shape().to_vec(), data.dtype()))).collect()
 }
 
-fn step_of_zeros(optimizer: &AnyOptimizer, form: &Form, lr: f64, device: &Device) -> Option<DynState> {
+fn step_of_zeros(optimizer: &dyn DynOptimizer, form: &Form, lr: f64, device: &Device) -> Option<DynState> {
     let (weights, grad) = (zeros(form, device)?, zeros(form, device)?);
     optimizer.step_dyn(form.shape.len(), lr, weights, grad, None).1
 }
@@ -140,19 +134,18 @@ pub(crate) struct OfParameter {
 
 impl OfParameter {
     fn read(&self, prefix: &str, source: &mut StateSource, device: &Device) -> Result<DynState, RecordError> {
-        let Inner::Rule(pipeline) = self.optimizer.inner() else {
-            return read_state(&self.optimizer, &self.path, &self.form, prefix, source, device);
+        let Some(pipeline) = &self.optimizer.rule else {
+            return read_state(&self.optimizer, prefix, &self.form, source, device);
         };
-        let incomplete = || incomplete(&self.path, &self.form);
+        let incomplete = || incomplete(prefix, &self.form);
         let reading = pipeline.reading(&self.form.shape).map_err(|_| incomplete())?;
-        let memory = read_memory(pipeline, &reading, prefix, &self.form, source, device)
-            .map_err(|error| error.at(&self.path))?;
+        let memory = read_memory(pipeline, &reading, prefix, &self.form, source, device)?;
         let mut sink = StateSink::default();
         memory.flatten(&self.form.shape, prefix, &mut sink);
         let mut source = StateSource::new(sink.scalars.into_iter().collect());
         sink.tensors.into_iter().for_each(|(name, data)| source.insert_tensor(name, data));
         let rank = self.form.shape.len();
-        self.optimizer.state_unflatten(rank, prefix, &mut source, device).ok_or_else(incomplete)
+        self.optimizer.optimizer.state_unflatten(rank, prefix, &mut source, device).ok_or_else(incomplete)
     }
 }
 
@@ -165,15 +158,15 @@ impl DynOptimizer for OfParameter {
         grad: BridgeTensor,
         state: Option<DynState>,
     ) -> (BridgeTensor, Option<DynState>) {
-        self.optimizer.step_dyn(rank, lr, tensor, grad, state)
+        self.optimizer.optimizer.step_dyn(rank, lr, tensor, grad, state)
     }
 
     fn to_device_dyn(&self, state: DynState, device: &Device) -> DynState {
-        self.optimizer.to_device_dyn(state, device)
+        self.optimizer.optimizer.to_device_dyn(state, device)
     }
 
     fn state_flatten(&self, prefix: &str, state: &DynState, out: &mut StateSink) {
-        self.optimizer.state_flatten(prefix, state, out)
+        self.optimizer.optimizer.state_flatten(prefix, state, out)
     }
 
     /// # Panics
@@ -181,7 +174,7 @@ impl DynOptimizer for OfParameter {
     fn state_unflatten(&self, _rank: usize, prefix: &str, src: &mut StateSource, device: &Device) -> Option<DynState> {
         match self.read(prefix, src, device) {
             Ok(state) => Some(state),
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{}", error.at(&self.path)),
         }
     }
 }

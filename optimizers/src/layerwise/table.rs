@@ -4,7 +4,7 @@ use std::fmt;
 
 use polaron_common::{Align, table, thousands};
 
-use super::{Plan, PlanEntry, PlannedOptimizer};
+use super::{Plan, PlanEntry};
 use crate::matrix::{Axis, Blocks, Layout, Placement};
 use crate::rule::state_in_words;
 
@@ -24,12 +24,11 @@ fn blocks_suffix(placement: Placement) -> String {
 
 /// Whether two entries are one line: the same role, rule, placement, settings and learning rate.
 fn same_line(a: &PlanEntry, b: &PlanEntry) -> bool {
-    let optimizer = match (&a.optimizer, &b.optimizer) {
-        (PlannedOptimizer::Kind(a), PlannedOptimizer::Kind(b)) => a == b,
-        (PlannedOptimizer::Own(a), PlannedOptimizer::Own(b)) => a.label() == b.label(),
-        _ => false,
+    let optimizer = match (a.config(), b.config()) {
+        (None, None) => a.label() == b.label(),
+        (a, b) => a == b,
     };
-    let place = |entry: &PlanEntry| (entry.role, entry.resolved.rule(), entry.placement, entry.lr);
+    let place = |entry: &PlanEntry| (entry.role, entry.rules.last().copied(), entry.placement, entry.lr);
     optimizer && place(a) == place(b)
 }
 
@@ -53,7 +52,7 @@ impl Plan {
                 None => lines.push(Line { first: entry, tensors: 1, parameters: entry.count() }),
             }
         }
-        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.resolved.rule()));
+        lines.sort_by_key(|line| (line.first.role.is_none(), line.first.role, line.first.rules.last().copied()));
         lines
     }
 

@@ -1,8 +1,5 @@
 //! Walks over a module: which parameter of the plan a visit is at.
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
-
 /// The paths of a module's parameters as a tree of names, so that a visit finds a parameter without putting its path together.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -78,29 +75,16 @@ impl Walk<'_> {
     }
 }
 
-/// The paths of all float parameters of a module, in the order of a visit: for messages.
-pub(crate) fn paths_of<M: Module>(module: &M) -> Vec<String> {
-    let mut visitor = Names::default();
-    module.visit(&mut visitor);
-    visitor.found
+/// In a visitor with a field `walk`: follows the visit.
+macro_rules! follow {
+    () => {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.walk.enter(name);
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.walk.exit();
+        }
+    };
 }
-
-#[derive(Default)]
-struct Names {
-    path: Vec<String>,
-    found: Vec<String>,
-}
-
-impl ModuleVisitor for Names {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-        self.found.push(self.path.join("."));
-    }
-}
+pub(super) use follow;

@@ -12,122 +12,86 @@ use serde::{Deserialize, Serialize};
 
 use crate::matrix::Layout;
 
-/// What a parameter is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Role {
-    /// A hidden matrix with no finer role (every `Linear` unless something says otherwise).
-    Hidden,
-    /// Query projection of attention.
-    AttentionQuery,
-    /// Key projection of attention.
-    AttentionKey,
-    /// Value projection of attention.
-    AttentionValue,
-    /// Output projection of attention.
-    AttentionOutput,
-    /// Gate projection of a gated feed-forward layer.
-    Gate,
-    /// Up projection of a feed-forward layer.
-    Up,
-    /// Down projection of a feed-forward layer.
-    Down,
-    /// Stack of gate projections, `[E, d_in, d_out]`.
-    ExpertGate,
-    /// Stack of up projections, `[E, d_in, d_out]`.
-    ExpertUp,
-    /// Stack of down projections, `[E, d_in, d_out]`.
-    ExpertDown,
-    /// Weight of a convolution, `[out, in/groups, k…]`, or transposed `[in, out/groups, k…]`: one matrix, out × (in · window).
-    Kernel,
-    /// Router of a mixture of experts, `[d_model, E]`.
-    Router,
-    /// Embedding table, `[vocab, d_model]`.
-    Embedding,
-    /// Embedding table that is also the head, `[vocab, d_model]`.
-    TiedEmbedding,
-    /// Language-model or classification head, `[d_model, vocab]`.
-    Head,
-    /// Weight of a convolution with one input channel per output channel, `[out, 1, k…]`: a vector for every channel.
-    Depthwise,
-    /// Gain of a norm, or another 1-D factor.
-    Gain,
-    /// Bias.
-    Bias,
+/// Declares the roles, in the order in which plans list them, by families.
+macro_rules! roles {
+    ($($(#[$about:meta])* $family:ident { $($(#[$doc:meta])* $role:ident = $name:literal,)* })*) => {
+        /// What a parameter is for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Role {
+            $($($(#[$doc])* #[serde(rename = $name)] $role,)*)*
+        }
+
+        impl Role {
+            /// Every role, in the order in which plans list them.
+            pub const ALL: [Role; [$($($name),*),*].len()] = [$($(Role::$role),*),*];
+
+            $(
+                $(#[$about])*
+                pub const $family: [Role; [$($name),*].len()] = [$(Role::$role),*];
+            )*
+
+            /// The name used in configurations and plans, for example `attention_query`.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $($(Role::$role => $name,)*)*
+                }
+            }
+        }
+    };
+}
+
+roles! {
+    /// Roles of the matrices inside the blocks of a network: what Muon and its relatives are for.
+    MATRICES {
+        /// A hidden matrix with no finer role (every `Linear` unless something says otherwise).
+        Hidden = "hidden",
+        /// Query projection of attention.
+        AttentionQuery = "attention_query",
+        /// Key projection of attention.
+        AttentionKey = "attention_key",
+        /// Value projection of attention.
+        AttentionValue = "attention_value",
+        /// Output projection of attention.
+        AttentionOutput = "attention_output",
+        /// Gate projection of a gated feed-forward layer.
+        Gate = "gate",
+        /// Up projection of a feed-forward layer.
+        Up = "up",
+        /// Down projection of a feed-forward layer.
+        Down = "down",
+        /// Stack of gate projections, `[E, d_in, d_out]`.
+        ExpertGate = "expert_gate",
+        /// Stack of up projections, `[E, d_in, d_out]`.
+        ExpertUp = "expert_up",
+        /// Stack of down projections, `[E, d_in, d_out]`.
+        ExpertDown = "expert_down",
+        /// Weight of a convolution, `[out, in/groups, k…]`, or transposed `[in, out/groups, k…]`: one matrix, out × (in · window).
+        Kernel = "kernel",
+    }
+    /// Matrices at the edges: embeddings, head, router.
+    EDGES {
+        /// Router of a mixture of experts, `[d_model, E]`.
+        Router = "router",
+        /// Embedding table, `[vocab, d_model]`.
+        Embedding = "embedding",
+        /// Embedding table that is also the head, `[vocab, d_model]`.
+        TiedEmbedding = "tied_embedding",
+        /// Language-model or classification head, `[d_model, vocab]`.
+        Head = "head",
+    }
+    /// Vectors: depthwise kernels, gains and biases. Weight decay is not applied to them by any stack.
+    VECTORS {
+        /// Weight of a convolution with one input channel per output channel, `[out, 1, k…]`: a vector for every channel.
+        Depthwise = "depthwise",
+        /// Gain of a norm, or another 1-D factor.
+        Gain = "gain",
+        /// Bias.
+        Bias = "bias",
+    }
 }
 
 impl Role {
-    /// Every role, in the order in which plans list them.
-    pub const ALL: [Role; 19] = [
-        Role::Hidden,
-        Role::AttentionQuery,
-        Role::AttentionKey,
-        Role::AttentionValue,
-        Role::AttentionOutput,
-        Role::Gate,
-        Role::Up,
-        Role::Down,
-        Role::ExpertGate,
-        Role::ExpertUp,
-        Role::ExpertDown,
-        Role::Kernel,
-        Role::Router,
-        Role::Embedding,
-        Role::TiedEmbedding,
-        Role::Head,
-        Role::Depthwise,
-        Role::Gain,
-        Role::Bias,
-    ];
-
-    /// Roles of the matrices inside the blocks of a network: what Muon and its relatives are for.
-    pub const MATRICES: [Role; 12] = [
-        Role::Hidden,
-        Role::AttentionQuery,
-        Role::AttentionKey,
-        Role::AttentionValue,
-        Role::AttentionOutput,
-        Role::Gate,
-        Role::Up,
-        Role::Down,
-        Role::ExpertGate,
-        Role::ExpertUp,
-        Role::ExpertDown,
-        Role::Kernel,
-    ];
-
-    /// Matrices at the edges: embeddings, head, router.
-    pub const EDGES: [Role; 4] = [Role::Router, Role::Embedding, Role::TiedEmbedding, Role::Head];
-
-    /// Vectors: depthwise kernels, gains and biases. Weight decay is not applied to them by any stack.
-    pub const VECTORS: [Role; 3] = [Role::Depthwise, Role::Gain, Role::Bias];
-
-    /// The name used in configurations and plans, for example `attention_query`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Role::Hidden => "hidden",
-            Role::AttentionQuery => "attention_query",
-            Role::AttentionKey => "attention_key",
-            Role::AttentionValue => "attention_value",
-            Role::AttentionOutput => "attention_output",
-            Role::Gate => "gate",
-            Role::Up => "up",
-            Role::Down => "down",
-            Role::ExpertGate => "expert_gate",
-            Role::ExpertUp => "expert_up",
-            Role::ExpertDown => "expert_down",
-            Role::Kernel => "kernel",
-            Role::Router => "router",
-            Role::Embedding => "embedding",
-            Role::TiedEmbedding => "tied_embedding",
-            Role::Head => "head",
-            Role::Depthwise => "depthwise",
-            Role::Gain => "gain",
-            Role::Bias => "bias",
-        }
-    }
-
     /// Whether a parameter of this role and rank 3 is a stack of matrices, and not the weight of a convolution.
     pub(crate) fn is_stack(self) -> bool {
         matches!(self, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown)

@@ -2,6 +2,7 @@
 //! of a step as data, and the one implementation of Burn's `Optimizer`.
 
 mod decay;
+mod form;
 mod gain;
 mod kind;
 mod memory;
@@ -15,12 +16,13 @@ mod settings;
 mod stage;
 
 pub use decay::Decay;
+pub use form::MomentumForm;
 pub use gain::Gain;
 pub(crate) use kind::{About, Kind, follows_gradient, follows_rank, state_in_words};
 pub use kind::{Cost, Description, StackRow, SymmetryRow};
 pub(crate) use memory::NAMES;
 pub use memory::{Extent, Kept, Memory, State};
-pub use momentum::{Momentum, MomentumForm};
+pub use momentum::Momentum;
 pub use one_sided::OneSided;
 pub(crate) use pipeline::{At, in_working_precision};
 pub use pipeline::{Order, Pipeline};

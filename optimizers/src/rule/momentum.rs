@@ -1,32 +1,17 @@
 //! Momentum in the three forms that programs use.
-//!
-//! | form | buffer | direction | with `nesterov` |
-//! |---|---|---|---|
-//! | `ema` | M ← μ M + (1-μ) G | M | (1-μ) G + μ M |
-//! | `heavy_ball` | M ← μ M + G | M | G + μ M |
-//! | `ema_debiased` | M ← μ M + (1-μ) G | M / (1-μᵗ) | (1-μ) G / (1-μᵗ) + μ M / (1-μᵗ⁺¹) |
 
 use burn::tensor::Tensor;
 
-use super::Memory;
+use super::{Memory, MomentumForm};
 use crate::flex::in_place;
-use crate::setting::choice;
-
-choice! {
-    /// How the momentum buffer is formed; see the table of the module.
-    #[derive(Default)]
-    pub enum MomentumForm {
-        /// Exponential moving average.
-        #[default]
-        Ema = "ema",
-        /// Sum with decay; the buffer is 1/(1-μ) times as large.
-        HeavyBall = "heavy_ball",
-        /// Average without the bias towards zero of the first steps.
-        EmaDebiased = "ema_debiased",
-    }
-}
 
 /// Momentum: its factor, its form, and whether it looks ahead.
+///
+/// | form | buffer | direction | with `nesterov` |
+/// |---|---|---|---|
+/// | `ema` | M ← μ M + (1-μ) G | M | (1-μ) G + μ M |
+/// | `heavy_ball` | M ← μ M + G | M | G + μ M |
+/// | `ema_debiased` | M ← μ M + (1-μ) G | M / (1-μᵗ) | (1-μ) G / (1-μᵗ) + μ M / (1-μᵗ⁺¹) |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Momentum {
     /// μ in [0, 1); 0 keeps no buffer.

@@ -17,7 +17,6 @@ mod config;
 mod registry;
 
 use registry::kinds;
-pub use registry::symmetries;
 
 kinds! {
     sgd, "sgd": Sgd, SgdConfig;

@@ -1,8 +1,5 @@
 //! What the registry's lines make: one configuration type for every kind, and the lists of kinds.
 
-use super::OptimizerConfig;
-use crate::rule::SymmetryRow;
-
 /// Declares the modules of the kinds and [`OptimizerConfig`], from one line a kind: its file, its name in configurations, the
 /// variant, and its settings.
 macro_rules! kinds {
@@ -60,12 +57,12 @@ macro_rules! kinds {
                 }
             }
         )*
+
+        /// The lines of the symmetry audit, each with the configuration that it is about.
+        pub fn symmetries() -> Vec<($crate::rule::SymmetryRow, OptimizerConfig)> {
+            let kinds = OptimizerConfig::KINDS.iter().filter_map(|kind| OptimizerConfig::of_kind(kind).ok());
+            kinds.flat_map(|config| config.symmetries()).collect()
+        }
     };
 }
 pub(super) use kinds;
-
-/// The lines of the symmetry audit, each with the configuration that it is about.
-pub fn symmetries() -> Vec<(SymmetryRow, OptimizerConfig)> {
-    let kinds = OptimizerConfig::KINDS.iter().filter_map(|kind| OptimizerConfig::of_kind(kind).ok());
-    kinds.flat_map(|config| config.symmetries()).collect()
-}

@@ -89,7 +89,7 @@ fn main() -> Result<(), polaron::LayerwiseError> {
     let (optim, scheduler) = Layerwise::muon()
         .lr(0.02)
         .assign("mlp.output", Role::Head)
-        // Burn clips every tensor on its own.
+        // Burn clips every tensor separately.
         .clip(None)
         .build_module_optimizer(&model, move |step| (1.0 - step as f64 / steps).max(0.0))?;
 

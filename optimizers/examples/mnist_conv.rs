@@ -1,4 +1,4 @@
-//! Burn's convolutional MNIST network trained by Muon through `Layerwise`, on digits that the example draws itself.
+//! Burn's convolutional MNIST network trained by Muon through `Layerwise`, on generated digits.
 //!
 //! ```text
 //! cargo run --release -p polaron --example mnist_conv
@@ -85,7 +85,7 @@ fn main() -> Result<(), polaron::LayerwiseError> {
     device.seed(0);
     let mut model = Network::new(&device);
 
-    // Convolutions are known as kernels. The first one has one input channel, as a depthwise one would have.
+    // Convolutions are recognised as kernels. The first one has one input channel, like a depthwise one.
     let builder = Layerwise::muon().lr(0.02).assign("conv1.conv.weight", Role::Kernel).assign("output", Role::Head);
     let mut optim = builder.build(&model)?;
     println!("{}\n", optim.plan());

@@ -1,4 +1,4 @@
-//! Burn's MNIST-style MLP trained by Muon through `Layerwise`, on digits that the example draws itself.
+//! Burn's MNIST-style MLP trained by Muon through `Layerwise`, on generated digits.
 //!
 //! ```text
 //! cargo run --release -p polaron --example mnist_mlp

@@ -26,9 +26,9 @@
 //! # Ok::<(), polaron::layerwise::LayerwiseError>(())
 //! ```
 //!
-//! # One optimizer in a Burn program that exists
+//! # One optimizer in an existing Burn program
 //!
-//! Every kind is a `burn::optim::Optimizer`; put it where Burn's own would stand:
+//! Every kind is a `burn::optim::Optimizer`; use it in place of Burn's own:
 //!
 //! ```
 //! use burn::{module::ParamGroup, optim::ModuleOptimizer};
@@ -56,28 +56,28 @@
 //!     [[rule]]                       # a later rule overrides an earlier one
 //!     match = "blocks.*.attn.wq"
 //!     kind = "muon"
-//!     blocks = { axis = "output", count = 4 }   # one update per head; what it does not set stays
+//!     blocks = { axis = "output", count = 4 }   # one update per head; all other settings stay
 //! "#)?;
 //! # let _ = builder;
 //! # Ok::<(), polaron::layerwise::LayerwiseError>(())
 //! ```
 //!
-//! # A rule of your own
+//! # Your own rule
 //!
-//! Implement [`Direction`](rule::Direction): momentum in, direction out; or [`Rule`](rule::Rule), if it remembers something or
-//! looks at the weights, the gradient or the step. Momentum, scale, decay, layouts, experts, blocks, records and checkpoints
-//! come with it, and the crate `polaron-verify` tells whether it keeps what every optimizer promises.
+//! Implement [`Direction`](rule::Direction): momentum in, direction out; or [`Rule`](rule::Rule), if it keeps memory or
+//! reads the weights, the gradient or the step number. Momentum, scale, decay, layouts, experts, blocks, records and checkpoints
+//! are added by the crate; `polaron-verify` checks that it keeps the promises of every optimizer.
 //!
 //! # Speed on a CPU
 //!
 //! With the feature `flex` (turn it on where you turn on Burn's), polynomial polar factors of f32 and f64 tensors are
 //! computed in place on that backend; the results are the same up to rounding and do not depend on the number of threads.
-//! AdamW, momentum and the update of f32 tensors are one pass over memory each, to the same bit.
+//! AdamW, momentum and the update of f32 tensors take one pass over memory each, with bit-identical results.
 //!
 //! # Exact decompositions
 //!
-//! With the feature `exact` singular values are computed on the host. The kinds `freon`, `random_spectrum` and `truncated_sgd` exist
-//! only then, and settings with `polar = {"method": "svd"}`, or without a `polar` where that is the default, are valid only then.
+//! With the feature `exact`, singular values are computed on the host. Only with it do the kinds `freon`, `random_spectrum` and
+//! `truncated_sgd` exist, and only with it is `polar = {"method": "svd"}` valid, which is the default of some kinds.
 //!
 //! # What to use when
 //!
@@ -91,8 +91,8 @@
 //! # Conventions
 //!
 //! Matrices act from *input* to *output* features. Burn's `Linear` stores `[d_in, d_out]`, PyTorch
-//! `[d_out, d_in]`; [`matrix::Layout`] says which; rules are independent of it. (Burn's own Muon takes the
-//! stored shape for `out × in` and scales the wrong way round.) A step is
+//! `[d_out, d_in]`; [`matrix::Layout`] says which; rules are independent of it. (Burn's own Muon reads the
+//! stored shape as `out × in`, so its scale is inverted.) A step is
 //! `W ← (1 - lr wd) W - lr U`.
 
 mod flex;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ScheduleKind {
-    /// 1 to the end.
+    /// 1 until the end.
     Constant,
     /// Half a cosine from 1 to `min_factor`.
     Cosine,
@@ -104,7 +104,7 @@ impl Schedule {
 }
 
 impl fmt::Display for Schedule {
-    /// What becomes of the peak rate, in words.
+    /// The course of the learning rate, in words.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { min_factor, decay_fraction, warmup, .. } = self;
         match self.kind {

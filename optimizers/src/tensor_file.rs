@@ -2,7 +2,7 @@
 //!
 //! The safetensors crate writes metadata in the order of a hash map, which differs from process to
 //! process; files that are compared byte by byte need a fixed order, so the header is written here.
-//! Reading is left to the crate, which checks everything.
+//! Files are read by the crate, which checks everything.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-/// Why tensors cannot be written to a file, or read from it.
+/// Why tensors cannot be written to a file or read from it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TensorFileError {
-    /// A tensor whose element type is not stored.
-    #[error("tensor \"{name}\" has the dtype {dtype}, which is not stored")]
+    /// A tensor with an element type that cannot be stored.
+    #[error("tensor \"{name}\" has the dtype {dtype}, which cannot be stored: it must be f64, f32, f16 or bf16")]
     Dtype {
         /// Its name.
         name: String,
         /// Its element type.
         dtype: String,
     },
-    /// Bytes that are no safetensors file.
+    /// Bytes that are not a safetensors file.
     #[error("{message}")]
     Damaged {
-        /// What the parser says.
+        /// The message of the parser.
         message: String,
     },
 }
@@ -85,7 +85,7 @@ pub type Contents = (BTreeMap<String, TensorData>, BTreeMap<String, String>);
 /// Reads a safetensors file in memory.
 ///
 /// # Errors
-/// If the bytes are no safetensors file or a tensor is not of a float dtype.
+/// If the bytes are not a safetensors file or a tensor does not have a float dtype.
 pub fn from_bytes(bytes: &[u8]) -> Result<Contents, TensorFileError> {
     let damaged = |error: safetensors::SafeTensorError| TensorFileError::Damaged { message: error.to_string() };
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;

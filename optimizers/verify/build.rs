@@ -1,4 +1,4 @@
-//! Lists the files of reference vectors: a new file is a built-in one without being named anywhere.
+//! Lists the files of reference vectors, so that a new file is built in automatically.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Those in the folder, and in folders in it: another library's vectors of a kind have the kind's name too.
+/// The files in the folder and its subfolders. Vectors of another library for a kind have the name of the kind as well.
 fn json_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {

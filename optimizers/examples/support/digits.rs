@@ -1,4 +1,4 @@
-//! Digits made on the spot: seven-segment figures of random position, brightness and noise.
+//! Generated digits: seven-segment figures with random position, brightness and noise.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 

@@ -1,15 +1,15 @@
-//! Tensors in host memory, for Burn's CPU backend: what takes several of Burn's operations is done in one pass there.
+//! One pass over tensors in host memory, for Burn's CPU backend, in place of several of Burn's operations.
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensor, DispatchTensorKind};
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
-/// Entries of every tensor that one piece of work changes. It changes no result, as entries do not see each other.
+/// Entries of every tensor in one piece of work. It does not change results, as entries are independent.
 const PIECE: usize = 16384;
 
-/// Changes tensors of one shape in place, entry by entry: `pass` gets the same entries of all of them, in pieces. Gives
-/// the tensors back where they are not all plain 32-bit floats of this backend.
+/// Changes tensors of one shape in place, entry by entry: `pass` receives the same entries of all of them, in pieces.
+/// Returns the tensors unchanged unless all are plain 32-bit floats of this backend.
 pub(crate) fn in_place<const N: usize>(
     tensors: [Tensor<3>; N],
     pass: impl Fn([&mut [f32]; N]) + Sync,
@@ -42,7 +42,7 @@ pub(crate) fn in_place<const N: usize>(
     }))
 }
 
-/// Whether a tensor is in memory of the host. Steps of several parameters gain nothing there from being one stack
+/// Whether a tensor is in host memory. There, stepping several parameters as one stack gains nothing
 /// (docs/PERFORMANCE.md).
 pub(crate) fn is_here(tensor: &Tensor<3>) -> bool {
     matches!(tensor.clone().into_dispatch().kind, DispatchTensorKind::Flex(_))
@@ -58,7 +58,7 @@ fn pieces<const N: usize>(entries: [&mut [f32]; N]) -> Vec<[&mut [f32]; N]> {
     (0..count).map(|_| chunks.each_mut().map(|chunks| chunks.next().unwrap_or_default())).collect()
 }
 
-/// A tensor whose memory holds its values in order and nothing else.
+/// The tensor in memory that holds its values in order and nothing else.
 pub(super) fn whole<T>(tensor: FlexTensor) -> FlexTensor {
     let entries = tensor.bytes().len() / size_of::<T>();
     if tensor.layout().contiguous_offsets() == Some((0, entries)) { tensor } else { tensor.to_contiguous() }

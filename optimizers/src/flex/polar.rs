@@ -19,20 +19,20 @@ use rayon::prelude::*;
 
 use super::passes::whole;
 
-/// Rows of a product that are computed as one piece of work: fewer, and copying the other operand into the layout of the
-/// kernels shows; more, and there is less to share out.
+/// Rows of a product that are computed as one piece of work. With fewer, copying the other operand into the layout of the
+/// kernels costs too much; with more, there is less to share among threads.
 const BLOCK: usize = 256;
 
-/// The same of a symmetric product, of which only rows have to reach beyond the diagonal.
+/// The same for a symmetric product, which is computed up to the diagonal only.
 const SYMMETRIC_BLOCK: usize = 128;
 
-/// Rows of a diagonal block that are computed at once: what they compute beyond the diagonal is wasted.
+/// Rows of a diagonal block that are computed at once: their entries above the diagonal are wasted work.
 const PANEL: usize = 32;
 
 /// Symmetric matrices up to this size are cheaper to compute in full than to mirror.
 const FULL: usize = 64;
 
-/// Multiply-adds from which a product, or a stack of matrices, is shared out among threads.
+/// Multiply-adds from which a product, or a stack of matrices, is shared among threads.
 const PARALLEL: usize = 192 * 192 * 192;
 
 /// A scalar that both Burn and faer compute with.
@@ -41,16 +41,16 @@ trait Real: Element + ComplexField + Copy + Into<f64> + AddAssign + DivAssign + 
 impl Real for f32 {}
 impl Real for f64 {}
 
-/// A polynomial iteration: the steps, of which those in one segment are multiplied up on the Gram matrix, and how a matrix is
-/// normalised before.
+/// A polynomial iteration: its steps, where those of one segment are multiplied together on the Gram matrix, and the
+/// normalisation before it.
 struct Iteration<'a> {
     segments: &'a [&'a [[f64; 3]]],
     norm_factor: f64,
     eps: f64,
 }
 
-/// Runs a polynomial iteration on a plain tensor of 32 or 64-bit floats of this backend; gives any other tensor back.
-#[allow(clippy::result_large_err, reason = "an `Err` gives the stack back, it is no failure")]
+/// Runs a polynomial iteration on a plain tensor of 32-bit or 64-bit floats of this backend; returns any other tensor unchanged.
+#[allow(clippy::result_large_err, reason = "an `Err` returns the stack, it is not a failure")]
 pub(crate) fn iterate(
     stack: Tensor<3>,
     segments: &[&[[f64; 3]]],
@@ -94,7 +94,7 @@ fn iterate_stack<T: Real>(values: &mut [T], [height, width]: [usize; 2], iterati
     }
 }
 
-/// The buffers that an iteration on a matrix needs, r the smaller of its sides.
+/// The buffers of an iteration on a matrix; r is its smaller side.
 struct Workspace<T> {
     shape: [usize; 2],
     /// Another matrix of this shape.
@@ -140,7 +140,7 @@ impl<T: Real> Workspace<T> {
         symmetric_product(&mut self.gram, Accum::Replace, x, x.transpose(), T::one_impl());
     }
 
-    /// `total` = the product of the steps' polynomials, each of the Gram matrix that the iterate has then.
+    /// `total` = the product of the steps' polynomials, each in the Gram matrix of the iterate before that step.
     fn compose(&mut self, steps: &[[f64; 3]]) {
         let one = T::one_impl();
         let size = self.size();
@@ -214,7 +214,7 @@ fn polynomial<T: Real>(gram: &[T], size: usize, [a, b, c]: [f64; 3], out: &mut [
     }
 }
 
-/// A product that is known to be symmetric: computed up to the diagonal, then mirrored.
+/// A product known to be symmetric: computed up to the diagonal, then mirrored.
 fn symmetric_product<T: Real>(out: &mut [T], accum: Accum, left: MatRef<'_, T>, right: MatRef<'_, T>, factor: T) {
     let size = left.nrows();
     if size <= FULL {
@@ -246,7 +246,7 @@ fn in_blocks<T: Send>(out: &mut [T], columns: usize, height: usize, inner: usize
     }
 }
 
-/// Copies what is below the diagonal to above it, tile after tile.
+/// Copies the entries below the diagonal to above it, tile by tile.
 fn mirror<T: Copy>(values: &mut [T], size: usize) {
     const TILE: usize = 16;
     let Some(&any) = values.first() else { return };

@@ -1,8 +1,8 @@
-//! The same functions without the backend.
+//! The same functions without the backend: they return their tensors.
 
 use burn::tensor::Tensor;
 
-/// Gives the tensors back.
+/// Returns the tensors.
 pub(crate) fn in_place<const N: usize>(
     tensors: [Tensor<3>; N],
     _pass: impl Fn([&mut [f32]; N]) + Sync,
@@ -10,13 +10,13 @@ pub(crate) fn in_place<const N: usize>(
     Err(tensors)
 }
 
-/// No tensor is one of the backend.
+/// No tensor belongs to the backend.
 pub(crate) fn is_here(_tensor: &Tensor<3>) -> bool {
     false
 }
 
-/// Gives the stack back.
-#[allow(clippy::result_large_err, reason = "an `Err` gives the stack back, it is no failure")]
+/// Returns the stack.
+#[allow(clippy::result_large_err, reason = "an `Err` returns the stack, it is not a failure")]
 pub(crate) fn iterate(
     stack: Tensor<3>,
     _segments: &[&[[f64; 3]]],

@@ -9,11 +9,11 @@ use burn::tensor::{Device, Tensor};
 use crate::rule::{Pipeline, in_working_precision};
 use crate::rules::OptimizerConfig;
 
-/// A shared Burn optimizer of any type: ours, Burn's own, or yours.
+/// A shared Burn optimizer of any type: of this crate, Burn's own, or yours.
 #[derive(Clone)]
 pub struct AnyOptimizer {
     pub(crate) optimizer: Arc<dyn DynOptimizer>,
-    /// The same as a rule of this crate, whose parts are known.
+    /// The same optimizer, if it is a rule of this crate.
     pub(crate) rule: Option<Pipeline>,
     label: String,
 }

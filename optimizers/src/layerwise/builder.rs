@@ -1,4 +1,4 @@
-//! From a stack and rules to an optimizer of a module.
+//! The builder: from a stack and rules to the optimizer of a module.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub struct Layerwise {
 }
 
 impl Layerwise {
-    /// No rules at all: every parameter needs one of your own. No clipping.
+    /// No rules: you have to add one for every parameter. No clipping.
     pub fn new() -> Self {
         Self {
             base: None,
@@ -94,8 +94,8 @@ impl Layerwise {
     }
 
     /// Every role by a rule that has its symmetry (arXiv 2605.18106); see
-    /// [`LayerwiseConfig::STACKS`]. Attention heads, gate, up, down, head and router have to be known:
-    /// by a model's [`Roles`], or by assignments.
+    /// [`LayerwiseConfig::STACKS`]. The model must state its attention heads, gate, up, down, head and router,
+    /// by [`Roles`] or by assignments.
     pub fn symmetric() -> Self {
         Self::of_stack("symmetric")
     }
@@ -108,7 +108,7 @@ impl Layerwise {
     /// A ready-made stack by its name.
     ///
     /// # Errors
-    /// If there is none of that name.
+    /// If there is no stack of that name.
     pub fn stack(name: &str) -> Result<Self, LayerwiseError> {
         Ok(Self::with_base(LayerwiseConfig::stack(name)?))
     }
@@ -136,12 +136,12 @@ impl Layerwise {
     /// From the TOML of an `[optimizer]` table, see [`LayerwiseConfig`].
     ///
     /// # Errors
-    /// As [`LayerwiseConfig::from_toml`], or if a rule is not valid.
+    /// The errors of [`LayerwiseConfig::from_toml`], or if a rule is not valid.
     pub fn from_toml(text: &str) -> Result<Self, LayerwiseError> {
         Self::from_config(&LayerwiseConfig::from_toml(text)?)
     }
 
-    /// Learning rate of the main rule, and of your rules that set none.
+    /// Learning rate of the main rule, and of your own rules that do not set one.
     #[must_use]
     pub fn lr(self, lr: f64) -> Self {
         self.change(|config| config.lr = lr).set(|builder| builder.lr = lr)
@@ -166,7 +166,7 @@ impl Layerwise {
         self.set(|builder| builder.clip = threshold)
     }
 
-    /// Threshold of [`LayerwiseOptimizer::clip_heads`]; off (`None` or 0) by default, and with reason: see
+    /// Threshold of [`LayerwiseOptimizer::clip_heads`]; off (`None` or 0) by default, for the reason given at
     /// [`clip_heads`](super::clip_heads).
     #[must_use]
     pub fn qk_clip(self, threshold: impl Into<Option<f64>>) -> Self {
@@ -174,38 +174,38 @@ impl Layerwise {
         self.set(|builder| builder.qk_clip = threshold)
     }
 
-    /// Gives a role to the parameters that a glob or `/regex/` matches, whatever was inferred.
+    /// Assigns a role to the parameters that a glob or `/regex/` matches; overrides inferred roles and hints.
     #[must_use]
     pub fn assign(self, pattern: impl Into<String>, role: Role) -> Self {
         self.assign_hint(RoleHint::new(pattern, role))
     }
 
-    /// As [`Layerwise::assign`], with heads or another layout.
+    /// The same as [`Layerwise::assign`], with heads or another layout.
     #[must_use]
     pub fn assign_hint(self, hint: RoleHint) -> Self {
         self.set(|builder| builder.assignments.push(hint))
     }
 
-    /// Takes in what a model says about its parameters.
+    /// Adds the hints of a model about its parameters.
     #[must_use]
     pub fn hints(self, hints: Vec<RoleHint>) -> Self {
         self.set(|builder| builder.hints.extend(hints))
     }
 
-    /// Takes in what this model says about its parameters.
+    /// Adds the hints of this model.
     #[must_use]
     pub fn roles_of(self, model: &impl Roles) -> Self {
         self.hints(model.roles())
     }
 
-    /// Adds a rule; it wins over those before it.
+    /// Adds a rule; it overrides those before it.
     #[must_use]
     pub fn rule(self, rule: Rule) -> Self {
         self.set(|builder| builder.rules.push(rule))
     }
 
-    /// Makes learning rates follow the width of the model by the rules muP (arXiv 2203.03466), so that the best one stays
-    /// in place: each is multiplied by `ratio^-e`, where e is
+    /// Makes learning rates follow the width of the model by the rules muP (arXiv 2203.03466), so that the best one does
+    /// not change: each is multiplied by `ratio^-e`, where e is
     /// [`OptimizerConfig::width_exponent`](crate::OptimizerConfig::width_exponent) and `ratio` the width over that of the
     /// model for which the rates were found. The model must divide its logits by `ratio`.
     ///
@@ -215,10 +215,10 @@ impl Layerwise {
         self.set(|builder| builder.width = Some(ratio))
     }
 
-    /// Multiplies the learning rates of AdamW by a factor for each role, whichever rule they come from; 1 unless said.
+    /// Multiplies the learning rates of AdamW by a factor for each role, in all rules; 1 by default.
     ///
-    /// This is how the width rules muP (arXiv 2203.03466) reach an element-wise optimizer: `1 / width` for hidden
-    /// matrices. Matrix rules are left alone: the size of their updates follows the shape by their `scale`.
+    /// For the width rules muP (arXiv 2203.03466) of an entrywise optimizer: `1 / width` for hidden matrices. Matrix rules
+    /// are unchanged: the size of their updates follows the shape by their `scale`.
     #[must_use]
     pub fn adamw_lr_factors(self, factor: impl Fn(Role) -> f64) -> Self {
         self.set(|builder| builder.adamw_factors = Role::ALL.map(|role| (role, factor(role))).to_vec())
@@ -267,7 +267,7 @@ impl Layerwise {
         Ok((plan, optimizers))
     }
 
-    /// Refuses numbers that would train nothing, or in the wrong direction.
+    /// Refuses numbers with which training would fail, such as a negative learning rate.
     fn check_numbers(&self, rules: &[Rule]) -> Result<(), LayerwiseError> {
         LayerwiseError::check_rate("lr", self.lr)?;
         for rule in rules {
@@ -284,8 +284,8 @@ impl Layerwise {
     /// The optimizer of a module.
     ///
     /// # Errors
-    /// If a parameter has no role, two roles, no rule or two paths, a rule or an assignment matches nothing or
-    /// wins nowhere, a matrix rule meets something that is no matrix, or a number is out of range.
+    /// If a parameter has no role, two roles, no rule or two paths, a rule or an assignment matches nothing or is
+    /// overridden everywhere, a parameter of a matrix rule is not a matrix, or a number is out of range.
     pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
         let clip = LayerwiseError::check_threshold("clip", self.clip)?;
         let qk_clip = LayerwiseError::check_threshold("qk_clip", self.qk_clip)?;
@@ -306,17 +306,17 @@ impl Layerwise {
         Ok(LayerwiseOptimizer::new(plan, groups, planned, clip, qk_clip))
     }
 
-    /// The same plan as plain Burn objects, for Burn's `Learner` or a training loop of your own.
+    /// The same plan as plain Burn objects, for Burn's `Learner` or your own training loop.
     ///
-    /// `factor(step)`, from step 0, multiplies every learning rate. Burn clips every tensor on its
-    /// own, so there is no global-norm clipping in this form, and no QK-clip: turn them off, as in
+    /// `factor(step)`, from step 0, multiplies every learning rate. Burn clips every tensor
+    /// separately, so this form has no global-norm clipping and no QK-clip: turn them off, as in
     /// `Layerwise::muon().clip(None)`.
     ///
     /// # Errors
-    /// As [`Layerwise::build`], and if a clip is set that this form cannot carry.
+    /// The errors of [`Layerwise::build`], and if a clip is set, which this form does not have.
     ///
     /// # Panics
-    /// Later, where Burn's interface has no errors: the scheduler on a factor that is negative or not finite,
+    /// Later, where Burn's interface has no errors: the scheduler panics on a factor that is negative or not finite,
     /// `ModuleOptimizer::load_record` on a state that does not fit its parameter.
     pub fn build_module_optimizer<M: Module>(
         self,

@@ -1,4 +1,4 @@
-//! What a module must be for a plan: every parameter at one path, and still the one that the plan was made for.
+//! Checks of a module against its plan: every parameter has one path, and is still the one that the plan was made for.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,8 +40,8 @@ impl Planned {
         Ok(Self { names, forms, paths })
     }
 
-    /// Checks that the parameters with a gradient are those of the plan, each at one path, and that every gradient fits its
-    /// parameter; and that no parameter of the plan is gone.
+    /// Checks that the parameters with a gradient are those of the plan, each at one path, that every gradient fits its
+    /// parameter, and that no parameter of the plan is missing.
     ///
     /// # Errors
     /// The first problem, with the path.
@@ -75,7 +75,7 @@ struct StepCheck<'a> {
     /// The positions of the parameters that have a gradient.
     owners: BTreeMap<ParamId, usize>,
     visited: usize,
-    /// How many parameters of the plan were met.
+    /// How many parameters of the plan were visited.
     seen: usize,
     found: Result<(), LayerwiseError>,
 }
@@ -117,7 +117,7 @@ impl StepCheck<'_> {
         let parameter = param.base();
         let (form, its) = (Form::of(&parameter), Form::of(&gradient));
         if (&planned.shape, planned.working_dtype()) != (&form.shape, form.working_dtype()) {
-            return Err(LayerwiseError::changed(&path(position), format!("was {planned} and is {form} now")));
+            return Err(LayerwiseError::changed(&path(position), format!("was {planned} and is now {form}")));
         }
         if !form.takes(&its) {
             return Err(misfit(&form, &its));
@@ -130,9 +130,9 @@ impl StepCheck<'_> {
     }
 }
 
-/// The gradient of a parameter. `Err` if there is one of another rank, with its shape where that is found out.
+/// The gradient of a parameter. `Err` if it has another rank, with its shape if that can be found.
 ///
-/// Burn tells the rank of a gradient in no other way than by a panic.
+/// Burn reports a wrong rank only by a panic.
 #[allow(clippy::type_complexity, reason = "both sides may be absent")]
 fn gradient<const D: usize>(
     grads: &GradientsParams,

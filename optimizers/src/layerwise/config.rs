@@ -9,7 +9,7 @@ use crate::rule::StackRow;
 use crate::rules::OptimizerConfig;
 use crate::setting::{ConfigError, check_keys};
 
-/// The one stack that is not named after a kind.
+/// The only stack that is not named after a kind.
 pub(super) const SYMMETRIC: &str = "symmetric";
 
 const SYMMETRIC_ROW: StackRow = StackRow {
@@ -29,7 +29,7 @@ const NAMES: [&str; OptimizerConfig::KINDS.len() + 1] = {
     names
 };
 
-/// The defaults of a stack's main rule, and what it is.
+/// The defaults of a stack's main rule, and its description.
 pub(super) fn find(name: &str) -> Result<StackRow, ConfigError> {
     match OptimizerConfig::of_kind(name) {
         Ok(config) => Ok(config.stack()),
@@ -38,7 +38,7 @@ pub(super) fn find(name: &str) -> Result<StackRow, ConfigError> {
     }
 }
 
-/// A ready-made stack, its settings, and rules that change parts of it.
+/// A ready-made stack, its settings, and rules that override parts of it.
 ///
 /// ```
 /// use polaron::layerwise::LayerwiseConfig;
@@ -63,7 +63,7 @@ pub struct LayerwiseConfig {
     pub stack: String,
     /// Learning rate of the main rule: the matrices of the blocks; everything under `adamw` and `sgd`.
     pub lr: f64,
-    /// Decoupled weight decay of the main rule. No stack decays gains and biases.
+    /// Decoupled weight decay of the main rule. No stack applies it to gains and biases.
     pub weight_decay: f64,
     /// Global-norm clipping before any rule; 0 is off.
     #[serde(with = "zero_is_none")]
@@ -71,13 +71,14 @@ pub struct LayerwiseConfig {
     /// More keys of the main rule's kind, for example `{ scale = "match_rms_adamw" }`.
     #[serde(deserialize_with = "finite")]
     pub matrix: Map<String, Value>,
-    /// AdamW beside a matrix rule: embeddings, head, router, gains and biases.
+    /// AdamW for the parameters outside the matrix rule: embeddings, head, router, gains and biases.
     pub adamw: AdamWPart,
-    /// Learning rates of the unit-norm rules at the edges; only `symmetric` has them.
+    /// Learning rates of the unit-norm rules of embeddings, head and router; only in `symmetric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<EdgesPart>,
-    /// Rules over those of the stack, later ones win: `{ match = "glob" | role = "name", kind = …, lr = … }`. Without a
-    /// kind, or of the kind of the rule that it overrides, a rule changes only what it sets, unless `inherit = false`.
+    /// Rules that override those of the stack; the last one that matches wins: `{ match = "glob" | role = "name", kind = …, lr = … }`.
+    /// Without a kind, or with the kind of the rule that it overrides, a rule changes only the keys that it sets, unless
+    /// `inherit = false`.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "finite")]
     pub rule: Vec<Map<String, Value>>,
 }
@@ -118,7 +119,7 @@ pub struct EdgesPart {
 }
 
 impl Default for EdgesPart {
-    /// 0.05, 0.01, 7.5e-4: starting points, not tuned.
+    /// 0.05, 0.01, 7.5e-4: starting points that are not tuned.
     fn default() -> Self {
         Self { embedding_lr: 0.05, head_lr: 0.01, router_lr: 7.5e-4 }
     }
@@ -146,12 +147,12 @@ impl LayerwiseConfig {
         })
     }
 
-    /// What a stack is, in one line; empty for a name that is none.
+    /// The description of a stack in one line; empty for an unknown name.
     pub fn describe_stack(name: &str) -> &'static str {
         find(name).map_or("", |stack| stack.about)
     }
 
-    /// Reads a TOML table; keys that are left out take the defaults of the stack.
+    /// Reads a TOML table; missing keys have the defaults of the stack.
     ///
     /// # Errors
     /// On a syntax error, an unknown key (naming the nearest valid one) or a wrong type.
@@ -202,7 +203,7 @@ impl LayerwiseConfig {
     }
 }
 
-/// Free-form keys. TOML's NaN and infinities arrive as JSON's null, which can neither be meant nor be written again.
+/// Free-form keys. NaN and infinities of TOML arrive as null, which has no meaning here and cannot be written to TOML.
 fn finite<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     let value = Value::deserialize(deserializer)?;
     if let Some(path) = path_of_null(&value) {

@@ -12,14 +12,14 @@ pub(crate) struct Decision<'a> {
     pub hints: &'a [RoleHint],
     pub assignments: &'a [RoleHint],
     pub lr: f64,
-    /// What the learning rate of AdamW is multiplied by, by role.
+    /// Factors of the learning rate of AdamW, by role.
     pub adamw_factors: &'a [(Role, f64)],
-    /// Width over base width, where learning rates follow it.
+    /// Width over base width, if learning rates follow it.
     pub width: Option<f64>,
 }
 
 impl Decision<'_> {
-    /// By which the width rules multiply the learning rate of a parameter.
+    /// The factor of the width rules for the learning rate of a parameter.
     fn width_factor(
         &self,
         parameter: &ParameterInfo,
@@ -29,10 +29,10 @@ impl Decision<'_> {
     ) -> Result<f64, LayerwiseError> {
         let Some(width) = self.width else { return Ok(1.0) };
         let reason = match (rule.optimizer.config(), role) {
-            (None, _) => "its width rule is not known, as it is no optimizer of this program",
-            (_, None) => "its role decides the width rule, and it has none: assign one",
+            (None, _) => "its width rule is not known, as it is not an optimizer of this program",
+            (_, None) => "the width rule depends on the role, and the parameter has none: assign one",
             (Some(config), Some(_)) if placement.blocks.is_some() && config.is_matrix_rule() => {
-                "it works on blocks, such as heads, whose number may grow with the width or not: choose a rule without blocks"
+                "it works on blocks, such as heads, whose number may or may not grow with the width: choose a rule without blocks"
             }
             (Some(config), Some(role)) => match config.width_exponent(role, placement.features(&parameter.shape)) {
                 Ok(exponent) if exponent.fract() == 0.0 => return Ok(width.powi(-exponent as i32)),
@@ -56,8 +56,8 @@ impl Decision<'_> {
 /// The plan of these parameters.
 ///
 /// # Errors
-/// If a parameter has no role, two roles or no rule, a rule or an assignment matches nothing or wins nowhere, or a rule does
-/// not fit a parameter.
+/// If a parameter has no role, two roles or no rule, a rule or an assignment matches nothing or is overridden
+/// everywhere, or a rule does not fit a parameter.
 pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> Result<Plan, LayerwiseError> {
     if parameters.is_empty() {
         return Err(LayerwiseError::NoParameters);
@@ -79,9 +79,9 @@ fn compile(hints: &[RoleHint]) -> Result<Compiled<'_>, LayerwiseError> {
     hints.iter().map(|hint| Ok((Pattern::new(hint.pattern.as_str())?, hint))).collect()
 }
 
-/// The hint that matches a parameter; two that disagree are an error.
+/// The hint that matches a parameter; two with different roles are an error.
 ///
-/// A hint for what has outputs leaves vectors alone: the bias of the head, or of a convolution, is still a bias.
+/// A hint with the role of a matrix does not apply to vectors: the bias of the head, or of a convolution, is still a bias.
 fn find_hint<'a>(hints: &Compiled<'a>, parameter: &ParameterInfo) -> Result<Option<&'a RoleHint>, LayerwiseError> {
     let path = &parameter.path;
     let mut found: Option<&RoleHint> = None;
@@ -147,8 +147,8 @@ fn decide_one(
     })
 }
 
-/// How a parameter is stored: as a hint says, or its owner. More than two dimensions are a convolution's window whatever its
-/// role, unless the role is that of a stack of experts.
+/// How a parameter is stored, according to a hint or its owner. More than two dimensions are a convolution's window for every
+/// role except those of a stack of experts.
 fn stored(parameter: &ParameterInfo, stated: Option<&RoleHint>) -> Placement {
     let inferred = parameter.inferred.map(|inferred| inferred.placement);
     let Some(hint) = stated else { return inferred.unwrap_or_default() };

@@ -1,4 +1,4 @@
-//! What can be wrong with a layerwise optimizer, found before the first step.
+//! Errors of a layerwise optimizer, most of them found before the first step.
 
 use thiserror::Error;
 
@@ -14,19 +14,19 @@ pub enum LayerwiseError {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What the parser says.
+        /// The message of the parser.
         message: String,
     },
-    /// A configuration that is no valid TOML, or has a value of another type.
+    /// A configuration that is not valid TOML, or has a value of another type.
     #[error("optimizer: {message}")]
     Toml {
-        /// What the parser says.
+        /// The message of the parser.
         message: String,
     },
-    /// Clipping that an optimizer of the plain Burn form cannot carry.
+    /// Clipping, which an optimizer of the plain Burn form does not have.
     #[error(
-        "Burn's ModuleOptimizer has no {what} of {threshold} over all parameters: turn it off with .{what}(None), or build \
-         the LayerwiseOptimizer, which has it"
+        "Burn's ModuleOptimizer cannot apply {what} {threshold} to all parameters together: turn it off with .{what}(None), or \
+         build the LayerwiseOptimizer, which can"
     )]
     CannotCarry {
         /// The method that sets it.
@@ -45,10 +45,10 @@ pub enum LayerwiseError {
     /// A configuration with a value that cannot be used.
     #[error("optimizer: {0}")]
     Config(#[from] ConfigError),
-    /// Nothing says what the parameter is for.
+    /// A parameter whose role is not known.
     #[error(
         "parameter \"{path}\" of shape {shape:?} has no role: add .assign(\"{path}\", Role::…), or a rule that \
-         matches it; if it is stored [d_out, d_in], \
+         matches it; if it is stored [d_out, d_in], add \
          .assign_hint(RoleHint::new(\"{path}\", Role::Hidden).with_layout(Layout::OutIn))"
     )]
     NoRole {
@@ -73,7 +73,7 @@ pub enum LayerwiseError {
         /// Its role.
         second_role: &'static str,
     },
-    /// No rule for the parameter.
+    /// A parameter without a rule.
     #[error("parameter \"{path}\" ({role}) has no optimizer: add a rule for role \"{role}\" or for its path")]
     NoRule {
         /// Path of the parameter.
@@ -86,12 +86,12 @@ pub enum LayerwiseError {
     MatchesNothing {
         /// The rule or assignment.
         what: String,
-        /// Some of the paths there are.
+        /// Some of the paths in the model.
         paths: String,
     },
-    /// A rule whose parameters all went to later rules.
+    /// A rule that is overridden on all its parameters.
     #[error(
-        "{what} wins nowhere: later rules override it on every parameter it matches; remove it or move it to the end"
+        "{what} has no effect: later rules override it on every parameter that it matches; remove it or move it to the end"
     )]
     Overridden {
         /// The rule.
@@ -107,7 +107,7 @@ pub enum LayerwiseError {
         /// Why not.
         message: String,
     },
-    /// A matrix rule on something that is no matrix, or blocks that do not fit.
+    /// A matrix rule on a parameter that is not a matrix, or blocks that do not fit.
     #[error("parameter \"{path}\" ({role}) cannot use {optimizer}: {message}")]
     DoesNotFit {
         /// Path of the parameter.
@@ -119,21 +119,21 @@ pub enum LayerwiseError {
         /// Why not.
         message: String,
     },
-    /// No width rule for an optimizer where learning rates follow the width.
+    /// An optimizer without a width rule, although learning rates follow the width.
     #[error("\"{path}\" is updated by {optimizer}, for which no width rule is known: {reason}")]
     Width {
         /// Path of the parameter.
         path: String,
         /// The optimizer of the rule.
         optimizer: String,
-        /// Why not, and what has one.
+        /// Why not, and which optimizer has one.
         reason: String,
     },
     /// Several paths that lead to one parameter.
     #[error(
         "{} are one parameter with one id (a clone keeps the id), of which only the first path would be trained: to tie \
          weights keep it once and use it twice, for example x.matmul(embed.weight.val().transpose()) as the head; for \
-         parameters of their own initialise each, or give the copy a new id with \
+         separate parameters initialise each, or give the copy a new id with \
          Param::from_tensor(copy.val().detach())",
         quoted(paths)
     )]
@@ -146,10 +146,10 @@ pub enum LayerwiseError {
     Changed {
         /// Path of the parameter.
         path: String,
-        /// What became of it.
+        /// The change.
         change: String,
     },
-    /// A gradient that is not one of its parameter.
+    /// A gradient that does not fit its parameter.
     #[error(
         "the gradient of \"{path}\" is {gradient}, but the parameter is {parameter}: take the gradients from the model \
          that is updated"
@@ -173,11 +173,11 @@ pub enum LayerwiseError {
     /// A number that cannot be used.
     #[error("{what} must be {rule}, got {value}")]
     Number {
-        /// What it is for.
+        /// What the number is for.
         what: String,
         /// What it must be.
         rule: &'static str,
-        /// What it is.
+        /// The number.
         value: f64,
     },
     /// A model without parameters.
@@ -204,7 +204,7 @@ impl LayerwiseError {
         }
     }
 
-    /// The threshold of a clipping; none and 0 are off.
+    /// The threshold of a clip; `None` and 0 turn it off.
     pub(crate) fn check_threshold(what: &str, threshold: Option<f64>) -> Result<Option<f64>, Self> {
         let rule = "a finite number above 0, or none or 0 for no clipping";
         match threshold {
@@ -219,11 +219,11 @@ impl LayerwiseError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The bytes are no file of this kind.
+    /// Bytes that are not a file of this kind.
     #[error("{0}")]
     File(#[from] TensorFileError),
     /// A file of another format or version.
-    #[error("it is not a {expected} but \"{format}\" of version \"{version}\"")]
+    #[error("it must be a {expected}, but it is \"{format}\" of version \"{version}\"")]
     Version {
         /// The format, and the versions that are read.
         expected: String,
@@ -249,13 +249,13 @@ pub enum RecordError {
     /// A parameter of the record that the plan does not have.
     #[error("it has {what} \"{path}\", which the model does not have")]
     NotInModel {
-        /// What it has of it.
+        /// What the record has: the parameter, or its state.
         what: &'static str,
         /// Path of the parameter.
         path: String,
     },
-    /// A parameter that another optimizer updates now.
-    #[error("\"{path}\" was updated by {was} and is now by {is}")]
+    /// A parameter that is now updated by another optimizer.
+    #[error("\"{path}\" was updated by {was} and is now updated by {is}")]
     Optimizer {
         /// Path of the parameter.
         path: String,
@@ -265,7 +265,7 @@ pub enum RecordError {
         is: String,
     },
     /// A parameter of another shape.
-    #[error("\"{path}\" was of shape {was:?} and is now of shape {is:?}")]
+    #[error("\"{path}\" had the shape {was:?} and now has the shape {is:?}")]
     Shape {
         /// Path of the parameter.
         path: String,
@@ -274,7 +274,7 @@ pub enum RecordError {
         /// Its shape in the plan.
         is: Vec<usize>,
     },
-    /// A state that lacks something.
+    /// A state that is incomplete.
     #[error("the state of \"{path}\" is incomplete or of another rank than its {parameter}")]
     Incomplete {
         /// Path of the parameter.
@@ -305,7 +305,7 @@ pub enum RecordError {
         /// Name of the buffer.
         name: String,
     },
-    /// A buffer too many.
+    /// A buffer that belongs to no parameter.
     #[error("it has a buffer \"{name}\", which belongs to no parameter")]
     Unknown {
         /// Path and name of the buffer.
@@ -314,7 +314,7 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// The same about a state that is stored under another name than the path of its parameter.
+    /// The same error for a state that is stored under another name than the path of its parameter.
     pub(crate) fn at(mut self, own: &str) -> Self {
         if let Self::Incomplete { path, .. } | Self::Buffer { path, .. } | Self::Missing { path, .. } = &mut self {
             *path = own.to_string();
@@ -333,7 +333,7 @@ pub enum QkClipError {
         /// Path of the query projection.
         path: String,
     },
-    /// A projection that the model does not have.
+    /// A projection that is not in the model.
     #[error("the model has no projection \"{path}\"")]
     NoProjection {
         /// The path.

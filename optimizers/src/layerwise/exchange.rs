@@ -13,15 +13,15 @@ use crate::matrix::Reading;
 /// How a parameter is taken out of its module for a step.
 #[derive(Clone, Copy)]
 pub(super) enum Way {
-    /// As a rule of this crate reads it.
+    /// In the form that a rule of this crate reads.
     Stack(Reading),
-    /// As it is, for another optimizer.
+    /// Unchanged, for another optimizer.
     Whole,
     /// Not at all: nothing updates it.
     Left,
 }
 
-/// Takes every parameter that has a gradient out of the module. Nobody else holds it then, so it can be updated in place.
+/// Takes every parameter that has a gradient out of the module. The module no longer holds it then, so it can be updated in place.
 pub(super) struct Collect<'a> {
     pub grads: GradientsParams,
     pub walk: Walk<'a>,
@@ -37,7 +37,7 @@ impl ModuleMapper for Collect<'_> {
         let Some((number, way)) = planned.filter(|(_, way)| !matches!(way, Way::Left)) else { return param };
         let Some(gradient) = self.grads.remove::<D>(param.id) else { return param };
         let (id, tensor, mapper) = param.consume();
-        // One element that remembers, until the update is put back, what it takes to be the parameter.
+        // A placeholder of one element, which keeps what makes it a parameter until the update is put back.
         let place = map_outside_graph(tensor, |weights| {
             let (device, gradient_dtype) = (gradient.device(), gradient.dtype());
             let place = Tensor::empty([1; D], (&device, weights.dtype()));
@@ -87,7 +87,7 @@ pub(crate) fn map_outside_graph<const D: usize>(
     tensor: Tensor<D>,
     f: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
-    // What `Tensor::from_inner` forgets has to be put back.
+    // `Tensor::from_inner` drops both, so they are restored.
     let (require_grad, checkpointing) = (tensor.is_require_grad(), tensor.gradient_checkpointing_strategy());
     let mut updated = Tensor::<D>::from_inner(f(tensor.inner()));
     if let Some(strategy) = checkpointing {

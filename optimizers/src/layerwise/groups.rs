@@ -1,8 +1,8 @@
-//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack. Where
-//! entries do not see each other, the shape may differ: they become one row.
+//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack. For
+//! entrywise rules the shape may differ: the parameters become one row.
 //!
-//! A kernel launch costs a GPU the same for one small matrix as for sixteen. In memory of the host there is no such cost, and
-//! parameters of a group are stepped one by one (docs/PERFORMANCE.md); the results agree to the bit there either way.
+//! On a GPU a kernel launch costs the same for one small matrix as for sixteen. In host memory there is no such cost, and the
+//! parameters of a group are stepped one by one (docs/PERFORMANCE.md); there both ways are bit-identical.
 
 use burn::optim::DynState;
 use burn::tensor::kind::BridgeTensor;
@@ -14,31 +14,31 @@ use crate::matrix::{LayoutError, Reading};
 use crate::rule::{At, Decay, Extent, Memory, Pipeline};
 use crate::rules::OptimizerConfig;
 
-/// When parameters that step alike are stepped as one stack.
+/// When parameters of a group are stepped as one stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stacking {
-    /// Except in memory of the host.
+    /// Except in host memory.
     #[default]
     OnDevices,
-    /// Wherever they are on one device.
+    /// Whenever they are on one device.
     Always,
     /// One by one.
     Never,
 }
 
-/// The parameters that one rule steps alike.
+/// Parameters that are stepped in the same way.
 #[derive(Clone)]
 pub(crate) struct Group {
     /// Numbers of the parameters.
     pub members: Vec<usize>,
-    /// The settings that they share; none for a rule that was not configured.
+    /// The settings that they share; `None` for a rule without a configuration.
     settings: Option<OptimizerConfig>,
     lr: f64,
     pub states: States,
 }
 
-/// How a group steps, and what it remembers.
+/// How a group is stepped, and its memories.
 #[derive(Clone)]
 pub(crate) enum States {
     /// A rule of this crate.
@@ -54,11 +54,11 @@ pub(crate) enum Memories {
     Stacked(Memory),
 }
 
-/// How the members are read, and so where they are in their stack, and how they decay.
+/// How the members are read, and thus their places in the stack, and how they decay.
 #[derive(Clone)]
 pub(crate) struct Places(pub Vec<Place>);
 
-/// One of them.
+/// The place of one member.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub reading: Reading,
@@ -70,7 +70,7 @@ impl Places {
         self.0[0].reading.stack_axis()
     }
 
-    /// Start and length of every member along the axis of the stack, and the length of that.
+    /// Start and length of every member along the axis of the stack, and the length of the stack.
     fn spans(&self) -> impl Iterator<Item = [usize; 3]> {
         let axis = self.axis();
         let total = self.0.iter().map(|place| place.reading.stored[axis]).sum();
@@ -82,7 +82,7 @@ impl Places {
         })
     }
 
-    /// The decays of the parts of the stack; neighbours that decay alike are one part.
+    /// The decays of the parts of the stack; neighbours with the same decay are one part.
     fn decays(&self) -> Vec<(usize, Decay)> {
         let axis = self.axis();
         let mut decays: Vec<(usize, Decay)> = Vec::new();
@@ -95,14 +95,14 @@ impl Places {
         decays
     }
 
-    /// The memories of all members out of that of their stack.
+    /// The memories of all members from that of their stack.
     fn parts(&self, memory: &Memory) -> Vec<Option<Memory>> {
         self.spans().map(|span| Some(memory.part(self.axis(), span))).collect()
     }
 }
 
 impl Memories {
-    /// Makes one stack of them, if all members agree in their steps; whether it is one now.
+    /// Joins them to one stack, if all members have taken the same number of steps; returns whether they are one now.
     fn gather(&mut self, places: &Places) -> bool {
         let Self::Apart(memories) = self else { return true };
         if memories.iter().all(Option::is_none) {
@@ -116,7 +116,7 @@ impl Memories {
         matches!(self, Self::Stacked(_))
     }
 
-    /// One for every member.
+    /// Splits them into one for every member.
     fn scatter(&mut self, places: &Places) {
         if let Self::Stacked(memory) = self {
             *self = Self::Apart(places.parts(memory));
@@ -151,7 +151,7 @@ impl Group {
         Ok(Self { members: vec![number], settings, lr, states })
     }
 
-    /// Takes in the parameter of another group, if both step alike.
+    /// Adds the parameter of another group, if both are stepped in the same way.
     pub fn join(&mut self, other: &Self) -> bool {
         let (
             States::Rule { pipeline, places, dtype, memories },
@@ -167,7 +167,7 @@ impl Group {
         let alike =
             same_rule && self.lr == other.lr && dtype == of && stacks(pipeline, &places.0[0].reading, &read[0].reading);
         if alike {
-            // Beside those that decay alike.
+            // Next to those with the same decay.
             let alike = places.0.iter().rposition(|place| place.decay == read[0].decay);
             let at = alike.map_or(self.members.len(), |last| last + 1);
             self.members.splice(at..at, other.members.iter().copied());
@@ -194,7 +194,7 @@ impl Group {
         }
     }
 
-    /// The work of a step: one piece for the stack, or one for every member that was taken.
+    /// The work of a step: one piece for the stack, or one for every member that has a gradient.
     pub fn work<'a>(
         &'a mut self,
         factor: f64,
@@ -238,14 +238,14 @@ impl Group {
     }
 }
 
-/// Whether parameters that are read like this make one stack. In a row of entries only what has an entry for each can be told
-/// apart again.
+/// Whether parameters that are read like this can be stacked. A row of entries can only be split again if every buffer has a
+/// number for every entry.
 fn stacks(pipeline: &Pipeline, reading: &Reading, other: &Reading) -> bool {
     let all_entries = || pipeline.memories().iter().all(|kept| kept.extent == Extent::Entries);
     reading.stacks_with(other) && (pipeline.is_matrix_rule() || all_entries())
 }
 
-/// Whether all members are there, on one device where that helps, with gradients of one element type.
+/// Whether all members have a gradient, are on one device on which stacking helps, and have gradients of one element type.
 fn can_stack(members: &[usize], taken: &[Option<Taken>], stacking: Stacking) -> bool {
     let form = |number: &usize| {
         let taken = taken[*number].as_ref()?;
@@ -267,7 +267,7 @@ pub(crate) struct Taken {
     pub gradient: BridgeTensor,
     pub device: Device,
     pub gradient_dtype: DType,
-    /// Whether it is in memory of the host.
+    /// Whether it is in host memory.
     pub on_host: bool,
     pub elements: usize,
 }
@@ -277,7 +277,7 @@ enum Piece<'a> {
     Other { optimizer: &'a AnyOptimizer, rank: usize, lr: f64, state: &'a mut Option<DynState> },
 }
 
-/// The update of one parameter in one step, or of several that are stepped as one stack, to be run on whatever thread.
+/// The update of one parameter in one step, or of several that are stepped as one stack; can be run on any thread.
 pub struct ParameterUpdate<'a> {
     piece: Piece<'a>,
     elements: usize,
@@ -291,12 +291,12 @@ impl<'a> ParameterUpdate<'a> {
         Self { piece, elements, waiting, updated: Vec::new() }
     }
 
-    /// Number of elements of the parameters: a hint for sharing out the work.
+    /// Number of elements of the parameters: a hint for distributing the work.
     pub fn elements(&self) -> usize {
         self.elements
     }
 
-    /// Runs the update; nothing happens if it has run before.
+    /// Runs the update; does nothing if it has run before.
     pub fn run(&mut self) {
         let Some(device) = self.waiting.first().map(|(_, taken)| taken.device.clone()) else { return };
         let waiting = std::mem::take(&mut self.waiting);
@@ -353,7 +353,7 @@ fn step_stack(
     numbers.into_iter().zip(places.spans()).map(part).collect()
 }
 
-/// One tensor stays as it is: nobody else holds it, so it can be changed in place.
+/// A single tensor is returned unchanged: it is not shared, so it can be changed in place.
 fn stacked(tensors: Vec<BridgeTensor>, axis: usize) -> Tensor<3> {
     let mut tensors: Vec<Tensor<3>> = tensors.into_iter().map(Tensor::from_bridge).collect();
     match tensors.len() {

@@ -1,14 +1,14 @@
 //! Roles by the module of burn-nn that owns a parameter.
 //!
-//! A visit tells the name of the owner's type, the fields of that owner in order, and shapes. Burn's own modules are known by all
-//! three: another type of the same name has other fields, ranks, or a bias that does not fit the weight. A type that agrees in
-//! all of them cannot be told from Burn's; a hint or an assignment says what it is.
+//! A visit reports the name of the owner's type, the fields of that owner in order, and shapes. Burn's own modules are recognised by
+//! all three: another type of the same name has other fields, other ranks, or a bias that does not fit the weight. A type that
+//! agrees in all of them cannot be distinguished from Burn's; it needs a hint or an assignment.
 
 use crate::matrix::{Layout, Placement};
 
 use super::Role;
 
-/// What the owner says about a parameter.
+/// Role and placement of a parameter, according to its owner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Inferred {
     pub role: Role,
@@ -21,7 +21,7 @@ pub(crate) struct Owned<'a> {
     pub owner: &'a str,
     /// The field that holds the parameter.
     pub field: &'a str,
-    /// The fields of the owner that can hold parameters, in order, also those that hold none.
+    /// All fields of the owner that a visit reports, in order, including those without parameters.
     pub fields: &'a [String],
     /// Shape as stored.
     pub shape: &'a [usize],
@@ -31,7 +31,7 @@ pub(crate) struct Owned<'a> {
     pub held_by: Option<(&'a str, &'a str)>,
 }
 
-/// Role and placement; `None` if the owner does not decide them.
+/// Role and placement; `None` if they do not follow from the owner.
 pub(crate) fn infer(parameter: &Owned<'_>) -> Option<Inferred> {
     let Owned { field, shape, .. } = *parameter;
     match (shape.len(), field) {
@@ -71,7 +71,7 @@ fn weight(parameter: &Owned<'_>) -> Option<Inferred> {
             kernel(Layout::OutIn, shape[1] == 1)
         }
         (name, ["weight", "bias"]) if convolution_rank(name, "ConvTranspose") == Some(shape.len()) => {
-            // `[in, out/groups, k…]` with a bias for each of the outputs tells the groups.
+            // `[in, out/groups, k…]` with a bias for each output: from these the number of groups follows.
             let one = shape[1] == 1;
             match bias {
                 None => kernel(Layout::InOut, one),
@@ -97,14 +97,14 @@ fn convolution_rank(name: &str, family: &str) -> Option<usize> {
     }
 }
 
-/// The number of groups is no parameter, so a first layer with one input channel looks like a depthwise one: entrywise rules
-/// suit both.
+/// The number of groups is not a parameter, so a first layer with one input channel looks like a depthwise one; entrywise
+/// rules suit both.
 fn kernel(layout: Layout, depthwise: bool) -> Option<Inferred> {
     let role = if depthwise { Role::Depthwise } else { Role::Kernel };
     Some(Inferred { role, placement: Placement::kernel(layout) })
 }
 
-/// What Burn's module says that holds a `Linear`.
+/// The role of a `Linear`, according to the module of Burn that holds it.
 fn linear_role(held_by: Option<(&str, &str)>) -> Role {
     let Some((field, holder)) = held_by else { return Role::Hidden };
     match (holder.strip_prefix("Struct:").unwrap_or_default(), field) {

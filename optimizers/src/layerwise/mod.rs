@@ -1,4 +1,4 @@
-//! Every parameter its rule: roles, plans, ready-made stacks, and the optimizer that holds them.
+//! A rule for every parameter: roles, plans, ready-made stacks, and the optimizer that holds them.
 
 mod any;
 mod builder;

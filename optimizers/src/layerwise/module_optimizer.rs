@@ -1,4 +1,4 @@
-//! The pieces of the plain Burn form: a schedule, and a fallback group that must stay unused.
+//! The parts of the plain Burn form: a schedule, and a fallback group that must not be used.
 
 use std::sync::Arc;
 
@@ -30,9 +30,8 @@ impl LrScheduler for ScheduledLr {
     /// If the factor is negative or not finite.
     fn step(&mut self) -> f64 {
         let factor = (self.factor)(self.step);
-        if let Err(error) = LayerwiseError::check_rate(format!("the factor of step {}", self.step), factor) {
-            panic!("{error}");
-        }
+        let checked = LayerwiseError::check_rate(format!("the factor of step {}", self.step), factor);
+        checked.unwrap_or_else(|error| panic!("{error}"));
         let lr = self.lr * factor;
         self.step += 1;
         lr
@@ -49,8 +48,8 @@ impl LrScheduler for ScheduledLr {
     }
 }
 
-/// Burn wants a group that matches everything; the plan has one for every parameter, so this one
-/// is reached only by a parameter that the plan has never seen.
+/// Burn requires a group that matches everything. The plan has a group for every parameter, so this one
+/// is used only for a parameter that is not in the plan.
 #[derive(Clone)]
 pub(crate) struct Uncovered;
 

@@ -1,4 +1,4 @@
-//! What users hold: every parameter's optimizer and state, and the global-norm clip.
+//! The optimizer that users hold: every parameter's optimizer and state, and the global-norm clip.
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, StateSink, StateSource};
@@ -13,12 +13,11 @@ use crate::rule::NAMES;
 
 /// An optimizer with a rule for every parameter of one module, built by [`Layerwise`](crate::Layerwise).
 ///
-/// Parameters are known by their paths, so loading weights (which changes Burn's parameter ids)
-/// does not confuse it.
+/// Parameters are identified by their paths, so it keeps working after loading weights, which changes Burn's parameter ids.
 #[derive(Clone)]
 pub struct LayerwiseOptimizer {
     plan: Plan,
-    /// What the parameters were when the plan was made.
+    /// The parameters when the plan was made.
     planned: Planned,
     groups: Vec<Group>,
     /// How every parameter is taken out of the module, by its number.
@@ -48,21 +47,21 @@ impl LayerwiseOptimizer {
         Self { plan, planned, groups, ways, clip, qk_clip, progress: 0.0, stacking: Stacking::default() }
     }
 
-    /// Says when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack. The
-    /// result is the same up to rounding, in memory of the host to the bit; on other devices a step takes far fewer launches.
+    /// Sets when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack. The
+    /// result is the same up to rounding, and bit-identical in host memory; on other devices a step takes far fewer launches.
     #[must_use]
     pub fn with_stacking(mut self, stacking: Stacking) -> Self {
         self.stacking = stacking;
         self
     }
 
-    /// Which parameter gets which rule; print it.
+    /// The rule of every parameter; can be printed.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Says how much of the training is done, from 0 to 1, for rules that change on the way. It stays until it is said again; 0
-    /// at the start.
+    /// Sets how much of the training is done, from 0 to 1, for rules that change during training. It stays until it is set
+    /// again, and is 0 at the start.
     ///
     /// # Errors
     /// If the share is not from 0 to 1.
@@ -75,17 +74,17 @@ impl LayerwiseOptimizer {
         Ok(())
     }
 
-    /// Clips, then updates: every learning rate is multiplied by `factor`, the schedule's value of this step.
+    /// Clips, then updates: every learning rate is multiplied by `factor`, the schedule's value for this step.
     ///
-    /// Parameters without a gradient stay as they are.
+    /// Parameters without a gradient are unchanged.
     ///
     /// # Panics
-    /// Where [`try_step`](Self::try_step) has an error, with its sentence.
+    /// If [`try_step`](Self::try_step) returns an error, with its message.
     pub fn step<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
         or_panic(self.try_step(factor, module, grads))
     }
 
-    /// As [`step`](Self::step), with an error where that panics. Neither states nor plan have changed then.
+    /// The same as [`step`](Self::step), but returns an error instead of a panic. States and plan are then unchanged.
     ///
     /// # Errors
     /// If the factor is negative or not finite, the model is no longer the one that the plan was made for, a gradient has
@@ -102,11 +101,11 @@ impl LayerwiseOptimizer {
     }
 
     /// Scales all gradients so that their common norm is at most the threshold; returns the norm
-    /// before that. Without a threshold it only measures.
+    /// before scaling. Without a threshold, it only measures the norm.
     ///
     /// The factor is `threshold / (norm + 1e-6)`, as in `torch.nn.utils.clip_grad_norm_`. Gradients in half precision are
-    /// measured and scaled in f32, and stay f32. A norm that is not finite says that a gradient holds a NaN or an
-    /// infinity ([`first_non_finite`] finds it); nothing is scaled then.
+    /// measured and scaled in f32, and stay f32. A norm that is not finite means that a gradient holds a NaN or
+    /// an infinity ([`first_non_finite`] finds it); nothing is scaled then.
     ///
     /// # Panics
     /// If the module is no longer the one that the plan was made for, or a gradient does not fit its parameter.
@@ -130,19 +129,19 @@ impl LayerwiseOptimizer {
         self.planned.check_step(module, grads)
     }
 
-    /// The update alone, without clipping; see [`LayerwiseOptimizer::step`].
+    /// Updates without clipping; see [`LayerwiseOptimizer::step`].
     ///
     /// # Panics
-    /// As [`LayerwiseOptimizer::step`], but gradients that are not finite are not looked for.
+    /// As [`LayerwiseOptimizer::step`], but without the check for gradients that are not finite.
     pub fn apply<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> M {
         self.apply_with(factor, module, grads, |_| {})
     }
 
-    /// The same, with the updates of the single parameters handed to `run`, which may run them in any order and on any
-    /// threads: they do not depend on each other, so neither does the result on the order. What `run` leaves out is run
-    /// afterwards, one after the other.
+    /// The same, but passes the updates of the single parameters to `run`, which may run them in any order and on any
+    /// threads: they are independent, so the result does not depend on the order. Updates that `run` leaves out are run
+    /// afterwards, one after another.
     ///
-    /// On a CPU most matrices are too small to be shared out among threads, but there are many of them.
+    /// On a CPU most matrices are too small to be shared among threads, but there are many of them.
     ///
     /// # Panics
     /// As [`LayerwiseOptimizer::apply`].
@@ -180,8 +179,8 @@ impl LayerwiseOptimizer {
         module.map(&mut PutBack { walk: self.planned.paths.walk(), ways: &self.ways, shapes, updated })
     }
 
-    /// After a step: cuts back the attention heads whose logits were above the threshold of
-    /// [`Layerwise::qk_clip`](crate::Layerwise::qk_clip), and says how many. Without a threshold nothing changes.
+    /// To be called after a step: scales down the attention heads whose logits were above the threshold of
+    /// [`Layerwise::qk_clip`](crate::Layerwise::qk_clip), and returns their number. Without a threshold nothing changes.
     ///
     /// # Errors
     /// As [`clip_heads`](super::clip_heads).
@@ -229,7 +228,7 @@ impl LayerwiseOptimizer {
         record
     }
 
-    /// Takes in the states of a record, onto `device`.
+    /// Loads the states of a record onto `device`.
     ///
     /// # Errors
     /// If the record was written for other parameters, shapes, element types or optimizers, or a state in it is
@@ -302,10 +301,7 @@ impl LayerwiseOptimizer {
 }
 
 fn or_panic<T>(result: Result<T, LayerwiseError>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => panic!("{error}"),
-    }
+    result.unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl std::fmt::Debug for LayerwiseOptimizer {

@@ -1,4 +1,4 @@
-//! The float parameters of a module, and the roles that their owners give them.
+//! The float parameters of a module, and the roles that follow from their owners.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use super::form::Form;
 use super::inference::{Inferred, Owned, infer, is_running_statistic};
 
-/// A float parameter of a module, as a visit of the module finds it.
+/// A float parameter of a module, as found by a visit of the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterInfo {
     /// Field names joined by dots, for example `blocks.3.attn.wq.weight`.

@@ -6,8 +6,8 @@ use super::LayerwiseError;
 
 /// A glob, or a regular expression between slashes, on paths such as `blocks.3.attn.wq.weight`.
 ///
-/// In a glob `*` stands for any one component and `**` for any number of characters; a glob also
-/// matches everything below the path it names, so `lm_head` matches `lm_head.weight`. A regular
+/// In a glob `*` matches any single component and `**` any number of characters; a glob also
+/// matches everything below its path, so `lm_head` matches `lm_head.weight`. A regular
 /// expression is searched for anywhere in the path.
 ///
 /// ```

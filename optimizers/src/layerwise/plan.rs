@@ -1,4 +1,4 @@
-//! Which parameter gets which rule, as data.
+//! The plan: the rule of every parameter, as data.
 
 use super::{PlannedOptimizer, Role};
 use crate::matrix::Placement;
@@ -13,17 +13,17 @@ pub struct PlanEntry {
     pub path: String,
     /// Shape as stored.
     pub shape: Vec<usize>,
-    /// Its role; `None` for a parameter that only a rule on its path decided.
+    /// Its role; `None` for a parameter without a role that is matched by a rule on its path.
     pub role: Option<Role>,
     /// Number of attention heads, when the role has them.
     pub heads: Option<usize>,
     /// How it is stored, and its blocks.
     pub placement: Placement,
-    /// The optimizer: a kind with its settings, or somebody's own.
+    /// The optimizer: a kind with its settings, or another optimizer.
     pub optimizer: PlannedOptimizer,
     /// Learning rate before the schedule.
     pub lr: f64,
-    /// The rules that something of it comes from, by index, in rising order of precedence.
+    /// The rules that it is made of, by index, in rising order of precedence.
     pub(crate) rules: Vec<usize>,
 }
 
@@ -70,7 +70,7 @@ impl PlanEntry {
         self.optimizer.label()
     }
 
-    /// The name by which a record knows the optimizer.
+    /// The name of the optimizer in records.
     pub(crate) fn recorded_name(&self) -> String {
         self.optimizer.kind().map_or_else(|| self.label(), str::to_string)
     }
@@ -85,7 +85,7 @@ impl PlanEntry {
         self.optimizer.pipeline().map(|pipeline| pipeline.scale())
     }
 
-    /// What is kept between steps; `None` for an optimizer that is not of this crate.
+    /// The buffers kept between steps; `None` for an optimizer that is not of this crate.
     pub fn memories(&self) -> Option<Vec<Kept>> {
         self.optimizer.pipeline().map(|pipeline| pipeline.memories())
     }

@@ -1,16 +1,16 @@
-//! QK-clip (MuonClip, arXiv 2507.20534): attention logits that grow too large are cut back at the weights.
+//! QK-clip (MuonClip, arXiv 2507.20534): reduces attention logits that grow too large by scaling down the weights.
 //!
 //! ```text
 //! S_h = largest attention logit of head h in the last batch, after the division by √d_head
 //! if S_h > τ:  γ = τ / S_h,   W_q^h ← √γ W_q^h,   W_k^h ← √γ W_k^h
 //! ```
 //!
-//! Only the output units of that head change, biases included; values, momentum and other heads stay.
-//! With grouped keys (fewer key heads than query heads) all of γ goes to the query, whose head is its own.
+//! Only the output units of that head change, biases included; values, momentum and other heads are unchanged.
+//! With grouped keys (fewer key heads than query heads) all of γ is applied to the query, as key heads are shared.
 //!
-//! Caution: this treats a symptom. It does nothing where queries and keys are normalised (QK-norm), and a
+//! Caution: this treats a symptom. It has no effect if queries and keys are normalised (QK-norm), and a
 //! threshold that is often exceeded increases the loss: in modded-nanogpt 10 gave 3.32 and 1 gave 3.35, against 3.28
-//! without. The published threshold is 100. Off unless called.
+//! without. The published threshold is 100. Off by default.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
@@ -32,7 +32,7 @@ pub struct HeadLogits {
     pub largest: Vec<f64>,
 }
 
-/// Cuts back the heads whose logits were above `threshold`; returns the module and how many heads were cut.
+/// Scales down the heads whose logits were above `threshold`; returns the module and the number of these heads.
 ///
 /// Weights are stored `[d_in, d_out]` (Burn's `Linear`), biases `[d_out]`. Call it after the optimizer's step.
 ///

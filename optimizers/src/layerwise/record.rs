@@ -1,8 +1,8 @@
 //! The states of a layerwise optimizer as named tensors: safetensors bytes and back.
 //!
 //! Tensors are called `<parameter path>.<buffer>`, for example
-//! `blocks.0.attn.wq.weight.momentum`, shaped and stored like the parameter. Scalars, the list of
-//! parameters with their shapes and the name of each one's optimizer are JSON in the header's metadata.
+//! `blocks.0.attn.wq.weight.momentum`, with the shape and layout of the parameter. Scalars, the list of
+//! parameters with their shapes and the name of the optimizer of each are JSON in the header's metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,15 +25,15 @@ pub struct LayerwiseRecord {
     pub(crate) optimizers: BTreeMap<String, String>,
     /// The shape of every parameter of the plan; empty in records of earlier versions.
     pub(crate) shapes: BTreeMap<String, Vec<usize>>,
-    /// The names of every parameter's buffers, where they are not read from the names of the tensors.
+    /// The names of every parameter's buffers, if they do not follow from the names of the tensors.
     pub(crate) memories: BTreeMap<String, String>,
-    /// Parameters that had a gradient, and so a state.
+    /// Parameters that had a gradient, and thus have a state.
     pub(crate) with_state: BTreeSet<String>,
 }
 
 const FORMAT: &str = "polaron-optimizer";
 const VERSION: &str = "2";
-/// The first version had numbers for names, and one buffer `memory` for what a rule keeps beside the momentum.
+/// The first version had numbers instead of names, and one buffer `memory` for what a rule keeps besides the momentum.
 const VERSIONS: [&str; 2] = ["1", VERSION];
 
 impl LayerwiseRecord {
@@ -42,7 +42,7 @@ impl LayerwiseRecord {
         &self.tensors
     }
 
-    /// As a safetensors file in memory.
+    /// Writes a safetensors file in memory.
     ///
     /// # Errors
     /// If a buffer has a dtype that safetensors does not know.
@@ -62,10 +62,10 @@ impl LayerwiseRecord {
         tensor_file::to_bytes(tensors, &metadata).map_err(|error| RecordError::from(error).into())
     }
 
-    /// From a safetensors file in memory.
+    /// Reads a safetensors file in memory.
     ///
     /// # Errors
-    /// If the bytes are no safetensors file, or not one that [`to_safetensors`](Self::to_safetensors) wrote.
+    /// If the bytes are not a safetensors file, or not one that [`to_safetensors`](Self::to_safetensors) wrote.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, LayerwiseError> {
         let (tensors, metadata) = tensor_file::from_bytes(bytes).map_err(RecordError::from)?;
         let text = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! What the rules that match a parameter make of each other.
+//! How the rules that match a parameter are combined.
 //!
-//! A rule without a kind, or of the kind of the rule that it overrides for a parameter, changes only what it sets:
-//! settings, learning rate, layout and blocks of the overridden rule stay. A rule of another kind stands alone.
+//! A rule without a kind, or of the kind of the rule that it overrides for a parameter, changes only the keys that it sets:
+//! other settings, learning rate, layout and blocks of the overridden rule stay. A rule of another kind inherits nothing.
 
 use std::collections::BTreeSet;
 
@@ -19,12 +19,12 @@ pub(crate) struct Resolved {
     pub lr: Option<f64>,
     pub layout: Option<Layout>,
     pub blocks: Option<BlockChoice>,
-    /// The rules that something of it comes from, by index, and what each has set that still holds.
+    /// The rules that it is made of, by index, each with its keys that are not overridden.
     parts: Vec<(usize, BTreeSet<String>)>,
 }
 
 impl Resolved {
-    /// The rules that something of it comes from, the last one that matched at the end.
+    /// The rules that it is made of; the last one that matched is at the end.
     pub fn rules(&self) -> Vec<usize> {
         self.parts.iter().map(|(index, _)| *index).collect()
     }
@@ -34,7 +34,7 @@ impl Resolved {
         Self { optimizer, lr, layout, blocks, parts: vec![(index, rule.sets())] }
     }
 
-    /// This rule over `below`, with its `optimizer`.
+    /// This rule combined with the overridden one; the optimizer is this one's.
     fn over(self, below: Self) -> Self {
         let set: BTreeSet<String> = self.parts.iter().flat_map(|(_, keys)| keys.clone()).collect();
         let mut parts = below.parts;
@@ -54,7 +54,7 @@ impl Resolved {
 /// The rule of a parameter; `None` if no rule matches it.
 ///
 /// # Errors
-/// If a rule has no kind where it needs one, or a key that the kind it changes does not have.
+/// If a rule needs a kind and has none, or has a key that the overridden kind does not have.
 pub(crate) fn resolve(rules: &[Rule], path: &str, role: Option<Role>) -> Result<Option<Resolved>, LayerwiseError> {
     let mut found: Option<Resolved> = None;
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.matches(path, role)) {
@@ -71,7 +71,7 @@ fn over(index: usize, rule: &Rule, below: Option<Resolved>) -> Result<Resolved, 
     let alone = |optimizer| Resolved::new(index, rule, optimizer);
     match (&rule.optimizer, below) {
         (RuleOptimizer::Change { kind: None, .. }, None) => {
-            Err("it has no kind, and no rule before it is for this parameter: give it a kind".into())
+            Err("it has no kind, and no earlier rule matches this parameter: give it a kind".into())
         }
         (RuleOptimizer::Change { kind, keys }, Some(below)) if kind.is_none() || kind.as_deref() == below_kind => {
             Ok(alone(changed(&below.optimizer, keys)?).over(below))
@@ -93,6 +93,6 @@ fn changed(below: &PlannedOptimizer, keys: &Map<String, Value>) -> Result<Planne
             config.merge(keys).map(PlannedOptimizer::Kind).map_err(|error| error.to_string())
         }
         other if keys.is_empty() => Ok(other.clone()),
-        other => Err(format!("{} is not configured by keys: give the rule a kind", other.label())),
+        other => Err(format!("{} has no keys to change: give the rule a kind", other.label())),
     }
 }

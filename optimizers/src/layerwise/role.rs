@@ -1,12 +1,12 @@
-//! Roles: what a parameter is for, and how that is found out.
+//! Roles: the purpose of a parameter, and how it is found.
 //!
-//! A role is decided, in rising order of precedence, by
+//! A role is decided by, in rising order of precedence:
 //!
 //! 1. the **owner** of the parameter (`Linear`, `Embedding`, a norm, …) and its rank,
 //! 2. the model's own **hints** ([`Roles`]),
 //! 3. the user's **assignments** (`Layerwise::assign`).
 //!
-//! What none of them decides is an error when the optimizer is built, never a guess.
+//! If none of them decides, building the optimizer is an error; roles are never guessed.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::matrix::Layout;
 /// Declares the roles, in the order in which plans list them, by families.
 macro_rules! roles {
     ($($(#[$about:meta])* $family:ident { $($(#[$doc:meta])* $role:ident = $name:literal,)* })*) => {
-        /// What a parameter is for.
+        /// The purpose of a parameter.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Role {
@@ -44,7 +44,7 @@ macro_rules! roles {
 roles! {
     /// Roles of the matrices inside the blocks of a network: what Muon and its relatives are for.
     MATRICES {
-        /// A hidden matrix with no finer role (every `Linear` unless something says otherwise).
+        /// A hidden matrix without a more specific role (every `Linear` by default).
         Hidden = "hidden",
         /// Query projection of attention.
         AttentionQuery = "attention_query",
@@ -80,7 +80,7 @@ roles! {
         /// Language-model or classification head, `[d_model, vocab]`.
         Head = "head",
     }
-    /// Vectors: depthwise kernels, gains and biases. Weight decay is not applied to them by any stack.
+    /// Vectors: depthwise kernels, gains and biases. No stack applies weight decay to them.
     VECTORS {
         /// Weight of a convolution with one input channel per output channel, `[out, 1, k…]`: a vector for every channel.
         Depthwise = "depthwise",
@@ -109,7 +109,7 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// What a model, or a user, says about the parameters that a pattern matches.
+/// The role of the parameters that a pattern matches, from a model or a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleHint {
     /// Glob or `/regex/` on parameter paths, see [`Pattern`](super::Pattern).
@@ -119,7 +119,7 @@ pub struct RoleHint {
     /// Number of attention heads along the output axis (query, key, value) or the input axis
     /// (output projection), when the role has heads.
     pub heads: Option<usize>,
-    /// How they are stored; `in_out` (Burn's `Linear` and `Embedding`) unless said otherwise.
+    /// How they are stored; by default `in_out`, as in Burn's `Linear` and `Embedding`.
     pub layout: Layout,
 }
 
@@ -129,14 +129,14 @@ impl RoleHint {
         Self { pattern: pattern.into(), role, heads: None, layout: Layout::InOut }
     }
 
-    /// Says how many attention heads the matrix holds.
+    /// Sets the number of attention heads in the matrix.
     #[must_use]
     pub fn with_heads(mut self, heads: usize) -> Self {
         self.heads = Some(heads);
         self
     }
 
-    /// Says that the matrices are stored in another layout.
+    /// Sets the layout in which the matrices are stored.
     #[must_use]
     pub fn with_layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
@@ -146,7 +146,8 @@ impl RoleHint {
 
 /// A model that knows the roles of its parameters.
 ///
-/// Optional: without it Burn's own modules have these roles, and every vector is a [`Role::Gain`] or [`Role::Bias`]:
+/// Optional: without it, the parameters of Burn's own modules have these roles, and every vector is a [`Role::Gain`] or
+/// [`Role::Bias`]:
 ///
 /// | owner | field | role |
 /// |---|---|---|
@@ -157,13 +158,14 @@ impl RoleHint {
 /// | `Embedding` | `weight` | [`Role::Embedding`] |
 /// | `Conv1d` to `3d`, `ConvTranspose1d` to `3d`, `DeformConv2d` | `weight` | [`Role::Kernel`]; with one input channel per output [`Role::Depthwise`] |
 ///
-/// The number of groups of a convolution cannot be seen from outside: a kernel is one matrix unless a rule cuts it into
+/// The number of groups of a convolution is not visible from outside: a kernel is one matrix unless a rule cuts it into
 /// blocks along the output axis (transposed: the input axis), and a first layer with one input channel counts as depthwise
-/// unless it is assigned [`Role::Kernel`]. A parameter of rank 3 and more of your own, with a role, is a convolution's weight,
-/// `[out, in/groups, k…]` unless a rule sets the layout; only the roles of experts make it a stack. Running statistics of `BatchNorm` are no parameters.
+/// unless it is assigned [`Role::Kernel`]. A parameter of your own with rank 3 or more and a role is a convolution's weight,
+/// `[out, in/groups, k…]` unless a rule sets the layout; only the roles of experts make it a stack. Running statistics of
+/// `BatchNorm` are not parameters.
 ///
-/// A type of your own that is called `Linear`, say, is told from Burn's by its fields, ranks and the length of its bias. If it
-/// agrees in all of them but stores `[d_out, d_in]`, say so:
+/// A type of your own with the name `Linear`, for example, is distinguished from Burn's by its fields, ranks and the length of
+/// its bias. If it agrees in all of them but stores `[d_out, d_in]`, add
 /// `assign_hint(RoleHint::new("my.layer.weight", Role::Hidden).with_layout(Layout::OutIn))`.
 pub trait Roles {
     /// Hints, each for the parameters that its pattern matches.

@@ -16,8 +16,8 @@ use crate::setting::ConfigError;
 pub enum RuleOptimizer {
     /// A configuration of this crate, or any Burn optimizer.
     Complete(PlannedOptimizer),
-    /// Keys over those of the rule that this one overrides, if that is of the same kind or no kind is given; of another
-    /// kind it stands alone. This is what rules in TOML are.
+    /// Keys that override those of an earlier rule, if that has the same kind or no kind is given; with another kind, nothing
+    /// is inherited. Rules in TOML are of this form.
     Change {
         /// The kind; `None` for that of the overridden rule.
         kind: Option<String>,
@@ -68,7 +68,7 @@ impl From<Pipeline> for RuleOptimizer {
     }
 }
 
-/// Which parameters a rule is for.
+/// Which parameters a rule matches.
 #[derive(Clone, Debug)]
 pub(crate) enum Select {
     Roles(Vec<Role>),
@@ -81,10 +81,10 @@ pub(crate) enum Select {
 pub enum BlockChoice {
     /// The same blocks for every parameter.
     Fixed(Blocks),
-    /// One block per attention head, where the role has heads: along the output axis of query, key and
+    /// One block per attention head, if the role has heads: along the output axis of query, key and
     /// value, along the input axis of the output projection. Matrices without heads stay whole.
     Heads,
-    /// One piece, whatever the overridden rule says.
+    /// No blocks, even if the overridden rule has some.
     Whole,
 }
 
@@ -104,7 +104,7 @@ impl BlockChoice {
 
 /// One rule of a plan. Of all rules that match a parameter the last one wins.
 ///
-/// A rule of the kind of the rule that it overrides keeps that one's learning rate, layout and blocks where it sets none.
+/// A rule with the kind of the rule that it overrides inherits its learning rate, layout and blocks unless it sets them.
 /// A configuration in Rust has all settings of its kind; [`RuleOptimizer::Change`] has only those that change.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -113,9 +113,9 @@ pub struct Rule {
     pub(crate) lr: Option<f64>,
     pub(crate) layout: Option<Layout>,
     pub(crate) blocks: Option<BlockChoice>,
-    /// A rule somebody wrote must win somewhere; one that a stack brings along need not.
+    /// A rule of the user must win for some parameter; one of a stack need not.
     pub(crate) required: bool,
-    /// Whether it keeps what it does not set of the rule that it overrides.
+    /// Whether it inherits the keys that it does not set from the rule that it overrides.
     pub(crate) inherits: bool,
 }
 
@@ -151,21 +151,21 @@ impl Rule {
         self
     }
 
-    /// Cuts every matrix into parts with an update of their own.
+    /// Cuts every matrix into parts with separate updates.
     #[must_use]
     pub fn with_blocks(mut self, blocks: Blocks) -> Self {
         self.blocks = Some(BlockChoice::Fixed(blocks));
         self
     }
 
-    /// Gives every attention head an update of its own, see [`BlockChoice::Heads`].
+    /// Gives every attention head a separate update, see [`BlockChoice::Heads`].
     #[must_use]
     pub fn per_head(mut self) -> Self {
         self.blocks = Some(BlockChoice::Heads);
         self
     }
 
-    /// Leaves every matrix in one piece, also where the overridden rule cuts it.
+    /// Does not cut matrices, even if the overridden rule does.
     #[must_use]
     pub fn whole(mut self) -> Self {
         self.blocks = Some(BlockChoice::Whole);
@@ -194,7 +194,7 @@ impl Rule {
         self
     }
 
-    /// Whether the rule is for a parameter; `role` is `None` when nothing says what it is for.
+    /// Whether the rule matches a parameter; `role` is `None` if it is not known.
     pub(crate) fn matches(&self, path: &str, role: Option<Role>) -> bool {
         match &self.select {
             Select::Roles(roles) => role.is_some_and(|role| roles.contains(&role)),
@@ -202,7 +202,7 @@ impl Rule {
         }
     }
 
-    /// How error messages call the rule.
+    /// The name of the rule in error messages.
     pub(crate) fn name(&self) -> String {
         let label = self.optimizer.label();
         match &self.select {
@@ -238,7 +238,7 @@ impl Rule {
         let inherits = take(&mut table, "inherit").map_err(fail)?.unwrap_or(true);
         let kind: Option<String> = take(&mut table, "kind").map_err(fail)?;
         let optimizer = match kind {
-            // Read once for its errors: a key that the kind does not have.
+            // Read now to find errors, such as a key that the kind does not have.
             Some(kind) => {
                 let config = OptimizerConfig::with_keys(&kind, &table).map_err(|error| fail(error.to_string()))?;
                 if inherits { RuleOptimizer::Change { kind: Some(kind), keys: table } } else { config.into() }

@@ -1,11 +1,11 @@
-//! Ready-made stacks: which optimizer each role gets.
+//! Ready-made stacks: the optimizer of each role.
 //!
 //! | stack | matrices of the blocks | embeddings, head, router | gains, biases |
 //! |---|---|---|---|
 //! | `adamw`, `sgd` | the kind | the kind | the kind, no decay |
 //! | any matrix kind, for example `muon` | the kind | AdamW | AdamW, no decay |
 //! | `symmetric` | Muon, per head in attention; `hybrid` for gate, up, down | `row_norm`, centred for head and router | AdamW, no decay |
-//! | `scion` | `scion` spectral | `scion` by units or signs | AdamW, no decay |
+//! | `scion` | `scion` spectral | `scion` for units or signs | AdamW, no decay |
 
 use serde_json::{Map, Value};
 
@@ -80,7 +80,7 @@ fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<R
         Rule::roles(Role::EDGES, edges).with_lr(config.adamw.lr),
         vectors_by_adamw(config),
     ];
-    // Units are neurons: outputs of most matrices, inputs of those that lead back from them (arXiv 2605.18106).
+    // Units are neurons: outputs of most matrices, inputs of down and output projections (arXiv 2605.18106).
     if main.settings().axis_follows_role() && !config.matrix.contains_key("axis") {
         let inputs = main.merge(&Map::from_iter([("axis".to_string(), Value::from(Axis::Input.name()))]))?;
         rules.push(Rule::roles([Role::Down, Role::ExpertDown, Role::AttentionOutput], inputs));
@@ -92,7 +92,7 @@ fn vectors_by_adamw(config: &LayerwiseConfig) -> Rule {
     Rule::roles(Role::VECTORS, config.adamw_rule(0.0)).with_lr(config.adamw.lr)
 }
 
-/// Muon as in the runs of arXiv 2605.18106.
+/// Muon with the settings of arXiv 2605.18106.
 fn published_muon() -> MuonConfig {
     MuonConfig::new()
         .with_momentum_form(MomentumForm::HeavyBall)
@@ -101,8 +101,8 @@ fn published_muon() -> MuonConfig {
 
 /// The layerwise assignment of arXiv 2605.18106.
 ///
-/// One thing is ours: the hybrid rule of gate, up and down has alpha 0 and Muon's shape scale, so that
-/// one learning rate serves all matrices of a block. (With alpha 1 its steps are as large as the
+/// It differs in one point: the hybrid rule of gate, up and down has alpha 0 and Muon's shape scale, so that
+/// all matrices of a block can share one learning rate. (With alpha 1 its steps are as large as the
 /// nuclear norm, many times Muon's.)
 fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
     let edges = config.edges.clone().unwrap_or_default();
@@ -123,7 +123,7 @@ fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
         Rule::roles(heads, muon).per_head(),
         Rule::roles([Role::Gate, Role::Up], neurons(Axis::Output)),
         Rule::roles([Role::Down], neurons(Axis::Input)),
-        // A tied embedding is not centred: the gradient of its other half has a mean.
+        // A tied embedding is not centred: its gradient as an embedding has a mean.
         Rule::roles([Role::Embedding, Role::TiedEmbedding], units(Axis::Input, false)).with_lr(edges.embedding_lr),
         Rule::roles([Role::Head], units(Axis::Output, true)).with_lr(edges.head_lr),
         Rule::roles([Role::Router], units(Axis::Output, true)).with_lr(edges.router_lr),
@@ -143,7 +143,7 @@ fn scion(config: &LayerwiseConfig, spectral: OptimizerConfig) -> Vec<Rule> {
         Rule::roles(Role::MATRICES, spectral),
         Rule::roles([Role::Embedding], tokens),
         Rule::roles([Role::Head, Role::Router], logits.clone()),
-        // As a head it is read the other way round: tokens are outputs.
+        // As a head its axes are swapped: tokens are outputs.
         Rule::roles([Role::TiedEmbedding], logits).with_layout(Layout::OutIn),
         vectors_by_adamw(config),
     ]

@@ -1,6 +1,6 @@
 //! States in a record: reading those of one parameter, and whether they fit it.
 //!
-//! What a state must look like is found by a step of a parameter of zeros, so that it holds for every optimizer.
+//! The expected form of a state is found by a step on a parameter of zeros, which works for every optimizer.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::rule::{At, Memory, Pipeline};
 /// Buffers by name.
 type Buffers = BTreeMap<String, (Vec<usize>, DType)>;
 
-/// Reads what a rule of this crate remembers of one parameter.
+/// Reads the memory of a rule of this crate for one parameter.
 ///
 /// # Errors
 /// If the state is incomplete, or a buffer has another shape or element type than a step leaves.
@@ -69,7 +69,7 @@ fn incomplete(path: &str, form: &Form) -> RecordError {
     RecordError::Incomplete { path: path.to_string(), parameter: form.to_string() }
 }
 
-/// Compares the buffers of a record with those that a step with some learning rate leaves.
+/// Compares the buffers of a record with those after a step with a given learning rate.
 fn compare(path: &str, stored: &Buffers, expected: impl Fn(f64) -> Buffers) -> Result<(), RecordError> {
     let after_a_step = expected(1.0);
     for (name, (shape, dtype)) in stored {
@@ -86,7 +86,7 @@ fn compare(path: &str, stored: &Buffers, expected: impl Fn(f64) -> Buffers) -> R
     }
     let missing = |expected: &Buffers| expected.keys().find(|name| !stored.contains_key(*name)).cloned();
     if missing(&after_a_step).is_some()
-        // A step that moves nothing may leave less.
+        // A step with learning rate 0 may leave fewer buffers.
         && let Some(name) = missing(&expected(0.0))
     {
         return Err(RecordError::Missing { path: path.to_string(), name });
@@ -124,7 +124,7 @@ fn zeros(form: &Form, device: &Device) -> Option<BridgeTensor> {
     }
 }
 
-/// An optimizer of the plain Burn form, which knows its parameter and looks at the states that Burn gives it.
+/// An optimizer of the plain Burn form that knows its parameter and checks the states that Burn loads.
 #[derive(Clone)]
 pub(crate) struct OfParameter {
     pub optimizer: AnyOptimizer,
@@ -170,11 +170,8 @@ impl DynOptimizer for OfParameter {
     }
 
     /// # Panics
-    /// If the state does not fit: Burn takes `None` for "no state" and would go on without a word.
+    /// If the state does not fit: Burn reads `None` as "no state" and would continue without an error.
     fn state_unflatten(&self, _rank: usize, prefix: &str, src: &mut StateSource, device: &Device) -> Option<DynState> {
-        match self.read(prefix, src, device) {
-            Ok(state) => Some(state),
-            Err(error) => panic!("{}", error.at(&self.path)),
-        }
+        Some(self.read(prefix, src, device).unwrap_or_else(|error| panic!("{}", error.at(&self.path))))
     }
 }

@@ -1,4 +1,4 @@
-//! A plan as a table: the only place where it becomes text.
+//! A plan printed as a table.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ fn blocks_suffix(placement: Placement) -> String {
     }
 }
 
-/// Whether two entries are one line: the same role, rule, placement, settings and learning rate.
+/// Whether two entries share a line: the same role, rule, placement, settings and learning rate.
 fn same_line(a: &PlanEntry, b: &PlanEntry) -> bool {
     let optimizer = match (a.config(), b.config()) {
         (None, None) => a.label() == b.label(),

@@ -1,6 +1,6 @@
-//! Walks over a module: which parameter of the plan a visit is at.
+//! Visits of a module that know the current parameter of the plan.
 
-/// The paths of a module's parameters as a tree of names, so that a visit finds a parameter without putting its path together.
+/// The paths of a module's parameters as a tree of names, so that a visit finds a parameter without building its path.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     nodes: Vec<Node>,
@@ -49,13 +49,13 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Goes down to a field.
+    /// Enters a field.
     pub fn enter(&mut self, name: &str) {
         let node = self.at.last().copied().flatten();
         self.at.push(node.and_then(|node| self.paths.child(node, name)));
     }
 
-    /// Goes up again.
+    /// Leaves a field.
     pub fn exit(&mut self) {
         self.at.pop();
     }
@@ -75,7 +75,7 @@ impl Walk<'_> {
     }
 }
 
-/// In a visitor with a field `walk`: follows the visit.
+/// For a visitor with a field `walk`: follows the visit.
 macro_rules! follow {
     () => {
         fn enter_module(&mut self, name: &str, _container_type: &str) {

@@ -18,12 +18,12 @@ impl OptimizerConfig {
     /// ```
     ///
     /// # Errors
-    /// Why no such rule is known, and what would have one.
+    /// Why no such rule is known, and which settings have one.
     pub fn width_exponent(&self, role: Role, shape: [usize; 2]) -> Result<f64, &'static str> {
         if self.settings().fixes_units() && Role::MATRICES.contains(&role) {
             return Err(
                 "how far units or signs of fixed size move a hidden layer depends on the number of tokens in a batch as well: \
-                        choose muon or adamuon for hidden matrices, and keep it for embedding, head and router",
+                        choose muon or adamuon for hidden matrices, and use it for embedding, head and router only",
             );
         }
         let exponent = exponent(role, self.gain(shape)?)?;
@@ -37,8 +37,8 @@ impl OptimizerConfig {
     }
 }
 
-/// By which power of the width the effect grows of an update with this gain for a parameter of this role, in a network whose
-/// logits are divided by the width. Embeddings read one row, so only their outputs count.
+/// The power of the width with which the effect of an update with this gain grows for a parameter of this role, in a network
+/// whose logits are divided by the width. Embeddings read one row, so only their outputs count.
 fn exponent(role: Role, gain: Gain) -> Result<f64, &'static str> {
     match role {
         Role::Embedding => Ok(gain.outputs),

@@ -6,15 +6,15 @@ use faer::{Mat, MatRef};
 
 /// `U diag(f(s)) Vᵀ` for every matrix `U diag(s) Vᵀ` of a stack `[batch, a, b]`.
 ///
-/// `f` gets the position in the stack and the `min(a, b)` singular values in falling order, and
+/// `f` receives the position in the stack and the `min(a, b)` singular values in descending order, and
 /// returns as many new ones. The decomposition is a host round trip in f64, whatever the dtype of the
-/// tensor. A matrix with a NaN or an infinity has no decomposition and gives NaN; a zero matrix gives
+/// tensor. A matrix with a NaN or an infinity has no decomposition and returns NaN; a zero matrix returns
 /// zero.
 pub fn map_singular_values(stack: Tensor<3>, f: impl Fn(usize, &[f64]) -> Vec<f64>) -> Tensor<3> {
     map_on_host(stack, |index, matrix| map_matrix(matrix, |s| f(index, s)))
 }
 
-/// A function of every matrix of a stack, in f64 on the host. It gets matrices that are finite and not
+/// Applies a function to every matrix of a stack, in f64 on the host. The function receives matrices that are finite and not
 /// zero, divided by their largest entry, and that entry.
 pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat<f64>) -> Tensor<3> {
     let (device, dtype) = (stack.device(), stack.dtype());
@@ -25,7 +25,7 @@ pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat
         if !matrix.iter().all(|x| x.is_finite()) {
             matrix.fill(f64::NAN);
         } else if largest > 0.0 {
-            // Entries of size 1: nothing over- or underflows on the way.
+            // Entries of size 1: nothing overflows or underflows on the way.
             matrix.iter_mut().for_each(|x| *x /= largest);
             let unit = MatRef::from_row_major_slice(matrix, height, width);
             let mapped = f(index, Scaled { unit, largest });
@@ -33,7 +33,7 @@ pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat
         }
     }
     if dtype != DType::F64 {
-        // What f32 does not hold becomes its largest number, never an infinity.
+        // A value beyond the range of f32 becomes its largest number, never an infinity.
         let largest = f64::from(f32::MAX);
         values.iter_mut().for_each(|x| *x = x.clamp(-largest, largest));
     }

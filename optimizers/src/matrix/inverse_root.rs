@@ -15,7 +15,7 @@
 //! ```
 //!
 //! which leaves one unknown. For b = 2 this is the closed form of QDWH. (Iteration of arXiv
-//! 2605.11181 as far as it is known; coefficients derived here and checked against tables.)
+//! 2605.11181 as far as it is known; coefficients derived here and checked against published tables.)
 //!
 //! `A` is never formed: the iteration runs on a factor `L Lᵀ = A`, and `(I + γ A)⁻¹` comes from the
 //! QR decomposition of `[√γ Lᵀ; I]`, so the condition number is not squared.
@@ -54,7 +54,7 @@ impl RationalStep {
         }
         loop {
             let middle = (low * high).sqrt();
-            // Also the way out for a bound that is NaN.
+            // This also ends the loop for a bound that is NaN.
             let inside = middle > low && middle < high;
             if !inside {
                 return Self::from_alpha(low, lower);
@@ -86,7 +86,7 @@ impl RationalStep {
     }
 }
 
-/// The best steps, one after another, from eigenvalues in `[lower, 1]`.
+/// The best steps in sequence, starting with eigenvalues in `[lower, 1]`.
 ///
 /// ```
 /// use polaron::matrix::rational_schedule;
@@ -105,7 +105,7 @@ pub fn rational_schedule(lower: f64, b: u32, steps: usize) -> Vec<RationalStep> 
         .collect()
 }
 
-/// What the iteration gives for one matrix.
+/// The result of the iteration for one matrix.
 pub(crate) struct RationalPower {
     /// `A^(-a/b) X`
     pub product: Mat<f64>,

@@ -30,7 +30,7 @@ pub enum Axis {
 }
 
 impl Axis {
-    /// The axis that this one is not.
+    /// The opposite axis.
     pub fn other(self) -> Self {
         match self {
             Axis::Output => Axis::Input,
@@ -47,7 +47,7 @@ impl Axis {
     }
 }
 
-/// Cuts a matrix into equal contiguous parts that are processed on their own (heads, fused projections).
+/// Cuts a matrix into equal contiguous parts that are processed separately (heads, fused projections).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blocks {
@@ -57,17 +57,17 @@ pub struct Blocks {
     pub count: usize,
 }
 
-/// Where the matrices of a parameter are: its layout, and the blocks it is cut into.
+/// How a parameter holds its matrices: its layout, and the blocks it is cut into.
 ///
-/// Belongs to the parameter, not to the optimizer: the same optimizer serves differently stored
-/// parameters.
+/// Belongs to the parameter, not to the optimizer: one optimizer can update parameters that are stored
+/// differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     /// How the axes are stored; default `in_out`.
     pub layout: Layout,
-    /// Parts that are processed on their own; default none.
+    /// Parts that are processed separately; default none.
     pub blocks: Option<Blocks>,
-    /// The weight of a convolution: dimensions behind the second are its window and belong to the input axis. `out_in` is
+    /// The weight of a convolution: the dimensions after the second are its window and belong to the input axis. `out_in` is
     /// `[out, in/groups, k…]`, `in_out` the transposed `[in, out/groups, k…]`; both are one matrix, out × (in · window).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub window: bool,
@@ -79,7 +79,7 @@ pub struct Placement {
 pub enum LayoutError {
     /// Neither a matrix nor a stack of matrices.
     #[error(
-        "a matrix rule needs a tensor of rank 2, or a stack of rank 3, but the shape is {0:?}; give the weight of a convolution the role kernel, anything else an entrywise rule such as adamw"
+        "a matrix rule needs a tensor of rank 2, or a stack of rank 3, but the shape is {0:?}; give the weight of a convolution the role kernel, and any other parameter an entrywise rule such as adamw"
     )]
     Rank(Vec<usize>),
     /// An axis without entries.
@@ -106,7 +106,7 @@ impl Layout {
     }
 }
 
-/// A stack of equally shaped matrices that know which axis is which.
+/// A stack of matrices of one shape, with the meaning of their axes.
 ///
 /// The tensor is `[batch, d_in, d_out]` or `[batch, d_out, d_in]` according to the layout.
 #[derive(Clone, Debug)]
@@ -116,19 +116,29 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Reads `tensor`, stored in `layout` behind a batch dimension, as matrices.
+    /// Reads `tensor`, stored in `layout` after a batch dimension, as matrices.
     pub fn new(tensor: Tensor<3>, layout: Layout) -> Self {
         Self { tensor, layout }
     }
 
     /// The number of output features, m.
     pub fn outputs(&self) -> usize {
-        self.tensor.dims()[self.dim(Axis::Output)]
+        self.size(Axis::Output)
     }
 
     /// The number of input features, n.
     pub fn inputs(&self) -> usize {
-        self.tensor.dims()[self.dim(Axis::Input)]
+        self.size(Axis::Input)
+    }
+
+    /// The number of features along an axis.
+    pub fn size(&self, axis: Axis) -> usize {
+        self.tensor.dims()[self.dim(axis)]
+    }
+
+    /// The smaller of both.
+    pub(crate) fn rank(&self) -> usize {
+        self.outputs().min(self.inputs())
     }
 
     /// The dimension of the tensor that holds an axis: 1 or 2.
@@ -146,19 +156,19 @@ impl Matrix {
         &self.tensor
     }
 
-    /// The stored tensor, by value.
+    /// Returns the stored tensor.
     pub fn into_tensor(self) -> Tensor<3> {
         self.tensor
     }
 
-    /// Applies a function that keeps the shape and treats both axes alike, or knows [`Matrix::dim`].
+    /// Applies a function that keeps the shape and treats both axes alike, or uses [`Matrix::dim`].
     pub fn map(self, f: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Self {
         Self { tensor: f(self.tensor), layout: self.layout }
     }
 }
 
 impl Placement {
-    /// A parameter stored in `layout`, in one piece.
+    /// A parameter stored in `layout`, without blocks.
     pub fn new(layout: Layout) -> Self {
         Self { layout, blocks: None, window: false }
     }
@@ -175,7 +185,7 @@ impl Placement {
         self
     }
 
-    /// Whether a parameter of this shape can be read as matrices this way.
+    /// Checks that a parameter of this shape can be read as matrices this way.
     pub fn check(&self, shape: &[usize]) -> Result<(), LayoutError> {
         let fits = if self.window { shape.len() >= 2 } else { matches!(shape.len(), 2 | 3) };
         if !fits {
@@ -195,7 +205,7 @@ impl Placement {
         Ok(())
     }
 
-    /// Output and input features of the matrix that a parameter of this shape is; `[1, 1]` for one that is no matrix.
+    /// Output and input features of a parameter of this shape; `[1, 1]` if it is not a matrix.
     pub(crate) fn features(&self, shape: &[usize]) -> [usize; 2] {
         if !(shape.len() == 2 || shape.len() == 3 || (self.window && shape.len() > 3)) {
             return [1, 1];
@@ -205,7 +215,7 @@ impl Placement {
         [Axis::Output, Axis::Input].map(|axis| stored[self.layout.position(axis)])
     }
 
-    /// Where the matrices of a parameter of this shape are.
+    /// How a parameter of this shape is read as matrices.
     ///
     /// # Errors
     /// As [`Placement::check`].
@@ -228,10 +238,8 @@ impl Placement {
     /// # Panics
     /// If [`Placement::check`] refuses the shape.
     pub fn split<const D: usize>(&self, parameter: Tensor<D>) -> Matrix {
-        match self.reading(&parameter.dims()) {
-            Ok(reading) => reading.split(parameter.reshape(reading.stored)),
-            Err(error) => panic!("{error}"),
-        }
+        let reading = self.reading(&parameter.dims()).unwrap_or_else(|error| panic!("{error}"));
+        reading.split(parameter.reshape(reading.stored))
     }
 
     /// The inverse of [`Placement::split`]: back to the stored shape.
@@ -239,10 +247,8 @@ impl Placement {
     /// # Panics
     /// If [`Placement::check`] refuses the shape.
     pub fn join<const D: usize>(&self, matrix: Matrix, shape: [usize; D]) -> Tensor<D> {
-        match self.reading(&shape) {
-            Ok(reading) => reading.join(matrix).reshape(shape),
-            Err(error) => panic!("{error}"),
-        }
+        let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
+        reading.join(matrix).reshape(shape)
     }
 
     fn is_transposed_kernel(&self) -> bool {
@@ -266,32 +272,32 @@ impl Placement {
     }
 }
 
-/// Where the matrices of one parameter are, its shape being known. A stack of several such parameters is read alike.
+/// How a parameter of a known shape is read as matrices. A stack of several such parameters is read the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// The parameter as a stack, its numbers in the order of the memory.
+    /// The shape of the parameter as a stack, its numbers in memory order.
     pub stored: [usize; 3],
     layout: Layout,
     blocks: Option<Blocks>,
-    /// The places of the window of a transposed convolution: it stands behind the outputs and belongs to the inputs.
+    /// The size of the window of a transposed convolution: it comes after the outputs but belongs to the inputs.
     turned: Option<usize>,
-    /// Whether it is no matrix but a row of entries, which do not see each other.
+    /// Whether it is not a matrix but a row of independent entries.
     is_row: bool,
 }
 
 impl Reading {
-    /// A parameter whose entries are no matrix.
+    /// A parameter that is read as a row of entries.
     pub fn entries(shape: &[usize]) -> Self {
         let stored = [1, 1, shape.iter().product()];
         Self { stored, layout: Layout::InOut, blocks: None, turned: None, is_row: true }
     }
 
-    /// The axis along which several parameters make a stack: matrices follow one another, entries of any shape become one row.
+    /// The axis along which several parameters are stacked: matrices one after another, entries of any shape as one row.
     pub fn stack_axis(&self) -> usize {
         if self.is_row { 2 } else { 0 }
     }
 
-    /// Whether parameters read this way make a stack with those read another way.
+    /// Whether parameters read this way can be stacked with those read another way.
     pub fn stacks_with(&self, other: &Self) -> bool {
         self == other || (self.is_row && other.is_row)
     }
@@ -342,7 +348,7 @@ impl Reading {
     }
 }
 
-/// The first two dimensions of a convolution's weight, and the number of places of its window.
+/// The first two dimensions of a convolution's weight, and the size of its window.
 fn window_shape(shape: &[usize]) -> [usize; 3] {
     [shape[0], shape[1], shape[2..].iter().product()]
 }

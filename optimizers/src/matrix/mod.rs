@@ -1,4 +1,4 @@
-//! Functions of one matrix or a stack of them. Nothing here knows what an optimizer is, or a configuration.
+//! Functions of one matrix or a stack of matrices. Nothing here depends on optimizers or configurations.
 
 #[cfg(feature = "exact")]
 mod exact;
@@ -22,7 +22,7 @@ pub use inverse_root::{RationalStep, rational_schedule};
 pub(crate) use layout::Reading;
 pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};
 pub use norms::{EpsMode, center, frobenius_norm, inner_product, normalize_units, unit_norms, unit_sums};
-pub(crate) use norms::{InRange, divide_or_zero, hypotenuse, identity_like, power, sign};
+pub(crate) use norms::{InRange, divide_or_zero, hypotenuse, identity_like, power, sign, with_norm};
 pub(crate) use one_sided::{coupled_root, gram_root};
 pub use polar::{NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT, polar_polynomial, polar_svd, scalar_map};
 pub(crate) use polar::{POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value};

@@ -4,14 +4,14 @@ use burn::tensor::{Bool, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Axis, Matrix};
-/// What an epsilon is measured in.
+/// The unit of an epsilon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EpsMode {
-    /// Times the mean of the quantity it is added to: the rule does not depend on the gradient's scale.
+    /// Relative to the mean of the quantity it is added to: the rule does not depend on the gradient's scale.
     #[default]
     Relative,
-    /// As it is, as in the authors' programs.
+    /// Absolute, as in the authors' programs.
     Absolute,
 }
 
@@ -26,19 +26,19 @@ impl EpsMode {
     }
 }
 
-/// Largest entries from which f32 no longer holds their squares and sums of them, and the powers of two that bring such
-/// matrices back. Powers of two round nothing.
+/// Bounds of the largest entry beyond which f32 cannot hold squares and their sums, and the powers of two that scale such
+/// matrices back into range. Multiplying by a power of two does not round.
 const SMALL: f64 = 1.0 / (1_u64 << 40) as f64;
 const LARGE: f64 = (1_u64 << 40) as f64;
 const UP: f64 = (1_u64 << 60) as f64;
 const DOWN: f64 = 1.0 / (1_u128 << 70) as f64;
 
 /// A stack whose entries can be squared: in f32, groups of entries (whole matrices, or units) that are too small or too
-/// large for that are multiplied by a power of two, the others by 1. A rule restores the scale at its end.
+/// large for that are multiplied by a power of two, the others by 1. The rule restores the scale at its end.
 pub(crate) struct InRange {
     /// The stack, multiplied.
     pub stack: Tensor<3>,
-    /// Which groups were too small and which too large; `None` in f64, whose range is enough.
+    /// Which groups were too small and which too large; `None` in f64, whose range is sufficient.
     moved: Option<[Tensor<3, Bool>; 2]>,
 }
 
@@ -48,7 +48,7 @@ impl InRange {
         Self::groups(stack, &[1, 2], SMALL)
     }
 
-    /// The same for matrices that are too large only: for a rule that adds to squares what hides tiny ones.
+    /// The same, but only for matrices that are too large: for a rule that adds an epsilon larger than tiny squares.
     pub fn large_matrices(stack: Tensor<3>) -> Self {
         Self::groups(stack, &[1, 2], 0.0)
     }
@@ -65,7 +65,7 @@ impl InRange {
         Self { stack: range.stack * factor, ..range }
     }
 
-    /// What `f` makes of the factor by which each group was multiplied, within what f32 holds.
+    /// `f` of the factor by which each group was multiplied, limited to the range of f32.
     pub fn by_factor(&self, f: impl Fn(f64) -> f64) -> Tensor<3> {
         let Some([small, large]) = &self.moved else {
             return Tensor::full([1, 1, 1], f(1.0), (&self.stack.device(), self.stack.dtype()));
@@ -75,13 +75,13 @@ impl InRange {
         ordinary.mask_fill(small.clone(), held(UP)).mask_fill(large.clone(), held(DOWN))
     }
 
-    /// A length that was measured on the stack, in the units of the original one.
+    /// A norm that was measured on the scaled stack, in the units of the original.
     fn undo(&self, length: Tensor<3>) -> Tensor<3> {
         if self.moved.is_none() { length } else { length / self.by_factor(|factor| factor) }
     }
 }
 
-/// Frobenius norm of each matrix of a stack `[batch, a, b]`, as `[batch, 1, 1]`; whatever its size, if it fits the dtype.
+/// Frobenius norm of each matrix of a stack `[batch, a, b]`, as `[batch, 1, 1]`; entries may have any size, as long as the norm fits the dtype.
 pub fn frobenius_norm(stack: Tensor<3>) -> Tensor<3> {
     let range = InRange::matrices(stack);
     let norm = range.stack.clone().square().sum_dim(2).sum_dim(1).sqrt();
@@ -98,7 +98,7 @@ pub fn unit_sums(matrix: &Matrix, axis: Axis) -> Tensor<3> {
     matrix.tensor().clone().square().sum_dim(matrix.dim(axis.other()))
 }
 
-/// Norm of each unit along `axis`, whatever its size; the other axis has size 1.
+/// Norm of each unit along `axis`, for entries of any size; the other axis has size 1.
 pub fn unit_norms(matrix: &Matrix, axis: Axis) -> Tensor<3> {
     let dim = matrix.dim(axis.other());
     let range = InRange::groups(matrix.tensor().clone(), &[dim], SMALL);
@@ -106,7 +106,7 @@ pub fn unit_norms(matrix: &Matrix, axis: Axis) -> Tensor<3> {
     range.undo(norms)
 }
 
-/// `√(x² + y²)` for `x, y ≥ 0`, without squaring what does not fit.
+/// `√(x² + y²)` for `x, y ≥ 0`, without overflow or underflow of the squares.
 pub(crate) fn hypotenuse<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
     let (high, low) = (x.clone().max_pair(y.clone()), x.min_pair(y));
     let nothing = high.clone().equal_scalar(0.0);
@@ -114,7 +114,7 @@ pub(crate) fn hypotenuse<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D
     high * (ratio.square() + 1.0).sqrt()
 }
 
-/// The sign of every entry; a NaN stays one, which `Tensor::sign` would turn into 0 on some devices.
+/// The sign of every entry; NaN passes through unchanged (`Tensor::sign` would turn it into 0 on some devices).
 pub(crate) fn sign(x: Tensor<3>) -> Tensor<3> {
     let lost = x.clone().is_nan();
     let sign = x.clone().sign();
@@ -123,7 +123,7 @@ pub(crate) fn sign(x: Tensor<3>) -> Tensor<3> {
 
 /// Every unit along `axis` divided by its norm + e; e is `eps`, or `eps` times the mean unit norm.
 ///
-/// Units that are zero stay zero, also with `eps` 0.
+/// Units that are zero stay zero, even with `eps` 0.
 pub fn normalize_units(matrix: Matrix, axis: Axis, eps: f64, mode: EpsMode) -> Matrix {
     let norms = unit_norms(&matrix, axis);
     let shift = mode.shift(eps, &norms);
@@ -138,7 +138,7 @@ pub fn center(matrix: Matrix, axis: Axis) -> Matrix {
 
 /// `x` to a power, for `x ≥ 0`.
 ///
-/// Quarters are made of roots and products, which every device computes to rounding; general powers in f64
+/// Multiples of 1/4 are computed from roots and products, which are accurate on every device; general powers in f64
 /// are wrong in the third digit on a Vulkan software device.
 pub(crate) fn power(x: Tensor<3>, exponent: f64) -> Tensor<3> {
     let quarters = exponent.abs() * 4.0;
@@ -158,6 +158,12 @@ pub(crate) fn power(x: Tensor<3>, exponent: f64) -> Tensor<3> {
 pub(crate) fn divide_or_zero(x: Tensor<3>, d: Tensor<3>) -> Tensor<3> {
     let zero = d.clone().equal_scalar(0.0);
     x / d.mask_fill(zero, 1.0)
+}
+
+/// Every matrix scaled to this Frobenius norm; zero stays zero.
+pub(crate) fn with_norm(x: Tensor<3>, norm: f64) -> Tensor<3> {
+    let old = frobenius_norm(x.clone());
+    divide_or_zero(x, old) * norm
 }
 
 /// The identity, in the shape and dtype of a stack of square matrices.

@@ -1,7 +1,7 @@
 //! One-sided inverse roots: `(X Xᵀ + e I)^(-1/2) X` or `X (Xᵀ X + e I)^(-1/2)`.
 //!
-//! Both sides are the same function `s → s / √(s² + e)` of the singular values, so the smaller Gram
-//! matrix serves either; only the size of a relative `e` depends on the side.
+//! Both are the same function `s → s / √(s² + e)` of the singular values, so the smaller Gram
+//! matrix can be used for either; only the size of a relative `e` depends on the side.
 
 use burn::tensor::Tensor;
 
@@ -9,7 +9,7 @@ use super::exact::map_singular_values;
 use super::norms::{divide_or_zero, frobenius_norm, hypotenuse, identity_like};
 use super::{EpsMode, POLAR_EXPRESS_LIMIT};
 
-/// Polar Express without a safety factor (arXiv 2505.16932, the paper's own list, but for its last row).
+/// Polar Express without a safety factor (arXiv 2505.16932, the paper's own list without its last row).
 const POLAR_EXPRESS_PAPER: [[f64; 3]; 7] = [
     [8.28721201814563, -23.595886519098837, 17.300387312530933],
     [4.107059111542203, -2.9478499167379106, 0.5448431082926601],
@@ -20,7 +20,7 @@ const POLAR_EXPRESS_PAPER: [[f64; 3]; 7] = [
     [1.8750014808534479, -1.2500016453999487, 0.3750001645474248],
 ];
 
-/// By which the coefficients of the coupled iteration allow the spectrum to be larger than 1.
+/// How much larger than 1 the spectrum may be in the coupled iteration.
 const SAFETY: f64 = 1.05;
 
 /// Exactly `s → s / √(s² + e)`.
@@ -41,8 +41,8 @@ pub(crate) fn gram_root(stack: Tensor<3>, size: usize, eps: f64, mode: EpsMode) 
 /// R = sym(I - Z Y),  T = (a+b+c) I - (b+2c) R + c R²,  Y ← Y T,  Z ← T Z;   result Z X / √α
 /// ```
 ///
-/// `size` is that of the Gram matrix the rule speaks of: its norm counts `e` once for every one of
-/// its eigenvalues, also those that the short side does not have.
+/// `size` is that of the Gram matrix on the side of the rule: its norm counts `e` once for each of
+/// its eigenvalues, including those that the short side does not have.
 pub(crate) fn coupled_root(stack: Tensor<3>, size: usize, eps: f64, mode: EpsMode, steps: usize) -> Tensor<3> {
     let [_, height, width] = stack.dims();
     let tall = height > width;

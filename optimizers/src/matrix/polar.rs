@@ -6,17 +6,17 @@
 //! A = X Xᵀ (on the short side),   X ← a X + (b A + c A²) X
 //! ```
 //!
-//! which sends every singular value through `p(s) = a s + b s³ + c s⁵`. All of them are rotation
-//! and transpose equivariant, so they run on the stored orientation.
+//! which sends every singular value through `p(s) = a s + b s³ + c s⁵`. All of them are equivariant
+//! under rotation and transposition, so they run on the stored orientation.
 //!
-//! Where one side is more than 1.5 times the other, the steps are multiplied up on the Gram matrix, and X is multiplied
-//! once every two or more steps:
+//! Where one side is more than 1.5 times the other, several steps are multiplied together on the Gram matrix, and X is
+//! multiplied once for all of them:
 //!
 //! ```text
 //! A = X Xᵀ, Q = I;   for each step: P = a I + b A + c A²,  Q ← P Q,  A ← P A P;   X ← Q X
 //! ```
 //!
-//! The same up to rounding, with 28 r³ + 8 r²R instead of 10 r³ + 20 r²R operations for five steps. With the feature
+//! The result is the same up to rounding, with 28 r³ + 8 r²R instead of 10 r³ + 20 r²R operations for five steps. With the feature
 //! `flex`, plain f32 and f64 tensors of Burn's CPU backend are iterated on in place.
 //!
 //! | method | map on [1e-3, 1] | source |
@@ -60,7 +60,7 @@ pub(crate) fn first_unsafe_value(coefficients: &[[f64; 3]], norm_factor: f64) ->
         .find(|(_, p)| !(0.0..=2.0).contains(p))
 }
 
-/// What a schedule does to one singular value `s`: the composition of `a s + b s³ + c s⁵`.
+/// The image of a singular value `s` under a schedule: the composition of `a s + b s³ + c s⁵`.
 ///
 /// ```
 /// // five Newton–Schulz steps send 0.1 to 0.7121…
@@ -71,7 +71,7 @@ pub fn scalar_map(coefficients: &[[f64; 3]], s: f64) -> f64 {
     coefficients.iter().fold(s, |s, [a, b, c]| s * (a + s * s * (b + c * s * s)))
 }
 
-/// The polynomial iteration of the module's front page on every matrix of a stack `[batch, a, b]`.
+/// Applies a polynomial iteration, `X ← a X + (b A + c A²) X` with `A = X Xᵀ`, to every matrix of a stack `[batch, a, b]`.
 pub fn polar_polynomial(stack: Tensor<3>, coefficients: &[[f64; 3]], norm_factor: f64, eps: f64) -> Tensor<3> {
     let [_, height, width] = stack.dims();
     let iteration = Iteration::new(coefficients, [height, width], stack.dtype(), norm_factor, eps);
@@ -80,26 +80,26 @@ pub fn polar_polynomial(stack: Tensor<3>, coefficients: &[[f64; 3]], norm_factor
 
 /// A polynomial iteration on matrices of one shape.
 struct Iteration<'a> {
-    /// The steps; what is in one segment is multiplied up on the Gram matrix.
+    /// The steps; those of one segment are multiplied together on the Gram matrix.
     segments: Vec<&'a [[f64; 3]]>,
     norm_factor: f64,
     eps: f64,
 }
 
-/// A matrix that is longer than this times its short side is cheaper to iterate on by its Gram matrix.
+/// For a matrix longer than this times its short side, iterating on the Gram matrix is cheaper.
 const GRAM_ASPECT: f64 = 1.5;
 
-/// How much rounding errors of the Gram matrix may grow before it is formed anew.
+/// How much rounding errors of the Gram matrix may grow before it is recomputed.
 ///
-/// A step multiplies small eigenvalues, and errors beside them, by a². Up to here the result is as near to the exact
-/// iteration as the plain loop's, for condition numbers of 1e12 too, and singular values keep their bounds if the device
-/// multiplies in TF32. Without a limit, five steps of Polar Express in TF32 reach singular values of 5 and 22.
+/// A step multiplies small eigenvalues, and their errors, by a². Up to this limit the result is as close to the exact
+/// iteration as that of the plain loop, even for condition numbers of 1e12, and singular values keep their bounds if the
+/// device multiplies in TF32. Without a limit, five steps of Polar Express in TF32 reach singular values of 5 and 22.
 const GRAM_GROWTH: f64 = 200.0;
 
 impl<'a> Iteration<'a> {
     fn new(coefficients: &'a [[f64; 3]], shape: [usize; 2], dtype: DType, norm_factor: f64, eps: f64) -> Iteration<'a> {
         let (short, long) = (shape[0].min(shape[1]) as f64, shape[0].max(shape[1]) as f64);
-        // Half precision is used up by the growth of a single step.
+        // In half precision even the growth of a single step is too much.
         let gram = long > GRAM_ASPECT * short && matches!(dtype, DType::F32 | DType::F64);
         let mut growth = 1.0;
         let segments = coefficients.chunk_by(|[a, ..], _| {
@@ -119,7 +119,7 @@ fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     let [_, height, width] = stack.dims();
     let mut x = normalised(stack, iteration);
     let mut identity = None;
-    // The iterate is `scale · x`: the factor a of single steps waits until it has to be applied, as a launch is a launch.
+    // The iterate is `scale · x`: the factor a of single steps is applied as late as possible, to save launches.
     let mut scale = 1.0;
     for steps in &iteration.segments {
         let waits = matches!(**steps, [[a, ..]] if a > 0.0);
@@ -132,7 +132,7 @@ fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
         let gram = if wide { x.clone().matmul(transposed) } else { transposed.matmul(x.clone()) };
         let multiplied = |factor: Tensor<3>, x: Tensor<3>| if wide { factor.matmul(x) } else { x.matmul(factor) };
         x = match **steps {
-            // without an identity matrix, which would take launches to make
+            // without an identity matrix, which would take additional launches
             [[a, b, c]] if waits => {
                 let square = scale * scale;
                 scale *= a;
@@ -147,23 +147,23 @@ fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     if scale == 1.0 { x } else { x * scale }
 }
 
-/// Beyond it the fourth power of the scale could leave the range of f32.
+/// Beyond this, the fourth power of the scale could leave the range of f32.
 const LARGEST_SCALE: f64 = 1e4;
 
-/// Entries of a matrix that one reduction takes in.
+/// Largest number of entries of a matrix for a single reduction.
 const AT_ONCE: usize = 1 << 16;
 
-/// `X / (norm_factor ‖X‖_F + eps)`. As [`frobenius_norm`](super::frobenius_norm), for matrices of any size, but with half the
-/// launches: relative to the largest entry no square overflows or vanishes.
+/// `X / (norm_factor ‖X‖_F + eps)`. For entries of any size, as [`frobenius_norm`](super::frobenius_norm), but with half the
+/// launches: relative to the largest entry no square overflows or underflows.
 fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     let smallest = match stack.dtype() {
         DType::F64 => f64::MIN_POSITIVE,
-        // 2^-24, the smallest one there is
+        // 2^-24, the smallest positive number
         DType::F16 => 5.960464477539063e-8,
         _ => f64::from(f32::MIN_POSITIVE),
     };
     let [batch, height, width] = stack.dims();
-    // Small matrices are reduced at once, large ones first along their rows, which more of a GPU can share.
+    // Small matrices are reduced at once, large ones first along their rows, which uses more of a GPU.
     let shape = if height * width <= AT_ONCE { [batch, 1, height * width] } else { [batch, height, width] };
     let overall = |x: Tensor<3>, reduce: fn(Tensor<3>, usize) -> Tensor<3>| match shape[1] {
         1 => reduce(x, 2),
@@ -177,7 +177,7 @@ fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
         norm = norm * iteration.norm_factor;
     }
     match iteration.eps {
-        // 0 / 0 must be 0: a zero matrix has no direction to keep.
+        // 0 / 0 must be 0: a zero matrix has no direction.
         0.0 => {
             let zero = norm.clone().equal_scalar(0.0);
             stack / norm.mask_fill(zero, 1.0)
@@ -191,7 +191,7 @@ fn powers(gram: Tensor<3>, b: f64, c: f64) -> Tensor<3> {
     gram.clone().matmul(gram.clone()) * c + gram * b
 }
 
-/// The product of the steps' polynomials `a I + b A + c A²`, each of the Gram matrix that the iterate has then.
+/// The product of the steps' polynomials `a I + b A + c A²`, each in the Gram matrix of the iterate before that step.
 fn composed(mut gram: Tensor<3>, steps: &[[f64; 3]], identity: Tensor<3>) -> Tensor<3> {
     let mut total: Option<Tensor<3>> = None;
     for (index, &[a, b, c]) in steps.iter().enumerate() {
@@ -207,10 +207,10 @@ fn composed(mut gram: Tensor<3>, steps: &[[f64; 3]], identity: Tensor<3>) -> Ten
     total.unwrap_or(identity)
 }
 
-/// Exact polar factor `Σ u_i v_iᵀ` over the singular values above `rcond` times the largest; the others give 0.
+/// Exact polar factor `Σ u_i v_iᵀ` over the singular values above `rcond` times the largest; the others count as 0.
 ///
 /// The decomposition is a host round trip in the precision of the tensor. A matrix with a NaN or an
-/// infinity has no decomposition and gives NaN.
+/// infinity has no decomposition and returns NaN.
 pub fn polar_svd(stack: Tensor<3>, rcond: f64) -> Tensor<3> {
     map_singular_values(stack, |_, s| {
         let cut_off = rcond * s.first().copied().unwrap_or(0.0);

@@ -1,4 +1,4 @@
-//! What stands for decompositions on the host without the feature `exact`.
+//! Placeholder for decompositions on the host without the feature `exact`.
 
 use burn::tensor::Tensor;
 

@@ -39,8 +39,8 @@ impl Decay {
         kept - update * lr
     }
 
-    /// The same in one pass over memory, where the tensors allow it, and to the same bit.
-    #[allow(clippy::result_large_err, reason = "an `Err` gives the arguments back, it is no failure")]
+    /// The same in one pass over memory, if the tensors allow it, with bit-identical results.
+    #[allow(clippy::result_large_err, reason = "an `Err` returns the arguments, it is not a failure")]
     fn update_in_place(
         &self,
         weights: Tensor<3>,

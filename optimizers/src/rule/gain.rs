@@ -1,7 +1,7 @@
 //! How the effect of one update grows with the width of a network, at a fixed learning rate.
 //!
-//! The width rules muP keep the best learning rate in place by dividing it by what its effect grows by. What counts is
-//! what an update does to activations: `U x` for an input x whose entries have size 1 and that the update was made of.
+//! The width rules muP keep the best learning rate constant by dividing it by the growth of its effect. The effect is
+//! the change of activations: `U x` for an input x with entries of size 1 that the update was computed from.
 
 /// The size of the entries of `U x`, as powers of m outputs and n inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ impl Gain {
     /// Columns of norm 1: one per input unit.
     pub const INPUT_UNITS: Self = Self { outputs: -0.5, inputs: 1.0 };
 
-    /// The same update times powers of m and n.
+    /// The gain of the same update times powers of m and n.
     pub const fn times(self, outputs: f64, inputs: f64) -> Self {
         Self { outputs: self.outputs + outputs, inputs: self.inputs + inputs }
     }

@@ -1,4 +1,4 @@
-//! What the settings of every kind say about themselves.
+//! What is known about every kind from its settings.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Extent, Gain, Kept, Pipeline};
 use crate::setting::{ConfigError, Keys};
 
-/// The settings of a kind: what they build, and what is known about it.
+/// The settings of a kind: the step that they build, and what is known about it.
 pub(crate) trait Kind: Keys {
     /// The step that they describe.
     fn pipeline(&self) -> Pipeline;
@@ -15,8 +15,8 @@ pub(crate) trait Kind: Keys {
     /// What is known about the rule under these settings.
     fn about(&self) -> About;
 
-    /// Whether units or entries get a fixed size: how far that moves a hidden layer depends on the number of tokens in a
-    /// batch as well.
+    /// Whether units or entries get a fixed size: how far that moves a hidden layer also depends on the number of tokens in a
+    /// batch.
     fn fixes_units(&self) -> bool {
         false
     }
@@ -26,12 +26,13 @@ pub(crate) trait Kind: Keys {
         false
     }
 
-    /// Whether units are neurons, so that `axis` follows the role: outputs of most matrices, inputs of those that lead back.
+    /// Whether units are neurons, so that `axis` follows the role: outputs of most matrices, inputs of down and output
+    /// projections.
     fn axis_follows_role(&self) -> bool {
         false
     }
 
-    /// Refuses values that do not go together.
+    /// Refuses combinations of values that are not valid.
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
@@ -76,7 +77,7 @@ macro_rules! follows_rank {
 }
 pub(crate) use follows_rank;
 
-/// The stack that is named after a kind: the kind for the matrices of the blocks (or for everything, if it is entrywise).
+/// The stack named after a kind: it uses the kind for the matrices of the blocks, or for everything if it is entrywise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StackRow {
     /// Learning rate of the main rule.
@@ -93,14 +94,14 @@ impl StackRow {
     }
 }
 
-/// One line of the symmetry audit: a kind with options, and which symmetries it has.
+/// One row of the symmetry audit: a kind with options, and its symmetries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SymmetryRow {
     /// Kind and options in words.
     pub name: &'static str,
-    /// The options as JSON, beside the kind; empty for the defaults.
+    /// The options as JSON, without the kind; empty for the defaults.
     pub options: &'static str,
-    /// Rotation and permutation of outputs, of inputs, shift invariance, zero sum.
+    /// Rotation and permutation of outputs, the same of inputs, shift invariance, zero sum.
     pub has: [bool; 6],
     /// Degree in the gradient.
     pub degree: i32,
@@ -109,15 +110,15 @@ pub struct SymmetryRow {
 impl SymmetryRow {
     /// Both rotations and permutations, as every function of the singular values has them.
     pub const SPECTRAL: [bool; 6] = [true, true, true, true, false, true];
-    /// Output units are singled out.
+    /// Depends on the choice of output units.
     pub const OUTPUT_UNITS: [bool; 6] = [false, true, true, true, false, false];
-    /// Input units are singled out.
+    /// Depends on the choice of input units.
     pub const INPUT_UNITS: [bool; 6] = [true, true, false, true, false, true];
-    /// Entries are singled out.
+    /// Depends on the choice of entries.
     pub const ENTRIES: [bool; 6] = [false, true, false, true, false, false];
-    /// Output units without their mean: what heads and routers need.
+    /// Output units with their mean removed, for heads and routers.
     pub const CENTERED: [bool; 6] = [false, true, true, true, true, true];
-    /// The same where the mean is removed before the rule only, so that the update has one.
+    /// The same, but with the mean removed only before the rule, so that the update has a mean.
     pub const CENTERED_ONCE: [bool; 6] = [false, true, true, true, true, false];
 
     pub(crate) const fn new(name: &'static str, options: &'static str, has: [bool; 6], degree: i32) -> Self {
@@ -129,7 +130,7 @@ impl SymmetryRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Cost {
-    /// Whether the matrix goes to the host and back, to be decomposed there.
+    /// Whether the matrix is copied to the host, decomposed there and copied back.
     pub on_host: bool,
     /// Operations, in words.
     pub work: String,
@@ -141,7 +142,7 @@ impl Cost {
         Self { on_host: false, work: work.into() }
     }
 
-    /// A decomposition on the host, and other work.
+    /// A decomposition on the host, and other work if any.
     pub(crate) fn host(work: impl Into<String>) -> Self {
         Self { on_host: true, work: work.into() }
     }
@@ -157,7 +158,7 @@ impl fmt::Display for Cost {
     }
 }
 
-/// What an optimizer does, in words, from its settings: shown by listings, plans and reports.
+/// What an optimizer with these settings does, in words: for listings, plans and reports.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Description {
@@ -174,7 +175,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// What is kept, in words.
+    /// The kept buffers in words.
     pub fn state(&self) -> String {
         state_in_words(&self.memories)
     }

@@ -1,8 +1,8 @@
-//! What a rule remembers: named stacks of numbers, and their record.
+//! The memory of a rule: named buffers, and their record.
 //!
 //! The record is written by hand: the derive of Burn 0.22 rebuilds tensors in the device's default
 //! dtype, so f64 and half-precision runs could not resume. Everything in it has a name. Records of the first version had
-//! a number for the form of the momentum, and one buffer `memory` for whatever a rule kept; they are still read.
+//! a number for the form of the momentum, and one buffer `memory` for everything else that a rule kept; they can still be read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub(crate) const MOMENTUM: &str = "momentum";
 const FIRST_VERSION: &str = "memory";
 const STEP: &str = "step";
 const FORM: &str = "form";
-/// The names of the buffers in a record, as text: Burn gives a state only what it asks for by name.
+/// The names of the buffers in a record, as text: in Burn a state can only read what it asks for by name.
 pub(crate) const NAMES: &str = "memories";
 
 /// How large a buffer is.
@@ -52,10 +52,10 @@ impl Kept {
     }
 }
 
-/// What is remembered about one parameter, or about a stack of parameters of one shape: tensors by name.
+/// What is kept between steps for one parameter, or for a stack of parameters of one shape: tensors by name.
 ///
-/// The first axis of every tensor counts matrices, so that parameters of one shape can be stepped as one stack; the
-/// others are the rule's own. Memories are part of the state: saved and resumed with it.
+/// The first axis of every tensor counts matrices, so that parameters of one shape can be stepped as one stack; the meaning
+/// of the other axes is up to the rule. Memories are part of the state: they are saved and loaded with it.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Steps taken.
@@ -63,7 +63,7 @@ pub struct Memory {
     /// The form in which the momentum was accumulated.
     pub(super) form: MomentumForm,
     slots: BTreeMap<Cow<'static, str>, Slot>,
-    /// The parameter as it is read, while what has its shape may be kept entry by entry.
+    /// The shape of the parameter as it is read; a buffer of this shape that is kept now has a number for every entry.
     pub(super) like: Option<[usize; 3]>,
 }
 
@@ -79,11 +79,11 @@ impl Memory {
         self.step
     }
 
-    /// Takes out what was kept under a name, if there is something; it must have this shape.
+    /// Takes out the tensor that was kept under a name, if there is one; it must have this shape.
     ///
     /// # Panics
-    /// If it has another: a record was loaded into an optimizer with other blocks or another axis. Broadcasting would
-    /// go on with wrong numbers.
+    /// If it has another shape: a record was loaded into an optimizer with other blocks or another axis, and broadcasting
+    /// would continue with wrong numbers.
     pub fn take(&mut self, name: &str, shape: [usize; 3]) -> Option<Tensor<3>> {
         let tensor = self.slots.remove(name)?.tensor;
         let was = tensor.dims();
@@ -94,12 +94,12 @@ impl Memory {
         Some(tensor)
     }
 
-    /// What is kept under a name.
+    /// The tensor kept under a name.
     pub fn get(&self, name: &str) -> Option<&Tensor<3>> {
         self.slots.get(name).map(|slot| &slot.tensor)
     }
 
-    /// The names of what is kept.
+    /// The names of all kept tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.slots.keys().map(AsRef::as_ref)
     }
@@ -110,21 +110,21 @@ impl Memory {
         self.slots.insert(Cow::Borrowed(name), Slot { tensor, like_parameter });
     }
 
-    /// Forgets what was kept under a name.
+    /// Drops the tensor kept under a name.
     pub(super) fn forget(&mut self, name: &str) {
         self.slots.remove(name);
     }
 
-    /// Names, shapes and element types of what is kept.
+    /// Names, shapes and element types of all kept tensors.
     pub(crate) fn forms(&self, shape: &[usize]) -> BTreeMap<String, (Vec<usize>, burn::tensor::DType)> {
         let form = |slot: &Slot| (slot.recorded_shape(shape), slot.tensor.dtype());
         self.slots.iter().map(|(name, slot)| (name.to_string(), form(slot))).collect()
     }
 
-    /// Reads what has the parameter's entries in the shape in which the parameter is read now.
+    /// Reshapes buffers with a number for every entry to the shape in which the parameter is read now.
     ///
     /// # Panics
-    /// If it has another number of entries.
+    /// If a buffer has another number of entries.
     pub(super) fn fit(&mut self, stored: [usize; 3]) {
         for (name, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.like_parameter) {
             let was = slot.tensor.dims();
@@ -139,7 +139,7 @@ impl Memory {
         }
     }
 
-    /// The buffer of a record of the first version, if this is one.
+    /// Takes out the buffer of a record of the first version, if this is one.
     pub(super) fn take_first_version(&mut self) -> Option<Tensor<3>> {
         self.slots.remove(FIRST_VERSION).map(|slot| slot.tensor)
     }
@@ -152,8 +152,8 @@ impl Memory {
         self
     }
 
-    /// Memories of parameters as that of their stack along an axis; gives them back where they do not agree in their steps or
-    /// in what is kept.
+    /// Joins the memories of parameters to that of their stack along an axis; returns them unchanged if their steps or the
+    /// names of their tensors differ.
     pub(crate) fn stack(parts: Vec<Self>, axis: usize) -> Result<Self, Vec<Self>> {
         let alike = |a: &Self, b: &Self| (a.step, a.form) == (b.step, b.form) && a.slots.keys().eq(b.slots.keys());
         let Some(first) = parts.first().filter(|first| parts.iter().all(|part| alike(first, part))) else {
@@ -167,7 +167,7 @@ impl Memory {
         Ok(Self { slots: first.slots.iter().map(stacked).collect(), ..first.clone() })
     }
 
-    /// The memory of one parameter of a stack: from `start` on it has `length` of `total` along an axis.
+    /// The memory of one parameter of a stack: it has `length` of `total` along an axis, from `start`.
     pub(crate) fn part(&self, axis: usize, [start, length, total]: [usize; 3]) -> Self {
         let part = |(name, slot): (&Cow<'static, str>, &Slot)| {
             // A rule may have cut a parameter into several matrices.
@@ -177,7 +177,7 @@ impl Memory {
         Self { slots: self.slots.iter().map(part).collect(), ..self.clone() }
     }
 
-    /// Writes everything under a prefix; buffers like the parameter have its shape.
+    /// Writes everything under a prefix; buffers with a number for every entry get the shape of the parameter.
     pub(crate) fn flatten(&self, shape: &[usize], prefix: &str, out: &mut StateSink) {
         out.push_scalar(prefix, STEP, self.step.into());
         out.push_scalar(&format!("{prefix}.{FORM}"), self.form.name(), true.into());
@@ -196,14 +196,15 @@ impl Memory {
         }
     }
 
-    /// Reads everything under a prefix, for a parameter of this rank; also the shape of the parameter, where a buffer tells it.
+    /// Reads everything under a prefix, for a parameter of this rank; returns also the shape of the parameter, if a buffer has
+    /// it.
     pub(crate) fn unflatten(
         rank: usize,
         prefix: &str,
         src: &mut StateSource,
         device: &Device,
     ) -> Option<(Self, Option<Vec<usize>>)> {
-        // A state is no part of an autodiff graph: as in a run that was not interrupted, where it comes from gradients.
+        // A state is not part of an autodiff graph, as in a run without interruption, where it comes from gradients.
         let device = &device.clone().without_autodiff();
         let step = u64::try_from(src.take_scalar(prefix, STEP)?).ok()?;
         let form = read_form(prefix, src)?;
@@ -231,7 +232,7 @@ impl Memory {
 
 #[cfg(test)]
 impl Memory {
-    /// Nothing kept, in a step of this number.
+    /// An empty memory in a step of this number.
     pub(crate) fn at_step(step: u64) -> Self {
         Self { step, ..Self::default() }
     }
@@ -257,7 +258,7 @@ fn read_form(prefix: &str, src: &mut StateSource) -> Option<MomentumForm> {
     forms.into_iter().find(|form| src.take_scalar(&prefix, form.name()).is_some())
 }
 
-/// The buffers of a record, and whether each is like the parameter.
+/// The buffers of a record, and whether each has a number for every entry of the parameter.
 fn read_names(prefix: &str, src: &mut StateSource) -> Option<Vec<(String, bool)>> {
     let Some(names) = src.take_tensor(prefix, NAMES) else {
         let first_version = [(MOMENTUM, true), ("second_moment", true), (FIRST_VERSION, false)];
@@ -271,10 +272,10 @@ fn read_names(prefix: &str, src: &mut StateSource) -> Option<Vec<(String, bool)>
     Some(text.lines().map(name).collect())
 }
 
-/// The state of one parameter of rank `D` in Burn's own optimizers.
+/// The state of one parameter of rank `D`, as Burn stores it.
 #[derive(Clone, Debug, Default)]
 pub struct State<const D: usize> {
-    /// The shape of the parameter; unknown after reading a record without buffers like it.
+    /// The shape of the parameter; unknown after reading a record in which no buffer has it.
     shape: Option<[usize; D]>,
     memory: Memory,
 }
@@ -287,7 +288,7 @@ impl<const D: usize> State<D> {
     /// The memory of a state, for a step of a parameter of this shape.
     ///
     /// # Panics
-    /// If it is the state of a parameter of another shape: broadcasting would go on with wrong numbers.
+    /// If it is the state of a parameter of another shape: broadcasting would continue with wrong numbers.
     pub(super) fn into_memory(self, is: [usize; D]) -> Memory {
         if let Some(was) = self.shape {
             assert!(was == is, "the state was written for a parameter of shape {was:?}, this one has {is:?}");
@@ -295,12 +296,12 @@ impl<const D: usize> State<D> {
         self.memory
     }
 
-    /// What is remembered; buffers like the parameter are flat, its numbers in their order.
+    /// The memory; buffers with a number for every entry are flat, in the order of the parameter.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// A buffer like the parameter, in its shape.
+    /// A buffer with a number for every entry, in the shape of the parameter.
     pub fn buffer(&self, name: &str) -> Option<Tensor<D>> {
         let slot = self.memory.slots.get(name).filter(|slot| slot.like_parameter)?;
         Some(slot.tensor.clone().reshape(self.shape?))

@@ -1,5 +1,5 @@
-//! What every rule shares: the trait of a rule and what it sees, named memories, momentum, shape scale, weight decay, the order
-//! of a step as data, and the one implementation of Burn's `Optimizer`.
+//! What all rules share: the trait of a rule and its input, named memories, momentum, shape scale, weight decay, the order
+//! of a step as data, and the only implementation of Burn's `Optimizer`.
 
 mod decay;
 mod form;

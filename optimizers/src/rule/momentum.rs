@@ -30,7 +30,7 @@ impl Default for Momentum {
 }
 
 impl Momentum {
-    /// Takes in a gradient: the direction of this step. `buffer` is the name of what is kept.
+    /// Adds a gradient to the buffer of this name and returns the direction of the step.
     pub(crate) fn advance(&self, buffer: &'static str, grad: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
         let recorded = std::mem::replace(&mut memory.form, self.form);
         if self.factor == 0.0 {
@@ -57,7 +57,7 @@ impl Momentum {
         }
     }
 
-    /// The factor of a gradient that comes in.
+    /// The factor of a new gradient.
     fn fresh(&self) -> f64 {
         if self.form == MomentumForm::HeavyBall { 1.0 } else { 1.0 - self.factor }
     }
@@ -80,8 +80,8 @@ impl Momentum {
         (self.look(grad, buffer.clone(), step), buffer)
     }
 
-    /// The same in one pass over memory, where the tensors allow it, and to the same bit.
-    #[allow(clippy::result_large_err, reason = "an `Err` gives the arguments back, it is no failure")]
+    /// The same in one pass over memory, if the tensors allow it, with bit-identical results.
+    #[allow(clippy::result_large_err, reason = "an `Err` returns the arguments, it is not a failure")]
     fn blend_in_place(
         &self,
         grad: Tensor<3>,
@@ -119,7 +119,7 @@ impl Momentum {
         }
     }
 
-    /// What frees the average of so many steps from its bias towards zero.
+    /// The factor that removes the bias towards zero of an average over this many steps.
     fn debias(&self, step: u64) -> f64 {
         match self.form {
             MomentumForm::EmaDebiased => 1.0 / (1.0 - self.factor.powf(step as f64)),

@@ -8,7 +8,7 @@ use super::{Cost, Polar};
 use crate::matrix::{Axis, EpsMode, Matrix, coupled_root, gram_root};
 use crate::setting::{ConfigError, Given, Setting, take_tag};
 
-/// How a one-sided root is computed. The methods of [`Polar`] are allowed too; they give the
+/// How a one-sided root is computed. The methods of [`Polar`] are allowed too; they compute the
 /// two-sided polar factor and ignore side and ridge.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Given", tag = "method", rename_all = "snake_case")]
@@ -62,7 +62,7 @@ impl TryFrom<Given> for OneSided {
 }
 
 impl OneSided {
-    /// The methods that are no [`Polar`].
+    /// The methods that are not in [`Polar`].
     const GRAM: [&'static str; 2] = ["gram_eigh", "gram_polar_express"];
 
     /// Short name for plans.
@@ -74,7 +74,7 @@ impl OneSided {
         }
     }
 
-    /// Work of one matrix, and more of it.
+    /// Work for one matrix, followed by more work.
     pub(crate) fn cost(&self, more: &str) -> Cost {
         match self {
             OneSided::GramEigh => Cost::host(more.trim_start_matches(" + ")),
@@ -84,7 +84,7 @@ impl OneSided {
         }
     }
 
-    /// Refuses what cannot work.
+    /// Refuses values that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         match self {
             OneSided::GramPolarExpress { steps } => steps.check("polar.steps", &(1..=99)),
@@ -94,12 +94,9 @@ impl OneSided {
     }
 
     /// The root on `side` of every matrix; `e` is `eps`, or `eps` times the mean eigenvalue of the
-    /// Gram matrix of that side. A zero matrix gives zero.
+    /// Gram matrix of that side. A zero matrix returns zero.
     pub fn apply(&self, matrix: Matrix, side: Axis, eps: f64, mode: EpsMode) -> Matrix {
-        let size = match side {
-            Axis::Output => matrix.outputs(),
-            Axis::Input => matrix.inputs(),
-        };
+        let size = matrix.size(side);
         match self {
             OneSided::GramEigh => matrix.map(|x| gram_root(x, size, eps, mode)),
             OneSided::GramPolarExpress { steps } => matrix.map(|x| coupled_root(x, size, eps, mode, *steps)),

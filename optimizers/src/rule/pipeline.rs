@@ -9,19 +9,19 @@ use super::memory::MOMENTUM;
 use super::{Decay, Kept, Memory, Momentum, Rule, Scale, Stage, State, Update};
 use crate::matrix::{LayoutError, Placement, Reading};
 
-/// What comes first in a step.
+/// The order of momentum and rule in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
     /// The rule works on the momentum of gradients.
     #[default]
     MomentumFirst,
-    /// The rule works on gradients; the momentum is formed of its directions.
+    /// The rule works on gradients; the momentum averages its directions.
     RuleFirst,
 }
 
 impl Order {
-    /// The name of the momentum in records: an average of gradients is none of directions.
+    /// The name of the momentum in records: an average of gradients cannot be used as one of directions.
     fn buffer(self) -> &'static str {
         match self {
             Order::MomentumFirst => MOMENTUM,
@@ -31,11 +31,11 @@ impl Order {
 }
 
 /// A [`Rule`] with momentum, shape scale, weight decay and placement: a `burn::optim::Optimizer` on matrices `[d_in, d_out]`
-/// and stacks `[E, d_in, d_out]`, or on parameters of any rank where the rule is one on entries.
+/// and stacks `[E, d_in, d_out]`, or on parameters of any rank if the rule is entrywise.
 ///
 /// # Panics
-/// The step of a rule on matrices panics on a parameter that is none; [`Layerwise`](crate::Layerwise) finds that out
-/// before training and says which parameter it is.
+/// The step of a matrix rule panics on a parameter that is not a matrix; [`Layerwise`](crate::Layerwise) finds that
+/// before training and names the parameter.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     rule: Arc<dyn Rule>,
@@ -46,7 +46,7 @@ pub struct Pipeline {
     placement: Placement,
 }
 
-/// What is the same for all parameters of a stack in one step.
+/// What all parameters of a stack share in one step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'a> {
     pub lr: f64,
@@ -59,7 +59,7 @@ pub(crate) struct At<'a> {
 }
 
 impl Pipeline {
-    /// Momentum 0.95 (average), no scale, no decay, stored `[d_in, d_out]` in one piece.
+    /// Momentum 0.95 (average), no scale, no decay, stored `[d_in, d_out]`, no blocks.
     pub fn new(rule: impl Rule) -> Self {
         Self {
             rule: Arc::new(rule),
@@ -71,7 +71,7 @@ impl Pipeline {
         }
     }
 
-    /// Sets what comes first.
+    /// Sets the order of momentum and rule.
     #[must_use]
     pub fn with_order(mut self, order: Order) -> Self {
         self.order = order;
@@ -85,7 +85,7 @@ impl Pipeline {
         self
     }
 
-    /// Leaves the momentum out: the rule works on gradients and remembers what it needs.
+    /// Removes the momentum: the rule works on gradients and keeps what it needs itself.
     #[must_use]
     pub fn without_momentum(mut self) -> Self {
         self.momentum = None;
@@ -106,7 +106,7 @@ impl Pipeline {
         self
     }
 
-    /// Says how the parameters are stored and which blocks they consist of.
+    /// Sets how the parameters are stored and which blocks they consist of.
     #[must_use]
     pub fn with_placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
@@ -123,25 +123,25 @@ impl Pipeline {
         self.decay
     }
 
-    /// Whether the rule is one on matrices.
+    /// Whether it works on matrices, rather than on entries.
     pub fn is_matrix_rule(&self) -> bool {
         !self.rule.is_entrywise()
     }
 
-    /// Everything that is kept between steps.
+    /// All buffers kept between steps.
     pub fn memories(&self) -> Vec<Kept> {
         let momentum = self.momentum.filter(|momentum| momentum.factor != 0.0);
         let momentum = momentum.map(|_| Kept::entries(self.order.buffer()));
         momentum.into_iter().chain(self.rule.memories()).collect()
     }
 
-    /// The optimizer of a whole module; with a rule on matrices one that has only matrices and stacks of them.
+    /// The optimizer of a whole module; a matrix rule needs a module that has only matrices and stacks of them.
     #[must_use]
     pub fn init(&self) -> ModuleOptimizer {
         self.clone().into()
     }
 
-    /// Whether two steps are the same, as far as can be told without looking into the rule.
+    /// Whether two steps are the same, as far as this can be known without comparing rules.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.rule, &other.rule)
             && (self.order, self.momentum, self.scale, self.decay, self.placement)
@@ -153,7 +153,7 @@ impl Pipeline {
         if self.is_matrix_rule() { self.placement.reading(shape) } else { Ok(Reading::entries(shape)) }
     }
 
-    /// The weights of a stack of parameters after a step; what is remembered changes with them.
+    /// The weights of a stack of parameters after a step; updates the memory.
     pub(crate) fn advance(
         &self,
         reading: &Reading,
@@ -179,7 +179,7 @@ impl Pipeline {
         })
     }
 
-    /// What the learning rate multiplies.
+    /// The update that is multiplied by the learning rate.
     fn update(
         &self,
         reading: &Reading,
@@ -225,11 +225,11 @@ impl Pipeline {
         }
     }
 
-    /// Gives the buffer of a record of the first version its name.
+    /// Renames the buffer of a record of the first version.
     pub(crate) fn adopt_first_version(&self, reading: &Reading, memory: &mut Memory) {
         let Some(buffer) = memory.take_first_version() else { return };
         match (self.order, self.rule.memories().first()) {
-            // It was the average of the directions, as matrices.
+            // It was the average of the directions, stored as matrices.
             (Order::RuleFirst, _) => {
                 let matrices = reading.split(Tensor::zeros(reading.stored, &buffer.device()));
                 let fits = matrices.tensor().dims() == buffer.dims();
@@ -285,7 +285,7 @@ fn decayed(weights: Tensor<3>, update: Tensor<3>, At { lr, decays, .. }: At<'_>)
     Tensor::cat(parts.collect(), 2)
 }
 
-/// Runs a step in f32 when the parameter is stored in half precision, and as it is otherwise.
+/// Runs a step in f32 if the parameter is stored in half precision, and unchanged otherwise.
 ///
 /// Sums of squares and slow averages do not fit into half precision; the state stays f32, only the
 /// parameter is rounded, once, at the end. A weight beyond the range of its type becomes the largest number of that type.
@@ -303,5 +303,5 @@ pub(crate) fn in_working_precision<const D: usize>(
     tensor.clamp(-largest, largest).cast(dtype)
 }
 
-/// f32 has larger ones, which would be rounded to infinity.
+/// The largest number of bf16; larger numbers of f32 would be rounded to infinity.
 const LARGEST_BF16: f64 = 3.3895e38;

@@ -33,12 +33,12 @@ pub enum Polar {
     },
     /// Polar Express with safety factor 1.02; `steps` 5, `eps` 1e-6.
     PolarExpress {
-        /// Number of steps, at least 1; the first five have coefficients of their own.
+        /// Number of steps, at least 1; each of the first five has its own coefficients.
         steps: usize,
         /// Added to 1.02 times the Frobenius norm.
         eps: f64,
     },
-    /// Any odd quintic schedule; refused if it leaves [0, 2] on the singular values that can occur.
+    /// Any odd quintic schedule; refused if it maps a singular value that can occur outside [0, 2].
     Polynomial {
         /// One `[a, b, c]` per step.
         coefficients: Vec<[f64; 3]>,
@@ -49,7 +49,7 @@ pub enum Polar {
     },
     /// Exact, by a host SVD, over the singular values above `rcond` (default 1e-5) times the largest.
     Svd {
-        /// Relative cut-off below which a direction counts as noise and gives 0.
+        /// Relative cut-off below which a direction counts as noise and becomes 0.
         rcond: f64,
     },
 }
@@ -67,7 +67,7 @@ impl Setting for Polar {
         self.validate().map_err(|error| within(key, error))
     }
 
-    /// Every method as it is by default, and without its eps or cut-off.
+    /// Every method with its defaults, and with eps or cut-off 0.
     fn choices(_range: &()) -> Vec<Value> {
         let method = |name: &&str| match *name {
             "polynomial" => json!({"method": name, "coefficients": vec![[2.0, -1.5, 0.5]; 12], "norm_factor": 1.5}),
@@ -77,7 +77,7 @@ impl Setting for Polar {
     }
 }
 
-/// A method, and what is left of it without the numbers that keep small matrices small.
+/// A method, and the same method with eps or cut-off 0.
 fn with_and_without_eps(method: Value) -> Vec<Value> {
     let mut bare = method.clone();
     let Ok(Value::Object(all)) = serde_json::from_value::<Polar>(method.clone()).and_then(serde_json::to_value) else {
@@ -89,17 +89,17 @@ fn with_and_without_eps(method: Value) -> Vec<Value> {
     vec![method, bare]
 }
 
-/// Refuses a method that decomposes on the host where the program was built without that.
+/// Refuses a method that decomposes on the host if the program was built without it.
 pub(super) fn check_exact(method: &str) -> Result<(), ConfigError> {
     if cfg!(feature = "exact") {
         return Ok(());
     }
     let message =
-        format!("{method} needs the feature `exact` of the crate polaron; without it choose a polynomial method");
+        format!("{method} needs the feature `exact` of the crate polaron; without it, choose a polynomial method");
     Err(ConfigError::value("polar.method", message))
 }
 
-/// The error of a method, whose keys begin with `polar`, as that of the key that holds the method.
+/// The error of a method, whose keys begin with `polar`, under the key that holds the method.
 pub(super) fn within(key: &str, error: ConfigError) -> ConfigError {
     match error {
         ConfigError::Value { key: inner, message } => {
@@ -163,7 +163,7 @@ impl Polar {
 
     /// Polar factor of every matrix of a stack `[batch, a, b]`, in either orientation.
     ///
-    /// A zero matrix gives zero, also with `eps` 0. The input is not modified.
+    /// A zero matrix returns zero, even with `eps` 0. The input is not modified.
     pub fn apply(&self, stack: Tensor<3>) -> Tensor<3> {
         match self {
             Polar::Svd { rcond } => polar_svd(stack, *rcond),
@@ -199,7 +199,7 @@ impl Polar {
         }
     }
 
-    /// Work of one matrix, and more of it.
+    /// Work for one matrix, followed by more work.
     pub(crate) fn cost(&self, more: &str) -> Cost {
         match self.schedule().len() {
             0 => Cost::host(more.trim_start_matches(" + ")),
@@ -217,7 +217,7 @@ impl Polar {
         }
     }
 
-    /// Refuses what cannot work: no steps, negative eps, a polynomial that amplifies or flips directions.
+    /// Refuses values that cannot work: no steps, negative eps, a polynomial that amplifies or flips directions.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let bad = |key: &str, message: String| Err(ConfigError::value(format!("polar.{key}"), message));
         match self {

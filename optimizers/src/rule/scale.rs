@@ -1,4 +1,4 @@
-//! The factor of an update by the shape of the matrix that was processed.
+//! The factor of an update that depends on the shape of the processed matrix.
 
 use super::Gain;
 use crate::setting::choice;
@@ -42,7 +42,7 @@ impl Scale {
     /// `gain` times this factor for a matrix of m outputs and n inputs.
     ///
     /// # Errors
-    /// If the factor follows the width that the caller accounts for.
+    /// If the factor grows with the width, which the caller already accounts for.
     pub(crate) fn widen(&self, gain: Gain, [outputs, inputs]: [usize; 2]) -> Result<Gain, &'static str> {
         match self {
             Scale::None => Ok(gain),
@@ -51,7 +51,7 @@ impl Scale {
             Scale::Spectral => Ok(gain.times(0.5, -0.5)),
             Scale::MatchRmsAdamw => {
                 Err("its scale 0.2 sqrt(max(out, in)) (`match_rms_adamw`) grows with the width that muP \
-                                         accounts for: choose another one for that rule, for example matrix.scale=original")
+                                         accounts for: choose another scale for that rule, for example matrix.scale=original")
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Averages of squares, of numbers of any size.
+//! Averages of squares for numbers of any size.
 //!
 //! f32 holds the squares of numbers from 1e-19 to 1e19 only. Outside of that an entry of a second moment v is stored as
-//! the negative of its root, `-√v`: a spike of 1e30 would otherwise become infinite and stop its entry for ever. Between
+//! the negative of its root, `-√v`: a spike of 1e30 would otherwise become infinite and freeze its entry forever. Between
 //! 2^-120 and 2^100, and in f64, v is stored as it is.
 
 use burn::tensor::{DType, Tensor};
@@ -11,7 +11,7 @@ use crate::matrix::hypotenuse;
 const LOW: f32 = 1.0 / (1_u128 << 120) as f32;
 const HIGH: f32 = (1_u128 << 100) as f32;
 
-/// Powers of two, which round nothing, that bring the squares of large numbers into the range of f32 and their roots back.
+/// Powers of two, which do not round, that scale the squares of large numbers into the range of f32 and their roots back.
 const DOWN: f64 = 1.0 / (1_u128 << 65) as f64;
 const UP: f64 = (1_u128 << 65) as f64;
 
@@ -19,14 +19,14 @@ const UP: f64 = (1_u128 << 65) as f64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SecondMoment {
     beta: f64,
-    /// Smallest v, but for 0, that is stored as it is.
+    /// Smallest v other than 0 that is stored as it is.
     low: f32,
     /// Whether x can be so large that v is not stored as it is.
     unbounded: bool,
 }
 
 impl SecondMoment {
-    /// For a rule that adds `eps` to the root: where that hides roots of 1e-18, small v need no root.
+    /// For a rule that adds `eps` to the root: if `eps` is much larger than 1e-18, small v need not be stored as roots.
     pub fn new(beta: f64, eps: f64) -> Self {
         Self { beta, low: if eps >= 1e-10 { 0.0 } else { LOW }, unbounded: true }
     }
@@ -70,14 +70,14 @@ impl SecondMoment {
         second.mask_where(outside, -root)
     }
 
-    /// The same where only large v are stored by their root: with fewer launches, as a GPU pays for each.
+    /// The same if only large v are stored as roots: with fewer launches, each of which costs time on a GPU.
     fn advance_large<const D: usize>(&self, old: Option<Tensor<D>>, x: Tensor<D>, fresh: Tensor<D>) -> Tensor<D> {
         let new = (x * ((1.0 - self.beta).sqrt() * DOWN)).square();
         let (plain, squares) = match old {
             Some(old) => {
                 let rooted = old.clone().lower_scalar(0.0);
                 let root = old.clone().sqrt().mask_where(rooted.clone(), old.clone()) * self.beta.sqrt();
-                // Where it is not large any more, the square of what is left of the old root fits.
+                // If it is no longer large, the square of the decayed old root fits.
                 let back = root.clone().square() + fresh.clone();
                 ((old * self.beta + fresh).mask_where(rooted, back), (root * DOWN).square() + new)
             }
@@ -111,7 +111,7 @@ impl SecondMoment {
     }
 }
 
-/// The same for one entry, to the same bit.
+/// The same for one entry, with bit-identical results.
 #[derive(Clone, Copy)]
 pub(crate) struct InPlace {
     beta: f32,
@@ -125,19 +125,19 @@ pub(crate) struct InPlace {
 }
 
 impl InPlace {
-    /// v after a gradient, where it is and stays stored as it is.
+    /// v after a gradient, if it is stored as it is before and after.
     #[inline(always)]
     pub fn plain(&self, v: f32, g: f32) -> f32 {
         v * self.beta + g * g * self.new
     }
 
-    /// `√(factor v)`, where v is stored as it is.
+    /// `√(factor v)`, if v is stored as it is.
     #[inline(always)]
     pub fn plain_root(&self, v: f32) -> f32 {
         (v * self.debias).sqrt()
     }
 
-    /// Whether [`InPlace::plain`] serves all entries.
+    /// Whether [`InPlace::plain`] is valid for all entries.
     #[inline(always)]
     pub fn all_plain(&self, second: &[f32], gradient: &[f32]) -> bool {
         let mut plain = true;

@@ -1,16 +1,16 @@
-//! What a rule is: a stage of a step in, a direction out.
+//! The trait of a rule: it reads a stage of a step and returns a direction.
 
 use burn::tensor::Tensor;
 
 use super::{Decay, Kept, Memory};
 use crate::matrix::Matrix;
 
-/// What a rule sees of one step.
+/// The input of a rule in one step.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stage {
-    /// What to work on: the momentum, or the gradient where the rule comes first or there is no momentum. A stack of matrices,
-    /// those of several parameters one after the other; for a rule on entries `[parameters, 1, entries]`.
+    /// The matrices to work on: the momentum, or the gradient if the rule comes first or there is no momentum. A stack,
+    /// with those of several parameters one after another; for an entrywise rule `[parameters, 1, entries]`.
     pub matrix: Matrix,
     /// The gradient before the momentum, if [`Rule::reads_gradient`].
     pub gradient: Option<Matrix>,
@@ -20,7 +20,7 @@ pub struct Stage {
     pub number: u64,
     /// Learning rate of the step, schedule included.
     pub lr: f64,
-    /// Share of the training that is done, from 0 to 1; 0 where nobody says.
+    /// Share of the training that is done, from 0 to 1; 0 if the caller does not set it.
     pub progress: f64,
     /// Number of parameters in the stack.
     pub parameters: usize,
@@ -47,13 +47,13 @@ impl Stage {
     }
 }
 
-/// What a rule makes of a stage.
+/// The output of a rule.
 #[derive(Clone, Debug)]
 pub struct Update {
     /// The direction of every matrix, before shape scale and learning rate.
     pub direction: Matrix,
-    /// A factor for every matrix, `[matrices, 1, 1]`, applied at the end: where the momentum is formed of directions, it is
-    /// not part of what is averaged.
+    /// A factor for every matrix, `[matrices, 1, 1]`, applied at the end: if the momentum averages directions, the factor is
+    /// not part of the average.
     pub size: Option<Tensor<3>>,
 }
 
@@ -63,7 +63,7 @@ impl From<Matrix> for Update {
     }
 }
 
-/// A rule: what makes one optimizer different from another.
+/// A rule: the part in which optimizers differ.
 ///
 /// Everything else (momentum, shape scale, weight decay, layouts, experts, blocks, state and its record) is added by
 /// [`Pipeline`](super::Pipeline). A rule that is a function of one matrix implements [`Direction`] instead.
@@ -92,10 +92,10 @@ impl From<Matrix> for Update {
 /// # let _ = optimizer;
 /// ```
 pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
-    /// The direction of every matrix of the stack; matrices do not see each other. A zero matrix must give a finite result.
+    /// The direction of every matrix of the stack; each matrix must be processed independently. A zero matrix must give a finite result.
     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update;
 
-    /// What the rule keeps between steps, beside the momentum.
+    /// The buffers that the rule keeps between steps, other than the momentum.
     fn memories(&self) -> Vec<Kept> {
         Vec::new()
     }
@@ -110,14 +110,14 @@ pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Whether entries do not see each other, so that parameters of any rank can be stepped.
+    /// Whether entries are processed independently, so that parameters of any rank can be stepped.
     fn is_entrywise(&self) -> bool {
         false
     }
 
-    /// The whole step of a rule on entries in one pass over memory, where the tensors allow it, to the same bit: the weights
-    /// after it. Gives weights and gradient back where not; nothing is changed then. `memory` counts this step already.
-    #[allow(clippy::result_large_err, reason = "an `Err` gives the arguments back, it is no failure")]
+    /// The whole step of an entrywise rule in one pass over memory, if the tensors allow it, with bit-identical results: returns
+    /// the weights after it. Otherwise returns weights and gradient, and changes nothing. `memory` already counts this step.
+    #[allow(clippy::result_large_err, reason = "an `Err` returns the arguments, it is not a failure")]
     fn step_in_place(
         &self,
         weights: Tensor<3>,
@@ -130,7 +130,7 @@ pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A rule that is a function of one matrix: momentum in, direction out.
+/// A rule that is a function of one matrix, from momentum to direction.
 ///
 /// ```
 /// use polaron::{matrix::Matrix, rule::{Direction, Pipeline}};

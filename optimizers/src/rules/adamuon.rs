@@ -1,4 +1,4 @@
-//! AdaMuon (arXiv 2507.11005): every entry of Muon's update gets a step size of its own.
+//! AdaMuon (arXiv 2507.11005): every entry of Muon's update gets its own step size.
 //!
 //! ```text
 //! O = polar(sign(d))   (or polar(d) with sign = false)
@@ -6,14 +6,14 @@
 //! U = rms √(mn) O' / (‖O'‖_F + eps)
 //! ```
 //!
-//! **Singular values**: no longer about 1; dividing by entries bends them away, more in the first
+//! **Singular values**: no longer about 1; the entrywise division changes them, more so in the first
 //! steps. The sign and the entrywise division make the rule depend on the coordinates: it is
 //! equivariant under permutations only, like AdamW.
 //!
-//! **When**: where AdamW's learning rates should stay (the root mean square entry is `rms`). Cost
-//! over Muon: 6 mn, and a second buffer.
+//! **When**: to keep AdamW's learning rates (the root mean square entry is `rms`). Extra cost over
+//! Muon: 6 mn, and a second buffer.
 //!
-//! **Claimed** (paper): faster than Muon and AdamW on GPT-2 sizes; many ports leave out the sign.
+//! **Claimed** (paper): faster than Muon and AdamW on GPT-2 sizes; many ports omit the sign.
 
 use crate::matrix::{divide_or_zero, frobenius_norm, sign as signs};
 use crate::rule::{
@@ -65,7 +65,7 @@ impl Kind for AdaMuonConfig {
     }
 }
 
-/// The direction of AdaMuon; remembers one second moment per entry.
+/// The direction of AdaMuon; keeps one second moment per entry.
 #[derive(Clone, Debug)]
 pub struct AdaMuon {
     config: AdaMuonConfig,

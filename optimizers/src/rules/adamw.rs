@@ -6,7 +6,7 @@
 //! W ← (1 - lr wd) W - lr U
 //! ```
 //!
-//! Defaults are PyTorch's (ε 1e-8, no decay unless asked for), not Burn's (ε 1e-5, decay 1e-4).
+//! Defaults are PyTorch's (ε 1e-8, no decay by default), not Burn's (ε 1e-5, decay 1e-4).
 
 use burn::tensor::Tensor;
 
@@ -21,7 +21,7 @@ use crate::setting::Numbers;
 const FIRST: &str = "momentum";
 const SECOND: &str = "second_moment";
 
-/// Entries that a step in place treats alike: whether all of them have second moments that f32 holds is looked up first.
+/// Entries of one block of a step in place: a block is faster if f32 holds the second moments of all its entries.
 const BLOCK: usize = 1024;
 
 kind_settings! {
@@ -86,7 +86,7 @@ impl Rule for AdamW {
             let direction = first * debias(beta1, step);
             match eps > 0.0 {
                 true => direction / root,
-                // 0 / 0: an entry that never had a gradient does not move.
+                // 0 / 0: an entry that has never had a gradient does not move.
                 false => {
                     let never = root.clone().equal_scalar(0.0);
                     (direction / root).mask_fill(never, 0.0)

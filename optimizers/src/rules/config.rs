@@ -1,4 +1,4 @@
-//! What a configuration of any kind can do.
+//! The methods of a configuration of any kind.
 
 use serde_json::{Map, Value};
 
@@ -32,15 +32,15 @@ impl OptimizerConfig {
         Self::try_from(Given(map))
     }
 
-    /// Every key of a kind, each with values that differ in what they make the rule do, beside the default: all names
-    /// of a key that takes names, the ends of a range of numbers. None for a kind that does not exist.
+    /// Every key of a kind, each with values under which the rule behaves differently from the default: all names of a key
+    /// that takes names, or the ends of a range of numbers. `None` for a kind that does not exist.
     ///
-    /// For tests that go through all settings: a key that is new is in this list.
+    /// For tests that try all settings: a new key is in this list automatically.
     pub fn choices(kind: &str) -> Option<Vec<(&'static str, Vec<Value>)>> {
         Self::of_kind(kind).ok().map(|config| config.settings().choices())
     }
 
-    /// The Burn optimizer for parameters stored as `placement` says.
+    /// The Burn optimizer for parameters with this placement.
     ///
     /// # Errors
     /// If a value is out of range.
@@ -49,7 +49,7 @@ impl OptimizerConfig {
         Ok(self.settings().pipeline().with_placement(placement))
     }
 
-    /// The step that these settings describe, whether or not they are in range.
+    /// The step with these settings, without a check of their values.
     pub(crate) fn pipeline(&self) -> Pipeline {
         self.settings().pipeline()
     }
@@ -63,7 +63,7 @@ impl OptimizerConfig {
         Description { kind: self.kind(), formula, source, memories: pipeline.memories(), cost }
     }
 
-    /// One line for plans: the kind and what distinguishes this configuration of it.
+    /// One line for plans: the kind, and what distinguishes this configuration.
     pub fn label(&self) -> String {
         let (kind, detail) = (self.kind(), self.settings().about().detail);
         if detail.is_empty() { kind.to_string() } else { format!("{kind} ({detail})") }
@@ -79,12 +79,12 @@ impl OptimizerConfig {
         self.pipeline().decay().rate
     }
 
-    /// The stack that is named after the kind.
+    /// The stack named after the kind.
     pub fn stack(&self) -> StackRow {
         self.settings().about().stack
     }
 
-    /// The lines of the symmetry audit about this kind.
+    /// The rows of the symmetry audit for this kind.
     pub(super) fn symmetries(&self) -> Vec<(SymmetryRow, Self)> {
         let with_config = |row: SymmetryRow| {
             let options = if row.options.is_empty() { "{}" } else { row.options };
@@ -95,7 +95,7 @@ impl OptimizerConfig {
         self.settings().about().symmetries.into_iter().map(with_config).collect()
     }
 
-    /// How the effect of an update grows with the sides of a matrix, and why not if no rule is known.
+    /// How the effect of an update grows with the sides of a matrix, or why that is not known.
     pub(crate) fn gain(&self, shape: [usize; 2]) -> Result<Gain, &'static str> {
         self.pipeline().scale().widen(self.settings().about().gain?, shape)
     }
@@ -110,7 +110,7 @@ impl OptimizerConfig {
         settings.check()
     }
 
-    /// The same settings without a weight decay.
+    /// The same settings without weight decay.
     pub(crate) fn without_decay(&self) -> Self {
         let none = Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]);
         self.merge(&none).unwrap_or_else(|_| self.clone())

@@ -1,20 +1,20 @@
-//! Error-feedback Muon (arXiv 2605.08980): what the polar factor leaves out is kept and added later.
+//! Error-feedback Muon (arXiv 2605.08980): the part that the polar factor leaves out is kept and added later.
 //!
 //! ```text
 //! P = lr · d + E,   Q = polar(P),   D = ⟨P, Q⟩/r · Q          (E starts at 0,  r = min(m, n))
 //! W ← (1 - lr wd) W - D,   E ← P - D                          (residual = false: E stays 0)
 //! ```
 //!
-//! **Singular values**: all of them the mean of those of P, so a step is as large as the gradient
-//! says, and `‖E‖` contracts: `D` is the best multiple of `Q`, hence `‖P - D‖_F ≤ ‖P‖_F`, with
+//! **Singular values**: all of them the mean of those of P, so a step is proportional to the
+//! gradient, and `‖E‖` contracts: `D` is the best multiple of `Q`, hence `‖P - D‖_F ≤ ‖P‖_F`, with
 //! equality only for P = 0.
 //!
 //! **When**: for problems on which Muon provably stalls (the paper's nonsmooth counterexample).
-//! Experimental: the paper itself reports that it hurts in vision and language models. The learning rate is
-//! like SGD's, of degree 1 in the gradient: clip, and expect far larger values than Muon's. Cost: a host
-//! decomposition by default, and a second buffer. The residual depends on the learning rate, so a record keeps it.
+//! Experimental: the paper itself reports that it hurts in vision and language models. The step is of degree 1
+//! in the gradient, as with SGD: use clipping, and expect far larger learning rates than Muon's. Cost: a host
+//! decomposition by default, and a second buffer. The residual depends on the learning rate, so it is part of the record.
 //!
-//! A step with learning rate 0 moves nothing and leaves E as it is.
+//! A step with learning rate 0 moves nothing and leaves E unchanged.
 
 use crate::matrix::inner_product;
 use crate::rule::{
@@ -22,7 +22,7 @@ use crate::rule::{
     kind_settings,
 };
 
-/// The name of what was left out in records.
+/// The name of E in records.
 const RESIDUAL: &str = "residual";
 
 kind_settings! {
@@ -31,7 +31,7 @@ kind_settings! {
         momentum: 0.95, Ema, nesterov: false;
         /// How P is orthogonalised.
         polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };
-        /// Keep what was left out.
+        /// Keep the part that was left out.
         residual, with_residual: bool = true;
     }
 }
@@ -63,7 +63,7 @@ impl ErrorFeedbackMuonConfig {
     }
 }
 
-/// The direction of error-feedback Muon; remembers what was left out.
+/// The direction of error-feedback Muon; keeps the part that was left out.
 #[derive(Clone, Debug)]
 pub struct ErrorFeedbackMuon {
     polar: Polar,
@@ -79,7 +79,7 @@ impl Rule for ErrorFeedbackMuon {
         if lr == 0.0 {
             return momentum.map(|m| m.zeros_like()).into();
         }
-        let rank = momentum.outputs().min(momentum.inputs());
+        let rank = momentum.rank();
         let wanted = momentum.tensor().clone() * lr;
         let wanted = match memory.take(RESIDUAL, wanted.dims()) {
             Some(residual) => wanted + residual,

@@ -18,11 +18,11 @@
 //! | 1 | 10.0 | 2.00 | 1 | 0.50 | 0.10 | transposed pseudo-inverse |
 //!
 //! **When**: to study the spectrum's exponent; c > 1/2 gives weak directions the larger step, and
-//! square, nearly singular matrices rare huge steps, hence the ridge. Both methods run on the host:
-//! on a GPU a round trip for every matrix. The iteration needs c as a fraction.
+//! occasionally huge steps to square, nearly singular matrices, hence the ridge. Both methods run on the host:
+//! on a GPU this is a round trip for every matrix. The iteration needs c as a fraction.
 //!
 //! **Claimed** (paper's abstract): the best exponent is above 1/2. The paper's coefficients, ridge
-//! and learning rates could not be read; ours are stated here.
+//! and learning rates were not available to us; ours are stated here.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ pub enum Exponent {
     Number(f64),
 }
 
-/// Largest denominator that is looked for when a number must be a fraction.
+/// Largest denominator when a number is converted to a fraction.
 const LARGEST_DENOMINATOR: u32 = 64;
 
 impl Setting for Exponent {
@@ -216,7 +216,7 @@ impl Freon {
     fn map(&self, s: &[f64]) -> Vec<f64> {
         let (c, ridge) = (self.config.c.value(), self.config.ridge);
         let norm = s.iter().map(|s| s * s).sum::<f64>().sqrt();
-        // Below 1e-12 of the norm, without a ridge, there is no direction to keep.
+        // Without a ridge, singular values below 1e-12 of the norm have no direction.
         let rooted: Vec<Option<f64>> =
             s.iter().map(|s| Some(((s / norm).powi(2) + ridge).sqrt()).filter(|root| *root > 1e-12)).collect();
         let powers: Vec<f64> =
@@ -231,7 +231,7 @@ impl Freon {
         powers.into_iter().map(|power| power * factor).collect()
     }
 
-    /// What `A^(-c) M` of the matrix with norm 1 is multiplied by.
+    /// The factor of `A^(-c) M` for the matrix scaled to norm 1.
     fn factor(&self, z: f64, norm: f64, square: f64, rank: usize) -> f64 {
         let c = self.config.c.value();
         match self.config.normalize {
@@ -264,7 +264,7 @@ impl Freon {
         let z = match a == b {
             true => (power.log_determinant / (2.0 * rank as f64)).exp(),
             false => {
-                // tr A^(1-c) = <D₀, X> + ridge tr A^(-c): the ridge's own share must not be left out.
+                // tr A^(1-c) = <D₀, X> + ridge tr A^(-c): the share of the ridge must be included.
                 let trace = inner(&power.product, x) + ridge * power.trace;
                 (trace / rank as f64).powf(1.0 / (2.0 - 2.0 * c))
             }

@@ -1,4 +1,4 @@
-//! Norm and polar composition (arXiv 2605.18106): equal units and equal singular values, in turn.
+//! Composition of norm and polar factor (arXiv 2605.18106): units of equal norm and equal singular values, one after the other.
 //!
 //! ```text
 //! N(X): units along `axis` of norm 1;  P: minus the mean unit (centred), else the identity
@@ -7,11 +7,11 @@
 //! ν = ⟨X, Z⟩  (nuclear)   or   ⟨X, Z⟩ / ‖X‖_F  (nuclear_over_fro: what the authors' published runs computed)
 //! ```
 //!
-//! `onesided` is the root of [`spectral`](super::spectral); its `side` is by default the axis other than
+//! `onesided` is the root of [`spectral`](super::spectral); its `side` is by default the axis opposite to
 //! `axis`.
 //!
-//! **Singular values**: all ν (norm_then_polar), about √units to units large: with `nuclear` the
-//! learning rate wants to be smaller than Muon's by about √units. polar_then_norm gives units of norm 1.
+//! **Singular values**: all ν (norm_then_polar), between about √units and units: with `nuclear` the
+//! learning rate should be smaller than Muon's by about √units. polar_then_norm gives units of norm 1.
 //!
 //! **When**: gate, up and down projections, whose neurons are only permuted by the network's own
 //! symmetry: `axis` output for gate and up, input for down. Cost: a host decomposition, or with
@@ -61,7 +61,7 @@ kind_settings! {
         order, with_order: HybridOrder = HybridOrder::NormThenPolar;
         /// The axis along which units are.
         axis, with_axis: Axis = Axis::Output;
-        /// The side of the root: `output` (or `left`), `input` (or `right`); default the axis other than `axis`.
+        /// The side of the root: `output` (or `left`), `input` (or `right`); default the axis opposite to `axis`.
         #[serde(deserialize_with = "optional_side")]
         side, with_side: Option<Axis> = None;
         /// Power of ν.
@@ -155,7 +155,7 @@ impl Direction for Hybrid {
         };
         self.centered(match order {
             HybridOrder::NormThenPolar => sized(&x, root, alpha, over_norm, eps, eps_mode),
-            // What units of relative size are divided by has the factor ν too: it must not underflow on the way.
+            // Relative norms of units contain the factor ν too, which cancels: leaving it out avoids underflow.
             HybridOrder::PolarThenNorm if eps_mode == EpsMode::Relative || eps == 0.0 => {
                 normalize_units(root, axis, eps, eps_mode)
             }

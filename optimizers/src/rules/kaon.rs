@@ -10,25 +10,25 @@
 //! |---|---|---|---|---|---|---|---|
 //! | of U after 5 steps | 0.829 | 0.130 | 0.131 | 0.337 | 0.996 | 0.926 | 0 |
 //!
-//! Their root mean square is about .58 on large matrices, so a step is 0.64 times Muon's at the same
+//! Their root mean square is about 0.58 on large matrices, so a step is 0.64 times Muon's at the same
 //! learning rate (`normalize` rms removes that). The direction still descends: signs never change.
 //!
 //! **When**: to see how little the exact spectrum matters (the paper's point), or as a cheap
-//! alternative to Muon: the same work per step. A matrix of rank one gives 0; single rows and columns
+//! alternative to Muon: the same work per step. A matrix of rank one becomes 0; single rows and columns
 //! fall back to `M / ‖M‖_F`. Never in half precision: the map amplifies rounding about 4 times a step.
 //!
 //! **Claimed** (paper's abstract): close to Muon.
 
 use burn::tensor::Tensor;
 
-use crate::matrix::{Matrix, divide_or_zero, frobenius_norm, identity_like};
+use crate::matrix::{Matrix, divide_or_zero, frobenius_norm, identity_like, with_norm};
 use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, follows_rank, kind_settings};
 use crate::setting::{Numbers, choice};
 
 /// Factor of the map; between 4 and 4.257, where it is chaotic and bounded.
 const FACTOR: f64 = 4.1;
 
-/// What the result is divided by: just above the largest value of the map, 1.1735.
+/// The divisor of the result: just above the largest value of the map, 1.1735.
 const BOUND: f64 = 1.175;
 
 choice! {
@@ -51,7 +51,7 @@ kind_settings! {
         steps, with_steps: usize = 5, in 1..=99;
         /// Added to the Frobenius norm, at least 0.
         eps, with_eps: f64 = 0.0, in Numbers::SIZE;
-        /// Give a matrix with one row or column, which the map sends to 0, the direction `M / ‖M‖_F`.
+        /// Use the direction `M / ‖M‖_F` for a matrix with one row or column, which the map sends to 0.
         vector_fallback, with_vector_fallback: bool = true;
         /// The size of the update.
         normalize, with_normalize: KaonNormalize = KaonNormalize::None;
@@ -87,7 +87,7 @@ pub struct Kaon {
     config: KaonConfig,
 }
 
-/// What Kaon does to a singular value, given as a share of the Frobenius norm.
+/// The image of a singular value under Kaon, given as a share of the Frobenius norm.
 ///
 /// ```
 /// let image = polaron::rules::kaon::singular_map(0.3, 5);
@@ -99,7 +99,7 @@ pub fn singular_map(s: f64, steps: usize) -> f64 {
 
 impl Direction for Kaon {
     fn direction(&self, momentum: Matrix) -> Matrix {
-        let rank = momentum.outputs().min(momentum.inputs());
+        let rank = momentum.rank();
         momentum.map(|m| {
             let norm = frobenius_norm(m.clone()) + self.config.eps;
             let unit = divide_or_zero(m, norm);
@@ -109,10 +109,7 @@ impl Direction for Kaon {
             };
             match self.config.normalize {
                 KaonNormalize::None => mapped,
-                KaonNormalize::Rms => {
-                    let norm = frobenius_norm(mapped.clone());
-                    divide_or_zero(mapped, norm) * (rank as f64).sqrt()
-                }
+                KaonNormalize::Rms => with_norm(mapped, (rank as f64).sqrt()),
             }
         })
     }

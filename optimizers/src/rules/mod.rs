@@ -1,4 +1,4 @@
-//! Rules, one file each, and their registry: one line a kind, from which every list is derived.
+//! Rules, one file each, and their registry: one line for each kind, from which all lists are derived.
 //!
 //! The same configuration in JSON, TOML and Rust, tagged by `kind`:
 //!
@@ -7,7 +7,7 @@
 //!
 //! let config: OptimizerConfig = serde_json::from_str(r#"{"kind": "muon", "momentum": 0.9}"#)?;
 //! assert_eq!(config.kind(), "muon");
-//! // a slip is an error that names the nearest valid key
+//! // a misspelt key is an error that names the nearest valid one
 //! let error = serde_json::from_str::<OptimizerConfig>(r#"{"kind": "muon", "momentun": 0.9}"#).unwrap_err();
 //! assert!(error.to_string().contains("did you mean `momentum`"));
 //! # Ok::<(), serde_json::Error>(())

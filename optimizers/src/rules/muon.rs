@@ -6,11 +6,11 @@
 //! W ← (1 - lr wd) W - lr U
 //! ```
 //!
-//! Every singular value of the update is about 1: directions that the gradient shows weakly move as
-//! far as the strong ones. For hidden matrices only; embeddings, head and vectors want another rule
+//! Every singular value of the update is about 1: directions that are weak in the gradient move as
+//! far as the strong ones. For hidden matrices only; embeddings, head and vectors need another rule
 //! (see [`Layerwise`](crate::Layerwise)).
 //!
-//! The programs of others in this configuration:
+//! The settings that correspond to other programs:
 //!
 //! | program | configuration |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! MuonEq (arXiv 2603.28254): bring output or input units to one size, then orthogonalise.
+//! MuonEq (arXiv 2603.28254): normalise output or input units to equal norm, then orthogonalise.
 //!
 //! ```text
 //! r_i = Σ_j d_ij²  (output unit i),   c_j = Σ_i d_ij²  (input unit j),   both of the same direction d
@@ -10,10 +10,10 @@
 //! taken. Badly scaled units no longer hide part of the spectrum from the polynomial, which reaches
 //! only singular values above about 1.5e-3 of the norm. `output` is the paper's "rows", `input` its
 //! "columns". `both` with exponent -1/2 is of degree -1 in the gradient (for huge gradients the
-//! polynomial's own `eps` takes over); -1/4 makes it scale-free.
+//! `eps` of the polynomial dominates); -1/4 makes it scale-free.
 //!
-//! **When**: where Muon is used, if output units of the gradient differ in size (tall matrices
-//! most). Cost over Muon: 3 mn multiply-adds, 6 mn with `both`.
+//! **When**: instead of Muon, if output units of the gradient differ in size (mostly tall
+//! matrices). Extra cost over Muon: 3 mn multiply-adds, 6 mn with `both`.
 //!
 //! **Claimed** (paper, 1B parameters, 21B tokens, loss read off a figure): 0.016 to 0.029 below Muon
 //! at the same learning rate.
@@ -27,7 +27,7 @@ use crate::rule::{
 use crate::setting::{Numbers, choice};
 
 choice! {
-    /// Which units are brought to one size.
+    /// Which units are normalised to equal norm.
     #[derive(Default)]
     pub enum Equilibrate {
         /// Output units (the paper's rows).
@@ -46,7 +46,7 @@ kind_settings! {
     /// Settings of [`MuonEq`].
     pub struct MuonEqConfig {
         momentum: 0.95, HeavyBall, nesterov: true, scale: MatchRmsAdamw;
-        /// Which units are brought to one size.
+        /// Which units are normalised to equal norm.
         equilibrate, with_equilibrate: Equilibrate = Equilibrate::Output;
         /// Power of the units' sums of squares.
         exponent, with_exponent: f64 = -0.5, in Numbers::from_to(-1.0, 0.0);
@@ -107,8 +107,8 @@ impl MuonEq {
         }
     }
 
-    /// `(sum + e)^exponent`, in units of the matrix as it was brought into range unless there is a `clip`; 1 for units that
-    /// are zero and stay so.
+    /// `(sum + e)^exponent`, for the matrix scaled into range unless there is a `clip`; 1 for units that are zero and stay
+    /// zero.
     fn factor(&self, sums: Tensor<3>, range: &InRange) -> Tensor<3> {
         let MuonEqConfig { exponent, eps, eps_mode, clip, .. } = self.config;
         let shift = match eps_mode {
@@ -125,8 +125,8 @@ impl MuonEq {
         }
     }
 
-    /// The equilibrated matrix in the units that the rule says: where gradients of 1e30 make it tiny, the `eps` of the
-    /// polynomial fades the update out.
+    /// The equilibrated matrix in its true scale: if gradients of 1e30 make it tiny, the `eps` of the polynomial dominates
+    /// and the update becomes small.
     fn in_its_units(&self, y: Tensor<3>, range: &InRange, axes: usize) -> Tensor<3> {
         let degree = match self.config.clip {
             Some(_) => 1.0,

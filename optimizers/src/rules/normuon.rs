@@ -1,4 +1,4 @@
-//! NorMuon (arXiv 2510.05491): every unit of Muon's update gets a step size of its own.
+//! NorMuon (arXiv 2510.05491): every unit of Muon's update gets its own step size.
 //!
 //! ```text
 //! O = polar(d),   v_i ← β₂ v_i + (1-β₂) mean_j O_ij²   (one number per unit, no bias correction)
@@ -7,11 +7,11 @@
 //! rms (paper):                U = 0.2 √(mn) O' / (‖O'‖_F + eps)                (no scale)
 //! ```
 //!
-//! **Singular values**: about 1, changed by as much as the units of O differ in norm. On square and
+//! **Singular values**: about 1, changed as far as the norms of the units of O differ. On square and
 //! wide matrices the output units of O have nearly equal norms already, so the rule is nearly Muon;
 //! on tall ones (up projections) it differs.
 //!
-//! **When**: as Muon. Cost over Muon: 5 mn, and one number per unit of state.
+//! **When**: as Muon. Extra cost over Muon: 5 mn, and a state of one number per unit.
 //!
 //! **Claimed** (paper, 1.1B parameters): 11 % more efficient than Muon, 22 % than Adam. Independent
 //! runs at 124M found 0.0016 nats.
@@ -32,7 +32,7 @@ choice! {
     /// The size that the update gets after its units were scaled.
     #[derive(Default)]
     pub enum Rescale {
-        /// The Frobenius norm it had before, then the shape scale: the authors' code.
+        /// The Frobenius norm that it had before, then the shape scale: the authors' code.
         #[default]
         Frobenius = "frobenius",
         /// Root mean square entry 0.2, without the shape scale: the paper.
@@ -84,7 +84,7 @@ impl Kind for NorMuonConfig {
     }
 }
 
-/// The direction of NorMuon; remembers one second moment per unit.
+/// The direction of NorMuon; keeps one second moment per unit.
 #[derive(Clone, Debug)]
 pub struct NorMuon {
     config: NorMuonConfig,
@@ -99,13 +99,9 @@ impl Rule for NorMuon {
         let momentum = stage.matrix;
         let NorMuonConfig { beta2, eps, axis, rescale, .. } = self.config;
         let polar = momentum.map(|m| self.config.polar.apply(m));
-        let per_unit = match axis {
-            Axis::Output => polar.inputs(),
-            Axis::Input => polar.outputs(),
-        };
         // The root mean square entry of every unit is what v averages the squares of.
         let moment = SecondMoment::of_small_numbers(beta2, eps);
-        let units = unit_norms(&polar, axis) / (per_unit as f64).sqrt();
+        let units = unit_norms(&polar, axis) / (polar.size(axis.other()) as f64).sqrt();
         let second = moment.advance(memory.take(SECOND_MOMENT, units.dims()), units);
         memory.keep(SECOND_MOMENT, second.clone());
         let size = match rescale {

@@ -7,9 +7,9 @@
 //!
 //! **Singular values**: all equal to the nuclear norm (momentum_first), or an average of polar factors
 //! times the fresh gradient's nuclear norm (polar_first). Of degree 1 in the gradient: the step shrinks
-//! as training converges; clip.
+//! as training converges; use clipping.
 //!
-//! **When**: where Muon's constant step size has to be scheduled away. Cost: a host decomposition by
+//! **When**: if Muon's constant step size, which needs a schedule, is a problem. Cost: a host decomposition by
 //! default; with a polynomial `polar` that of Muon and 4 mn.
 //!
 //! **Claimed** (paper): better than Muon and Adam on matrix problems, comparable in language models.
@@ -22,7 +22,7 @@ use crate::rule::{
 use crate::setting::choice;
 
 choice! {
-    /// Whether momentum is formed of gradients or of polar factors.
+    /// Whether momentum averages gradients or polar factors.
     #[derive(Default)]
     pub enum PolarGradOrder {
         /// Momentum of gradients, then the polar factor.
@@ -37,7 +37,7 @@ kind_settings! {
     /// Settings of [`PolarGrad`].
     pub struct PolarGradConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
-        /// Whether momentum is formed of gradients or of polar factors.
+        /// Whether momentum averages gradients or polar factors.
         order, with_order: PolarGradOrder = PolarGradOrder::MomentumFirst;
         /// How a matrix is orthogonalised.
         polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };

@@ -5,14 +5,14 @@
 //! ```
 //!
 //! **Singular values**: noise, independent of those of the momentum; directions that the momentum
-//! does not have (below 1e-5 of the largest) stay 0.
+//! does not contain (below 1e-5 of the largest) stay 0.
 //!
 //! **When**: as a control. If it trains nearly as well as Muon, the exact spectrum is not what
 //! matters. Cost: a host decomposition.
 //!
 //! The draws come from a counter: seed, step, position in the stack of experts and blocks, and index
-//! decide them, so a resumed run draws what the straight run would have. Parameters of the same shape
-//! that share a seed share their draws.
+//! decide them, so a resumed run draws the same numbers as a run without interruption. Parameters of the same
+//! shape with the same seed share their draws.
 
 use polaron_common::splitmix64;
 

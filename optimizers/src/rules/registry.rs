@@ -1,7 +1,7 @@
-//! What the registry's lines make: one configuration type for every kind, and the lists of kinds.
+//! The macro behind the registry: one configuration type for all kinds, and the lists of kinds.
 
-/// Declares the modules of the kinds and [`OptimizerConfig`], from one line a kind: its file, its name in configurations, the
-/// variant, and its settings.
+/// Declares the modules of the kinds and [`OptimizerConfig`], from one line for each kind: its file, its name in configurations,
+/// the variant and its settings.
 macro_rules! kinds {
     ($($(#[$cfg:meta])* $module:ident, $name:literal: $variant:ident, $settings:ident;)*) => {
         $(
@@ -58,7 +58,7 @@ macro_rules! kinds {
             }
         )*
 
-        /// The lines of the symmetry audit, each with the configuration that it is about.
+        /// The rows of the symmetry audit, each with its configuration.
         pub fn symmetries() -> Vec<($crate::rule::SymmetryRow, OptimizerConfig)> {
             let kinds = OptimizerConfig::KINDS.iter().filter_map(|kind| OptimizerConfig::of_kind(kind).ok());
             kinds.flat_map(|config| config.symmetries()).collect()

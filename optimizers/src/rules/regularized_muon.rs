@@ -11,15 +11,15 @@
 //! |---|---|---|---|---|---|---|
 //! | of U | 0.0100 | 0.0995 | 0.4472 | 0.7071 | 0.8944 | 0.9950 |
 //!
-//! Directions in which the gradient is noise are not blown up to full size; `eps` 0 is Muon.
+//! Directions in which the gradient is only noise are not amplified to full size; `eps` 0 is Muon.
 //!
-//! **When**: where Muon's equal treatment of tiny singular values hurts: it removes the stall of the
-//! paper's nonsmooth counterexample. Cost: with a polynomial `polar` that of Muon on a matrix longer by r; with `svd`, the default, a
-//! host decomposition.
+//! **When**: where Muon's equal treatment of tiny singular values hurts: it does not stall on the
+//! paper's nonsmooth counterexample. Cost: with a polynomial `polar` that of Muon on a matrix longer by r; with `svd`, the
+//! default, a host decomposition.
 
 use burn::tensor::Tensor;
 
-use crate::matrix::{EpsMode, Matrix, divide_or_zero, frobenius_norm, identity_like, map_singular_values};
+use crate::matrix::{EpsMode, Matrix, frobenius_norm, identity_like, map_singular_values, with_norm};
 use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_rank, kind_settings};
 use crate::setting::Numbers;
 
@@ -29,9 +29,9 @@ kind_settings! {
         momentum: 0.95, Ema, nesterov: false, scale: Original;
         /// The level l, at least 0.
         eps, with_eps: f64 = 0.03, in Numbers::SIZE;
-        /// Whether `eps` is measured in the root mean square singular value.
+        /// Whether `eps` is relative to the root mean square singular value.
         eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
-        /// Bring the result to the Frobenius norm √r of Muon's update.
+        /// Scale the result to the Frobenius norm √r of Muon's update.
         rms_restore, with_rms_restore: bool = false;
         /// `svd`: exact. Other methods: applied to `[M | l I]`, of which the first columns are kept.
         polar, with_polar: Polar = Polar::Svd { rcond: 1e-5 };
@@ -74,7 +74,7 @@ pub struct RegularizedMuon {
 
 impl Direction for RegularizedMuon {
     fn direction(&self, momentum: Matrix) -> Matrix {
-        let rank = momentum.outputs().min(momentum.inputs());
+        let rank = momentum.rank();
         momentum.map(|m| {
             let smoothed = match &self.config.polar {
                 polar if self.config.eps == 0.0 => polar.apply(m),
@@ -82,7 +82,7 @@ impl Direction for RegularizedMuon {
                 polar => self.appended(m, polar),
             };
             match self.config.rms_restore {
-                true => restore(smoothed, (rank as f64).sqrt()),
+                true => with_norm(smoothed, (rank as f64).sqrt()),
                 false => smoothed,
             }
         })
@@ -114,12 +114,6 @@ impl RegularizedMuon {
         let factor = polar.apply(Tensor::cat(vec![m, level], long_dim));
         factor.narrow(1, 0, height).narrow(2, 0, width)
     }
-}
-
-/// `x` with another Frobenius norm; zero stays zero.
-fn restore(x: Tensor<3>, size: f64) -> Tensor<3> {
-    let norm = frobenius_norm(x.clone());
-    divide_or_zero(x, norm) * size
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! `e` is `eps` times the mean unit norm (relative) or `eps` (absolute, the authors' programs).
 //!
-//! **Singular values**: whatever equal units give; nothing is orthogonalised.
+//! **Singular values**: those of a matrix with units of norm 1; nothing is orthogonalised.
 //!
 //! **When**: parameters whose symmetry is a permutation of units: embeddings (`axis` input, the
 //! token), heads and routers (`axis` output, centred: adding one vector to all their units changes no
@@ -15,7 +15,7 @@
 //! soft-capping or a z-loss. It needs about ten times AdamW's learning rate. Cost: 8 mn, 12 mn centred.
 //!
 //! **Claimed** (paper's runs): 0.004 to 0.044 nats below AdamW on embedding and head. A token that is
-//! seen once keeps moving while its momentum decays: `eps` is a real hyperparameter for rare tokens.
+//! seen once keeps moving while its momentum decays: for rare tokens `eps` has to be tuned.
 
 use crate::matrix::{Axis, EpsMode, Matrix, center, normalize_units};
 use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, SymmetryRow, kind_settings};
@@ -29,11 +29,11 @@ kind_settings! {
         axis, with_axis: Axis = Axis::Output;
         /// Remove the mean unit before and after.
         centered, with_centered: bool = false;
-        /// `false`: not after (first version of the paper; the update then has a mean unit).
+        /// Remove it after the rule as well; `false` is the first version of the paper, whose update has a mean unit.
         recenter, with_recenter: bool = true;
         /// Added to the norms, at least 0.
         eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
-        /// Whether `eps` is measured in the mean unit norm.
+        /// Whether `eps` is relative to the mean unit norm.
         eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
     }
 }

@@ -5,14 +5,14 @@
 //! sign:         lmo(d) = sign(d) / n
 //! output_norm:  d_i / (√n ‖d_i‖ + eps)                    for every output unit i
 //! input_norm:   d_j / (‖d_j‖/√m + eps)                    for every input unit j
-//! U = radius · lmo(d);   constrained: W ← (1 - lr) W - lr U, so that ‖W‖ never leaves the ball
+//! U = radius · lmo(d);   constrained: W ← (1 - lr) W - lr U, which keeps W inside the ball
 //! ```
 //!
 //! `momentum` is the usual factor; the authors' key is one minus it (their 0.1 is our 0.9).
 //!
 //! **Singular values**: about √(m/n) for `spectral`; the other oracles bound entries or units.
 //!
-//! **When**: networks whose every layer gets a norm of its own, learning rates then carry over between
+//! **When**: for networks in which every layer has its own norm, so that learning rates transfer between
 //! widths: `spectral` for hidden layers, `input_norm` for embeddings, `sign` or `output_norm` for heads.
 //! Cost: Muon's for `spectral`, 3 to 8 mn for the others; one buffer.
 //!
@@ -49,7 +49,7 @@ kind_settings! {
         lmo, with_lmo: Lmo = Lmo::Spectral;
         /// Its radius, at least 0.
         radius, with_radius: f64 = 1.0, in Numbers::SIZE;
-        /// Keep the weights inside the ball: they shrink by `lr`, and `weight_decay` must be 0.
+        /// Keep the weights inside the ball: they decay at the rate `lr`, and `weight_decay` must be 0.
         constrained, with_constrained: bool = true;
         /// Added to the norms of units, at least 0.
         eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
@@ -115,7 +115,7 @@ impl Kind for ScionConfig {
     }
 }
 
-/// The minimiser of the momentum over a norm ball, with its sign turned.
+/// The negated minimiser of the momentum over a norm ball.
 #[derive(Clone, Debug)]
 pub struct Scion {
     config: ScionConfig,

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! **Singular values** of Z: `s / √(s² + e)`, about 1; both sides are the same function and differ
-//! only in what a relative `e` is measured in. The update is `ν` times as large: the step follows the
-//! gradient's size (alpha 1), so clip; alpha 0 drops that.
+//! only in the scale of a relative `e`. The update is `ν` times as large: the step follows the
+//! gradient's size (alpha 1), so use clipping; alpha 0 removes this dependence.
 //!
-//! **When**: a router (`side` output, centred), or as the embedding's alternative. Cost: a host
+//! **When**: for a router (`side` output, centred), or as an alternative for embeddings. Cost: a host
 //! decomposition, or with `gram_polar_express` 4 mn² + 42 n³ on the shorter side n.
 //!
 //! **Claimed** (paper's runs): on one of two mixture-of-experts models a router by this rule was 0.008
@@ -38,7 +38,7 @@ kind_settings! {
         centered, with_centered: bool = false;
         /// Added to the Gram matrix, at least 0.
         eps, with_eps: f64 = 1e-8, in Numbers::SIZE;
-        /// Whether `eps` is measured in the mean eigenvalue of the Gram matrix.
+        /// Whether `eps` is relative to the mean eigenvalue of the Gram matrix.
         eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
         /// How the root is computed.
         polar, with_polar: OneSided = OneSided::GramEigh;
@@ -125,7 +125,7 @@ pub(super) fn sized(
     }
     let least = if mode == EpsMode::Absolute { eps } else { 0.0 };
     let nu = change(inner_product(x.tensor().clone(), z.tensor().clone())).clamp_min(least);
-    // ν² of gradients of 1e30 does not fit into f32: the step is then as large as it can be, never infinite.
+    // ν² of gradients of 1e30 does not fit into f32: the step is then limited, never infinite.
     let largest = if nu.dtype() == DType::F32 { 1e36 } else { f64::MAX };
     z.map(|z| z * power(nu, alpha).clamp_max(largest))
 }

@@ -5,10 +5,10 @@
 //! ```
 //!
 //! **Singular values**: all equal to the nuclear norm: Muon with a step that follows the gradient's
-//! size, so it can converge at a fixed learning rate, and wants clipping.
+//! size, so it can converge at a fixed learning rate, and needs clipping.
 //!
-//! **When**: problems where 1/L is a known learning rate, or as the root of PolarGrad (which is this
-//! with momentum). No momentum by default. Cost: a host decomposition by default.
+//! **When**: for problems with a known learning rate 1/L. PolarGrad is the same with
+//! momentum. No momentum by default. Cost: a host decomposition by default.
 
 use super::polar_grad::PolarGrad;
 use crate::rule::{About, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_gradient, kind_settings};

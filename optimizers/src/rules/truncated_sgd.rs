@@ -1,13 +1,13 @@
 //! Truncated SGD: the momentum without its strongest directions, a control experiment.
 //!
 //! ```text
-//! M = P diag(s) Qᵀ, s falling   →   U = scale · P diag(s_i [i > t]) Qᵀ,     t = ⌈fraction · r⌉,   r = min(m, n)
+//! M = P diag(s) Qᵀ, s descending   →   U = scale · P diag(s_i [i > t]) Qᵀ,     t = ⌈fraction · r⌉,   r = min(m, n)
 //! ```
 //!
-//! **Singular values**: the top t become 0, the others stay as they are.
+//! **Singular values**: the top t become 0, the others stay unchanged.
 //!
-//! **When**: to see how much of SGD's progress the few strong directions carry, which Muon and Freon turn down: this leaves
-//! them out. Learning rates as for `sgd`; of degree 1 in the gradient. Cost: a host decomposition.
+//! **When**: to see how much of SGD's progress the few strong directions carry, which Muon and Freon reduce: this rule
+//! leaves them out. Learning rates as for `sgd`; of degree 1 in the gradient. Cost: a host decomposition.
 
 use crate::matrix::{Matrix, map_singular_values};
 use crate::rule::{About, Cost, Direction, Kind, Pipeline, StackRow, SymmetryRow, follows_gradient, kind_settings};

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration.
+//! Errors of a configuration.
 
 use polaron_common::did_you_mean_or_list;
 use thiserror::Error;
@@ -10,19 +10,19 @@ pub enum ConfigError {
     /// A name that does not exist.
     #[error("{}", unknown(what, name, valid))]
     Name {
-        /// What it should be the name of.
+        /// What the name stands for.
         what: &'static str,
-        /// The name that was given.
+        /// The unknown name.
         name: String,
-        /// The names there are.
+        /// The valid names.
         valid: Vec<&'static str>,
     },
-    /// A key that must be there.
+    /// A required key that is missing.
     #[error("missing \"{key}\"; one of {}", valid.join(", "))]
     Missing {
         /// The key.
         key: &'static str,
-        /// What it can be.
+        /// Its possible values.
         valid: Vec<&'static str>,
     },
     /// A key that the kind does not have.
@@ -32,7 +32,7 @@ pub enum ConfigError {
         owner: String,
         /// The key.
         key: String,
-        /// The keys there are.
+        /// The valid keys.
         valid: Vec<String>,
     },
     /// A value out of range or of the wrong type.
@@ -40,7 +40,7 @@ pub enum ConfigError {
     Value {
         /// The key.
         key: String,
-        /// What it must be, and what it was.
+        /// What the value must be, and what it is.
         message: String,
     },
 }

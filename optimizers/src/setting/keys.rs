@@ -1,4 +1,4 @@
-//! Reading keys: unknown ones are refused, numbers are finite.
+//! Reading keys: unknown keys and numbers that are not finite are refused.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::ConfigError;
 
-/// Reads a kind's own keys; the valid ones are those its default has.
+/// Reads the keys of a kind; the valid ones are those of its default.
 pub(crate) fn read_fields<T: Serialize + DeserializeOwned + Default>(
     kind: &str,
     map: Map<String, Value>,
@@ -53,9 +53,9 @@ pub(crate) fn check_keys(map: &Map<String, Value>, valid: &[&str], owner: &str) 
     }
 }
 
-/// Keys and values of a configuration as they were given, all numbers finite.
+/// Keys and values of a configuration as given, with only finite numbers.
 ///
-/// JSON has no NaN and no infinity, TOML has both; as a [`Value`] they would become null, which an optional key takes for
+/// JSON has no NaN and no infinity, but TOML has both. As a [`Value`] they would become null, which an optional key reads as
 /// "not given".
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Unchecked")]

@@ -1,4 +1,4 @@
-//! The ground of every configuration: what a key may be, the errors. Knows serde and no tensor.
+//! What every configuration is built on: which values a key allows, and the errors. Uses serde and no tensors.
 
 mod error;
 mod keys;

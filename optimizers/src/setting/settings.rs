@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::ConfigError;
 
 /// Declares a kind's settings: public fields with defaults, `new()`, one `with_` setter each, what every key allows
-/// ([`Setting`](crate::setting::Setting); numbers say it after `in`), and serde that fills in defaults and refuses
+/// ([`Setting`](crate::setting::Setting); a range of numbers follows `in`), and serde that fills in defaults and refuses
 /// unknown keys.
 macro_rules! settings {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$doc:meta])* $field:ident, $with:ident : $type:ty = $default:expr $(, in $range:expr)?;)* }) => {
@@ -57,10 +57,10 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
-/// What the keys of a kind allow; written by [`settings`].
+/// What the keys of a kind allow; implemented by [`settings`].
 pub(crate) trait Keys {
     /// Refuses the first value out of range.
     fn check_keys(&self, kind: &str) -> Result<(), ConfigError>;
-    /// Values of every key that differ in what they do.
+    /// For every key, values under which the rule behaves differently.
     fn choices(&self) -> Vec<(&'static str, Vec<Value>)>;
 }

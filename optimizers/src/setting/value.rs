@@ -1,8 +1,8 @@
-//! What a key of a configuration may be: the numbers that it allows, and values to try.
+//! Which values a key of a configuration allows, and which to try.
 //!
-//! Every type of a setting says so once. [`OptimizerConfig::validate`](crate::OptimizerConfig::validate) and
-//! [`OptimizerConfig::choices`](crate::OptimizerConfig::choices) are derived from that, so a new key or a new value of an
-//! old one takes part in both the day it is declared.
+//! Every type of a setting declares both once. [`OptimizerConfig::validate`](crate::OptimizerConfig::validate) and
+//! [`OptimizerConfig::choices`](crate::OptimizerConfig::choices) are derived from that, so a new key, or a new value of an
+//! old key, is included in both as soon as it is declared.
 
 use serde_json::Value;
 
@@ -10,15 +10,15 @@ use super::ConfigError;
 
 /// The type of a setting.
 pub(crate) trait Setting {
-    /// What is said beside the key; nothing for types all of whose values are allowed.
+    /// The allowed range, declared with the key; `()` for types whose values are all allowed.
     type Range;
 
-    /// Refuses what the key does not allow.
+    /// Refuses a value that the key does not allow.
     fn check(&self, _key: &str, _range: &Self::Range) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// Values that differ in what they make the rule do.
+    /// Values under which the rule behaves differently.
     fn choices(range: &Self::Range) -> Vec<Value>;
 }
 
@@ -55,7 +55,7 @@ impl Numbers {
         Err(ConfigError::value(key, message))
     }
 
-    /// The low end, and the high one where it is no mere guard.
+    /// The low end, and the high end unless it only excludes nonsense.
     fn ends(&self) -> Vec<f64> {
         let high = if self.closed { self.high } else { (self.low + self.high) / 2.0 };
         if self.high <= 2.0 { vec![self.low, high] } else { vec![self.low] }
@@ -139,7 +139,7 @@ macro_rules! choice {
 }
 pub(crate) use choice;
 
-/// Makes an enum of names a setting, all of whose names are choices.
+/// Makes an enum of names a setting that allows all its names.
 macro_rules! choices_of {
     ($name:ident { $($variant:ident),* }) => {
         impl $crate::setting::Setting for $name {

@@ -1,4 +1,4 @@
-//! Numbers that no setting can have are refused where the configuration is read or built, with the key and what it allows.
+//! Numbers that are not valid are refused when the configuration is read or built, with the key and its range.
 //!
 //! The keys come from the settings themselves.
 

@@ -1,4 +1,4 @@
-//! Networks of Burn's own modules need no hints, under any stack.
+//! Networks of Burn's own modules need no hints, with any stack.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::attention::{CrossAttention, CrossAttentionConfig, MultiHeadAttention, MultiHeadAttentionConfig};
@@ -246,7 +246,7 @@ fn a_kernel_moves_as_the_matrix_of_outputs_and_inputs_times_window() {
         let conv = step(conv, grads, Layerwise::new().lr(0.1).rule(rule("weight")));
         let moved: Vec<f64> = matrix(conv.weight.val()).into_data().iter::<f64>().collect();
         let error = moved.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        // The transposed kernel is stored the other way round, and sums run in another order.
+        // The transposed kernel is stored in the opposite order, so sums are in another order.
         assert!(error < 1e-5, "{blocks:?}: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Numbers that train nothing or in the wrong direction, and the global norm of very large, very small and half-precision
+//! Numbers with which training would fail, and the global norm of very large, very small and half-precision
 //! gradients.
 
 use burn::module::{Module, Param};
@@ -214,7 +214,7 @@ fn half_precision_is_measured_and_scaled_in_f32() {
     }
 }
 
-/// The plainest optimizer that somebody may bring along.
+/// The simplest optimizer of another crate.
 #[derive(Clone)]
 struct Plain;
 

@@ -1,4 +1,4 @@
-//! Gradients of every size: what f64 gives is what f32 and the half precisions must give, or the nearest they hold.
+//! Gradients of any size: f32 and the half precisions must give the results of f64, or the nearest number that they can hold.
 //!
 //! The settings are not listed here: [`OptimizerConfig::choices`] knows every key and every value of it.
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 const SEED: u64 = 20;
 
-/// Sizes of gradients; f32 holds none of the squares of the outer ones.
+/// Sizes of gradients; f32 cannot hold the squares of the outer ones.
 const SIZES: [f64; 7] = [1e-30, 1e-20, 1e-12, 1.0, 1e12, 1e20, 1e30];
 
 /// Tall, wide, square, a row, a column, a stack of experts.
@@ -52,7 +52,7 @@ fn numbers(shape: [usize; 3], seed: u64) -> Vec<f64> {
 enum Path {
     /// f64, the reference.
     Exact,
-    /// This dtype, in place where there is such a way.
+    /// This dtype, in place if possible.
     Fast(DType),
     /// f32 by Burn's operations, as on every other device.
     Operations,
@@ -70,7 +70,7 @@ impl Path {
     fn tensor(self, values: &[f64], shape: [usize; 3]) -> Tensor<3> {
         let data = TensorData::new(values.to_vec(), shape).convert_dtype(self.dtype());
         let plain = Tensor::from_data(data, (&Device::flex(), self.dtype()));
-        // A tensor on the autodiff device takes none of the ways in place.
+        // A tensor on the autodiff device is never updated in place.
         if self == Path::Operations { Tensor::from_inner(plain) } else { plain }
     }
 }
@@ -92,7 +92,7 @@ fn walk(optimizer: &Pipeline, shape: [usize; 3], gradients: &[Vec<f64>], path: P
         .collect()
 }
 
-/// What a dtype makes of these numbers.
+/// These numbers rounded to a dtype.
 fn rounded(values: &[f64], dtype: DType) -> Vec<f64> {
     TensorData::new(values.to_vec(), [values.len()]).convert_dtype(dtype).convert_dtype(DType::F64).iter().collect()
 }
@@ -106,7 +106,7 @@ fn placements() -> [Placement; 3] {
     [plain, Placement::new(Layout::OutIn), plain.with_blocks(Axis::Output, 1)]
 }
 
-/// The share of the largest update by which a dtype may miss f64: rounding, times what the rules make of it.
+/// The share of the largest update by which a dtype may miss f64: rounding, times its growth by the rules.
 fn tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 2e-3,
@@ -123,7 +123,7 @@ fn limit(dtype: DType) -> f64 {
     }
 }
 
-/// What is right, and how far an input that is wrong in the last digit of f32 is from it.
+/// The exact result, and its distance from that of an input with an error in the last digit of f32.
 struct Reference {
     exact: Vec<Vec<f64>>,
     nearby: Vec<Vec<f64>>,
@@ -169,7 +169,7 @@ fn compare(label: &str, reference: &Reference, got: &[Vec<f64>], dtype: DType, f
     }
 }
 
-/// The strict map of Kaon sends single rows and columns to 0: what is left is rounding.
+/// The strict map of Kaon sends single rows and columns to 0, so only rounding is left.
 fn is_nothing_but_rounding(config: &OptimizerConfig, shape: [usize; 3]) -> bool {
     let OptimizerConfig::Kaon(kaon) = config else { return false };
     !kaon.vector_fallback && shape[1].min(shape[2]) == 1
@@ -285,8 +285,7 @@ fn zero_and_rank_one_gradients_of_every_size_give_finite_updates() {
     report(failures);
 }
 
-/// A NaN is never swallowed: its entry becomes NaN at once and stays NaN. Other matrices of the stack go on as if nothing
-/// had been.
+/// A NaN is never hidden: its entry becomes NaN at once and stays NaN. Other matrices of the stack are not affected.
 #[test]
 fn a_nan_shows_in_its_entry_and_leaves_other_matrices_alone() {
     let mut failures = Vec::new();

@@ -1,4 +1,4 @@
-//! What the crate promises, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
+//! The promises of the crate, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
 
 mod bad_values;
 mod burn_nn;

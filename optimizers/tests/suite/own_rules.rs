@@ -1,4 +1,4 @@
-//! Rules of somebody's own: what a stage shows them, and what they may remember.
+//! Rules of other crates: the contents of a stage, and what they may keep.
 
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, Optimizer};

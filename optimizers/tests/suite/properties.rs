@@ -55,7 +55,7 @@ fn muon_commutes_with_rotations_of_outputs_and_of_inputs() {
 
 #[test]
 fn adamw_does_not_commute_with_rotations() {
-    // The counterpart: a test of equivariance that cannot fail would pass here too.
+    // The counterpart shows that the test of equivariance can fail.
     let optimizer = OptimizerConfig::of_kind("adamw").unwrap().build(Placement::default()).unwrap();
     let (n, m) = (6, 20);
     let inputs = orthogonal(n, 1);

@@ -1,4 +1,4 @@
-//! QK-clip: exactly the heads that exceeded the threshold are cut back to it.
+//! QK-clip: exactly the heads that exceeded the threshold are scaled down to it.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};

@@ -1,4 +1,4 @@
-//! Records that do not fit are refused with path and both shapes, and change nothing; those that fit come back to the bit.
+//! Records that do not fit are refused with path and both shapes, and change nothing; those that fit come back bit for bit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -116,7 +116,7 @@ fn settings_that_change_what_a_state_is_are_refused_and_those_that_do_not_are_ta
         ("kind = \"polar_grad\"\norder = \"polar_first\"", "kind = \"polar_grad\""),
         ("kind = \"sgd\"\nmomentum = 0.0", "kind = \"sgd\"\nmomentum = 0.9"),
     ] {
-        // Square, so that no shape of the parameter itself tells.
+        // Square, so that the shape of the parameter does not show the difference.
         let said = refused(record([6, 6], DType::F32, was), [6, 6], DType::F32, is);
         assert!(said.contains("\"w\""), "{was} → {is}: {said}");
     }

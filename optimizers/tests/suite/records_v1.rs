@@ -1,4 +1,4 @@
-//! Records that the first version wrote load, and training goes on from them to the same numbers.
+//! Records of the first version load, and training resumes from them with the same numbers.
 //!
 //! `tests/records-v1` holds them, and says how they were made. Rounding differs a little between processors, so the promise has
 //! two parts: where this one comes to the weights of the files by three steps from the beginning, to the bit, one more step from
@@ -147,7 +147,7 @@ fn plain(name: &str) -> ModuleOptimizer {
     }
 }
 
-/// How a model takes a step: the optimizer's own business.
+/// How an optimizer steps a model.
 type Step<'a> = &'a mut dyn FnMut(Model, GradientsParams) -> Model;
 
 /// The first steps.

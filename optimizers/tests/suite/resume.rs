@@ -1,4 +1,4 @@
-//! State round trips, resuming, both ways out, clipping.
+//! State round trips, resuming, both forms of an optimizer, clipping.
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
@@ -50,7 +50,7 @@ fn resuming_from_a_record_equals_going_on_byte_for_byte() {
         model = straight.step(1.0, model, grads);
     }
     let bytes = straight.to_record().to_safetensors().unwrap();
-    // Loading weights adopts the stored ids; a plan by path must not notice.
+    // Loading weights adopts the stored ids, which must not affect a plan by path.
     let reloaded = Model::new(&device()).load_record(model.clone().into_record());
     let mut resumed = builder().build(&reloaded).unwrap();
     resumed.load_record(LayerwiseRecord::from_safetensors(&bytes).unwrap(), &device()).unwrap();

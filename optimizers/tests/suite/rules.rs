@@ -1,4 +1,4 @@
-//! Plans: every parameter covered once, and every slip found before the first step.
+//! Plans: every parameter is covered once, and mistakes are found before the first step.
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -186,7 +186,7 @@ fn a_rule_that_keeps_the_kind_inherits_what_it_does_not_set() {
         ("lr = 0.5", (0.5, Some(0.2), rms)),
         ("kind = \"muon\"\nweight_decay = 0.0", (0.03, Some(0.0), rms)),
         ("scale = \"spectral\"", (0.03, Some(0.2), Some(Scale::Spectral))),
-        // Another kind stands alone, as does a rule that says so.
+        // A rule of another kind inherits nothing, nor does one with `inherit = false`.
         ("kind = \"muon_eq\"", (0.03, Some(0.0), rms)),
         ("kind = \"muon\"\ninherit = false", (0.03, Some(0.0), Some(Scale::Original))),
     ] {
@@ -236,7 +236,7 @@ fn a_chain_of_rules_adds_up_and_a_rule_of_another_kind_ends_it() {
 fn a_rule_of_which_nothing_is_left_is_refused() {
     let later = "[[rule]]\nmatch = \"hidden.*.weight\"\nlr = 0.1\n";
     let error = toml(&format!("{STACK}{later}{later}")).build(&model()).expect_err("nothing left").to_string();
-    assert!(error.contains("wins nowhere"), "{error}");
+    assert!(error.contains("has no effect"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Parameters that step alike, as one stack: the same bytes as one by one.
+//! Parameters of a group stepped as one stack: the same bytes as one by one.
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
@@ -86,7 +86,7 @@ fn built(kind: &str, blocks: bool, stacking: Stacking) -> LayerwiseOptimizer {
 }
 
 fn step(optimizer: &mut LayerwiseOptimizer, model: Model, number: u64) -> Model {
-    // In the fourth step two parameters have no gradient; from then on their steps have other numbers.
+    // In the fourth step two parameters have no gradient; from then on their step numbers differ.
     let grads = model.gradients(number, number != 4);
     optimizer.step(1.0 / number as f64, model, grads)
 }

@@ -1,4 +1,4 @@
-//! The coordinate check of muP: what one update does to activations is the same at every width.
+//! The coordinate check of muP: the effect of one update on activations is the same at every width.
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 const SEED: u64 = 7;
 const BASE: usize = 64;
-/// Tokens of a hidden layer's batch; at the edges few, so that what they have in common outweighs their noise.
+/// Tokens of a hidden layer's batch; embeddings and heads have few, so that their common part is larger than their noise.
 const TOKENS: usize = 32;
 const FEW_TOKENS: usize = 4;
 const VOCABULARY: usize = 96;
@@ -26,8 +26,8 @@ fn rms(x: Tensor<2>) -> f64 {
     x.square().mean().sqrt().into_scalar::<f64>()
 }
 
-/// What one update, made of inputs and gradients of outputs, does to the outputs for these inputs; logits are divided by
-/// the width.
+/// The effect of one update, computed from inputs and gradients of outputs, on the outputs for these inputs; logits are
+/// divided by the width.
 fn change(config: &OptimizerConfig, role: Role, width: usize) -> Result<f64, &'static str> {
     let m = width as f64 / BASE as f64;
     let (inputs, outputs) = match role {
@@ -80,7 +80,7 @@ fn assert_flat(config: &OptimizerConfig, role: Role, widths: &[usize]) -> bool {
 #[test]
 fn a_hidden_layer_changes_as_much_at_every_width_or_the_setting_is_refused() {
     let mut accepted = Vec::new();
-    // AdamW's rule is for what tokens have in common; the models' own test shows it.
+    // AdamW's width rule is about the common part of tokens; the test of the models shows it.
     for kind in OptimizerConfig::KINDS.iter().filter(|kind| **kind != "adamw") {
         for (index, config) in settings(kind).iter().enumerate() {
             let widths: &[usize] = if index == 0 { &[64, 128, 256, 512] } else { &[64, 256] };

@@ -1,6 +1,6 @@
-//! A rule of your own: momentum in, direction out. Everything else comes with it.
+//! Your own rule: a function from momentum to direction. The crate adds everything else.
 //!
-//! Signed momentum with unit scale ("signum"), given to the hidden matrices of a small network beside
+//! Signed momentum with unit scale ("signum"), for the hidden matrices of a small network, with
 //! AdamW for the rest. Before it is used, the contract suite checks it.
 //!
 //! ```text

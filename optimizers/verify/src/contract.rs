@@ -1,4 +1,4 @@
-//! What every optimizer promises, as a check that runs over any of them: ours, Burn's own, yours.
+//! The promises of every optimizer, as a check for any of them: of this project, Burn's own, or yours.
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -19,17 +19,17 @@
 //! # Ok::<(), contract::Broken>(())
 //! ```
 //!
-//! The promises, on a matrix and on a stack of matrices, in f32 and where the device has it f64:
+//! The promises, on a matrix and on a stack of matrices, in f32, and in f64 if the device has it:
 //!
 //! | promise | why |
 //! |---|---|
 //! | the same inputs give the same bytes | runs can be repeated |
-//! | gradients are left as they are | other code reads them |
+//! | gradients are unchanged | other code reads them |
 //! | a zero gradient gives a finite step that at most shrinks the weights | dead layers |
 //! | gradients of size 1e-12 and 1e12 and of rank one give finite weights | spikes, vanishing gradients |
 //! | a state survives its record byte for byte | checkpoints |
-//! | resuming from a record equals going on | checkpoints |
-//! | `ModuleOptimizer` and `LayerwiseOptimizer` give the same bytes as the bare step | both ways out |
+//! | resuming from a record equals continuing | checkpoints |
+//! | `ModuleOptimizer` and `LayerwiseOptimizer` give the same bytes as the bare step | both forms of an optimizer |
 //! | accumulated micro-batches equal one batch | gradient accumulation |
 //!
 //! A configuration also promises to round-trip through JSON and TOML, to refuse unknown keys and to
@@ -75,10 +75,10 @@ impl Broken {
     }
 }
 
-/// Checks every promise of the module's front page.
+/// Checks every promise listed in the module's documentation.
 ///
 /// # Errors
-/// With every promise that is broken, and where.
+/// All promises that are broken, and where.
 pub fn check<O: Optimizer>(optimizer: &O, device: &Device) -> Result<(), Broken> {
     let mut checker = Checker { optimizer, device, dtype: DType::F32, broken: Vec::new() };
     for dtype in [DType::F32, DType::F64] {
@@ -94,10 +94,10 @@ pub fn check<O: Optimizer>(optimizer: &O, device: &Device) -> Result<(), Broken>
     Broken::unless_empty(checker.broken)
 }
 
-/// [`check`] on what a configuration builds, and what a configuration itself promises.
+/// [`check`] for the optimizer of a configuration, and the promises of the configuration itself.
 ///
 /// # Errors
-/// With every promise that is broken, and where.
+/// All promises that are broken, and where.
 pub fn check_config(config: &OptimizerConfig, device: &Device) -> Result<(), Broken> {
     let mut broken = check_words(config);
     match config.build(Placement::default()) {
@@ -130,7 +130,7 @@ fn check_words(config: &OptimizerConfig) -> Vec<Violation> {
     broken
 }
 
-/// A module with one parameter of each kind that a matrix rule can take.
+/// A module with one parameter of each form that a matrix rule can update.
 #[derive(Module, Debug)]
 struct Layers {
     matrix: Param<Tensor<2>>,
@@ -197,7 +197,7 @@ impl<O: Optimizer> Checker<'_, O> {
         let before = bytes(gradient.clone());
         let _ = self.optimizer.step(LR, self.numbers(shape, 0), gradient.clone(), None);
         let kept = bytes(gradient) == before;
-        self.want(kept, "gradients are left as they are", || format!("shape {shape:?}"));
+        self.want(kept, "gradients are unchanged", || format!("shape {shape:?}"));
     }
 
     fn check_zero<const D: usize>(&mut self, shape: [usize; D]) {
@@ -245,7 +245,7 @@ impl<O: Optimizer> Checker<'_, O> {
         let straight = self.walk(weights.clone(), Some(state), 4..7).0;
         let resumed = self.walk(weights, Some(restored), 4..7).0;
         let same = bytes(straight) == bytes(resumed);
-        self.want(same, "resuming from a record equals going on", || format!("shape {shape:?}"));
+        self.want(same, "resuming from a record equals continuing", || format!("shape {shape:?}"));
     }
 
     fn check_modules(&mut self) {
@@ -262,12 +262,12 @@ impl<O: Optimizer> Checker<'_, O> {
                 let same = layerwise == bare;
                 self.want(same, "LayerwiseOptimizer gives the same bytes as the bare step", || "three steps".into());
             }
-            Err(error) => self.want(false, "LayerwiseOptimizer takes it", || error.to_string()),
+            Err(error) => self.want(false, "LayerwiseOptimizer accepts it", || error.to_string()),
         }
     }
 
     fn layers(&self) -> Layers {
-        // Parameters of a module in training are on the autodiff device, their gradients are not.
+        // In training, parameters of a module are on the autodiff device, and their gradients are not.
         Layers {
             matrix: Param::from_tensor(Tensor::from_inner(self.numbers([6, 10], 0))),
             stack: Param::from_tensor(Tensor::from_inner(self.numbers([3, 5, 4], 0))),

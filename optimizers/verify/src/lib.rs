@@ -1,10 +1,10 @@
-//! Is an optimizer right? Proofs for `polaron`'s optimizers, for Burn's own and for yours.
+//! Is an optimizer correct? Checks for `polaron`'s optimizers, for Burn's own and for yours.
 //!
-//! * [`contract`]: what every optimizer promises (records, resuming, zero and extreme gradients, …), as a check over any of
+//! * [`contract`]: the promises of every optimizer (records, resuming, zero and extreme gradients, …), as a check for any of
 //!   them.
 //! * [`vectors`]: reference vectors, what every kind must compute step by step, and a runner for them.
-//! * [`inspect`]: the symmetries of updates, what becomes of singular values, spectra of weights.
-//! * [`tasks`]: problems whose answers are known, to compare an optimizer with.
+//! * [`inspect`]: the symmetries of updates, their effect on singular values, spectra of weights.
+//! * [`tasks`]: problems with known answers.
 //!
 //! ```
 //! use burn::tensor::Device;

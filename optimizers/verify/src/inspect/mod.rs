@@ -1,5 +1,4 @@
-//! Looking at what an optimizer does: the symmetries of its updates, what becomes of singular values, and the spectra of the
-//! weights.
+//! Measurements of an optimizer: the symmetries of its updates, their effect on singular values, and the spectra of weights.
 
 mod spectrum;
 mod symmetry;

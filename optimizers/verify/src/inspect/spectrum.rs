@@ -1,4 +1,4 @@
-//! Singular values: what a rule does to those of a gradient, and those of weights in a few numbers.
+//! Singular values: the effect of a rule on those of a gradient, and a summary of those of weights.
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -8,14 +8,14 @@ use polaron::{ConfigError, OptimizerConfig};
 use polaron_common::splitmix64;
 use serde::{Deserialize, Serialize};
 
-/// Input features of the gradient that is tried.
+/// Input features of the test gradient.
 const INPUTS: usize = 24;
 
-/// What each singular value of a gradient becomes in the first update: `u_iᵀ U v_i` for the gradient
+/// The image of each singular value of a gradient in the first update: `u_iᵀ U v_i` for the gradient
 /// `Σ s_i u_i v_iᵀ` with random directions, `s.len()` outputs and 24 inputs, at learning rate 1.
 ///
-/// For rules that are functions of the singular values this is the whole update; for the others the part of
-/// it that lies along the gradient's own directions.
+/// For rules that are functions of the singular values this is the whole update; for others it is the part of
+/// the update along the gradient's own directions.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -52,7 +52,7 @@ pub fn singular_map(config: &OptimizerConfig, s: &[f64], device: &Device) -> Res
     Ok((0..s.len()).map(|i| values[i * s.len() + i]).collect())
 }
 
-/// The singular values of a matrix in a few numbers.
+/// A summary of the singular values of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spectrum {
     /// The largest one: the spectral norm.
@@ -67,7 +67,7 @@ pub struct Spectrum {
 }
 
 impl Spectrum {
-    /// That of some singular values; None for none, or if one is not finite.
+    /// The summary of these singular values; `None` if there are none, or if one is not finite.
     ///
     /// ```
     /// use polaron_verify::inspect::Spectrum;
@@ -95,7 +95,7 @@ impl Spectrum {
 }
 
 /// The singular values of every matrix in a tensor `[.., height, width]` of any number of leading axes, in f64, largest
-/// first. A transposed matrix has the same ones, so the layout does not matter. Empty for a vector; a matrix whose
+/// first. A transposed matrix has the same singular values, so the layout does not matter. Empty for a vector; a matrix whose
 /// decomposition does not converge has NaN.
 pub fn singular_values(data: &TensorData) -> Vec<Vec<f64>> {
     let &[.., height, width] = data.shape().as_slice() else { return Vec::new() };

@@ -2,9 +2,9 @@
 //!
 //! A rule is *compatible* with a parameter if its updates commute with the symmetries of the network
 //! at that parameter: rotations of a hidden space, permutations of tokens, neurons or experts, and for
-//! heads and routers the shift of all units by one vector, which no softmax sees (arXiv 2605.18106).
-//! The audit measures this on whole trajectories: six random gradients, a tall and a wide matrix, f64
-//! where the device has it.
+//! heads and routers the shift of all units by one vector, to which softmax is invariant (arXiv 2605.18106).
+//! The audit measures this on whole trajectories: six random gradients, a tall and a wide matrix, in f64
+//! if the device has it.
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -13,7 +13,7 @@ use polaron::rule::Pipeline;
 use polaron::{ConfigError, OptimizerConfig};
 use polaron_common::splitmix64;
 
-/// Largest relative errors over both shapes; about 1e-15 where the rule has the symmetry, 0.01 to 2 where not.
+/// Largest relative errors over both shapes; about 1e-15 where the rule has the symmetry, 0.01 to 2 where it does not.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Symmetry {
     /// Rotation of the output units.
@@ -26,7 +26,7 @@ pub struct Symmetry {
     pub permute_inputs: f64,
     /// Change of the update when one vector is added to every output unit of the gradient.
     pub shift: f64,
-    /// Sum of the update over output units, when the gradient's is zero.
+    /// Sum of the update over output units, if that of the gradient is zero.
     pub zero_sum: f64,
     /// Power with which the update grows with the gradient: 0 for a rule that ignores its size, 1 for a linear one.
     pub degree: f64,
@@ -38,7 +38,7 @@ impl Symmetry {
         [self.rotate_outputs, self.permute_outputs, self.rotate_inputs, self.permute_inputs, self.shift, self.zero_sum]
     }
 
-    /// The larger of each error; the degree is this one's.
+    /// The larger of each error; the degree of `self`.
     fn worse(&self, other: &Self) -> Self {
         Self {
             rotate_outputs: self.rotate_outputs.max(other.rotate_outputs),
@@ -56,7 +56,7 @@ impl Symmetry {
 const SHAPES: [[usize; 2]; 2] = [[24, 10], [6, 20]];
 const STEPS: u64 = 6;
 
-/// Measures the symmetries of what a configuration builds.
+/// Measures the symmetries of the optimizer of a configuration.
 ///
 /// # Errors
 /// If the configuration is not valid.
@@ -127,7 +127,7 @@ impl Audit<'_> {
         polar_svd(self.random([size, size], seed).unsqueeze(), 0.0).squeeze_dim(0)
     }
 
-    /// Every unit goes seven places on, around the end.
+    /// Shifts every unit by seven places, cyclically.
     fn permutation(&self, size: usize) -> Tensor<2> {
         let values: Vec<f64> =
             (0..size * size).map(|k| f64::from(u8::from((k / size + 7) % size == k % size))).collect();

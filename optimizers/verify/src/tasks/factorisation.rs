@@ -18,7 +18,7 @@ const SIZE: usize = 20;
 const EIGENVALUES: [f64; 3] = [10.0, 5.0, 1.0];
 const LR: f64 = 1e-3;
 
-/// What a run is called, and the expected time of each eigenvalue, largest first.
+/// The name of a run, and the expected time of each eigenvalue, largest first.
 type Expected<'a> = (&'a str, &'a [f64]);
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {

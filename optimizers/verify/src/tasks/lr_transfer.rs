@@ -1,8 +1,8 @@
-//! Learning rates that carry over to wider networks (rules: arXiv 2512.05620).
+//! Learning rates that transfer to wider networks (rules: arXiv 2512.05620).
 //!
 //! A perceptron of three hidden layers of width D with ReLU learns a tanh network with 32 inputs and 8 outputs: 150 steps
 //! of 128 fresh examples, squared error, linear decay. For every width the best of a grid of learning rates, one octave
-//! apart, is sought; with m = D / 64:
+//! apart, is searched; with m = D / 64:
 //!
 //! | | first weights | learning rate |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | muP, AdamW | the same, head 0 | hidden and head `1 / m` |
 //! | muP, Muon | the same, head 0 | hidden layers by Muon, scale `spectral`, without a factor; head AdamW at 2^-6 / m |
 //!
-//! **Known**: under muP the best rate stays (within one octave over these widths) and wider is better; AdamW's under the
+//! **Known**: under muP the best rate is constant (within one octave over these widths) and wider networks are better; AdamW's under the
 //! standard rules falls with the width, by an octave or more. Ours: sizes, teacher, criteria.
 
 use burn::tensor::activation::{relu, tanh};
@@ -25,7 +25,7 @@ const BATCH: usize = 128;
 const STEPS: usize = 150;
 const TEST: usize = 2048;
 const BASE: usize = 64;
-/// AdamW's rate for the head beside Muon, at the base width.
+/// AdamW's rate for the head when Muon updates the hidden layers, at the base width.
 const HEAD_OCTAVE: i32 = -6;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,7 +85,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
     Ok(findings)
 }
 
-/// What the widths say together.
+/// The findings over all widths.
 fn judge(rules: Rules, best: &[(i32, f64)]) -> Vec<Finding> {
     let octaves = || best.iter().map(|(octave, _)| *octave);
     let moved = octaves().max().unwrap_or_default() - octaves().min().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Tasks whose answers are known: what an optimizer does on them can be compared with a formula or with
+//! Tasks with known answers: the results of an optimizer can be compared with a formula or with
 //! figures that another program measured.
 //!
 //! | task | what is known | source |
@@ -14,7 +14,7 @@
 //! | `spike` | a teacher's direction appears in the spectrum and is lost again | arXiv 2604.18450 |
 //! | `xor` | from which signal strength a kernel sees the classes | arXiv 2605.29669 |
 //!
-//! Predictions that are ours, and tolerances, are said so where they stand.
+//! Predictions and tolerances of our own are marked as such.
 
 mod factorisation;
 mod layer_peeled;
@@ -40,7 +40,7 @@ use polaron_common::splitmix64;
 pub struct Task {
     /// Name on the command line.
     pub name: &'static str,
-    /// What it is, in one line.
+    /// Its description in one line.
     pub about: &'static str,
     run: fn(&Setting<'_>) -> Result<Vec<Finding>, ConfigError>,
 }
@@ -48,18 +48,18 @@ pub struct Task {
 /// How a task is run.
 #[derive(Clone, Debug)]
 pub struct Setting<'a> {
-    /// Where; needs f64.
+    /// The device; it needs f64.
     pub device: &'a Device,
     /// Smaller sizes where the task allows it.
     pub quick: bool,
-    /// An optimizer to run beside the task's own, and its learning rate.
+    /// An optimizer to run in addition to those of the task, and its learning rate.
     pub optimizer: Option<(OptimizerConfig, f64)>,
 }
 
 /// One line of a report: what was measured, what was predicted, and whether a criterion holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// What.
+    /// What was measured.
     pub what: String,
     /// The measured value.
     pub measured: String,
@@ -70,7 +70,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A figure beside its prediction, without a criterion.
+    /// A figure next to its prediction, without a criterion.
     fn shown(what: impl Into<String>, measured: impl ToString, predicted: impl ToString) -> Self {
         let (measured, predicted) = (measured.to_string(), predicted.to_string());
         Self { what: what.into(), measured, predicted, passed: None }
@@ -141,7 +141,7 @@ impl Trained {
     }
 }
 
-/// A configuration from JSON that stands in this crate.
+/// A configuration from JSON in this crate.
 fn config(json: &str) -> OptimizerConfig {
     match serde_json::from_str(json) {
         Ok(config) => config,

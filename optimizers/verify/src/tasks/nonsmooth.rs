@@ -1,8 +1,8 @@
 //! `f(W) = c |W₁₁ + W₂₂| + |W₁₁ - W₂₂|` on 2 × 2 matrices, c < 1 (arXiv 2605.08980).
 //!
 //! The update of exact Muon without momentum is always `±diag(1, -1)`: the trace never moves, and
-//! `f ≥ c |tr W₀|` whatever the schedule. Which orthogonaliser runs shows at once: the usual Newton–Schulz
-//! polynomial maps the smaller singular value above the larger and runs away, smoothing and error feedback
+//! `f ≥ c |tr W₀|` whatever the schedule. The orthogonaliser makes a clear difference: the usual Newton–Schulz
+//! polynomial maps the smaller singular value above the larger and diverges, while smoothing and error feedback
 //! reach the minimum.
 
 use burn::tensor::{Device, Tensor};

@@ -13,7 +13,7 @@ use super::{Finding, Setting, Trained, config, gaussian, scalar};
 const LEVEL: f64 = 0.1;
 const TIME: f64 = 20.0;
 
-/// What a run at one step size showed.
+/// The result of a run at one step size.
 struct Energy {
     rises: usize,
     steps: usize,

@@ -2,7 +2,7 @@
 //!
 //! Half of the 300 features have variance 1, half 0.02; `Y = θ u uᵀ x + noise`, 600 samples. Gradient flow from zero is
 //! `W(t) = C⁻¹ (I - exp(-t C)) Xᵀ Y / n`. For θ = 1.5 the top eigenvector of `W + Wᵀ` overlaps with u at first, until the noise
-//! of the weak features has grown; for θ = 12 it stays, for θ = 0.5 it never comes. No optimizer takes part: ground truth for
+//! of the weak features has grown; for θ = 12 the overlap stays, for θ = 0.5 it never appears. No optimizer takes part: ground truth for
 //! diagnostics of outliers.
 
 use faer::{Mat, Side};
@@ -15,7 +15,7 @@ const SAMPLES: usize = 600;
 const WEAK: f64 = 0.02;
 const TIMES: [f64; 6] = [0.01, 1.0, 10.0, 32.0, 100.0, 3162.0];
 
-/// Teacher strength, overlaps that another program measured, and what must hold of ours.
+/// Teacher strength, overlaps that another program measured, and the criterion for ours.
 type Case = (f64, &'static str, fn(&[f64]) -> bool);
 
 const CASES: [Case; 3] = [

@@ -1,7 +1,7 @@
-//! XOR and the conjugate kernel (arXiv 2605.29669): do the top eigenvectors of `K = F Fᵀ / N` see the classes?
+//! XOR and the conjugate kernel (arXiv 2605.29669): do the top eigenvectors of `K = F Fᵀ / N` separate the classes?
 //!
-//! Inputs are `± snr e₁ + z` (class +1) or `± snr e₂ + z` (class -1), brought to norm √d; `F = f(X Wᵀ)` with random weights and f
-//! standardised under a normal law. Even functions see the classes from a signal-to-noise ratio between 3 and 4 on, ReLU between 6
+//! Inputs are `± snr e₁ + z` (class +1) or `± snr e₂ + z` (class -1), normalised to norm √d; `F = f(X Wᵀ)` with random weights and f
+//! standardised under a normal law. Even functions separate the classes from a signal-to-noise ratio between 3 and 4 on, ReLU between 6
 //! and 8, odd ones never. At high ratios the two classes have eigenvectors of nearly the same eigenvalue, which mix
 //! freely, so the criterion is on the sum of the top ten alignments. No optimizer takes part.
 
@@ -10,7 +10,7 @@ use polaron::ConfigError;
 
 use super::{Finding, Setting, normal};
 
-/// Name, function, largest single alignments at snr 3, 6, 12 that another program measured, and what must hold of our sums.
+/// Name, function, largest single alignments at snr 3, 6, 12 that another program measured, and the criterion for our sums.
 type Case = (&'static str, fn(f64) -> f64, &'static str, fn(&[f64]) -> bool);
 
 const CASES: [Case; 4] = [

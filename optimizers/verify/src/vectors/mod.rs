@@ -40,7 +40,7 @@ pub struct VectorCase {
     pub optimizer: OptimizerConfig,
     /// How the parameter is stored.
     pub layout: Layout,
-    /// Parts with an update of their own.
+    /// Parts with separate updates.
     pub blocks: Option<Blocks>,
     /// Learning rate of every step.
     pub lr: f64,
@@ -48,9 +48,9 @@ pub struct VectorCase {
     pub parameter: VectorParameter,
     /// One flat array per step.
     pub gradients: Vec<Vec<f64>>,
-    /// The parameter after every step, flat; none where the rule leaves it open.
+    /// The parameter after every step, flat; none if the rule does not determine it.
     pub expected: Option<Vec<Vec<f64>>>,
-    /// What must hold where nothing is expected.
+    /// Properties that are checked instead of values.
     pub properties: Option<SpectrumProperties>,
     /// Largest allowed deviations.
     pub tolerance: VectorTolerance,
@@ -81,7 +81,7 @@ pub enum VectorError {
     /// Not JSON, or not of the right form.
     #[error("not a vector file: {source}")]
     Parse {
-        /// What the parser says.
+        /// The message of the parser.
         #[from]
         source: serde_json::Error,
     },
@@ -124,25 +124,25 @@ pub enum VectorError {
 #[non_exhaustive]
 pub enum CaseFault {
     /// Not a vector, a matrix or a stack of matrices.
-    #[error("the rank must be 1, 2 or 3, and the shape is {shape:?}")]
+    #[error("the rank must be 1, 2 or 3, but the shape is {shape:?}")]
     Rank {
         /// Shape of the parameter.
         shape: Vec<usize>,
     },
-    /// A shape of no numbers, or of more than can be counted.
+    /// A shape without entries, or with too many.
     #[error("the shape {shape:?} is empty, or too large")]
     Size {
         /// Shape of the parameter.
         shape: Vec<usize>,
     },
-    /// Nothing to compare with.
+    /// No expected values and no properties.
     #[error("there must be either `expected` or `properties`")]
     NothingExpected,
     /// No steps.
     #[error("there must be at least one gradient")]
     NoGradients,
     /// Not one array per gradient.
-    #[error("`{key}` has {found} arrays, and there are {gradients} gradients")]
+    #[error("`{key}` has {found} arrays, but there are {gradients} gradients")]
     Steps {
         /// The key.
         key: &'static str,
@@ -152,7 +152,7 @@ pub enum CaseFault {
         gradients: usize,
     },
     /// An array of another size than the parameter.
-    #[error("{place}: {found} entries, and the shape has {expected}")]
+    #[error("{place}: {found} entries, but the shape has {expected}")]
     Entries {
         /// Key and step.
         place: String,
@@ -172,9 +172,9 @@ pub struct CaseReport {
     pub step: usize,
     /// Flat index of the entry.
     pub entry: usize,
-    /// What was computed there.
+    /// The computed value.
     pub got: f64,
-    /// What was expected there.
+    /// The expected value.
     pub expected: f64,
 }
 
@@ -184,9 +184,9 @@ impl CaseReport {
         self.worst <= 1.0
     }
 
-    /// Takes the other report if it is worse.
+    /// Replaces this report by the other one if that is worse.
     fn keep_worse(&mut self, other: Self) {
-        // A NaN compares false with everything: it must win and stay.
+        // A NaN compares false with everything, but must count as the worst.
         if other.worst > self.worst || (other.worst.is_nan() && !self.worst.is_nan()) {
             *self = other;
         }
@@ -211,7 +211,7 @@ impl VectorCase {
     /// Runs the case in f32 or f64 on a device.
     ///
     /// # Errors
-    /// If the optimizer cannot be built, or shapes and arrays do not fit together.
+    /// If the optimizer cannot be built, or shapes and arrays do not fit.
     pub fn run(&self, device: &Device, dtype: DType) -> Result<CaseReport, VectorError> {
         let fault = |source: CaseFault| VectorError::Case { case: self.name.clone(), source };
         self.check().map_err(fault)?;

@@ -1,4 +1,4 @@
-//! Cases without expected values: an update whose singular values are free inside an interval.
+//! Cases without expected values: updates whose singular values may be anything in an interval.
 
 use burn::tensor::{DType, Tensor};
 use faer::{Mat, MatRef, Side};
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::CaseReport;
 
-/// What must hold for the update `D = (W before - W after) / lr` of every matrix, given the momentum M:
+/// Properties of the update `D = (W before - W after) / lr` of every matrix, given the momentum M:
 /// `D Mᵀ` and `Mᵀ D` are symmetric and positive semidefinite (D has the singular vectors of M), and
 /// the singular values of D lie in `[low, high]`.
 #[derive(Clone, Debug, Deserialize)]

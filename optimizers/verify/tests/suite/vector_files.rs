@@ -11,7 +11,7 @@ fn built_in(name: &str) -> VectorFile {
     VectorFile::parse(text).expect("a vector file")
 }
 
-/// What is wrong with a file: cases that miss, or why it cannot be run.
+/// The problems of a file: cases that miss, or why it cannot be run.
 fn faults(text: &str) -> Vec<String> {
     let file = match VectorFile::parse(text) {
         Ok(file) => file,

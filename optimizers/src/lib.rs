@@ -65,8 +65,8 @@
 //! # Your own rule
 //!
 //! Implement [`Direction`](rule::Direction): momentum in, direction out; or [`Rule`](rule::Rule), if it keeps memory or
-//! reads the weights, the gradient or the step number. Momentum, scale, decay, layouts, experts, blocks, records and checkpoints
-//! are added by the crate; `polaron-verify` checks that it keeps the promises of every optimizer.
+//! reads the weights, the gradient or the step number. Momentum, scale, decay, layouts, experts, blocks, records and
+//! checkpoints are added by the crate; `polaron-verify` checks that it keeps the promises of every optimizer.
 //!
 //! # Speed on a CPU
 //!
@@ -76,8 +76,8 @@
 //!
 //! # Exact decompositions
 //!
-//! With the feature `exact`, singular values are computed on the host. Only with it do the kinds `freon`, `random_spectrum` and
-//! `truncated_sgd` exist, and only with it is `polar = {"method": "svd"}` valid, which is the default of some kinds.
+//! With the feature `exact`, singular values are computed on the host. Only with it do the kinds `freon`, `random_spectrum`
+//! and `truncated_sgd` exist, and only with it is `polar = {"method": "svd"}` valid, which is the default of some kinds.
 //!
 //! # What to use when
 //!

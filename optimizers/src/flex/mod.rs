@@ -1,7 +1,7 @@
 //! The only room that names a backend: what Burn's CPU backend can do in place, in host memory.
 //!
-//! Every function returns its tensors unchanged if they are not plain tensors of that backend, and always without the feature
-//! `flex`; the caller then uses Burn's operations.
+//! Every function returns its tensors unchanged if they are not plain tensors of that backend, and always without the
+//! feature `flex`; the caller then uses Burn's operations.
 
 #[cfg(feature = "flex")]
 mod passes;

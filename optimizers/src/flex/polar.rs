@@ -49,7 +49,8 @@ struct Iteration<'a> {
     eps: f64,
 }
 
-/// Runs a polynomial iteration on a plain tensor of 32-bit or 64-bit floats of this backend; returns any other tensor unchanged.
+/// Runs a polynomial iteration on a plain tensor of 32-bit or 64-bit floats of this backend; returns any other tensor
+/// unchanged.
 #[allow(clippy::result_large_err, reason = "an `Err` returns the stack, it is not a failure")]
 pub(crate) fn iterate(
     stack: Tensor<3>,

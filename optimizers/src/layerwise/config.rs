@@ -76,9 +76,9 @@ pub struct LayerwiseConfig {
     /// Learning rates of the unit-norm rules of embeddings, head and router; only in `symmetric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<EdgesPart>,
-    /// Rules that override those of the stack; the last one that matches wins: `{ match = "glob" | role = "name", kind = …, lr = … }`.
-    /// Without a kind, or with the kind of the rule that it overrides, a rule changes only the keys that it sets, unless
-    /// `inherit = false`.
+    /// Rules that override those of the stack; the last one that matches wins: `{ match = "glob" | role = "name", kind = …,
+    /// lr = … }`. Without a kind, or with the kind of the rule that it overrides, a rule changes only the keys that it
+    /// sets, unless `inherit = false`.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "finite")]
     pub rule: Vec<Map<String, Value>>,
 }

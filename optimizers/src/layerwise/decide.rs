@@ -147,8 +147,8 @@ fn decide_one(
     })
 }
 
-/// How a parameter is stored, according to a hint or its owner. More than two dimensions are a convolution's window for every
-/// role except those of a stack of experts.
+/// How a parameter is stored, according to a hint or its owner. More than two dimensions are a convolution's window for
+/// every role except those of a stack of experts.
 fn stored(parameter: &ParameterInfo, stated: Option<&RoleHint>) -> Placement {
     let inferred = parameter.inferred.map(|inferred| inferred.placement);
     let Some(hint) = stated else { return inferred.unwrap_or_default() };

@@ -21,7 +21,8 @@ pub(super) enum Way {
     Left,
 }
 
-/// Takes every parameter that has a gradient out of the module. The module no longer holds it then, so it can be updated in place.
+/// Takes every parameter that has a gradient out of the module. The module no longer holds it then, so it can be updated in
+/// place.
 pub(super) struct Collect<'a> {
     pub grads: GradientsParams,
     pub walk: Walk<'a>,

@@ -1,8 +1,8 @@
-//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack. For
-//! entrywise rules the shape may differ: the parameters become one row.
+//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack.
+//! For entrywise rules the shape may differ: the parameters become one row.
 //!
-//! On a GPU a kernel launch costs the same for one small matrix as for sixteen. In host memory there is no such cost, and the
-//! parameters of a group are stepped one by one (docs/PERFORMANCE.md); there both ways are bit-identical.
+//! On a GPU a kernel launch costs the same for one small matrix as for sixteen. In host memory there is no such cost, and
+//! the parameters of a group are stepped one by one (docs/PERFORMANCE.md); there both ways are bit-identical.
 
 use burn::optim::DynState;
 use burn::tensor::kind::BridgeTensor;
@@ -238,8 +238,8 @@ impl Group {
     }
 }
 
-/// Whether parameters that are read like this can be stacked. A row of entries can only be split again if every buffer has a
-/// number for every entry.
+/// Whether parameters that are read like this can be stacked. A row of entries can only be split again if every buffer has
+/// a number for every entry.
 fn stacks(pipeline: &Pipeline, reading: &Reading, other: &Reading) -> bool {
     let all_entries = || pipeline.memories().iter().all(|kept| kept.extent == Extent::Entries);
     reading.stacks_with(other) && (pipeline.is_matrix_rule() || all_entries())

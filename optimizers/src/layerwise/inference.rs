@@ -1,8 +1,8 @@
 //! Roles by the module of burn-nn that owns a parameter.
 //!
-//! A visit reports the name of the owner's type, the fields of that owner in order, and shapes. Burn's own modules are recognised by
-//! all three: another type of the same name has other fields, other ranks, or a bias that does not fit the weight. A type that
-//! agrees in all of them cannot be distinguished from Burn's; it needs a hint or an assignment.
+//! A visit reports the name of the owner's type, the fields of that owner in order, and shapes. Burn's own modules are
+//! recognised by all three: another type of the same name has other fields, other ranks, or a bias that does not fit the
+//! weight. A type that agrees in all of them cannot be distinguished from Burn's; it needs a hint or an assignment.
 
 use crate::matrix::{Layout, Placement};
 

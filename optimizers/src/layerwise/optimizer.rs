@@ -47,8 +47,9 @@ impl LayerwiseOptimizer {
         Self { plan, planned, groups, ways, clip, qk_clip, progress: 0.0, stacking: Stacking::default() }
     }
 
-    /// Sets when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack. The
-    /// result is the same up to rounding, and bit-identical in host memory; on other devices a step takes far fewer launches.
+    /// Sets when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack.
+    /// The result is the same up to rounding, and bit-identical in host memory; on other devices a step takes far fewer
+    /// launches.
     #[must_use]
     pub fn with_stacking(mut self, stacking: Stacking) -> Self {
         self.stacking = stacking;

@@ -66,7 +66,8 @@ roles! {
         ExpertUp = "expert_up",
         /// Stack of down projections, `[E, d_in, d_out]`.
         ExpertDown = "expert_down",
-        /// Weight of a convolution, `[out, in/groups, k…]`, or transposed `[in, out/groups, k…]`: one matrix, out × (in · window).
+        /// Weight of a convolution, `[out, in/groups, k…]`, or transposed `[in, out/groups, k…]`: one matrix, out × (in ·
+        /// window).
         Kernel = "kernel",
     }
     /// Matrices at the edges: embeddings, head, router.
@@ -160,12 +161,12 @@ impl RoleHint {
 ///
 /// The number of groups of a convolution is not visible from outside: a kernel is one matrix unless a rule cuts it into
 /// blocks along the output axis (transposed: the input axis), and a first layer with one input channel counts as depthwise
-/// unless it is assigned [`Role::Kernel`]. A parameter of your own with rank 3 or more and a role is a convolution's weight,
-/// `[out, in/groups, k…]` unless a rule sets the layout; only the roles of experts make it a stack. Running statistics of
-/// `BatchNorm` are not parameters.
+/// unless it is assigned [`Role::Kernel`]. A parameter of your own with rank 3 or more and a role is a convolution's
+/// weight, `[out, in/groups, k…]` unless a rule sets the layout; only the roles of experts make it a stack. Running
+/// statistics of `BatchNorm` are not parameters.
 ///
-/// A type of your own with the name `Linear`, for example, is distinguished from Burn's by its fields, ranks and the length of
-/// its bias. If it agrees in all of them but stores `[d_out, d_in]`, add
+/// A type of your own with the name `Linear`, for example, is distinguished from Burn's by its fields, ranks and the length
+/// of its bias. If it agrees in all of them but stores `[d_out, d_in]`, add
 /// `assign_hint(RoleHint::new("my.layer.weight", Role::Hidden).with_layout(Layout::OutIn))`.
 pub trait Roles {
     /// Hints, each for the parameters that its pattern matches.

@@ -16,8 +16,8 @@ use crate::setting::ConfigError;
 pub enum RuleOptimizer {
     /// A configuration of this crate, or any Burn optimizer.
     Complete(PlannedOptimizer),
-    /// Keys that override those of an earlier rule, if that has the same kind or no kind is given; with another kind, nothing
-    /// is inherited. Rules in TOML are of this form.
+    /// Keys that override those of an earlier rule, if that has the same kind or no kind is given; with another kind,
+    /// nothing is inherited. Rules in TOML are of this form.
     Change {
         /// The kind; `None` for that of the overridden rule.
         kind: Option<String>,

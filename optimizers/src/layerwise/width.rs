@@ -5,8 +5,8 @@ use crate::rule::Gain;
 use crate::rules::OptimizerConfig;
 
 impl OptimizerConfig {
-    /// The power of the width by which the effect of one update grows at a fixed learning rate: muP multiplies the rate of a
-    /// parameter of this role by `width^-exponent`. `shape` is `[outputs, inputs]` of the matrix that the rule works on.
+    /// The power of the width by which the effect of one update grows at a fixed learning rate: muP multiplies the rate of
+    /// a parameter of this role by `width^-exponent`. `shape` is `[outputs, inputs]` of the matrix that the rule works on.
     ///
     /// ```
     /// use polaron::{OptimizerConfig, Role};
@@ -37,8 +37,8 @@ impl OptimizerConfig {
     }
 }
 
-/// The power of the width with which the effect of an update with this gain grows for a parameter of this role, in a network
-/// whose logits are divided by the width. Embeddings read one row, so only their outputs count.
+/// The power of the width with which the effect of an update with this gain grows for a parameter of this role, in a
+/// network whose logits are divided by the width. Embeddings read one row, so only their outputs count.
 fn exponent(role: Role, gain: Gain) -> Result<f64, &'static str> {
     match role {
         Role::Embedding => Ok(gain.outputs),

@@ -14,8 +14,8 @@ pub fn map_singular_values(stack: Tensor<3>, f: impl Fn(usize, &[f64]) -> Vec<f6
     map_on_host(stack, |index, matrix| map_matrix(matrix, |s| f(index, s)))
 }
 
-/// Applies a function to every matrix of a stack, in f64 on the host. The function receives matrices that are finite and not
-/// zero, divided by their largest entry, and that entry.
+/// Applies a function to every matrix of a stack, in f64 on the host. The function receives matrices that are finite and
+/// not zero, divided by their largest entry, and that entry.
 pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat<f64>) -> Tensor<3> {
     let (device, dtype) = (stack.device(), stack.dtype());
     let [batch, height, width] = stack.dims();

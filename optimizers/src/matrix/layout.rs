@@ -67,8 +67,8 @@ pub struct Placement {
     pub layout: Layout,
     /// Parts that are processed separately; default none.
     pub blocks: Option<Blocks>,
-    /// The weight of a convolution: the dimensions after the second are its window and belong to the input axis. `out_in` is
-    /// `[out, in/groups, k…]`, `in_out` the transposed `[in, out/groups, k…]`; both are one matrix, out × (in · window).
+    /// The weight of a convolution: the dimensions after the second are its window and belong to the input axis. `out_in`
+    /// is `[out, in/groups, k…]`, `in_out` the transposed `[in, out/groups, k…]`; both are one matrix, out × (in · window).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub window: bool,
 }

@@ -81,7 +81,8 @@ impl InRange {
     }
 }
 
-/// Frobenius norm of each matrix of a stack `[batch, a, b]`, as `[batch, 1, 1]`; entries may have any size, as long as the norm fits the dtype.
+/// Frobenius norm of each matrix of a stack `[batch, a, b]`, as `[batch, 1, 1]`; entries may have any size, as long as the
+/// norm fits the dtype.
 pub fn frobenius_norm(stack: Tensor<3>) -> Tensor<3> {
     let range = InRange::matrices(stack);
     let norm = range.stack.clone().square().sum_dim(2).sum_dim(1).sqrt();

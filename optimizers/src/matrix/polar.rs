@@ -16,8 +16,8 @@
 //! A = X Xᵀ, Q = I;   for each step: P = a I + b A + c A²,  Q ← P Q,  A ← P A P;   X ← Q X
 //! ```
 //!
-//! The result is the same up to rounding, with 28 r³ + 8 r²R instead of 10 r³ + 20 r²R operations for five steps. With the feature
-//! `flex`, plain f32 and f64 tensors of Burn's CPU backend are iterated on in place.
+//! The result is the same up to rounding, with 28 r³ + 8 r²R instead of 10 r³ + 20 r²R operations for five steps. With the
+//! feature `flex`, plain f32 and f64 tensors of Burn's CPU backend are iterated on in place.
 //!
 //! | method | map on [1e-3, 1] | source |
 //! |---|---|---|
@@ -153,8 +153,8 @@ const LARGEST_SCALE: f64 = 1e4;
 /// Largest number of entries of a matrix for a single reduction.
 const AT_ONCE: usize = 1 << 16;
 
-/// `X / (norm_factor ‖X‖_F + eps)`. For entries of any size, as [`frobenius_norm`](super::frobenius_norm), but with half the
-/// launches: relative to the largest entry no square overflows or underflows.
+/// `X / (norm_factor ‖X‖_F + eps)`. For entries of any size, as [`frobenius_norm`](super::frobenius_norm), but with half
+/// the launches: relative to the largest entry no square overflows or underflows.
 fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     let smallest = match stack.dtype() {
         DType::F64 => f64::MIN_POSITIVE,

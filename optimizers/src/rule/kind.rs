@@ -15,8 +15,8 @@ pub(crate) trait Kind: Keys {
     /// What is known about the rule under these settings.
     fn about(&self) -> About;
 
-    /// Whether units or entries get a fixed size: how far that moves a hidden layer also depends on the number of tokens in a
-    /// batch.
+    /// Whether units or entries get a fixed size: how far that moves a hidden layer also depends on the number of tokens in
+    /// a batch.
     fn fixes_units(&self) -> bool {
         false
     }
@@ -50,8 +50,8 @@ pub(crate) struct About {
     pub stack: StackRow,
     /// The symmetries that the kind has with which options.
     pub symmetries: Vec<SymmetryRow>,
-    /// How the effect of the direction grows with the sides of the matrix, before the shape scale; or why no power law holds,
-    /// and which settings have one.
+    /// How the effect of the direction grows with the sides of the matrix, before the shape scale; or why no power law
+    /// holds, and which settings have one.
     pub gain: Result<Gain, &'static str>,
 }
 

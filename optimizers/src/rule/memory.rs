@@ -1,8 +1,8 @@
 //! The memory of a rule: named buffers, and their record.
 //!
-//! The record is written by hand: the derive of Burn 0.22 rebuilds tensors in the device's default
-//! dtype, so f64 and half-precision runs could not resume. Everything in it has a name. Records of the first version had
-//! a number for the form of the momentum, and one buffer `memory` for everything else that a rule kept; they can still be read.
+//! The record is written by hand: the derive of Burn 0.22 rebuilds tensors in the device's default dtype, so f64 and
+//! half-precision runs could not resume. Everything in it has a name. Records of the first version had a number for the
+//! form of the momentum, and one buffer `memory` for everything else that a rule kept; they can still be read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -196,8 +196,8 @@ impl Memory {
         }
     }
 
-    /// Reads everything under a prefix, for a parameter of this rank; returns also the shape of the parameter, if a buffer has
-    /// it.
+    /// Reads everything under a prefix, for a parameter of this rank; returns also the shape of the parameter, if a buffer
+    /// has it.
     pub(crate) fn unflatten(
         rank: usize,
         prefix: &str,

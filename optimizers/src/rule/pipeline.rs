@@ -30,8 +30,8 @@ impl Order {
     }
 }
 
-/// A [`Rule`] with momentum, shape scale, weight decay and placement: a `burn::optim::Optimizer` on matrices `[d_in, d_out]`
-/// and stacks `[E, d_in, d_out]`, or on parameters of any rank if the rule is entrywise.
+/// A [`Rule`] with momentum, shape scale, weight decay and placement: a `burn::optim::Optimizer` on matrices `[d_in,
+/// d_out]` and stacks `[E, d_in, d_out]`, or on parameters of any rank if the rule is entrywise.
 ///
 /// # Panics
 /// The step of a matrix rule panics on a parameter that is not a matrix; [`Layerwise`](crate::Layerwise) finds that

@@ -52,8 +52,8 @@ impl Stage {
 pub struct Update {
     /// The direction of every matrix, before shape scale and learning rate.
     pub direction: Matrix,
-    /// A factor for every matrix, `[matrices, 1, 1]`, applied at the end: if the momentum averages directions, the factor is
-    /// not part of the average.
+    /// A factor for every matrix, `[matrices, 1, 1]`, applied at the end: if the momentum averages directions, the factor
+    /// is not part of the average.
     pub size: Option<Tensor<3>>,
 }
 
@@ -92,7 +92,8 @@ impl From<Matrix> for Update {
 /// # let _ = optimizer;
 /// ```
 pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
-    /// The direction of every matrix of the stack; each matrix must be processed independently. A zero matrix must give a finite result.
+    /// The direction of every matrix of the stack; each matrix must be processed independently. A zero matrix must give a
+    /// finite result.
     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update;
 
     /// The buffers that the rule keeps between steps, other than the momentum.
@@ -115,8 +116,9 @@ pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// The whole step of an entrywise rule in one pass over memory, if the tensors allow it, with bit-identical results: returns
-    /// the weights after it. Otherwise returns weights and gradient, and changes nothing. `memory` already counts this step.
+    /// The whole step of an entrywise rule in one pass over memory, if the tensors allow it, with bit-identical results:
+    /// returns the weights after it. Otherwise returns weights and gradient, and changes nothing. `memory` already counts
+    /// this step.
     #[allow(clippy::result_large_err, reason = "an `Err` returns the arguments, it is not a failure")]
     fn step_in_place(
         &self,

@@ -26,7 +26,7 @@ use crate::setting::Numbers;
 const SECOND_MOMENT: &str = "second_moment";
 
 kind_settings! {
-    /// Settings of [`AdaMuon`].
+    /// Settings of AdaMuon, and the rule itself.
     pub struct AdaMuonConfig {
         momentum: 0.95, Ema, nesterov: true;
         /// Decay of the second moment, in [0, 1).
@@ -44,7 +44,7 @@ kind_settings! {
 
 impl Kind for AdaMuonConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(AdaMuon { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -65,22 +65,16 @@ impl Kind for AdaMuonConfig {
     }
 }
 
-/// The direction of AdaMuon; keeps one second moment per entry.
-#[derive(Clone, Debug)]
-pub struct AdaMuon {
-    config: AdaMuonConfig,
-}
-
-impl Rule for AdaMuon {
+impl Rule for AdaMuonConfig {
     fn memories(&self) -> Vec<Kept> {
         vec![Kept::entries(SECOND_MOMENT)]
     }
 
     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
         let momentum = stage.matrix;
-        let AdaMuonConfig { beta2, eps, sign, rms, .. } = self.config;
+        let AdaMuonConfig { beta2, eps, sign, rms, .. } = *self;
         let size = rms * ((momentum.outputs() * momentum.inputs()) as f64).sqrt();
-        let polar = momentum.map(|m| self.config.polar.apply(if sign { signs(m) } else { m }));
+        let polar = momentum.map(|m| self.polar.apply(if sign { signs(m) } else { m }));
         let moment = SecondMoment::of_small_numbers(beta2, eps);
         let second = moment.advance(memory.take(SECOND_MOMENT, polar.tensor().dims()), polar.tensor().clone());
         memory.keep(SECOND_MOMENT, second.clone());

@@ -25,7 +25,7 @@ const SECOND: &str = "second_moment";
 const BLOCK: usize = 1024;
 
 kind_settings! {
-    /// Settings of [`AdamW`].
+    /// Settings of AdamW, and the rule itself.
     pub struct AdamWConfig {
         /// Decay of the first moment, in [0, 1).
         beta1, with_beta1: f64 = 0.9, in Numbers::FACTOR;
@@ -38,7 +38,7 @@ kind_settings! {
 
 impl Kind for AdamWConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(AdamW { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -54,13 +54,7 @@ impl Kind for AdamWConfig {
     }
 }
 
-/// AdamW on parameters of any rank.
-#[derive(Clone, Debug)]
-pub struct AdamW {
-    config: AdamWConfig,
-}
-
-impl Rule for AdamW {
+impl Rule for AdamWConfig {
     fn memories(&self) -> Vec<Kept> {
         vec![Kept::entries(FIRST), Kept::entries(SECOND)]
     }
@@ -70,7 +64,7 @@ impl Rule for AdamW {
     }
 
     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
-        let AdamWConfig { beta1, beta2, eps, .. } = self.config;
+        let AdamWConfig { beta1, beta2, eps, .. } = *self;
         let (step, dims) = (stage.number, stage.matrix.tensor().dims());
         let moment = SecondMoment::new(beta2, eps);
         let direction = stage.matrix.map(|gradient| {
@@ -104,7 +98,7 @@ impl Rule for AdamW {
         decay: Decay,
         lr: f64,
     ) -> Result<Tensor<3>, (Tensor<3>, Tensor<3>)> {
-        let AdamWConfig { beta1, beta2, eps, .. } = self.config;
+        let AdamWConfig { beta1, beta2, eps, .. } = *self;
         let (step, dims) = (memory.steps(), weights.dims());
         if step == 1 || eps == 0.0 || (decay.cautious && decay.rate != 0.0) {
             return Err((weights, gradient));
@@ -170,7 +164,7 @@ mod tests {
     #[test]
     fn a_step_in_place_is_the_same_to_the_bit() {
         for weight_decay in [0.0, 0.1] {
-            let rule = AdamW { config: AdamWConfig::new() };
+            let rule = AdamWConfig::new();
             let random = |seed| numbers([1, 70, 500], seed, DType::F32);
             let values = |tensor: &Tensor<3>| tensor.to_data().try_to_vec::<f32>().unwrap();
             let decay = Decay { rate: weight_decay, cautious: false };

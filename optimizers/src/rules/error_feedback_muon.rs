@@ -26,7 +26,7 @@ use crate::rule::{
 const RESIDUAL: &str = "residual";
 
 kind_settings! {
-    /// Settings of [`ErrorFeedbackMuon`].
+    /// Settings of ErrorFeedbackMuon, and the rule itself.
     pub struct ErrorFeedbackMuonConfig {
         momentum: 0.95, Ema, nesterov: false;
         /// How P is orthogonalised.
@@ -38,7 +38,7 @@ kind_settings! {
 
 impl Kind for ErrorFeedbackMuonConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(self.rule())
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -57,20 +57,7 @@ impl Kind for ErrorFeedbackMuonConfig {
     }
 }
 
-impl ErrorFeedbackMuonConfig {
-    fn rule(&self) -> ErrorFeedbackMuon {
-        ErrorFeedbackMuon { polar: self.polar.clone(), residual: self.residual }
-    }
-}
-
-/// The direction of error-feedback Muon; keeps the part that was left out.
-#[derive(Clone, Debug)]
-pub struct ErrorFeedbackMuon {
-    polar: Polar,
-    residual: bool,
-}
-
-impl Rule for ErrorFeedbackMuon {
+impl Rule for ErrorFeedbackMuonConfig {
     fn memories(&self) -> Vec<Kept> {
         if self.residual { vec![Kept::entries(RESIDUAL)] } else { Vec::new() }
     }
@@ -109,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_smaller_than_what_was_wanted_and_both_add_up() {
-        let rule = ErrorFeedbackMuonConfig::new().rule();
+        let rule = ErrorFeedbackMuonConfig::new();
         let mut memory = Memory::default();
         let lr = 0.1;
         for step in 1..=20 {
@@ -126,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_step_without_a_learning_rate_moves_nothing_and_forgets_nothing() {
-        let rule = ErrorFeedbackMuonConfig::new().rule();
+        let rule = ErrorFeedbackMuonConfig::new();
         let stage = || Stage::new(Matrix::new(Tensor::ones([1, 2, 3], &Device::flex()), Layout::InOut));
         let mut memory = Memory::default();
         rule.advance(stage().with_lr(0.1), &mut memory);

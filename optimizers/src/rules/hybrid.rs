@@ -1,4 +1,5 @@
-//! Composition of norm and polar factor (arXiv 2605.18106): units of equal norm and equal singular values, one after the other.
+//! Composition of norm and polar factor (arXiv 2605.18106): units of equal norm and equal singular values, one after the
+//! other.
 //!
 //! ```text
 //! N(X): units along `axis` of norm 1;  P: minus the mean unit (centred), else the identity
@@ -54,7 +55,7 @@ choice! {
 }
 
 kind_settings! {
-    /// Settings of [`Hybrid`].
+    /// Settings of Hybrid, and the rule itself.
     pub struct HybridConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
         /// What comes first.
@@ -87,7 +88,7 @@ fn optional_side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ax
 
 impl Kind for HybridConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(Hybrid { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -133,27 +134,21 @@ impl Kind for HybridConfig {
     }
 }
 
-/// Unit normalisation and one-sided root, in either order.
-#[derive(Clone, Debug)]
-pub struct Hybrid {
-    config: HybridConfig,
-}
-
-impl Direction for Hybrid {
+impl Direction for HybridConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
-        let HybridConfig { order, axis, eps, eps_mode, alpha, nu, .. } = self.config;
-        let side = self.config.side.unwrap_or(axis.other());
-        let start = self.centered(momentum);
+        let HybridConfig { order, axis, eps, eps_mode, alpha, nu, .. } = *self;
+        let side = self.side.unwrap_or(axis.other());
+        let start = self.without_mean(momentum);
         let x = match order {
-            HybridOrder::NormThenPolar => self.centered(normalize_units(start, axis, eps, eps_mode)),
+            HybridOrder::NormThenPolar => self.without_mean(normalize_units(start, axis, eps, eps_mode)),
             HybridOrder::PolarThenNorm => start,
         };
-        let root = self.config.polar.apply(x.clone(), side, eps, eps_mode);
+        let root = self.polar.apply(x.clone(), side, eps, eps_mode);
         let over_norm = |product| match nu {
             Nu::Nuclear => product,
             Nu::NuclearOverFro => divide_or_zero(product, frobenius_norm(x.tensor().clone())),
         };
-        self.centered(match order {
+        self.without_mean(match order {
             HybridOrder::NormThenPolar => sized(&x, root, alpha, over_norm, eps, eps_mode),
             // Relative norms of units contain the factor ν too, which cancels: leaving it out avoids underflow.
             HybridOrder::PolarThenNorm if eps_mode == EpsMode::Relative || eps == 0.0 => {
@@ -166,8 +161,8 @@ impl Direction for Hybrid {
     }
 }
 
-impl Hybrid {
-    fn centered(&self, matrix: Matrix) -> Matrix {
-        if self.config.centered { center(matrix, self.config.axis) } else { matrix }
+impl HybridConfig {
+    fn without_mean(&self, matrix: Matrix) -> Matrix {
+        if self.centered { center(matrix, self.axis) } else { matrix }
     }
 }

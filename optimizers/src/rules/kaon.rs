@@ -44,7 +44,7 @@ choice! {
 }
 
 kind_settings! {
-    /// Settings of [`Kaon`].
+    /// Settings of Kaon, and the rule itself.
     pub struct KaonConfig {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
         /// How often the map is applied, from 1 to 99.
@@ -60,7 +60,7 @@ kind_settings! {
 
 impl Kind for KaonConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(Kaon { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -81,12 +81,6 @@ impl Kind for KaonConfig {
     }
 }
 
-/// The direction of Kaon.
-#[derive(Clone, Debug)]
-pub struct Kaon {
-    config: KaonConfig,
-}
-
 /// The image of a singular value under Kaon, given as a share of the Frobenius norm.
 ///
 /// ```
@@ -97,17 +91,17 @@ pub fn singular_map(s: f64, steps: usize) -> f64 {
     (0..steps).fold(s, |s, _| FACTOR * s * (1.0 - s * s).powi(2)) / BOUND
 }
 
-impl Direction for Kaon {
+impl Direction for KaonConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
         let rank = momentum.rank();
         momentum.map(|m| {
-            let norm = frobenius_norm(m.clone()) + self.config.eps;
+            let norm = frobenius_norm(m.clone()) + self.eps;
             let unit = divide_or_zero(m, norm);
-            let mapped = match rank == 1 && self.config.vector_fallback {
+            let mapped = match rank == 1 && self.vector_fallback {
                 true => unit,
-                false => chaotic(unit, self.config.steps) / BOUND,
+                false => chaotic(unit, self.steps) / BOUND,
             };
-            match self.config.normalize {
+            match self.normalize {
                 KaonNormalize::None => mapped,
                 KaonNormalize::Rms => with_norm(mapped, (rank as f64).sqrt()),
             }
@@ -141,7 +135,7 @@ mod tests {
     use crate::setting::numbers;
 
     fn direction(x: Tensor<3>, config: &KaonConfig) -> Tensor<3> {
-        Kaon { config: config.clone() }.direction(Matrix::new(x, Layout::OutIn)).into_tensor()
+        config.direction(Matrix::new(x, Layout::OutIn)).into_tensor()
     }
 
     fn f64_tensor(values: &[f64], shape: [usize; 3]) -> Tensor<3> {

@@ -23,7 +23,7 @@ use crate::matrix::Matrix;
 use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, kind_settings};
 
 kind_settings! {
-    /// Settings of [`Muon`].
+    /// Settings of Muon, and the rule itself.
     pub struct MuonConfig {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
         /// How the momentum is orthogonalised.
@@ -33,7 +33,7 @@ kind_settings! {
 
 impl Kind for MuonConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(Muon { polar: self.polar.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -55,13 +55,7 @@ impl Kind for MuonConfig {
     }
 }
 
-/// The direction of Muon: the polar factor of the momentum.
-#[derive(Clone, Debug)]
-pub struct Muon {
-    polar: Polar,
-}
-
-impl Direction for Muon {
+impl Direction for MuonConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
         momentum.map(|m| self.polar.apply(m))
     }

@@ -43,7 +43,7 @@ choice! {
 }
 
 kind_settings! {
-    /// Settings of [`MuonEq`].
+    /// Settings of MuonEq, and the rule itself.
     pub struct MuonEqConfig {
         momentum: 0.95, HeavyBall, nesterov: true, scale: MatchRmsAdamw;
         /// Which units are normalised to equal norm.
@@ -65,7 +65,7 @@ kind_settings! {
 
 impl Kind for MuonEqConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(MuonEq { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -89,17 +89,11 @@ impl Kind for MuonEqConfig {
     }
 }
 
-/// The direction of MuonEq: the polar factor of the equilibrated momentum.
-#[derive(Clone, Debug)]
-pub struct MuonEq {
-    config: MuonEqConfig,
-}
-
-impl MuonEq {
+impl MuonEqConfig {
     /// The axes whose units are scaled in a step.
     fn axes(&self, step: u64) -> &'static [Axis] {
-        let only_output = self.config.phase.is_some_and(|phase| step >= phase);
-        match self.config.equilibrate {
+        let only_output = self.phase.is_some_and(|phase| step >= phase);
+        match self.equilibrate {
             Equilibrate::Output => &[Axis::Output],
             Equilibrate::Input => &[Axis::Input],
             Equilibrate::Both if only_output => &[Axis::Output],
@@ -110,7 +104,7 @@ impl MuonEq {
     /// `(sum + e)^exponent`, for the matrix scaled into range unless there is a `clip`; 1 for units that are zero and stay
     /// zero.
     fn factor(&self, sums: Tensor<3>, range: &InRange) -> Tensor<3> {
-        let MuonEqConfig { exponent, eps, eps_mode, clip, .. } = self.config;
+        let MuonEqConfig { exponent, eps, eps_mode, clip, .. } = *self;
         let shift = match eps_mode {
             EpsMode::Relative => eps_mode.shift(eps, &sums),
             EpsMode::Absolute => range.by_factor(|factor| eps * factor * factor),
@@ -128,11 +122,11 @@ impl MuonEq {
     /// The equilibrated matrix in its true scale: if gradients of 1e30 make it tiny, the `eps` of the polynomial dominates
     /// and the update becomes small.
     fn in_its_units(&self, y: Tensor<3>, range: &InRange, axes: usize) -> Tensor<3> {
-        let degree = match self.config.clip {
+        let degree = match self.clip {
             Some(_) => 1.0,
-            None => 1.0 + 2.0 * self.config.exponent * axes as f64,
+            None => 1.0 + 2.0 * self.exponent * axes as f64,
         };
-        if degree == 0.0 || self.config.polar.is_scale_free() {
+        if degree == 0.0 || self.polar.is_scale_free() {
             return y;
         }
         let norm = frobenius_norm(y.clone());
@@ -141,19 +135,19 @@ impl MuonEq {
     }
 }
 
-impl Rule for MuonEq {
+impl Rule for MuonEqConfig {
     fn advance(&self, Stage { matrix: momentum, number, .. }: Stage, _memory: &mut Memory) -> Update {
         let axes = self.axes(number);
         let stack = momentum.tensor().clone();
-        let range = match self.config.eps_mode {
-            EpsMode::Absolute if self.config.eps > 1e-30 => InRange::large_matrices(stack),
+        let range = match self.eps_mode {
+            EpsMode::Absolute if self.eps > 1e-30 => InRange::large_matrices(stack),
             _ => InRange::matrices(stack),
         };
         let matrix = momentum.map(|_| range.stack.clone());
         let factors: Vec<Tensor<3>> = axes.iter().map(|axis| self.factor(unit_sums(&matrix, *axis), &range)).collect();
         let equilibrated = matrix.map(|m| factors.into_iter().fold(m, |m, factor| m * factor));
         let restored = equilibrated.map(|y| self.in_its_units(y, &range, axes.len()));
-        restored.map(|y| self.config.polar.apply(y)).into()
+        restored.map(|y| self.polar.apply(y)).into()
     }
 }
 
@@ -203,7 +197,7 @@ mod tests {
             .with_polar(Polar::NewtonSchulz { steps: 5, eps: 0.0 });
         let x = Tensor::from_data(TensorData::new(G.to_vec(), [1, 3, 4]), (&Device::flex(), DType::F64));
         let stage = Stage::new(Matrix::new(x, Layout::OutIn)).with_number(step);
-        let update = MuonEq { config }.advance(stage, &mut Memory::default());
+        let update = config.advance(stage, &mut Memory::default());
         update.direction.into_tensor().into_data().iter::<f64>().collect()
     }
 

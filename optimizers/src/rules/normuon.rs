@@ -41,7 +41,7 @@ choice! {
 }
 
 kind_settings! {
-    /// Settings of [`NorMuon`].
+    /// Settings of NorMuon, and the rule itself.
     pub struct NorMuonConfig {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
         /// Decay of the units' second moment, in [0, 1).
@@ -59,7 +59,7 @@ kind_settings! {
 
 impl Kind for NorMuonConfig {
     fn pipeline(&self) -> Pipeline {
-        let pipeline = self.assemble(NorMuon { config: self.clone() });
+        let pipeline = self.assemble(self.clone());
         match self.rescale {
             Rescale::Frobenius => pipeline,
             Rescale::Rms => pipeline.with_scale(Scale::None),
@@ -84,21 +84,15 @@ impl Kind for NorMuonConfig {
     }
 }
 
-/// The direction of NorMuon; keeps one second moment per unit.
-#[derive(Clone, Debug)]
-pub struct NorMuon {
-    config: NorMuonConfig,
-}
-
-impl Rule for NorMuon {
+impl Rule for NorMuonConfig {
     fn memories(&self) -> Vec<Kept> {
         vec![Kept::units(SECOND_MOMENT)]
     }
 
     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
         let momentum = stage.matrix;
-        let NorMuonConfig { beta2, eps, axis, rescale, .. } = self.config;
-        let polar = momentum.map(|m| self.config.polar.apply(m));
+        let NorMuonConfig { beta2, eps, axis, rescale, .. } = *self;
+        let polar = momentum.map(|m| self.polar.apply(m));
         // The root mean square entry of every unit is what v averages the squares of.
         let moment = SecondMoment::of_small_numbers(beta2, eps);
         let units = unit_norms(&polar, axis) / (polar.size(axis.other()) as f64).sqrt();

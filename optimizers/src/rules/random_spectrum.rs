@@ -26,7 +26,7 @@ use crate::setting::{ConfigError, Numbers, Setting};
 const NOISE: f64 = 1e-5;
 
 kind_settings! {
-    /// Settings of [`RandomSpectrum`].
+    /// Settings of RandomSpectrum, and the rule itself.
     pub struct RandomSpectrumConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
         /// Smallest singular value, at least 0.
@@ -40,7 +40,7 @@ kind_settings! {
 
 impl Kind for RandomSpectrumConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(RandomSpectrum { low: self.low, high: self.high, seed: self.seed })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -61,15 +61,7 @@ impl Kind for RandomSpectrumConfig {
     }
 }
 
-/// The momentum's directions with random singular values.
-#[derive(Clone, Debug)]
-pub struct RandomSpectrum {
-    low: f64,
-    high: f64,
-    seed: u64,
-}
-
-impl Rule for RandomSpectrum {
+impl Rule for RandomSpectrumConfig {
     fn advance(&self, Stage { matrix: momentum, number, parameters, .. }: Stage, _memory: &mut Memory) -> Update {
         let direction = momentum.map(|m| {
             let of_a_parameter = m.dims()[0] / parameters;
@@ -87,7 +79,7 @@ impl Rule for RandomSpectrum {
     }
 }
 
-impl RandomSpectrum {
+impl RandomSpectrumConfig {
     fn draw(&self, counter: u64) -> f64 {
         // 53 bits make a number in [0, 1) that f64 holds exactly.
         let unit = (splitmix64(counter) >> 11) as f64 / (1_u64 << 53) as f64;

@@ -1,7 +1,7 @@
 //! The macro behind the registry: one configuration type for all kinds, and the lists of kinds.
 
-/// Declares the modules of the kinds and [`OptimizerConfig`], from one line for each kind: its file, its name in configurations,
-/// the variant and its settings.
+/// Declares the modules of the kinds and [`OptimizerConfig`], from one line for each kind: its file, its name in
+/// configurations, the variant and its settings.
 macro_rules! kinds {
     ($($(#[$cfg:meta])* $module:ident, $name:literal: $variant:ident, $settings:ident;)*) => {
         $(

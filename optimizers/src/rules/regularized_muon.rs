@@ -24,7 +24,7 @@ use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, Symme
 use crate::setting::Numbers;
 
 kind_settings! {
-    /// Settings of [`RegularizedMuon`].
+    /// Settings of RegularizedMuon, and the rule itself.
     pub struct RegularizedMuonConfig {
         momentum: 0.95, Ema, nesterov: false, scale: Original;
         /// The level l, at least 0.
@@ -40,7 +40,7 @@ kind_settings! {
 
 impl Kind for RegularizedMuonConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(RegularizedMuon { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -66,22 +66,16 @@ impl Kind for RegularizedMuonConfig {
     }
 }
 
-/// The direction of smoothed Muon.
-#[derive(Clone, Debug)]
-pub struct RegularizedMuon {
-    config: RegularizedMuonConfig,
-}
-
-impl Direction for RegularizedMuon {
+impl Direction for RegularizedMuonConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
         let rank = momentum.rank();
         momentum.map(|m| {
-            let smoothed = match &self.config.polar {
-                polar if self.config.eps == 0.0 => polar.apply(m),
+            let smoothed = match &self.polar {
+                polar if self.eps == 0.0 => polar.apply(m),
                 Polar::Svd { .. } => self.exact(m),
                 polar => self.appended(m, polar),
             };
-            match self.config.rms_restore {
+            match self.rms_restore {
                 true => with_norm(smoothed, (rank as f64).sqrt()),
                 false => smoothed,
             }
@@ -89,12 +83,12 @@ impl Direction for RegularizedMuon {
     }
 }
 
-impl RegularizedMuon {
+impl RegularizedMuonConfig {
     fn exact(&self, m: Tensor<3>) -> Tensor<3> {
         map_singular_values(m, |_, s| {
-            let level_squared = match self.config.eps_mode {
-                EpsMode::Absolute => self.config.eps.powi(2),
-                EpsMode::Relative => self.config.eps.powi(2) * s.iter().map(|s| s * s).sum::<f64>() / s.len() as f64,
+            let level_squared = match self.eps_mode {
+                EpsMode::Absolute => self.eps.powi(2),
+                EpsMode::Relative => self.eps.powi(2) * s.iter().map(|s| s * s).sum::<f64>() / s.len() as f64,
             };
             s.iter().map(|s| if *s == 0.0 { 0.0 } else { s / (s * s + level_squared).sqrt() }).collect()
         })
@@ -105,9 +99,9 @@ impl RegularizedMuon {
         let [batch, height, width] = m.dims();
         let (short, long_dim) = if height <= width { (height, 2) } else { (width, 1) };
         let norm = frobenius_norm(m.clone());
-        let level = match self.config.eps_mode {
-            EpsMode::Relative => norm * (self.config.eps / (short as f64).sqrt()),
-            EpsMode::Absolute => norm.full_like(self.config.eps),
+        let level = match self.eps_mode {
+            EpsMode::Relative => norm * (self.eps / (short as f64).sqrt()),
+            EpsMode::Absolute => norm.full_like(self.eps),
         };
         let square = m.clone().narrow(1, 0, short).narrow(2, 0, short);
         let level = identity_like(&square) * level.expand([batch, short, short]);
@@ -136,9 +130,7 @@ mod tests {
                 let x = numbers(shape, 1, DType::F64);
                 let config = RegularizedMuonConfig::new().with_eps(eps).with_eps_mode(eps_mode);
                 let direction = |config: &RegularizedMuonConfig| {
-                    RegularizedMuon { config: config.clone() }
-                        .direction(Matrix::new(x.clone(), Layout::InOut))
-                        .into_tensor()
+                    config.direction(Matrix::new(x.clone(), Layout::InOut)).into_tensor()
                 };
                 let exact = direction(&config);
                 let appended = direction(&config.clone().with_polar(convergent()));

@@ -22,7 +22,7 @@ use crate::rule::{About, Cost, Direction, Gain, Kind, Pipeline, StackRow, Symmet
 use crate::setting::Numbers;
 
 kind_settings! {
-    /// Settings of [`RowNorm`].
+    /// Settings of RowNorm, and the rule itself.
     pub struct RowNormConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
         /// The axis along which units are.
@@ -40,7 +40,7 @@ kind_settings! {
 
 impl Kind for RowNormConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(RowNorm { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -78,15 +78,9 @@ impl Kind for RowNormConfig {
     }
 }
 
-/// The momentum with units of norm 1.
-#[derive(Clone, Debug)]
-pub struct RowNorm {
-    config: RowNormConfig,
-}
-
-impl Direction for RowNorm {
+impl Direction for RowNormConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
-        let RowNormConfig { axis, centered, recenter, eps, eps_mode, .. } = self.config;
+        let RowNormConfig { axis, centered, recenter, eps, eps_mode, .. } = *self;
         let start = if centered { center(momentum, axis) } else { momentum };
         let units = normalize_units(start, axis, eps, eps_mode);
         if centered && recenter { center(units, axis) } else { units }
@@ -104,8 +98,7 @@ mod tests {
     fn a_unit_of_norm_t_gets_the_norm_t_over_t_plus_e() {
         let x = Tensor::<3>::from_data([[[3.0, 4.0], [0.6, 0.8], [0.0, 0.0]]], &Device::flex());
         let config = RowNormConfig::new().with_eps(0.5).with_eps_mode(EpsMode::Absolute);
-        let rule = RowNorm { config };
-        let units = rule.direction(Matrix::new(x, Layout::OutIn));
+        let units = config.direction(Matrix::new(x, Layout::OutIn));
         let norms: Vec<f32> = unit_sums(&units, Axis::Output).sqrt().into_data().try_to_vec().unwrap();
         for (got, want) in norms.into_iter().zip([5.0 / 5.5, 1.0 / 1.5, 0.0]) {
             // f32 rounding

@@ -42,7 +42,7 @@ choice! {
 }
 
 kind_settings! {
-    /// Settings of [`Scion`].
+    /// Settings of Scion, and the rule itself.
     pub struct ScionConfig {
         momentum: 0.9, Ema, nesterov: false, scale: Spectral;
         /// The norm ball.
@@ -60,7 +60,7 @@ kind_settings! {
 
 impl Kind for ScionConfig {
     fn pipeline(&self) -> Pipeline {
-        let mut pipeline = self.assemble(Scion { config: self.clone() });
+        let mut pipeline = self.assemble(self.clone());
         if self.lmo != Lmo::Spectral {
             pipeline = pipeline.with_scale(Scale::None);
         }
@@ -115,15 +115,9 @@ impl Kind for ScionConfig {
     }
 }
 
-/// The negated minimiser of the momentum over a norm ball.
-#[derive(Clone, Debug)]
-pub struct Scion {
-    config: ScionConfig,
-}
-
-impl Direction for Scion {
+impl Direction for ScionConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
-        let ScionConfig { lmo, radius, eps, .. } = self.config;
+        let ScionConfig { lmo, radius, eps, .. } = *self;
         let (m, n) = (momentum.outputs() as f64, momentum.inputs() as f64);
         let norms = |axis: Axis, factor: f64| unit_norms(&momentum, axis) * factor + eps;
         let norms = match lmo {
@@ -135,7 +129,7 @@ impl Direction for Scion {
             let minimiser = match (lmo, norms) {
                 (Lmo::Sign, _) => sign(d) / n,
                 (_, Some(norms)) => divide_or_zero(d, norms),
-                (_, None) => self.config.polar.apply(d),
+                (_, None) => self.polar.apply(d),
             };
             if radius == 1.0 { minimiser } else { minimiser * radius }
         })

@@ -10,7 +10,7 @@ use crate::rule::{
 };
 
 kind_settings! {
-    /// Settings of [`Sgd`].
+    /// Settings of Sgd, and the rule itself.
     pub struct SgdConfig {
         momentum: 0.9, HeavyBall, nesterov: false;
     }
@@ -18,7 +18,7 @@ kind_settings! {
 
 impl Kind for SgdConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(Sgd)
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -34,11 +34,7 @@ impl Kind for SgdConfig {
     }
 }
 
-/// The momentum itself, on parameters of any rank.
-#[derive(Clone, Debug)]
-pub struct Sgd;
-
-impl Rule for Sgd {
+impl Rule for SgdConfig {
     fn advance(&self, stage: Stage, _memory: &mut Memory) -> Update {
         stage.matrix.into()
     }

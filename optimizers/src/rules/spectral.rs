@@ -26,7 +26,7 @@ use crate::rule::{
 use crate::setting::Numbers;
 
 kind_settings! {
-    /// Settings of [`Spectral`].
+    /// Settings of Spectral, and the rule itself.
     pub struct SpectralConfig {
         momentum: 0.95, Ema, nesterov: false, scale: None;
         /// The side of the Gram matrix: `output` (or `left`), `input` (or `right`).
@@ -47,7 +47,7 @@ kind_settings! {
 
 impl Kind for SpectralConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(Spectral { config: self.clone() })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -95,17 +95,11 @@ pub(super) fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Axis, D
     })
 }
 
-/// The one-sided root of the momentum times its nuclear norm.
-#[derive(Clone, Debug)]
-pub struct Spectral {
-    config: SpectralConfig,
-}
-
-impl Direction for Spectral {
+impl Direction for SpectralConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
-        let SpectralConfig { side, alpha, centered, eps, eps_mode, .. } = self.config;
+        let SpectralConfig { side, alpha, centered, eps, eps_mode, .. } = *self;
         let start = if centered { center(momentum, Axis::Output) } else { momentum };
-        let root = self.config.polar.apply(start.clone(), side, eps, eps_mode);
+        let root = self.polar.apply(start.clone(), side, eps, eps_mode);
         let sized = sized(&start, root, alpha, |nu| nu, eps, eps_mode);
         if centered { center(sized, Axis::Output) } else { sized }
     }

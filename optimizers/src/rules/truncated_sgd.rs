@@ -14,7 +14,7 @@ use crate::rule::{About, Cost, Direction, Kind, Pipeline, StackRow, SymmetryRow,
 use crate::setting::Numbers;
 
 kind_settings! {
-    /// Settings of [`TruncatedSgd`].
+    /// Settings of TruncatedSgd, and the rule itself.
     pub struct TruncatedSgdConfig {
         momentum: 0.9, HeavyBall, nesterov: false, scale: None;
         /// Share of the singular values that are set to 0, from 0 to 1: the largest, rounded up.
@@ -24,7 +24,7 @@ kind_settings! {
 
 impl Kind for TruncatedSgdConfig {
     fn pipeline(&self) -> Pipeline {
-        self.assemble(TruncatedSgd { fraction: self.fraction })
+        self.assemble(self.clone())
     }
 
     fn about(&self) -> About {
@@ -41,13 +41,7 @@ impl Kind for TruncatedSgdConfig {
     }
 }
 
-/// The momentum without its largest singular values.
-#[derive(Clone, Debug)]
-pub struct TruncatedSgd {
-    fraction: f64,
-}
-
-impl Direction for TruncatedSgd {
+impl Direction for TruncatedSgdConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
         momentum.map(|m| {
             map_singular_values(m, |_, s| {

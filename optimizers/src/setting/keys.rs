@@ -55,8 +55,8 @@ pub(crate) fn check_keys(map: &Map<String, Value>, valid: &[&str], owner: &str) 
 
 /// Keys and values of a configuration as given, with only finite numbers.
 ///
-/// JSON has no NaN and no infinity, but TOML has both. As a [`Value`] they would become null, which an optional key reads as
-/// "not given".
+/// JSON has no NaN and no infinity, but TOML has both. As a [`Value`] they would become null, which an optional key reads
+/// as "not given".
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub(crate) struct Given(pub Map<String, Value>);

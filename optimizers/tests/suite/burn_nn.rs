@@ -24,7 +24,8 @@ use polaron::{Layerwise, Role};
 
 use crate::numbers::{random, repeatable};
 
-/// Every module of burn-nn 0.22.1 that has parameters; the gates of recurrent layers and the layers of transformers are in them.
+/// Every module of burn-nn 0.22.1 that has parameters; the gates of recurrent layers and the layers of transformers are in
+/// them.
 #[derive(Module, Debug)]
 struct Everything {
     conv1: Conv1d,

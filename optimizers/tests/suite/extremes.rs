@@ -1,4 +1,5 @@
-//! Gradients of any size: f32 and the half precisions must give the results of f64, or the nearest number that they can hold.
+//! Gradients of any size: f32 and the half precisions must give the results of f64, or the nearest number that they can
+//! hold.
 //!
 //! The settings are not listed here: [`OptimizerConfig::choices`] knows every key and every value of it.
 

@@ -1,5 +1,5 @@
-//! Numbers that depend only on a seed. Those of the generator of a device do not: all threads of the test binary share it, and
-//! it is seeded with entropy.
+//! Numbers that depend only on a seed. Those of the generator of a device do not: all threads of the test binary share it,
+//! and it is seeded with entropy.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};

@@ -10,8 +10,8 @@ use polaron::{Layerwise, LayerwiseOptimizer};
 
 use crate::numbers::random;
 
-/// As large as the weights, along the gradient before the momentum; remembers of the last step what the stage said, in a shape
-/// of its own.
+/// As large as the weights, along the gradient before the momentum; remembers of the last step what the stage said, in a
+/// shape of its own.
 #[derive(Debug)]
 struct Curious;
 

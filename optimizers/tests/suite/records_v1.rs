@@ -1,8 +1,8 @@
 //! Records of the first version load, and training resumes from them with the same numbers.
 //!
-//! `tests/records-v1` holds them, and says how they were made. Rounding differs a little between processors, so the promise has
-//! two parts: where this one comes to the weights of the files by three steps from the beginning, to the bit, one more step from
-//! the record comes to theirs too; elsewhere within what rounding explains.
+//! `tests/records-v1` holds them, and says how they were made. Rounding differs a little between processors, so the promise
+//! has two parts: where this one comes to the weights of the files by three steps from the beginning, to the bit, one more
+//! step from the record comes to theirs too; elsewhere within what rounding explains.
 
 use std::path::{Path, PathBuf};
 
@@ -163,8 +163,8 @@ fn next_step(model: Model, step: Step) -> Model {
     step(model, grads)
 }
 
-/// Compares a step from the record with that of the file: to the bit where the weights that steps from the beginning `reached` are
-/// the record's own, which is what it returns.
+/// Compares a step from the record with that of the file: to the bit where the weights that steps from the beginning
+/// `reached` are the record's own, which is what it returns.
 fn check(fixture: &Fixture, reached: &Model, after: &Model) -> bool {
     let exact = weights(reached) == fixture.before;
     let after = weights(after);

@@ -1,4 +1,5 @@
-//! Measurements of an optimizer: the symmetries of its updates, their effect on singular values, and the spectra of weights.
+//! Measurements of an optimizer: the symmetries of its updates, their effect on singular values, and the spectra of
+//! weights.
 
 mod spectrum;
 mod symmetry;

@@ -95,8 +95,8 @@ impl Spectrum {
 }
 
 /// The singular values of every matrix in a tensor `[.., height, width]` of any number of leading axes, in f64, largest
-/// first. A transposed matrix has the same singular values, so the layout does not matter. Empty for a vector; a matrix whose
-/// decomposition does not converge has NaN.
+/// first. A transposed matrix has the same singular values, so the layout does not matter. Empty for a vector; a matrix
+/// whose decomposition does not converge has NaN.
 pub fn singular_values(data: &TensorData) -> Vec<Vec<f64>> {
     let &[.., height, width] = data.shape().as_slice() else { return Vec::new() };
     let values: Vec<f64> = data.iter::<f64>().collect();

@@ -1,9 +1,9 @@
 //! The best step on `½ E|(W - W*) φ|²` with feature covariance Σ ∼ 1/i (after arXiv 2605.11181).
 //!
-//! The gradient is `G = (W - W*) Σ`, the Hessian sends D to `D Σ`. For a direction D the best step is
-//! `⟨G, D⟩ / ⟨D, D Σ⟩` and lowers the loss by half the descent potential `⟨G, D⟩² / ⟨D, D Σ⟩` (ours). With at least as many
-//! outputs as features and `D = polar(G)` that step is exactly `‖G‖_nuclear / tr Σ`; gradient descent's best step swings from
-//! step to step instead.
+//! The gradient is `G = (W - W*) Σ`, the Hessian sends D to `D Σ`. For a direction D the best step is `⟨G, D⟩ / ⟨D, D Σ⟩`
+//! and lowers the loss by half the descent potential `⟨G, D⟩² / ⟨D, D Σ⟩` (ours). With at least as many outputs as features
+//! and `D = polar(G)` that step is exactly `‖G‖_nuclear / tr Σ`; gradient descent's best step swings from step to step
+//! instead.
 
 use burn::tensor::Tensor;
 use polaron::matrix::polar_svd;

@@ -1,8 +1,8 @@
 //! Recall capacity (arXiv 2605.10795): p random pairs in R^d, one matrix that ranks every value first for its key.
 //!
-//! The load is `L = p ln p / d²`; all pairs can be stored up to 1/2 as d grows, and up to more for small d (ours: about 0.95 at d = 32).
-//! Trained by cross-entropy from three times the Hebbian matrix. A stress test, not a ranking: tuned optimizers are
-//! close.
+//! The load is `L = p ln p / d²`; all pairs can be stored up to 1/2 as d grows, and up to more for small d (ours: about
+//! 0.95 at d = 32). Trained by cross-entropy from three times the Hebbian matrix. A stress test, not a ranking: tuned
+//! optimizers are close.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};

@@ -1,9 +1,9 @@
 //! A transient spike (arXiv 2604.18450): linear regression on anisotropic data learns a teacher's direction and loses it.
 //!
 //! Half of the 300 features have variance 1, half 0.02; `Y = θ u uᵀ x + noise`, 600 samples. Gradient flow from zero is
-//! `W(t) = C⁻¹ (I - exp(-t C)) Xᵀ Y / n`. For θ = 1.5 the top eigenvector of `W + Wᵀ` overlaps with u at first, until the noise
-//! of the weak features has grown; for θ = 12 the overlap stays, for θ = 0.5 it never appears. No optimizer takes part: ground truth for
-//! diagnostics of outliers.
+//! `W(t) = C⁻¹ (I - exp(-t C)) Xᵀ Y / n`. For θ = 1.5 the top eigenvector of `W + Wᵀ` overlaps with u at first, until the
+//! noise of the weak features has grown; for θ = 12 the overlap stays, for θ = 0.5 it never appears. No optimizer takes
+//! part: ground truth for diagnostics of outliers.
 
 use faer::{Mat, Side};
 use polaron::ConfigError;

@@ -1,9 +1,9 @@
 //! XOR and the conjugate kernel (arXiv 2605.29669): do the top eigenvectors of `K = F Fᵀ / N` separate the classes?
 //!
-//! Inputs are `± snr e₁ + z` (class +1) or `± snr e₂ + z` (class -1), normalised to norm √d; `F = f(X Wᵀ)` with random weights and f
-//! standardised under a normal law. Even functions separate the classes from a signal-to-noise ratio between 3 and 4 on, ReLU between 6
-//! and 8, odd ones never. At high ratios the two classes have eigenvectors of nearly the same eigenvalue, which mix
-//! freely, so the criterion is on the sum of the top ten alignments. No optimizer takes part.
+//! Inputs are `± snr e₁ + z` (class +1) or `± snr e₂ + z` (class -1), normalised to norm √d; `F = f(X Wᵀ)` with random
+//! weights and f standardised under a normal law. Even functions separate the classes from a signal-to-noise ratio between
+//! 3 and 4 on, ReLU between 6 and 8, odd ones never. At high ratios the two classes have eigenvectors of nearly the same
+//! eigenvalue, which mix freely, so the criterion is on the sum of the top ten alignments. No optimizer takes part.
 
 use faer::{Mat, Side};
 use polaron::ConfigError;

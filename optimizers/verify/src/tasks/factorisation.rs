@@ -12,7 +12,7 @@
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::{EXACT_MUON, Finding, SGD, Setting, Trained, config, tensor, values};
+use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, tensor, values};
 
 const SIZE: usize = 20;
 const EIGENVALUES: [f64; 3] = [10.0, 5.0, 1.0];

@@ -13,7 +13,7 @@ use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, scalar, tensor, values};
+use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, scalar, tensor, values};
 
 const TOKENS: usize = 7;
 const WIDTH: usize = 14;

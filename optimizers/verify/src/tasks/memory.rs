@@ -9,7 +9,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::{Finding, SGD, Setting, Trained, config, gaussian, tensor};
+use super::problem::{Finding, SGD, Setting, Trained, config, gaussian, tensor};
 
 const ALPHA: f64 = 1.5;
 const FACTS: usize = 4096;

@@ -21,19 +21,15 @@ mod layer_peeled;
 mod lr_transfer;
 mod memory;
 mod nonsmooth;
+mod problem;
 mod quadratic;
 mod random_features;
 mod recall;
 mod spike;
 mod xor;
 
-use burn::optim::Optimizer;
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use polaron::matrix::{Layout, Placement};
-use polaron::rule::Pipeline;
-use polaron::rule::State;
-use polaron::{ConfigError, OptimizerConfig};
-use polaron_common::splitmix64;
+use polaron::ConfigError;
+pub use problem::{Finding, Setting};
 
 /// A task by name.
 #[derive(Clone, Copy, Debug)]
@@ -43,43 +39,6 @@ pub struct Task {
     /// Its description in one line.
     pub about: &'static str,
     run: fn(&Setting<'_>) -> Result<Vec<Finding>, ConfigError>,
-}
-
-/// How a task is run.
-#[derive(Clone, Debug)]
-pub struct Setting<'a> {
-    /// The device; it needs f64.
-    pub device: &'a Device,
-    /// Smaller sizes where the task allows it.
-    pub quick: bool,
-    /// An optimizer to run in addition to those of the task, and its learning rate.
-    pub optimizer: Option<(OptimizerConfig, f64)>,
-}
-
-/// One line of a report: what was measured, what was predicted, and whether a criterion holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
-    /// What was measured.
-    pub what: String,
-    /// The measured value.
-    pub measured: String,
-    /// The prediction, or the criterion.
-    pub predicted: String,
-    /// Whether the criterion holds; `None` for a figure without one.
-    pub passed: Option<bool>,
-}
-
-impl Finding {
-    /// A figure next to its prediction, without a criterion.
-    fn shown(what: impl Into<String>, measured: impl ToString, predicted: impl ToString) -> Self {
-        let (measured, predicted) = (measured.to_string(), predicted.to_string());
-        Self { what: what.into(), measured, predicted, passed: None }
-    }
-
-    /// A figure with a criterion.
-    fn judged(what: impl Into<String>, measured: impl ToString, predicted: impl ToString, passed: bool) -> Self {
-        Self { passed: Some(passed), ..Self::shown(what, measured, predicted) }
-    }
 }
 
 const fn task(
@@ -121,68 +80,4 @@ impl Task {
     pub fn run(&self, setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
         (self.run)(setting)
     }
-}
-
-/// One matrix, stored output by input, with its optimizer.
-struct Trained {
-    optimizer: Pipeline,
-    weights: Tensor<2>,
-    state: Option<State<2>>,
-}
-
-impl Trained {
-    fn new(config: &OptimizerConfig, weights: Tensor<2>) -> Result<Self, ConfigError> {
-        Ok(Self { optimizer: config.build(Placement::new(Layout::OutIn))?, weights, state: None })
-    }
-
-    fn step(&mut self, lr: f64, gradient: Tensor<2>) {
-        let (weights, state) = self.optimizer.step(lr, self.weights.clone(), gradient, self.state.take());
-        (self.weights, self.state) = (weights, state);
-    }
-}
-
-/// A configuration from JSON in this crate.
-fn config(json: &str) -> OptimizerConfig {
-    match serde_json::from_str(json) {
-        Ok(config) => config,
-        Err(error) => unreachable!("a configuration of this crate: {error}"),
-    }
-}
-
-/// Plain gradient descent.
-const SGD: &str = r#"{"kind": "sgd", "momentum": 0.0}"#;
-
-/// Muon with the exact polar factor, no momentum and no scale.
-const EXACT_MUON: &str =
-    r#"{"kind": "muon", "momentum": 0.0, "nesterov": false, "scale": "none", "polar": {"method": "svd"}}"#;
-
-fn tensor(values: Vec<f64>, shape: [usize; 2], device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, shape), (device, DType::F64))
-}
-
-/// Entry i of stream `seed`, standard normal (Box–Muller on SplitMix64).
-fn normal(seed: u64, i: u64) -> f64 {
-    let key = splitmix64(seed);
-    let at = |offset: u64| splitmix64(key.wrapping_add(2 * i + offset)) >> 11;
-    let unit = |x: u64| (x as f64 + 0.5) / 2f64.powi(53);
-    (-2.0 * unit(at(0)).ln()).sqrt() * (std::f64::consts::TAU * unit(at(1))).cos()
-}
-
-/// A matrix of independent normal entries.
-fn gaussian(shape: [usize; 2], std: f64, seed: u64, device: &Device) -> Tensor<2> {
-    let values = (0..(shape[0] * shape[1]) as u64).map(|i| std * normal(seed, i)).collect();
-    tensor(values, shape, device)
-}
-
-fn scalar(x: Tensor<2>) -> f64 {
-    x.sum().into_scalar()
-}
-
-fn values(x: &Tensor<2>) -> Vec<f64> {
-    x.to_data().iter::<f64>().collect()
-}
-
-/// From 1 at the first step to nearly 0 at the last.
-fn cosine(step: usize, steps: usize) -> f64 {
-    0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos())
 }

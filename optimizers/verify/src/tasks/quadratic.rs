@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use polaron::matrix::map_singular_values;
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::{Finding, Setting, Trained, config, gaussian, scalar};
+use super::problem::{Finding, Setting, Trained, config, gaussian, scalar};
 
 const LEVEL: f64 = 0.1;
 const TIME: f64 = 20.0;
@@ -46,7 +46,7 @@ fn measure(setting: &Setting<'_>, dt: f64) -> Result<Energy, ConfigError> {
     let device = setting.device;
     // Curvatures from 0.1 to 1.
     let curvature: Vec<f64> = (0..20).map(|i| 0.1 + 0.9 * f64::from(i) / 19.0).collect();
-    let curvature = super::tensor(curvature, [20, 1], device);
+    let curvature = super::problem::tensor(curvature, [20, 1], device);
     let target = gaussian([20, 12], 0.5, 1, device);
     let loss = |w: &Tensor<2>| 0.5 * scalar((w.clone() - target.clone()).square() * curvature.clone());
     let gradient = |w: &Tensor<2>| (w.clone() - target.clone()) * curvature.clone();

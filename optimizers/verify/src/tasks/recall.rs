@@ -8,7 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, tensor};
+use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, tensor};
 
 const WIDTH: usize = 32;
 const STEPS: usize = 800;

@@ -8,7 +8,7 @@
 use faer::{Mat, Side};
 use polaron::ConfigError;
 
-use super::{Finding, Setting, normal};
+use super::problem::{Finding, Setting, normal};
 
 const FEATURES: usize = 300;
 const SAMPLES: usize = 600;

@@ -5,7 +5,7 @@ use faer::{Mat, MatRef, Side};
 use polaron::matrix::Placement;
 use serde::Deserialize;
 
-use super::CaseReport;
+use super::report::CaseReport;
 
 /// Properties of the update `D = (W before - W after) / lr` of every matrix, given the momentum M:
 /// `D Mᵀ` and `Mᵀ D` are symmetric and positive semidefinite (D has the singular vectors of M), and

@@ -25,8 +25,8 @@ pub enum LayerwiseError {
     },
     /// Clipping, which an optimizer of the plain Burn form does not have.
     #[error(
-        "Burn's ModuleOptimizer cannot apply {what} {threshold} to all parameters together: turn it off with .{what}(None), or \
-         build the LayerwiseOptimizer, which can"
+        "Burn's ModuleOptimizer cannot apply a {what} of {threshold} to all parameters together: turn it off with \
+         .{what}(None), or build the LayerwiseOptimizer, which can"
     )]
     CannotCarry {
         /// The method that sets it.

@@ -258,7 +258,7 @@ fn heads_are_not_cut_by_a_threshold_that_is_none() {
 }
 
 #[test]
-fn a_clip_that_burns_own_optimizer_cannot_carry_is_refused_with_the_way_out() {
+fn a_clip_that_burns_own_optimizer_cannot_apply_is_refused_with_the_remedy() {
     let model = net(DType::F32);
     for (builder, what) in [(builder().clip(1.0), "clip of 1 "), (builder().qk_clip(100.0), "qk_clip of 100 ")] {
         let error = builder.build_module_optimizer(&model, |_| 1.0).err().unwrap().to_string();

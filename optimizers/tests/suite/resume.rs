@@ -73,7 +73,7 @@ fn a_record_of_another_plan_is_refused_and_changes_nothing() {
     let record = muon.to_record();
     let mut adamw = Layerwise::adamw().build(&model).unwrap();
     let error = adamw.load_record(record.clone(), &device()).unwrap_err();
-    assert!(error.to_string().contains("was updated by muon and is now by adamw"), "{error}");
+    assert!(error.to_string().contains("was updated by muon and is now updated by adamw"), "{error}");
     let bytes = record.to_safetensors().unwrap();
     assert!(LayerwiseRecord::from_safetensors(&bytes[..bytes.len() / 2]).is_err());
 }

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Time and memory of a training step against parameters, tokens, experts and threads, as tables and a chart.
+"""Measures time and memory of a training step by parameters, tokens, experts and threads; writes tables and a chart.
 
     cargo build --release
     python3 benches/scaling.py --out scaling-runs        # writes scaling-runs/scaling.svg and scaling.md too
 
-* time: median over the steps but the first; "optimizer" is clipping and updating;
-* memory: peak of the whole process, first checkpoint and embedded text included;
-* state: bytes of the optimizer's tensors in the checkpoint, which must be those that the plan documents (4 bytes per
-  number, "2 buffers" are 2 numbers per parameter); the exit code is 1 where they are not.
+* time: median over all steps except the first; "optimizer" is clipping and the update;
+* memory: peak of the whole process, including the first checkpoint and the embedded text;
+* state: bytes of the optimizer's tensors in the checkpoint, which must be the number that the plan documents (4 bytes per
+  number, "2 buffers" are 2 numbers per parameter); the exit code is 1 if they differ.
 
-One thread, but for the sweep over threads. Runs that are there are not repeated. Python 3 without packages.
+One thread, except in the sweep over threads. A finished run is not repeated. Needs Python 3 without packages.
 """
 import argparse
 import json
@@ -29,7 +29,7 @@ def llama(d_model, layers, batch=8):
     return LLAMA, {"model.d_model": d_model, "model.layers": layers, "train.batch": batch}
 
 
-# sweep: what varies, then runs as (value, flags, keys, optimizer, threads)
+# name of the sweep -> its runs, each (value that varies, flags, keys, optimizer, threads)
 def sweeps():
     sizes = [(64, 4), (128, 4), (256, 6), (384, 7), (512, 9)]
     threads = [count for count in (1, 2, 4, 8, 16) if count <= (os.cpu_count() or 1)]
@@ -45,7 +45,7 @@ def sweeps():
 
 
 def run(args, flags, keys, optimizer, threads):
-    """One run; its folder."""
+    """Makes one run and returns its folder."""
     parts = [flags[1], optimizer, f"steps{args.steps}", f"threads{threads}", *(f"{key.split('.')[1]}{value}" for key, value in keys.items())]
     out = os.path.join(args.out, "-".join(map(str, parts)))
     keys = {**keys, "train.sample_tokens": 0, "train.valid_every": 0, "train.valid_windows_end": 1}
@@ -60,7 +60,7 @@ def run(args, flags, keys, optimizer, threads):
 
 
 def measure(out):
-    """What a run folder says about one step."""
+    """The measurements of one step, read from a run folder."""
     with open(os.path.join(out, "metrics.jsonl")) as file:
         events = [json.loads(line) for line in file]
     steps = [event for event in events if event["event"] == "train"]
@@ -81,7 +81,7 @@ def measure(out):
 
 
 def plan(path):
-    """Parameters, and bytes of state that the plan documents."""
+    """Number of parameters, and bytes of state that the plan documents."""
     with open(path) as file:
         head, *rows = file.read().splitlines()
     params, state = head.index("params"), head.index("state")
@@ -122,7 +122,7 @@ COLOURS = {"adamw": "#c05020", "muon": "#2060c0"}
 
 
 def chart(results):
-    """Two panels for every sweep, step and memory, both axes logarithmic."""
+    """Two panels for every sweep, one for the time of a step and one for memory; both axes are logarithmic."""
     panels = []
     for row, (sweep, points) in enumerate(results.items()):
         for column, (label, key, unit) in enumerate([("step, ms", "seconds", 1e3), ("peak memory, MB", "memory", 1e-6)]):
@@ -163,7 +163,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--polaron", default="target/release/polaron")
     parser.add_argument("--out", default="scaling-runs")
-    parser.add_argument("--steps", type=int, default=6, help="steps of every run, at least 2")
+    parser.add_argument("--steps", type=int, default=6, help="number of steps of every run, at least 2")
     parser.add_argument("--only", help="sweeps, comma separated: " + ", ".join(sweeps()))
     args = parser.parse_args()
     chosen = args.only.split(",") if args.only else list(sweeps())
@@ -183,7 +183,7 @@ def main():
             file.write(text)
     print(tables)
     if any(m["state"] != m["documented"] for points in results.values() for _, _, m in points):
-        raise SystemExit("error: the state of an optimizer has not the documented size, see the last column")
+        raise SystemExit("error: the state of an optimizer does not have the documented size, see the last column")
 
 
 if __name__ == "__main__":

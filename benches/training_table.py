@@ -4,17 +4,17 @@
     cargo build --release
     python3 benches/training_table.py --out table-runs --jobs 2
 
-Rules, fixed before the results:
+Criteria, fixed in advance:
 
-* every optimizer gets three learning rates, a factor 3 apart, around a guess; each is tried for
-  TUNING_STEPS steps with seed 11, and the lowest validation loss wins;
-* the winner is trained for STEPS steps with seeds 1 and 2, which took no part in the choice;
-* AdamW beside a matrix rule (embedding, gains) has lr 1e-3; everything else is the stack's default, but
-  for the `polar` of hybrid and spectral, which is the polynomial one;
-* one thread a run, embedded text, 1 % of it for validation, the whole of it every 100 steps (tuning: at the end);
-* "steps to 1.80": first validation at or below 1.80, interpolated; state: size of the optimizer's checkpoint.
+* every optimizer is given three learning rates, a factor 3 apart, around a guess; each is tried for
+  TUNING_STEPS steps with seed 11, and the one with the lowest validation loss is chosen;
+* the chosen rate is trained for STEPS steps with seeds 1 and 2, which were not used for the choice;
+* AdamW for the parameters outside the main rule (embedding, gains) has lr 1e-3; everything else is the stack's
+  default, except the `polar` of hybrid and spectral, which is `gram_polar_express`;
+* one thread per run, embedded text; 1 % of it is for validation, all of it every 100 steps (tuning: at the end);
+* "steps to 1.80": first validation loss at or below 1.80, interpolated; state: size of the optimizer's checkpoint.
 
-Goes on where it was stopped: finished runs are not repeated. Python 3 without packages.
+When started again it continues: finished runs are not repeated. Needs Python 3 without packages.
 """
 import argparse
 import concurrent.futures
@@ -26,7 +26,7 @@ import subprocess
 STEPS, TUNING_STEPS, TARGET = 1000, 250, 1.80
 GRAM = ["optimizer.matrix.polar.method=gram_polar_express"]
 
-# optimizer, guess of the learning rate, more keys
+# optimizer, guess of the learning rate, additional keys
 OPTIMIZERS = [
     ("adamw", 6e-3, []),
     ("muon", 0.02, []),
@@ -61,7 +61,7 @@ def run(args, name, lr, steps, seed, extra):
                    "--steps", str(steps), "--seed", str(seed), "--threads", "1", "--out", out]
         for key in sets:
             command += ["--set", key]
-        # A run that diverges ends with exit code 1: a result, not a failure of this script.
+        # A diverged run ends with exit code 1: that is a result, not a failure of this script.
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode not in (0, 1):
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
@@ -76,7 +76,7 @@ def events(path):
 
 
 def finished(path):
-    """Whether the run is a result: at its end, or diverged; an interrupted one is not."""
+    """Whether the run has a result: it finished or diverged, and was not interrupted."""
     return any(event["event"] == "end" and event["status"] != "interrupted" for event in events(path))
 
 

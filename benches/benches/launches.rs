@@ -1,13 +1,13 @@
-//! How many kernels a step launches on a GPU: what a step on small matrices costs there is their number, not their work.
+//! How many kernels a step launches on a GPU: with small matrices, their number decides how long a step takes there.
 //!
 //! ```text
 //! cargo bench -p polaron-benches --features wgpu --bench launches
-//! cargo bench -p polaron-benches --features fusion --bench launches     # or autotune; the counts are those of that build
+//! cargo bench -p polaron-benches --features fusion --bench launches     # or autotune; the counts hold for that build
 //! ```
 //!
-//! Any driver will do, also one that computes on the CPU: a count does not depend on speed. The optimizers' reference
-//! vectors are checked on the device first; the exit code is 1 if one misses, because counts of wrong results are worth
-//! nothing.
+//! Any driver works, also one that computes on the CPU: the counts do not depend on speed. The optimizers' reference
+//! vectors are checked on the device first; the exit code is 1 if one does not match, because counts of launches that
+//! compute wrong results are useless.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,11 +20,13 @@ use polaron::OptimizerConfig;
 use polaron::matrix::Placement;
 use polaron::rule::Pipeline;
 use polaron_benches::{random, table, training};
-use polaron_train::{Error, device, verify};
+use polaron_train::Error;
+use polaron_train::commands::verify;
+use polaron_train::host::device;
 
 const SHAPE: [usize; 2] = [128, 384];
 const STACK: [usize; 3] = [16, 64, 64];
-/// Steps before the one that counts: state exists then, and kernels have been chosen.
+/// Steps before the one that is counted: after them the state exists, and kernels have been chosen.
 const WARM_UP: usize = 2;
 const PRESETS: [&str; 4] = ["nanogpt-char", "llama-d64", "olmoe-tiny", "mlp"];
 
@@ -45,7 +47,7 @@ impl Counter {
 }
 
 fn main() -> ExitCode {
-    // Without this flag it is `cargo test` that asks.
+    // `cargo test` runs this program without the flag.
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
@@ -108,7 +110,7 @@ fn step<const D: usize>(counter: &Counter, device: &Device, optimizer: &Pipeline
     launched
 }
 
-/// Launches of one training step on two rows, by phase; their number does not depend on the rows.
+/// Launches of one training step on two rows, by phase; they do not depend on the number of rows.
 fn presets(counter: &Counter, device: &Device) -> Result<Vec<Vec<String>>, Error> {
     let mut rows = Vec::new();
     for (preset, stack) in PRESETS.iter().flat_map(|preset| ["adamw", "muon"].map(|stack| (preset, stack))) {

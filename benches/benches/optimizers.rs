@@ -1,4 +1,4 @@
-//! Every matrix function and a step of every kind, beside the product of the same matrices.
+//! The time of every matrix function and of a step of every kind, compared with the product of the same matrices.
 //!
 //! ```text
 //! cargo bench -p polaron-benches --bench optimizers                       # all of it
@@ -6,10 +6,10 @@
 //! RAYON_NUM_THREADS=1 cargo bench -p polaron-benches --bench optimizers -- 'product|newton'   # one thread, some benches
 //! ```
 //!
-//! Ends with a table. Its last columns compare with `X Xᵀ`, `2 r²R` operations for an `r x R` matrix, in the same run,
-//! the faster one of before and behind: absolute times drift on shared machines. Rules without matrix products are
-//! compared too: "products" is how many such products would take the same time. MFLOP is the nominal work of an
-//! iteration, `20 r²R + 10 r³` for five steps, whatever form of it is computed.
+//! Prints a table at the end. Its last columns compare with the product `X Xᵀ`, `2 r²R` operations for an `r x R`
+//! matrix, measured before and after in the same run (the faster one counts): absolute times change on shared machines.
+//! Rules without matrix products are compared too: "products" is how many such products would take the same time. MFLOP
+//! is the nominal work of an iteration, `20 r²R + 10 r³` for five steps, whichever form of it is computed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,13 +26,13 @@ use polaron_benches::{digits, quick, random, table};
 use serde_json::{Map, Value, json};
 
 const SHAPES: [[usize; 2]; 4] = [[64, 64], [128, 384], [256, 704], [768, 3072]];
-/// Of a stack, as experts and blocks are.
+/// Matrices in a stack, like those of experts and blocks.
 const STACK: usize = 16;
 const STACKED: [[usize; 2]; 2] = [[64, 64], [128, 384]];
-/// Rows of the matrices, all together, that the short form decomposes at most.
+/// The short form decomposes at most this many rows, counted over all matrices of a stack.
 const DECOMPOSED: usize = 128;
 
-/// A bench that may have run: where criterion puts its result, and what it computed.
+/// A bench that may have run: where criterion stores its result, and what it computes.
 struct Line {
     group: &'static str,
     name: String,
@@ -75,7 +75,7 @@ impl Suite {
 }
 
 fn main() {
-    // Inside the pool, as a run is: from outside every operation would be handed over and waited for.
+    // Inside the thread pool, like a training run: from outside, every operation would be handed over and awaited.
     rayon::scope(|_| run());
 }
 
@@ -92,16 +92,16 @@ fn run() {
         products(&mut suite, "before", stack, shape);
         functions(&mut suite, stack, shape);
         steps(&mut suite, stack, shape);
-        products(&mut suite, "behind", stack, shape);
+        products(&mut suite, "after", stack, shape);
     }
     let rows = rows(&suite.lines, &folder, start);
     if !rows.is_empty() {
         let head = ["bench", "shape", "time, µs", "MFLOP", "GFLOP/s", "of the product's", "products"];
-        println!("\n{} thread(s)\n\n{}", polaron_train::device::set_threads(0), table(&head, rows));
+        println!("\n{} thread(s)\n\n{}", polaron_train::host::device::set_threads(0), table(&head, rows));
     }
 }
 
-/// Beside the folder of the program.
+/// Where criterion writes: `criterion` in the target folder.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion")
 }
@@ -116,7 +116,7 @@ fn flex<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     random(shape, DType::F32, &Device::flex())
 }
 
-/// `X Xᵀ`, the product all others are compared with, measured before and behind them.
+/// `X Xᵀ`, the product that all other benches are compared with, measured before and after them.
 fn products(suite: &mut Suite, when: &str, stack: usize, shape: [usize; 2]) {
     let [a, b] = shape;
     let (x, y) = (flex([stack, a, b]), flex([stack, b, a]));
@@ -135,19 +135,19 @@ fn sides([a, b]: [usize; 2]) -> [f64; 2] {
     [a.min(b) as f64, a.max(b) as f64]
 }
 
-/// Of the polynomial iteration: `4 r²R + 2 r³` a step.
+/// Operations of the polynomial iteration: `4 r²R + 2 r³` a step.
 fn polynomial(shape: [usize; 2], steps: usize) -> f64 {
     let [r, long] = sides(shape);
     steps as f64 * (4.0 * r * r * long + 2.0 * r.powi(3))
 }
 
-/// Of the coupled iteration: four products of r x r matrices a step, the Gram matrix before and one product behind.
+/// Operations of the coupled iteration: the Gram matrix, four products of r x r matrices a step, one product at the end.
 fn coupled(shape: [usize; 2], steps: usize) -> f64 {
     let [r, long] = sides(shape);
     4.0 * r * r * long + steps as f64 * 8.0 * r.powi(3)
 }
 
-/// Whether the short form leaves out what is decomposed on the host.
+/// Whether the short form skips decompositions of this size on the host.
 fn too_slow([a, _]: [usize; 2], stack: usize) -> bool {
     quick() && a * stack > DECOMPOSED
 }
@@ -195,7 +195,7 @@ fn functions(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
     }
 }
 
-/// A kind as it is by default, or with other keys.
+/// A kind with its defaults, or with other keys.
 struct Rule {
     name: String,
     config: OptimizerConfig,
@@ -209,11 +209,11 @@ enum Work {
     Entries,
     /// Decompositions on the host.
     Host,
-    /// So many steps of a polynomial iteration.
+    /// This many steps of a polynomial iteration.
     Polynomial(usize),
-    /// The same on `r x (R + r)`.
+    /// The same on an `r x (R + r)` matrix.
     Widened(usize),
-    /// So many steps of the coupled iteration.
+    /// This many steps of the coupled iteration.
     Coupled(usize),
 }
 
@@ -229,7 +229,7 @@ impl Work {
     }
 }
 
-/// Every kind, and those whose default is a decomposition once more with an iteration.
+/// Every kind, and the kinds whose default is a decomposition a second time, with an iteration.
 fn rules() -> Vec<Rule> {
     let default = |kind: &&'static str| Rule { name: kind.to_string(), config: of_kind(kind), work: work(kind) };
     let express = json!({"polar": {"method": "polar_express"}});
@@ -255,7 +255,7 @@ fn of_kind(kind: &str) -> OptimizerConfig {
     OptimizerConfig::of_kind(kind).expect("the defaults of every kind are valid")
 }
 
-/// Of a kind's defaults.
+/// The work of a kind with its defaults.
 fn work(kind: &str) -> Work {
     match kind {
         "sgd" | "adamw" | "row_norm" => Work::Entries,
@@ -280,7 +280,7 @@ fn steps(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
     }
 }
 
-/// A step with a state, in place.
+/// A step that updates weights and state in place.
 fn step<const D: usize>(suite: &mut Suite, line: Line, optimizer: &Pipeline, shape: [usize; D]) {
     let gradient = flex(shape);
     let mut weights = Some(optimizer.step(1e-3, flex(shape), gradient.clone(), None));
@@ -290,7 +290,7 @@ fn step<const D: usize>(suite: &mut Suite, line: Line, optimizer: &Pipeline, sha
     });
 }
 
-/// The table: what ran, beside the product of the same matrices.
+/// The rows of the table: every bench that ran, compared with the product of the same matrices.
 fn rows(lines: &[Line], folder: &Path, start: SystemTime) -> Vec<Vec<String>> {
     let rate = |shape: [usize; 2]| {
         let same = lines.iter().filter(|line| line.group == "product" && line.stack == 1 && line.shape == shape);

@@ -1,10 +1,10 @@
-//! Whole training steps of every preset, cut into forward, backward, clip and optimizer, beside the rate of a matrix
-//! product measured before and behind.
+//! Whole training steps of every preset, split into forward, backward, clip and optimizer, compared with the rate of a
+//! matrix product measured before and after.
 //!
 //! ```text
 //! cargo bench -p polaron-benches --bench steps
 //! cargo bench -p polaron-benches --bench steps -- llama --quick    # presets with this in their name; few steps
-//! RAYON_NUM_THREADS=2 cargo bench -p polaron-benches --bench steps # one thread if nothing is said
+//! RAYON_NUM_THREADS=2 cargo bench -p polaron-benches --bench steps # default: one thread
 //! ```
 
 use std::process::ExitCode;
@@ -13,11 +13,11 @@ use std::time::Instant;
 use burn::tensor::Device;
 use polaron_benches::{chosen, digits, gemm_rate, median, quick, table, training};
 use polaron_train::Error;
-use polaron_train::device::set_threads;
-use polaron_train::network::NetworkConfig;
+use polaron_train::host::device::set_threads;
+use polaron_train::networks::registry::NetworkConfig;
 
 const STACKS: [&str; 2] = ["adamw", "muon"];
-/// Those of the short form.
+/// The presets of the short form.
 const SMALL: [&str; 3] = ["nanogpt-char", "llama-d64", "mlp"];
 const SIDE: usize = 512;
 const HEAD: [&str; 11] = [
@@ -35,12 +35,12 @@ const HEAD: [&str; 11] = [
 ];
 
 fn main() -> ExitCode {
-    // Without this flag it is `cargo test` that asks.
+    // `cargo test` runs this program without the flag.
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
     let threads = set_threads(if std::env::var_os("RAYON_NUM_THREADS").is_some() { 0 } else { 1 });
-    // Inside the pool, as a run is: from outside every operation would be handed over and waited for.
+    // Inside the thread pool, like a training run: from outside, every operation would be handed over and awaited.
     match rayon::scope(|_| rows()) {
         Ok((rows, rates)) => {
             let rate = digits(median(rates) / 1e9);
@@ -65,7 +65,7 @@ fn rows() -> Result<(Vec<Vec<String>>, Vec<f64>), Error> {
             eprintln!("{preset}, {stack}");
             let before = gemm_rate(SIDE, &Device::flex());
             let row = row(preset, stack)?;
-            // The faster one: another program's work only slows down.
+            // The faster one: other programs can only slow it down.
             let rate = before.max(gemm_rate(SIDE, &Device::flex()));
             rows.push(row(rate));
             rates.push(rate);
@@ -74,7 +74,7 @@ fn rows() -> Result<(Vec<Vec<String>>, Vec<f64>), Error> {
     Ok((rows, rates))
 }
 
-/// The medians of the phases, after one step that warms up, beside the rate of a product.
+/// The medians of the phases after one warm-up step. The row is complete once it is called with the rate of a product.
 fn row(preset: &str, stack: &str) -> Result<impl FnOnce(f64) -> Vec<String>, Error> {
     let mut training = training(preset, stack, None, &Device::flex())?;
     let mut phases: [Vec<f64>; 4] = Default::default();

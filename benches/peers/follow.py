@@ -9,10 +9,11 @@ Needs torch 2.15.0, numpy and safetensors (see README.md beside this file).  Pri
 loss and gradient norm (before clipping) of polaron and of PyTorch, and the difference of the losses.  Exit code 1 when a
 difference is larger than --tolerance, 2 when the run cannot be repeated by this program.
 
-Knows nanogpt-char, llama-* and their mixtures, the stacks sgd, adamw and muon, one text file, the char and the byte tokenizer.  Everything
-else in a configuration (rules, other matrix keys) is refused, never ignored.  Micro-batches are not repeated: their mean is
-the mean over the batch.  Why 1e-4: both programs compute in float32 and sum in different orders, which moves the first loss
-by less than 1e-6; a recipe whose loss jumps (learning rate too high, warm-up too short) multiplies that by a hundred.
+Supports nanogpt-char, llama-* and mixed forms of the two, the stacks sgd, adamw and muon, one text file, the char and the byte
+tokenizer.  Everything else in a configuration (rules, other matrix keys) is refused, never ignored.  Micro-batches are not
+repeated: the mean over them is the mean over the batch.  Why 1e-4: both programs compute in float32 and sum in different orders,
+which changes the first loss by less than 1e-6; a loss that jumps (learning rate too high, warm-up too short) multiplies that by
+a hundred.
 """
 import argparse
 import inspect
@@ -57,7 +58,7 @@ def training_tokens(path, tokenizer, valid_fraction):
 
 
 def batch(tokens, step, data_seed, rows, context):
-    """inputs and targets [rows, context] of a 0-based step; depends on nothing but its arguments"""
+    """inputs and targets [rows, context] of a 0-based step; depends only on its arguments"""
     draws = (splitmix64((splitmix64(data_seed) + step * rows + i) & U64) for i in range(rows))
     starts = torch.tensor([(x * (len(tokens) - context)) >> 64 for x in draws])
     at = starts[:, None] + torch.arange(context)
@@ -91,8 +92,8 @@ def attention(q, k, v, heads, turn):
 
 
 def decoder(weights, model, tokens, tables):
-    """logits [batch, context, vocab]; `weights` by exported name, `model` is the [model] table of config.toml, `tables` as
-    rope_tables gives them"""
+    """logits [batch, context, vocab]; `weights` by exported name, `model` is the [model] table of config.toml, `tables` is what
+    rope_tables returns"""
     turn = lambda x: x if tables is None else rope(x, tables)
 
     def norm(name, x):
@@ -135,11 +136,11 @@ def schedule_factor(schedule, step, steps):
 
 
 def muon_in_native_precision():
-    """Makes torch.optim.Muon iterate in the dtype of its input: its own source with the rounding to bfloat16 taken out."""
+    """Makes torch.optim.Muon iterate in the dtype of its input: its own source without the rounding to bfloat16."""
     function = torch_muon._zeropower_via_newtonschulz
     source = textwrap.dedent(inspect.getsource(function))
     if source.count("dtype=torch.bfloat16") != 1:
-        refuse(f"torch {torch.__version__} has another Newton-Schulz; this program was written for 2.15.0")
+        refuse(f"torch {torch.__version__} has a different Newton-Schulz; this program was written for 2.15.0")
     scope = dict(vars(torch_muon))
     exec(compile(source.replace("dtype=torch.bfloat16", "dtype=grad.dtype"), torch_muon.__file__, "exec"), scope)  # noqa: S102
     torch_muon._zeropower_via_newtonschulz = scope[function.__name__]
@@ -163,7 +164,7 @@ class DecoupledSgd(torch.optim.SGD):
 
 
 def make_optimizers(config, weights):
-    """the torch optimizers of a stack; refuses settings that it does not know"""
+    """the torch optimizers of a stack; refuses unknown settings"""
     stack, lr, decay, adamw = config["stack"], config["lr"], config["weight_decay"], config["adamw"]
     matrix = dict(config.get("matrix", {}))
     vectors = [p for p in weights.values() if p.ndim == 1]
@@ -180,7 +181,7 @@ def make_optimizers(config, weights):
         made = [DecoupledSgd(groups(hidden + edges, decay), lr=lr, momentum=momentum, nesterov=nesterov)]
     elif stack == "muon":
         muon_in_native_precision()
-        scale = MUON_SCALES.get(matrix.pop("scale", "original")) or refuse("torch's Muon knows no scale `none`")
+        scale = MUON_SCALES.get(matrix.pop("scale", "original")) or refuse("torch's Muon has no scale `none`")
         made = [torch.optim.Muon(hidden, lr=lr, weight_decay=decay, momentum=matrix.pop("momentum", 0.95),
                                  nesterov=matrix.pop("nesterov", True), adjust_lr_fn=scale),
                 torch.optim.AdamW(groups(edges, adamw["weight_decay"]), lr=adamw["lr"], **adam)]
@@ -228,11 +229,11 @@ def follow(config, weights, tokens, logged, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="run folder with config.toml and metrics.jsonl")
-    parser.add_argument("--weights", type=Path, required=True, help="the run's step 0, by polaron export")
+    parser.add_argument("--weights", type=Path, required=True, help="the weights of step 0 of the run, from polaron export")
     parser.add_argument("--text", type=Path, required=True, help="the text that the run was trained on")
     parser.add_argument("--steps", type=int, default=20, help="number of steps to compare (default 20)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest allowed difference of the losses (default 1e-4)")
-    parser.add_argument("--float64", action="store_true", help="compute in float64: shows the run's own rounding")
+    parser.add_argument("--float64", action="store_true", help="compute in float64: shows how much of a difference is rounding")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -240,7 +241,7 @@ def main():
     weights = initial_weights(args.weights, torch.float64 if args.float64 else torch.float32)
     tokens, vocabulary = training_tokens(args.text, config["data"]["tokenizer"], config["data"]["valid_fraction"])
     if weights["embed.weight"].shape[0] != vocabulary:
-        refuse(f"{args.text} has {vocabulary} tokens, the embedding {weights['embed.weight'].shape[0]}: another text?")
+        refuse(f"{args.text} has {vocabulary} tokens, the embedding {weights['embed.weight'].shape[0]}; is it the text of this run?")
     logged, differences = logged_steps(args.run), []
     print(f"{'step':>5} {'polaron':>12} {'torch':>12} {'difference':>12}   {'norm polaron':>12} {'norm torch':>12}")
     for step, event, loss, norm, lr in follow(config, weights, tokens, logged, args.steps):
@@ -262,4 +263,4 @@ if __name__ == "__main__":
     except OSError as error:
         refuse(error)
     except KeyError as error:
-        refuse(f"the run or its weights lack {error}; made by another version?")
+        refuse(f"the run or its weights lack {error}; were they written by another version of polaron?")

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Optimizer vectors produced by PyTorch's own Muon, AdamW and SGD.
+"""Writes reference vectors for optimizers, produced by PyTorch's own Muon, AdamW and SGD.
 
     python benches/peers/muon_vectors.py                     writes optimizers/verify/vectors/torch/{muon,adamw,sgd}.json
     python benches/peers/muon_vectors.py --out DIR           writes them elsewhere
 
-Needs torch 2.15.0 and numpy (see README.md beside this file).  Every case is stepped by torch.optim.Muon / AdamW / SGD in
-float64.  torch stores a matrix as [output, input]; a case with layout "in_out" holds the transposed parameter, gradients and
+Needs torch 2.15.0 and numpy (see README.md beside this file).  Every case is computed by torch.optim.Muon / AdamW / SGD
+in float64.  torch stores a matrix as [output, input]; a case with layout "in_out" holds the transposed parameter, gradients and
 expected values of that same torch problem.  A stack of matrices, or the blocks of one matrix, are separate torch parameters.
 
 torch.optim.Muon rounds to bfloat16 before its Newton-Schulz iteration, which would hide everything below 1 %.  So the
-iteration is recompiled from torch's own source with that one dtype exchanged for the dtype of its input.
+iteration is recompiled from torch's own source with that one dtype replaced by the dtype of its input.
 
-What differs between torch and polaron, and how it is accounted for:
+What differs between torch and polaron, and how the vectors account for it:
   * Newton-Schulz: torch divides by max(|X|_F, eps), polaron by |X|_F + eps.  Cases say "eps": 0, where both are |X|_F
     (torch keeps its 1e-7, which is below every norm here); the cases named default_eps* keep 1e-7 on both sides, and their
     float64 tolerance covers the measured effect.
@@ -35,7 +35,7 @@ SCALES = {"original": "original", "match_rms_adamw": "match_rms_adamw", "spectra
 
 
 def recompiled_newton_schulz(*exchanges):
-    """torch's _zeropower_via_newtonschulz with pieces (old, new) of its text exchanged"""
+    """torch's _zeropower_via_newtonschulz with pieces of its text replaced, each (old, new)"""
     source = textwrap.dedent(inspect.getsource(ORIGINAL_NEWTON_SCHULZ))
     for old, new in exchanges:
         if source.count(old) != 1:
@@ -53,7 +53,7 @@ NATIVE, NATIVE_PLUS_EPS = recompiled_newton_schulz(DTYPE), recompiled_newton_sch
 
 # ---------------------------------------------------------------------------------- a problem, stepped by torch
 def split(x, blocks):
-    """[out, in], [E, out, in] or [n] -> the list of pieces that have a state of their own"""
+    """[out, in], [E, out, in] or [n] -> the list of pieces that each have a separate state"""
     if x.ndim == 3:
         return [piece for matrix in x for piece in split(matrix, blocks)]
     if not blocks:
@@ -72,7 +72,7 @@ def join(pieces, shape, blocks):
 
 
 def torch_optimizer(config, lr, params):
-    """the torch optimizer that a polaron configuration stands for; every key must be understood"""
+    """the torch optimizer for a polaron configuration; every key must be known"""
     o = dict(config)
     kind = o.pop("kind")
     if kind == "muon":
@@ -120,8 +120,8 @@ def largest_difference(a, b):
 
 
 def tolerance(problem, expected):
-    """float32: 16 x what torch itself loses in float32, or by float32 rounding of the gradients.  float64: 64 x the effect of
-    float64 rounding of the gradients.  Both with a floor of some units in the last place of the largest weight."""
+    """float32: 16 x the error of torch itself in float32, or of float32 rounding of the gradients.  float64: 64 x the effect of
+    float64 rounding of the gradients.  Both are at least some units in the last place of the largest weight."""
     rng = np.random.default_rng(12345)
 
     def effect_of_rounding(size):
@@ -147,7 +147,7 @@ def tolerance(problem, expected):
 
 # ---------------------------------------------------------------------------------- cases
 def quantized_normal(rng, shape):
-    """normal numbers in steps of 1/128, none of them zero: exact in float32, short in print"""
+    """normal random numbers in steps of 1/128, none of them zero: exact in float32, short when printed"""
     x = np.round(rng.standard_normal(shape) * 128) / 128
     return np.where(x == 0, 1 / 128, x)
 
@@ -157,7 +157,7 @@ def problem(name, config, shape, lr=0.1, steps=3, blocks=None, zero_steps=()):
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     start = quantized_normal(rng, shape) / 2
     gradients = [quantized_normal(rng, shape) * (0.0 if t in zero_steps else 1.0) for t in range(steps)]
-    gradients = [g + 0.0 for g in gradients]  # no negative zeros in print
+    gradients = [g + 0.0 for g in gradients]  # no negative zeros in the files
     return {"name": name, "config": config, "lr": lr, "blocks": blocks, "start": start, "gradients": gradients}
 
 
@@ -169,7 +169,7 @@ PRODUCERS = {
 
 
 def cases(problem, layouts):
-    """the problem in each layout; twins carry the layout in their name"""
+    """the problem in each layout; if there are two, the names carry the layout"""
     expected = run(problem)
     limits = tolerance(problem, expected)
     program, note = PRODUCERS[problem["config"]["kind"]]

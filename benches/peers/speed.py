@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Times training steps of polaron and of PyTorch side by side: same weights, same batches, same optimizer, alternately.
+"""Times training steps of polaron and of PyTorch in turn: same weights, same batches, same optimizer.
 
     python benches/peers/speed.py --polaron target/release/polaron
 
 Needs torch 2.15.0, numpy and safetensors (see README.md beside this file).  For every model, optimizer
-and number of threads it runs polaron, eager PyTorch and compiled PyTorch in turn, `--rounds` times, each in a process of its
-own, on the same excerpt of the embedded text.  A round's figure is the median over the second half of its steps, of the whole
-step (batch, forward, backward, clip, update) and of clip and update alone.  Printed are the medians over the rounds, the ratios
+and number of threads it runs polaron, eager PyTorch and compiled PyTorch in turn, `--rounds` times, each in a separate
+process, on the same excerpt of the embedded text.  A round's figure is the median over the second half of its steps, for the whole
+step (batch, forward, backward, clip, update) and for clip and update alone.  It prints the medians over the rounds, the ratios
 (above 1: polaron is faster) as the median of the rounds' ratios with their range, and the largest difference between the losses
-of the last step, which must agree: otherwise it is not the same work.
+of the last step.  These losses must agree, otherwise the two programs did not do the same work.
 
-Compiled means torch.compile around model and loss; optimizers stay eager, as they are by default.
-Its Muon iterates in float32 as ours does, or with `--bf16` in bfloat16, which is its default.
+Compiled means torch.compile around model and loss; the optimizers stay eager, which is PyTorch's default.
+Its Muon iterates in float32 like polaron's, or with `--bf16` in bfloat16, which is PyTorch's default.
 """
 import argparse
 import gzip
@@ -30,7 +30,7 @@ STEPS = {"llama-d64": 40, "nanogpt-char": 40, "llama-d128": 16, "llama-d256": 8}
 
 
 def polaron(program, run, model, optimizer, threads, steps, text):
-    """trains once; seconds of a step and of its update, and the last loss"""
+    """trains once; returns the seconds of a step and of its update, and the last loss"""
     command = [program, "train", "--model", model, "--optimizer", optimizer, "--data", text, "--steps", steps]
     command += ["--threads", threads, "--out", run, "--set", "train.sample_tokens=0", "--set", "train.checkpoint_every=0"]
     command += ["--set", "train.valid_windows=1", "--set", "train.valid_windows_end=1"]
@@ -118,7 +118,7 @@ def print_row(cells):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--polaron", type=Path, default=Path("target/release/polaron"), help="the program")
+    parser.add_argument("--polaron", type=Path, default=Path("target/release/polaron"), help="path of the program")
     parser.add_argument("--models", default="llama-d64,llama-d128,llama-d256,nanogpt-char")
     parser.add_argument("--optimizers", default="adamw,muon")
     parser.add_argument("--cores", default="1,2", help="numbers of threads")
@@ -137,9 +137,9 @@ def main():
         return torch_worker(args)
     args.polaron = args.polaron.resolve()
     args.modes = args.modes.split(",")
-    heads = ["model", "optimizer", "threads", "polaron, ms a step", "of it clip and update"]
+    heads = ["model", "optimizer", "threads", "polaron, ms per step", "of which clip and update"]
     for mode in args.modes:
-        heads += [f"torch {mode}", "of it clip and update", f"torch {mode} / polaron"]
+        heads += [f"torch {mode}", "of which clip and update", f"torch {mode} / polaron"]
     print_row(heads + ["difference of losses"])
     print_row(["---"] * (len(heads) + 1))
     with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,7 @@
 //! Benches of polaron, and in `peers/` the same work in other programs. The README of this folder lists the commands.
 //!
-//! This library holds what several benches need: matrix products to compare with, training steps cut into their
-//! phases, tables.
+//! This library holds what several benches need: matrix products to compare with, training steps split into phases,
+//! tables.
 
 use std::time::Instant;
 
@@ -9,15 +9,15 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use polaron::LayerwiseOptimizer;
 use polaron_common::{Align, markdown_table, splitmix64};
-use polaron_datasets::{ImageData, TextData};
 use polaron_train::Error;
-use polaron_train::config::Config;
-use polaron_train::network::{Network, NetworkConfig};
-use polaron_train::recipe::{self, Choices};
-use polaron_train::train::build_optimizer;
+use polaron_train::networks::family::Family;
+use polaron_train::networks::registry::ForFamily;
+use polaron_train::run::prepare::build_optimizer;
+use polaron_train::settings::config::Config;
+use polaron_train::settings::recipe::{self, Choices};
 
-/// That of the program. It gives memory back after a second unless told otherwise (`MIMALLOC_PURGE_DELAY=-1`), which the
-/// program does.
+/// The allocator of the program. By default it returns unused memory to the system after a second. The program turns
+/// that off; for a bench, set `MIMALLOC_PURGE_DELAY=-1`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -26,7 +26,7 @@ pub fn quick() -> bool {
     std::env::args().any(|argument| argument == "--quick")
 }
 
-/// The names on the command line: only what contains one of them is run, everything if there is none.
+/// Whether `name` contains one of the names on the command line, or there are none: only such a bench is run.
 pub fn chosen(name: &str) -> bool {
     let mut names = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
     names.peek().is_none() || names.any(|part| name.contains(&part))
@@ -39,7 +39,7 @@ pub fn random<const D: usize>(shape: [usize; D], dtype: DType, device: &Device) 
     Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (device, dtype))
 }
 
-/// The middle of some numbers; NaN without any.
+/// The median of the numbers (the upper one of an even count); NaN if there are none.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -50,7 +50,7 @@ pub fn gemm_rate(side: usize, device: &Device) -> f64 {
     let [x, y] = [(); 2].map(|()| random([side, side], DType::F32, device));
     let seconds = || {
         let start = Instant::now();
-        // Reading the result waits for it.
+        // Reading the result waits until it is computed.
         let _ = x.clone().matmul(y.clone()).into_data();
         start.elapsed().as_secs_f64()
     };
@@ -75,14 +75,14 @@ pub fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A preset in training: one step after another on the batches of its recipe.
+/// A preset that is being trained, on the batches of its recipe.
 pub trait Training {
-    /// Runs a step and calls `mark` at its beginning and when forward, backward, clip and optimizer are done, each time
-    /// with an idle device.
+    /// Runs a step and calls `mark` at its start and after each of forward, backward, clip and optimizer, always when
+    /// the device is idle.
     ///
     /// # Errors
     ///
-    /// Data without such a batch.
+    /// The batch cannot be read from the data.
     fn step(&mut self, mark: &mut dyn FnMut()) -> Result<(), Error>;
 
     /// Tokens or images of one step.
@@ -95,56 +95,55 @@ pub trait Training {
     fn parameters(&self) -> usize;
 }
 
-struct Recipe<N: Network> {
+struct Recipe<F: Family> {
     config: Config,
-    data: N::Data,
+    settings: F,
+    data: F::Data,
     device: Device,
     /// Taken while a step updates it.
-    model: Option<N>,
+    model: Option<F::Network>,
     optimizer: LayerwiseOptimizer,
     step: u64,
     flop: f64,
 }
 
-/// A preset with the recipe of `polaron train`, under an optimizer stack; `rows` replaces the number of rows of a batch.
+/// A preset with the recipe of `polaron train` and an optimizer stack; `rows` replaces the number of rows per batch.
 ///
 /// # Errors
 ///
-/// Names that do not exist, data that cannot be read.
+/// A name does not exist, or the data cannot be read.
 pub fn training(preset: &str, stack: &str, rows: Option<usize>, device: &Device) -> Result<Box<dyn Training>, Error> {
     let choices = Choices { preset: Some(preset.into()), stack: Some(stack.into()), ..Choices::default() };
     let mut config = recipe::defaults(&choices)?;
     config.train.batch = rows.unwrap_or(config.train.batch);
-    let (batch, seed, source) = (config.train.batch, config.train.seed, config.data.clone());
-    match config.model.clone() {
-        NetworkConfig::Decoder(decoder) => {
-            let data = TextData::load(&source.source, source.tokenizer, source.valid_fraction)?;
-            let vocab = data.tokenizer.vocab_size();
-            let model = decoder.init(vocab, seed, &device.clone().autodiff())?;
-            Recipe::boxed(config, data, device, model, decoder.flops_per_step(vocab, batch))
-        }
-        NetworkConfig::Mlp(mlp) => {
-            let data = ImageData::load(&source.source, source.valid_fraction)?;
-            let (features, classes) = (data.train.features, data.classes);
-            let model = mlp.init(features, classes, seed, &device.clone().autodiff())?;
-            Recipe::boxed(config, data, device, model, mlp.flops_per_step(features, classes, batch))
-        }
+    config.model.with(Built { config: &config, device })
+}
+
+/// A configuration, to be built by the family of its model.
+struct Built<'a> {
+    config: &'a Config,
+    device: &'a Device,
+}
+
+impl ForFamily for Built<'_> {
+    type Output = Result<Box<dyn Training>, Error>;
+
+    fn run<F: Family>(self, settings: &F) -> Self::Output {
+        let Self { config, device } = self;
+        let data = F::load(&config.data)?;
+        let sizes = F::data_sizes(&data);
+        let model = settings.init(sizes, config.train.seed, &device.clone().autodiff())?;
+        let optimizer = build_optimizer(config, &model)?;
+        let flop = settings.work(sizes).flops_per_row * config.train.batch as f64;
+        let (settings, config, device) = (settings.clone(), config.clone(), device.clone());
+        Ok(Box::new(Recipe { config, settings, data, device, model: Some(model), optimizer, step: 0, flop }))
     }
 }
 
-impl<N: Network + 'static> Recipe<N>
-where
-    N::Data: 'static,
-{
-    fn boxed(config: Config, data: N::Data, device: &Device, model: N, flop: f64) -> Result<Box<dyn Training>, Error> {
-        let optimizer = build_optimizer(&config, &model)?;
-        Ok(Box::new(Self { config, data, device: device.clone(), model: Some(model), optimizer, step: 0, flop }))
-    }
-}
-
-impl<N: Network> Training for Recipe<N> {
+impl<F: Family> Training for Recipe<F> {
     fn step(&mut self, mark: &mut dyn FnMut()) -> Result<(), Error> {
-        let batch = N::batch(&self.data, &self.config, self.step)?;
+        let train = &self.config.train;
+        let batch = self.settings.batch(&self.data, train.data_seed, train.batch, self.step)?;
         self.step += 1;
         let model = self.model.take().expect("put back after every step");
         let mut idle = |device: &Device| {
@@ -152,7 +151,7 @@ impl<N: Network> Training for Recipe<N> {
             mark();
         };
         idle(&self.device);
-        let loss = model.loss(&batch, (0, N::rows(&batch)), &self.device.clone().autodiff()).total;
+        let loss = F::loss(&model, &batch, (0, F::rows(&batch)), &self.device.clone().autodiff()).total;
         idle(&self.device);
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         idle(&self.device);

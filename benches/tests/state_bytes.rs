@@ -1,4 +1,4 @@
-//! What `polaron list optimizers` says an optimizer keeps per parameter is what its record holds.
+//! The state per parameter that `polaron list optimizers` states for an optimizer is what its record holds.
 
 use burn::module::Module;
 use burn::nn::{Initializer, Linear, LinearConfig};
@@ -32,7 +32,7 @@ fn kept(kind: &str) -> Result<usize, LayerwiseError> {
     Ok(optimizer.to_record().tensors().values().map(|data| data.as_bytes().len()).sum())
 }
 
-/// Bytes that the description promises, in f32: buffers of the parameter's size, and one number per output unit.
+/// The bytes that the description states, in f32: buffers of the parameter's size, and one number per output unit.
 fn documented(memories: &[Kept]) -> usize {
     let numbers: usize = memories
         .iter()

@@ -1,7 +1,7 @@
-//! The random generator of the project: weights, batches and samples are functions of a counter.
+//! The random generator of the project: weights, batches and samples are computed from a counter.
 
-/// One output of the SplitMix64 generator whose state is `z`: a number decided by a counter, which other programs can
-/// repeat.
+/// The output of the SplitMix64 generator for the state `z`: a number that depends only on a counter, so that other
+/// programs can reproduce it.
 ///
 /// ```
 /// assert_eq!(polaron_common::splitmix64(0), 0xE220_A839_7B1D_CDAF);
@@ -18,7 +18,7 @@ mod tests {
     use super::splitmix64;
 
     #[test]
-    fn the_generator_has_its_published_outputs() {
+    fn the_generator_returns_its_published_outputs() {
         assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
         assert_eq!(splitmix64(1_234_567), 6_457_827_717_110_365_317);
         assert_eq!(splitmix64(u64::MAX), 0xE4D9_7177_1B65_2C20);

@@ -1,6 +1,7 @@
-//! What the crates of polaron share: a counter-based random generator, the nearest name, numbers and tables as text.
+//! Helpers shared by the crates of polaron: a counter-based random generator, the nearest valid name for an unknown one,
+//! and numbers and tables as text.
 //!
-//! One way for each of these things. The crate changes with those that use it; do not depend on it directly.
+//! It has no stability promise of its own; do not depend on it directly.
 
 mod counter;
 mod names;

@@ -1,9 +1,9 @@
 //! "Did you mean": the valid name nearest to an unknown one.
 
-/// The candidate closest to `name`, or `None` when none is close enough to be a likely typing error.
+/// The candidate closest to `name`, or `None` if no candidate is close enough for `name` to be a likely typing error.
 ///
-/// Closeness is the normalised Damerau–Levenshtein similarity, without regard to case; below one half two names have more
-/// differences than common letters, and a suggestion would mislead.
+/// Closeness is the normalised Damerau–Levenshtein similarity, ignoring case. Below one half two names differ in more
+/// letters than they share, and a suggestion would mislead.
 ///
 /// ```
 /// assert_eq!(polaron_common::nearest("momentun", ["momentum", "nesterov"]), Some("momentum"));
@@ -19,8 +19,8 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// What an error message about an unknown name ends with: the nearest valid name as a question, after a semicolon, or
-/// nothing when none is near.
+/// The end of an error message about an unknown name: a semicolon and the nearest valid name as a question, or nothing if
+/// no valid name is near.
 ///
 /// ```
 /// use polaron_common::did_you_mean;
@@ -32,7 +32,7 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(name, candidates).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
 
-/// The same, but with a list of all candidates when none is near.
+/// Like [`did_you_mean`], but lists all candidates if none is near.
 ///
 /// ```
 /// use polaron_common::did_you_mean_or_list;

@@ -4,7 +4,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use num_format::{Locale, ToFormattedString};
 
-/// A whole number with a comma between thousands.
+/// A whole number with commas as thousands separators.
 ///
 /// ```
 /// assert_eq!(polaron_common::thousands(1_234_567), "1,234,567");
@@ -13,7 +13,7 @@ pub fn thousands(number: u64) -> String {
     number.to_formatted_string(&Locale::en)
 }
 
-/// On which side of its column the text of a cell stands.
+/// The side of a column at which the text of its cells is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     /// For words.
@@ -22,8 +22,8 @@ pub enum Align {
     Right,
 }
 
-/// Rows in columns as wide as their widest cell, with two spaces between columns and a line break after every row. Columns
-/// without an alignment are aligned left.
+/// Rows as text: every column is as wide as its widest cell, with two spaces between columns and a line break after every
+/// row. Columns without an alignment are aligned left.
 ///
 /// ```
 /// use polaron_common::{Align, table};
@@ -53,7 +53,7 @@ where
     table.trim_fmt() + "\n"
 }
 
-/// The same as a Markdown table, for pasting into a page.
+/// The rows and a head as a Markdown table.
 ///
 /// ```
 /// use polaron_common::{Align, markdown_table};

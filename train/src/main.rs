@@ -8,13 +8,13 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay`, which the bindings do not name: milliseconds after which unused pages go back to the system,
-/// -1 for never.
+/// `mi_option_purge_delay`, for which the bindings have no name: milliseconds after which unused pages are returned to the
+/// system, -1 for never.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 fn main() -> ExitCode {
-    // Every step needs the memory of the step before again: giving it back and getting it zeroed made a step of `llama-d256`
-    // 1.17 times as long, one of `llama-d128` 1.07. A delay that the user has set (`MIMALLOC_PURGE_DELAY`) stays.
+    // Every step needs the memory of the previous step again: returning it and getting it back zeroed made a step of
+    // `llama-d256` 1.17 times as long, one of `llama-d128` 1.07. A delay set by the user (`MIMALLOC_PURGE_DELAY`) is kept.
     // SAFETY: no other thread runs yet.
     #[allow(unsafe_code)]
     unsafe {

@@ -6,21 +6,20 @@ use std::time::Instant;
 
 use polaron_common::table;
 
-use super::error::CompareError;
 use super::outcome::Outcome;
 use super::plan::{Plan, Purpose};
 use super::runner::last_error;
 use super::tuning::FACTORS;
-use crate::config::Config;
-use crate::error::{EXIT_BAD_INPUT, EXIT_FAILED, Error, FileError};
-use crate::progress::duration;
-use crate::run_folder::write_atomically;
+use crate::error::{CompareError, EXIT_BAD_INPUT, EXIT_FAILED, Error, FileError};
+use crate::host::progress::duration;
+use crate::settings::config::Config;
+use crate::store::files::write_atomically;
 
 /// Steps of a timed run.
 const STEPS: u64 = 12;
-/// Windows of the validation that ends a timed run: next to nothing.
+/// Windows of the validation that ends a timed run: as few as possible.
 const WINDOWS: u64 = 1;
-/// A forward pass beside forward and backward.
+/// Time of a forward pass relative to that of forward and backward.
 const FORWARD: f64 = 1.0 / 3.0;
 
 /// What the runs of an optimizer cost, in seconds.
@@ -34,12 +33,12 @@ struct Cost {
     gradient: f64,
 }
 
-/// A folder that goes when it is no longer needed.
+/// A folder that is removed when it is no longer needed.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed lies among the system's temporary files.
+        // If it cannot be removed, it stays among the system's temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -48,7 +47,7 @@ impl Drop for Scratch {
 ///
 /// # Errors
 ///
-/// A timed run that fails, with what it said.
+/// A timed run that fails, with its message.
 pub fn describe(plan: &Plan) -> Result<String, Error> {
     let (costs, validation) = measure(plan)?;
     let settings = &plan.settings;
@@ -98,7 +97,7 @@ fn runs(plan: &Plan) -> u64 {
     candidates.map(runs).sum::<u64>() + plan.contenders.len() as u64 * plan.settings.seeds
 }
 
-/// Runs for the sensitivity of an optimizer with so many candidates, at most: a tuned one has its best rate already.
+/// The most runs that the sensitivity of an optimizer with this many candidates needs: a tuned one has run its best rate.
 fn probes(plan: &Plan, candidates: u64) -> u64 {
     let rates = if candidates > 1 { FACTORS.len() - 1 } else { FACTORS.len() } as u64;
     if plan.settings.sensitivity { rates * plan.settings.tune_seeds } else { 0 }
@@ -160,7 +159,7 @@ fn measure(plan: &Plan) -> Result<(Vec<Cost>, f64), Error> {
     Ok((costs.clone(), (wall - outcome.end.seconds - costs[0].start).max(0.0)))
 }
 
-/// Seconds of a step, the first two left out, which warm up.
+/// Seconds per step, without the first two steps, which warm up.
 fn pace(outcome: &Outcome) -> f64 {
     match outcome.train.as_slice() {
         [_, second, .., last] => (last.seconds - second.seconds) / (last.step - second.step),
@@ -169,7 +168,7 @@ fn pace(outcome: &Outcome) -> f64 {
     }
 }
 
-/// Runs one configuration. Returns the seconds of the whole process and what the run came to.
+/// Runs one configuration. Returns the seconds of the whole process and the outcome of the run.
 fn timed_run(config: &Config, folder: &Path) -> Result<(f64, Outcome), Error> {
     let file = folder.with_extension("toml");
     write_atomically(&file, config.to_toml()?.as_bytes())?;

@@ -5,8 +5,8 @@
 //! configs/          configuration of every run, and a copy of the plan that they were made from
 //! runs/             the run folders: tune-<optimizer>-<trial>-lr<rate>-s<seed>, sensitivity-<optimizer>-lr<rate>-s<seed>,
 //!                   verdict-<optimizer>-s<seed>
-//! logs/             what every run said
-//! sessions.txt      every command that worked here, with program and machine
+//! logs/             the output of every run
+//! sessions.txt      every command that worked in the folder, with program and machine
 //! results.json, results.csv, results.md, report.html
 //! comparison.lock   held while a process works in the folder
 //! ```
@@ -15,15 +15,14 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::error::CompareError;
 use super::plan::{Plan, Request, differences, edits};
-use crate::config::{Config, ConfigError};
-use crate::error::{Error, FileError};
-use crate::layers::read_file;
-use crate::run_folder::{Lock, lock_file, write_atomically};
+use crate::error::{CompareError, ConfigError, Error, FileError};
+use crate::settings::config::Config;
+use crate::settings::layers::read_file;
+use crate::store::files::{Lock, lock_file, write_atomically};
 
 const PLAN: &str = "plan.toml";
-/// Name of the plan's copy among the configurations, without its ending.
+/// Name of the plan's copy among the configurations, without its extension.
 const PLAN_COPY: &str = "plan";
 const LOCK: &str = "comparison.lock";
 const FOLDERS: &[&str] = &["runs", "logs", "configs"];
@@ -35,7 +34,7 @@ pub struct ComparisonFolder {
 }
 
 impl ComparisonFolder {
-    /// The folder at `path`; nothing is read or made.
+    /// The folder at `path`; nothing is read or created.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
@@ -72,7 +71,7 @@ impl ComparisonFolder {
         self.path.join("runs").join(name)
     }
 
-    /// What a run says.
+    /// The output of a run.
     pub fn log(&self, name: &str) -> PathBuf {
         self.path.join("logs").join(format!("{name}.log"))
     }
@@ -87,7 +86,7 @@ impl ComparisonFolder {
         self.path.join("sessions.txt")
     }
 
-    /// Adds to `sessions.txt`.
+    /// Appends to `sessions.txt`.
     ///
     /// # Errors
     ///
@@ -122,13 +121,13 @@ impl ComparisonFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(FileError::at("use the folder", &self.path)(error).into()),
         };
-        // A start that was killed may have left the lock, or the plan half written.
+        // A process that was killed at its start may have left the lock or a half-written plan.
         let ours = |name: &str| name == LOCK || name.starts_with(&format!(".{PLAN}")) || FOLDERS.contains(&name);
         let foreign = entries.filter_map(Result::ok).any(|entry| !entry.file_name().to_str().is_some_and(ours));
         if foreign { Err(CompareError::NotAComparison { path: self.path.clone() }.into()) } else { Ok(()) }
     }
 
-    /// Takes the folder's lock and makes the folders inside.
+    /// Takes the folder's lock and creates the subfolders.
     ///
     /// # Errors
     ///
@@ -138,7 +137,7 @@ impl ComparisonFolder {
         let Some(lock) = lock_file(&self.path.join(LOCK))? else {
             return Err(CompareError::Locked { path: self.path.clone() }.into());
         };
-        // Another process may have begun here since the first look.
+        // Another process may have begun here since the first check.
         self.check(plan)?;
         for name in FOLDERS {
             let folder = self.path.join(name);
@@ -147,14 +146,14 @@ impl ComparisonFolder {
         Ok(lock)
     }
 
-    /// Writes the plan where it is not there yet, or the data were moved.
+    /// Writes the plan if it is not there yet, or if the data were moved.
     ///
     /// # Errors
     ///
     /// A file that cannot be written.
     pub fn write_plan(&self, plan: &Plan) -> Result<(), Error> {
         let text = toml::to_string(&plan.to_table()?).map_err(ConfigError::misfit)?;
-        // The plan last: it makes the folder a comparison.
+        // The plan comes last: it makes the folder a comparison.
         for path in [self.config(PLAN_COPY), self.plan_file()] {
             let there = path.is_file().then(|| resolved(&path)).transpose()?;
             if there.is_none_or(|there| there.source() != plan.source()) {
@@ -176,7 +175,7 @@ impl ComparisonFolder {
     }
 }
 
-/// The plan in a file. That of an earlier version left out keys that did not exist yet: it meant their defaults.
+/// The plan in a file. One of an earlier version lacks the keys that are newer: they have their defaults.
 fn resolved(path: &Path) -> Result<Plan, Error> {
     Plan::resolve(&Request { file: Some((path.into(), read_file(path)?)), ..Request::default() })
 }

@@ -1,15 +1,15 @@
-//! What a run came to, read from its `metrics.jsonl`.
+//! The outcome of a run, read from its `metrics.jsonl`.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::metrics::{self, End, Event};
-use crate::run_folder::RunFolder;
-use crate::spectra::MatrixSpectrum;
+use crate::store::metrics::MatrixSpectrum;
+use crate::store::metrics::{self, End, Event};
+use crate::store::run_folder::RunFolder;
 
-/// A loss with where it was measured.
+/// A loss, and the point in training at which it was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Finished steps.
@@ -29,13 +29,13 @@ pub struct Outcome {
     pub diverged: Option<String>,
     /// Validation loss after the last step; None for a run that diverged.
     pub loss: Option<f64>,
-    /// The end: finished steps, tokens, seconds.
+    /// Its end: finished steps, tokens, seconds.
     pub end: End,
-    /// Validation losses that can be compared with each other: those over the same windows.
+    /// Validation losses that can be compared with each other, because they are over the same windows.
     pub curve: Vec<Point>,
     /// Training loss of every step.
     pub train: Vec<Point>,
-    /// Spectra of the weights, where they were recorded.
+    /// Spectra of the weights, if they were recorded.
     pub spectra: Vec<Snapshot>,
 }
 
@@ -49,7 +49,7 @@ pub struct Snapshot {
 }
 
 impl Outcome {
-    /// Reads the run in a folder; None while it has not ended, or if there is none.
+    /// Reads the run in a folder; None if it has not ended, or if there is no run.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl Outcome {
     }
 }
 
-/// The validation losses over as many windows as the first of them covers.
+/// The validation losses over the same number of windows as the first of them.
 pub fn validations(events: &[Event]) -> Vec<Point> {
     let coverage = |event: &Event| match event {
         Event::Valid { windows, .. } => Some(*windows),
@@ -108,7 +108,7 @@ pub fn train_losses(events: &[Event]) -> Vec<Point> {
     points.collect()
 }
 
-/// The spectra of the weights, where they were recorded.
+/// The spectra of the weights, if they were recorded.
 pub fn snapshots(events: &[Event]) -> Vec<Snapshot> {
     let snapshots = events.iter().filter_map(|event| match event {
         Event::Spectra { step, matrices } => Some(Snapshot { step: *step as f64, matrices: matrices.clone() }),
@@ -121,7 +121,7 @@ fn point(step: u64, tokens: u64, seconds: f64, loss: f64) -> Point {
     Point { step: step as f64, tokens: tokens as f64, seconds, loss }
 }
 
-/// Where a curve first comes down to `target`, straight between its points; None if it never does.
+/// Where a curve first falls to `target`, interpolated linearly between its points; None if it never does.
 pub fn first_reach(curve: &[Point], target: f64) -> Option<Point> {
     let index = curve.iter().position(|point| point.loss <= target)?;
     let after = curve[index];

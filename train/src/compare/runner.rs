@@ -1,6 +1,6 @@
-//! Makes the runs: child processes of this very program, some at a time, each an ordinary `polaron train`.
+//! Executes the runs: child processes of this same program, several at a time, each an ordinary `polaron train`.
 //!
-//! A child's standard input is a pipe that this process holds open: when it closes, because this process wants to stop or was
+//! A child's standard input is a pipe that this process holds open. When the pipe closes, because this process stops or was
 //! killed, the child finishes its step, saves and ends.
 
 use std::collections::HashMap;
@@ -9,34 +9,35 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::error::CompareError;
 use super::folder::ComparisonFolder;
 use super::outcome::Outcome;
 use super::plan::{Plan, Purpose};
 use super::tuning::{Run, Stage, stage};
-use crate::config::Config;
-use crate::error::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FileError};
-use crate::interrupt;
-use crate::progress::{Live, duration, say};
-use crate::run_folder::{FolderError, RunFolder};
-use crate::train;
+use crate::error::{
+    CompareError, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FileError, FolderError,
+};
+use crate::host::interrupt;
+use crate::host::progress::{Live, duration, say};
+use crate::run::prepare;
+use crate::settings::config::Config;
+use crate::store::run_folder::RunFolder;
 use polaron_common::table;
 
-/// Time between two looks at the children.
+/// Time between two checks of the children.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a folder may stay in use by a process of a comparison that was killed.
+/// How long to wait for a folder that a process of a killed comparison still uses.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Names of runs in a message.
+/// How many runs a message names.
 const SHOWN: usize = 6;
-/// Bytes at the end of a metrics file in which the newest step is looked for.
+/// How many bytes at the end of a metrics file are searched for the newest step.
 const TAIL: u64 = 1 << 14;
 
-/// How the running ended, if not with an error.
+/// How the runs ended, if not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Every run that the plan needs has ended.
     Finished,
-    /// A signal asked for an end; every run is saved.
+    /// A signal asked the comparison to stop; every run is saved.
     Interrupted,
 }
 
@@ -53,7 +54,7 @@ pub struct Runner<'a> {
     began: Instant,
     /// Steps done before this session.
     steps_before: u64,
-    /// Fingerprint of the data, once they were looked at.
+    /// Fingerprint of the data, once they were checked.
     data_sha256: Option<String>,
 }
 
@@ -65,7 +66,7 @@ struct Running {
 }
 
 impl Drop for Running {
-    /// On the way out with an error: a child without its pipe saves and ends.
+    /// After an error: a child whose pipe is closed saves and ends.
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
@@ -73,7 +74,7 @@ impl Drop for Running {
 }
 
 impl<'a> Runner<'a> {
-    /// Looks at what there is already.
+    /// Reads the runs that have ended already.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl<'a> Runner<'a> {
             steps_before: 0,
             data_sha256: None,
         };
-        // What has ended decides which runs are next, which may have ended too.
+        // The runs that have ended determine which runs are next, and those may have ended too.
         loop {
             let needed = runner.needed();
             let before = runner.ended.len();
@@ -115,11 +116,11 @@ impl<'a> Runner<'a> {
         Err(CompareError::MixedData { first, other })
     }
 
-    /// Checks that the data, of this fingerprint, are those that every run saw, and takes them for those of this session.
+    /// Checks that every run saw data with this fingerprint, and makes it the fingerprint of this session.
     ///
     /// # Errors
     ///
-    /// [`CompareError::OtherData`] naming the runs that saw others.
+    /// [`CompareError::OtherData`] naming the runs that saw other data.
     pub fn expect_data(&mut self, sha256: String) -> Result<(), CompareError> {
         let seen = self.seen();
         if let Some((_, began_with)) = seen.iter().find(|(_, other)| *other != sha256) {
@@ -129,10 +130,10 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Whether the data have changed since this session began.
+    /// Checks that the data have not changed since this session began.
     fn check_data(&self) -> Result<(), Error> {
         let Some(before) = &self.data_sha256 else { return Ok(()) };
-        let now = train::check(&self.plan.first_configs()?)?;
+        let now = prepare::check(&self.plan.first_configs()?)?;
         if now == *before {
             return Ok(());
         }
@@ -157,7 +158,7 @@ impl<'a> Runner<'a> {
         seen
     }
 
-    /// The fingerprint of the data that the runs saw; None before the first.
+    /// The fingerprint of the data that the runs saw; None before the first run.
     pub fn fingerprint(&self) -> Option<String> {
         self.seen().into_iter().next().map(|(_, sha256)| sha256)
     }
@@ -191,11 +192,11 @@ impl<'a> Runner<'a> {
         self.plan.config(run.contender, &run.candidate, run.purpose, run.seed)
     }
 
-    /// Makes every run that is still needed.
+    /// Executes every run that is still needed.
     ///
     /// # Errors
     ///
-    /// [`CompareError::RunFailed`] when a run fails otherwise than by diverging; the others are saved.
+    /// [`CompareError::RunFailed`] if a run fails other than by diverging; the others are saved.
     pub fn run(&mut self) -> Result<Ending, Error> {
         let program = std::env::current_exe()
             .map_err(|error| CompareError::CannotStart { program: "polaron".into(), message: error.to_string() })?;
@@ -229,7 +230,7 @@ impl<'a> Runner<'a> {
             Ok(_lock) => self.waiting = None,
             Err(Error::Folder(FolderError::Locked { .. })) => {
                 let since = *self.waiting.get_or_insert_with(|| {
-                    say(&format!("waiting for another process to leave `{}`", out.display()));
+                    say(&format!("waiting for another process to release `{}`", out.display()));
                     Instant::now()
                 });
                 return if since.elapsed() < PATIENCE { Ok(()) } else { Err(FolderError::Locked { path: out }.into()) };
@@ -253,7 +254,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Takes in the children that have ended.
+    /// Collects the children that have ended.
     fn collect(&mut self) -> Result<(), Error> {
         let mut index = 0;
         while index < self.running.len() {
@@ -269,7 +270,7 @@ impl<'a> Runner<'a> {
                     let said = describe(self.plan, &running.run, outcome);
                     say(&format!("{said}  ({})", duration(running.started.elapsed().as_secs_f64())));
                 }
-                // Somebody stopped the child alone: what they want is an end.
+                // Only the child was interrupted: that means that the comparison should stop.
                 (Some(EXIT_INTERRUPTED), _) => interrupt::request(),
                 _ => {
                     if code == Some(EXIT_BAD_INPUT) {
@@ -287,7 +288,7 @@ impl<'a> Runner<'a> {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let said = last_error(&text).map(String::from);
         let ended = || match code {
-            Some(code) => format!("it ended with code {code}"),
+            Some(code) => format!("it ended with exit code {code}"),
             None => "it was killed".into(),
         };
         let message = said.unwrap_or_else(ended);
@@ -344,7 +345,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Names of the runs that saw data of this fingerprint, the first few of them.
+/// Names of the first few runs that saw data with this fingerprint.
 fn names_of(seen: &[(String, String)], sha256: &str) -> String {
     let names: Vec<String> =
         seen.iter().filter(|(_, other)| other == sha256).map(|(name, _)| format!("`{name}`")).collect();
@@ -353,7 +354,7 @@ fn names_of(seen: &[(String, String)], sha256: &str) -> String {
     format!("{}{more}", names[..shown].join(", "))
 }
 
-/// The error that a run ended with, from what it said.
+/// The error with which a run ended, from its output.
 pub fn last_error(said: &str) -> Option<&str> {
     said.lines().rev().find_map(|line| line.strip_prefix("error: "))
 }

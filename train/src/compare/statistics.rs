@@ -1,21 +1,21 @@
-//! The statistics of a verdict: paired differences, corrections for many questions, and how many seeds would do.
+//! The statistics of a verdict: paired differences, corrections for multiple tests, and the number of seeds needed.
 //!
-//! Everything here is arithmetic on small samples; nothing knows what an optimizer is. Known answers from R and SciPy
-//! stand in `train/tests/reference/statistics.py`.
+//! Everything here is arithmetic on small samples, independent of optimizers. Known answers from SciPy and statsmodels
+//! come from `train/tests/reference/statistics.py`.
 
 use polaron_common::splitmix64;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, Continuous, ContinuousCDF, Normal, StudentsT};
 
-/// Probability of an interval to hold the true value.
+/// Probability that an interval contains the true value.
 pub const CONFIDENCE: f64 = 0.95;
-/// Probability of finding a difference where there is none, over all questions of one kind.
+/// Probability of finding a difference where there is none, over all tests of one kind.
 pub const ALPHA: f64 = 1.0 - CONFIDENCE;
-/// Probability of finding a difference that is there, for which seeds are counted.
+/// Probability of finding a true difference, for which the number of seeds is computed.
 pub const POWER: f64 = 0.8;
-/// Samples from which on a bootstrap interval says something.
+/// The smallest number of pairs for which a bootstrap interval is computed.
 pub const BOOTSTRAP_FROM: usize = 5;
-/// More seeds than anybody will run: the count stops there.
+/// More seeds than anybody will run: the search ends here.
 const MOST_SEEDS: usize = 1000;
 const RESAMPLES: usize = 10_000;
 
@@ -31,13 +31,13 @@ pub struct Paired {
     /// Low and high end of the 95 % t interval; absent for fewer than two pairs.
     pub interval: Option<[f64; 2]>,
     /// Two-sided p-value of Student's t test; absent where it cannot be computed (fewer than two pairs, or differences that
-    /// are all alike and not zero).
+    /// are all equal and not zero).
     pub p: Option<f64>,
-    /// Low and high end of the 95 % percentile bootstrap interval, from five pairs on; narrower than it should be for few.
+    /// Low and high end of the 95 % percentile bootstrap interval, from five pairs on; too narrow for few pairs.
     pub bootstrap: Option<[f64; 2]>,
 }
 
-/// Student's paired t test of `differences`; None for none at all.
+/// Student's paired t test of `differences`; None if there are none.
 pub fn paired(differences: &[f64]) -> Option<Paired> {
     let n = differences.len();
     if n == 0 {
@@ -52,7 +52,7 @@ pub fn paired(differences: &[f64]) -> Option<Paired> {
     });
     let p = error.and_then(|error| match (error > 0.0, mean == 0.0) {
         (true, _) => Some(two_sided_p(mean / error, n - 1)),
-        // Differences that are all zero are no evidence of anything.
+        // Differences that are all zero are evidence of nothing.
         (false, true) => Some(1.0),
         (false, false) => None,
     });
@@ -61,21 +61,21 @@ pub fn paired(differences: &[f64]) -> Option<Paired> {
 }
 
 impl Paired {
-    /// The same for the factor of which the differences are logarithms: mean and intervals through the exponential.
+    /// For differences of logarithms, the same for the ratios: exponentials of mean and intervals.
     pub fn exponential(&self) -> Self {
         let both = |ends: Option<[f64; 2]>| ends.map(|ends| ends.map(f64::exp));
         Self { mean: self.mean.exp(), interval: both(self.interval), bootstrap: both(self.bootstrap), ..*self }
     }
 
-    /// The same with the roles exchanged.
+    /// The same with the two sides exchanged.
     pub fn reversed(&self) -> Self {
         let turn = |ends: Option<[f64; 2]>| ends.map(|[low, high]| [-high, -low]);
-        // Zero minus zero, so that no "-0" is shown.
+        // Subtracted from zero, so that no "-0" is shown.
         Self { mean: 0.0 - self.mean, interval: turn(self.interval), bootstrap: turn(self.bootstrap), ..*self }
     }
 }
 
-/// Arithmetic mean; NaN of nothing.
+/// Arithmetic mean; NaN if there are no values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -123,8 +123,8 @@ fn bootstrap(differences: &[f64]) -> [f64; 2] {
     [at(ALPHA / 2.0), at(1.0 - ALPHA / 2.0)]
 }
 
-/// Holm's adjusted p-values, in the order given: those below [`ALPHA`] may all be called differences, with a probability of at
-/// most [`ALPHA`] that any of them is none.
+/// Holm's adjusted p-values, in the order given: all those below [`ALPHA`] may be called differences, with a probability
+/// of at most [`ALPHA`] that any of them is not one.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
@@ -137,7 +137,7 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Two-sided p-value of the exact sign test: of `first + second` pairs that differ, `first` went one way. 1 for none.
+/// Two-sided p-value of the exact sign test: of `first + second` pairs that differ, `first` went one way. 1 if none differ.
 pub fn sign_test(first: usize, second: usize) -> f64 {
     let n = first + second;
     let mut term = 0.5_f64.powi(n as i32);
@@ -157,7 +157,7 @@ pub fn power(effect: f64, n: usize, alpha: f64) -> f64 {
     let (Ok(chi), Some(student)) = (ChiSquared::new(freedom as f64), student(freedom)) else { return 0.0 };
     let (normal, freedom) = (Normal::standard(), freedom as f64);
     let (threshold, shift) = (student.inverse_cdf(1.0 - alpha / 2.0), effect.abs() * (n as f64).sqrt());
-    // Above this ratio of the sample's standard deviation to the true one there is nothing left to integrate.
+    // Above this ratio of the sample's standard deviation to the true one the density is negligible.
     let width = (1.0 + 9.0 / freedom.sqrt()) / PANELS as f64;
     let panel = |index: usize| {
         let ratio = (index as f64 + 0.5) * width;
@@ -174,7 +174,7 @@ pub fn pairs_needed(effect: f64, alpha: f64) -> Option<usize> {
     if !enough(MOST_SEEDS) {
         return None;
     }
-    // More pairs never make it harder.
+    // More pairs never lower the power.
     let (mut low, mut high) = (1, MOST_SEEDS);
     while high - low > 1 {
         let middle = (low + high) / 2;
@@ -257,7 +257,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pairs_needed_are_the_fewest_that_do() {
+    fn pairs_needed_are_the_fewest_that_are_enough() {
         for (effect, alpha, expected) in NEEDED {
             assert_eq!(pairs_needed(*effect, *alpha), Some(*expected), "effect {effect}, level {alpha}");
         }
@@ -281,14 +281,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn differences_that_are_all_alike_are_no_evidence() {
+    fn differences_that_are_all_equal_are_no_evidence() {
         let same = paired(&[0.0; 4]).unwrap();
         assert_eq!((same.p, same.interval), (Some(1.0), Some([0.0, 0.0])));
         assert_eq!(paired(&[0.5, 0.5]).unwrap().p, None);
     }
 
     #[test]
-    fn exchanging_the_sides_turns_the_signs() {
+    fn exchanging_the_sides_flips_the_signs() {
         let there = paired(&[0.1, 0.3, 0.2, 0.05, 0.4]).unwrap();
         let back = paired(&[-0.1, -0.3, -0.2, -0.05, -0.4]).unwrap();
         let turned = there.reversed();
@@ -297,20 +297,20 @@ pub(super) mod tests {
         assert_eq!(turned.p, there.p);
     }
 
-    /// A standard normal number for every counter.
+    /// A standard normal number for each counter.
     pub fn normal(counter: u64) -> f64 {
         let uniform = |x: u64| ((splitmix64(x) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
         let (radius, angle) = (uniform(2 * counter), uniform(2 * counter + 1));
         (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
     }
 
-    /// `n` differences with the true mean `mean` and standard deviation `sd`, another sample for every index.
+    /// `n` differences with the true mean `mean` and standard deviation `sd`, a different sample for each index.
     fn sample(index: u64, n: usize, mean: f64, sd: f64) -> Vec<f64> {
         (0..n as u64).map(|i| mean + sd * normal(0xC0FFEE + index * 64 + i)).collect()
     }
 
     #[test]
-    fn of_two_thousand_intervals_93_to_97_percent_hold_the_truth() {
+    fn of_two_thousand_intervals_93_to_97_percent_contain_the_true_mean() {
         for (n, mean, sd) in [(3, 0.14, 0.0065), (5, -0.02, 0.03), (8, 0.0, 1.0)] {
             let holds = |index: &u64| {
                 let [low, high] = paired(&sample(*index, n, mean, sd)).unwrap().interval.unwrap();

@@ -8,7 +8,7 @@ use super::results::{Pair, Results, Standing};
 use super::tuning::{AtFactor, FACTORS, Known, Run, Tuning, sensitivity_runs, tuning_runs, verdict_runs};
 use polaron_common::{markdown_table, table, thousands};
 
-/// Head and rows of the table of optimizers, best first.
+/// Header and rows of the table of optimizers, best first.
 pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
     let mut head: Vec<String> = ["place", "optimizer", "final loss"].map(String::from).into();
     for target in &results.targets {
@@ -80,7 +80,7 @@ fn sensitivity(side: &Option<(f64, Option<f64>)>) -> String {
     worse.map_or_else(|| format!("{times}: diverged"), |worse| format!("{times}: {worse:+.3}"))
 }
 
-/// Head and lines of a table of the tuning losses at multiples of the best learning rate, best optimizer first.
+/// Header and rows of a table of the tuning losses at multiples of the best learning rate, best optimizer first.
 pub fn rates(results: &Results) -> Vec<Vec<String>> {
     let factor = |factor: &f64| if *factor < 1.0 { format!("÷{}", 1.0 / factor) } else { format!("×{factor}") };
     let mut lines =
@@ -94,12 +94,12 @@ pub fn rates(results: &Results) -> Vec<Vec<String>> {
     lines
 }
 
-/// What the signs in [`rates`] mean, for `steps` steps of a tuning run.
+/// What the symbols in [`rates`] mean; a tuning run has `steps` steps.
 pub fn rates_note(steps: u64) -> String {
     format!(
-        "Validation loss after {steps} steps on the tuning seeds, at the best learning rate divided and multiplied. ≈: not \
-         run, but straight between the two rates beside it, over the logarithm of the rate; –: not measured, beyond the \
-         rates that were run or beside one that diverged."
+        "Validation loss after {steps} steps on the tuning seeds, at fractions and multiples of the best learning rate. ≈: \
+         not run, but interpolated between the two neighbouring rates, linearly in the logarithm of the rate; –: not \
+         measured, since it is outside the rates that were run or next to one that diverged."
     )
 }
 
@@ -112,7 +112,7 @@ fn at_factor(at: &AtFactor) -> String {
     }
 }
 
-/// Head and lines of a table of the pairs: what the sentences are made of.
+/// Header and rows of a table of the pairs: the figures behind the sentences.
 pub fn pairs(results: &Results) -> Vec<Vec<String>> {
     let head = [
         "better",
@@ -167,12 +167,12 @@ fn pair_line(pair: &Pair) -> Vec<String> {
     cells
 }
 
-/// For a terminal, where a dozen columns do not fit.
+/// The table for a terminal, where a dozen columns do not fit.
 pub fn text(results: &Results) -> String {
     table(columns(results), &[])
 }
 
-/// The same table with a column for every optimizer; the first line is the head.
+/// The same table with a column for every optimizer; the first line is the header.
 pub fn columns(results: &Results) -> Vec<Vec<String>> {
     let (head, rows) = rows(results);
     let line = |(index, name): (usize, &String)| {
@@ -184,7 +184,7 @@ pub fn columns(results: &Results) -> Vec<Vec<String>> {
     lines
 }
 
-/// `results.md`: verdict, tables and notes, for `tune_steps` steps of a tuning run.
+/// `results.md`: verdict, tables and notes; a tuning run has `tune_steps` steps.
 pub fn markdown(results: &Results, tune_steps: u64) -> String {
     let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
     let (head, rows) = rows(results);
@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_says_how_it_is_known() {
+    fn a_loss_shows_how_it_is_known() {
         let at = |loss, known| at_factor(&AtFactor { factor: 2.0, lr: 0.1, loss, known });
         let shown = [
             at(Some(1.23456), Known::Measured),

@@ -1,5 +1,5 @@
-//! Tuning: which runs are still needed, and what they say. Pure functions of plan and outcomes, so that a comparison that
-//! was killed finds its place again by looking at its runs.
+//! Tuning: which runs are still needed, and what the others show. Pure functions of plan and outcomes, so that a comparison
+//! that was killed resumes from its runs alone.
 
 use serde::Serialize;
 
@@ -18,11 +18,11 @@ pub struct Run {
     pub purpose: Purpose,
     /// Learning rate and swept values.
     pub candidate: Candidate,
-    /// Fixes weights and batches.
+    /// Seed of the weights and the batches.
     pub seed: u64,
 }
 
-/// A candidate with what its runs reached.
+/// A candidate with the losses of its runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trial {
     /// Learning rate and swept values.
@@ -33,7 +33,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Mean over the tuning seeds; infinite if a run diverged, or if there is none.
+    /// Mean over the tuning seeds; infinite if a run diverged, or if there are no runs.
     pub fn loss(&self) -> f64 {
         match self.losses.iter().copied().collect::<Option<Vec<f64>>>() {
             Some(losses) if !losses.is_empty() => mean(&losses),
@@ -42,10 +42,10 @@ impl Trial {
     }
 }
 
-/// Factors to the best learning rate at which its sensitivity is told.
+/// Multiples of the best learning rate at which the sensitivity is reported.
 pub const FACTORS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 
-/// Rates of a grid are rounded: closer ones, as logarithms, are the same.
+/// Rates of a grid are rounded: two whose logarithms differ by less than this are the same.
 const SAME_RATE: f64 = 0.01;
 
 /// How a loss at a learning rate is known.
@@ -54,11 +54,11 @@ const SAME_RATE: f64 = 0.01;
 pub enum Known {
     /// That rate was run.
     Measured,
-    /// It lies between two rates that finished: straight between their losses over the logarithm of the rate.
+    /// It is between two rates that finished: interpolated linearly in the logarithm of the rate.
     Interpolated,
     /// That rate was run, and a run diverged.
     Diverged,
-    /// It lies beyond the rates that were run, or beside one that diverged.
+    /// It is outside the rates that were run, or next to one that diverged.
     NotMeasured,
 }
 
@@ -69,13 +69,13 @@ pub struct AtFactor {
     pub factor: f64,
     /// The learning rate.
     pub lr: f64,
-    /// Mean validation loss over the tuning seeds, where it is known.
+    /// Mean validation loss over the tuning seeds, if it is known.
     pub loss: Option<f64>,
-    /// How.
+    /// How it is known.
     pub known: Known,
 }
 
-/// At which end of its grid a best learning rate lies.
+/// At which end of its grid a best learning rate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
@@ -90,13 +90,13 @@ pub enum Edge {
 pub struct Tuning {
     /// Every candidate, in the order of the trials; a single candidate is not run.
     pub trials: Vec<Trial>,
-    /// Index of the best trial; none if all diverged.
+    /// Index of the best trial; None if all diverged.
     pub best: Option<usize>,
     /// By how many points the grid grew.
     pub extensions: u64,
-    /// The end of the grid at which the best rate still lies.
+    /// The end of the grid at which the best rate still is.
     pub edge: Option<Edge>,
-    /// Rates that were run for their sensitivity alone: the choice was made without them.
+    /// Rates that were run only for the sensitivity: the choice was made without them.
     pub probes: Vec<Trial>,
 }
 
@@ -106,7 +106,7 @@ impl Tuning {
         self.best.map(|index| &self.trials[index].candidate)
     }
 
-    /// Runs that the choice was made with.
+    /// Number of runs on which the choice is based.
     pub fn runs(&self) -> usize {
         self.trials.iter().map(|trial| trial.losses.len()).sum()
     }
@@ -153,7 +153,7 @@ impl Tuning {
     }
 }
 
-/// How far an optimizer is.
+/// The progress of one optimizer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
     /// These tuning runs are needed next.
@@ -162,7 +162,7 @@ pub enum Stage {
     Verdict(Tuning, Vec<Run>),
 }
 
-/// Where the optimizer `contender` stands, given the runs that have ended.
+/// The progress of the optimizer `contender`, given the runs that have ended.
 pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&'a Outcome>) -> Stage {
     let mut candidates = plan.candidates(contender);
     let mut extensions = 0;
@@ -221,7 +221,7 @@ pub fn tuning_runs(plan: &Plan, contender: usize, trial: usize, candidate: &Cand
     plan.tune_seeds().map(run).collect()
 }
 
-/// The runs of a rate that is run for the sensitivity alone.
+/// The runs of a rate that is run only for the sensitivity.
 pub fn sensitivity_runs(plan: &Plan, contender: usize, candidate: &Candidate) -> Vec<Run> {
     let name = &plan.contenders[contender].name;
     let run = |seed: u64| Run {
@@ -277,7 +277,7 @@ fn rates(trials: &[Trial], like: &Trial) -> Vec<f64> {
     rates
 }
 
-/// The end at which the best rate lies; if everything diverged, the low end. A single rate has no edge.
+/// The end at which the best rate is; if everything diverged, the low end. A single rate has no edge.
 fn edge_of(trials: &[Trial], best: Option<usize>) -> Option<Edge> {
     let best_trial = &trials[best.unwrap_or(0)];
     let rates = rates(trials, best_trial);
@@ -294,7 +294,7 @@ fn edge_of(trials: &[Trial], best: Option<usize>) -> Option<Edge> {
     }
 }
 
-/// The candidate beyond an edge, as far from it as its neighbour is on the other side.
+/// The candidate beyond an edge, by the same factor as between the edge and its neighbour.
 fn extended(trials: &[Trial], best: Option<usize>, edge: Option<Edge>) -> Option<Candidate> {
     let like = &trials[best.unwrap_or(0)];
     let rates = rates(trials, like);
@@ -306,173 +306,5 @@ fn extended(trials: &[Trial], best: Option<usize>, edge: Option<Edge>) -> Option
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-    use crate::compare::plan::Request;
-    use crate::metrics::End;
-
-    /// A run that ended with this loss; None diverged.
-    pub fn ended(loss: Option<f64>) -> Outcome {
-        let end = End {
-            status: "finished".into(),
-            step: 10,
-            valid_loss: loss,
-            best_valid_loss: loss,
-            best_step: Some(10),
-            tokens: 640,
-            seconds: 2.0,
-            optimizer_seconds: 0.5,
-            peak_memory_bytes: None,
-            reason: None,
-        };
-        let diverged = loss.is_none().then(|| "the loss is NaN".to_owned());
-        Outcome { diverged, loss, end, curve: Vec::new(), train: Vec::new(), spectra: Vec::new() }
-    }
-
-    pub fn plan(text: &str) -> Plan {
-        let file = Some(("plan.toml".into(), toml::from_str(text).unwrap()));
-        Plan::resolve(&Request { file, ..Request::default() }).unwrap()
-    }
-
-    /// Tunes optimizer 1 on a loss that depends on the learning rate. Returns the tuning and the runs it took.
-    fn tuned(plan: &Plan, loss: impl Fn(f64) -> Option<f64>) -> (Tuning, Vec<String>) {
-        let mut runs: HashMap<String, Outcome> = HashMap::new();
-        let mut order = Vec::new();
-        loop {
-            match stage(plan, 1, |name| runs.get(name)) {
-                Stage::Tuning(needed) => {
-                    for run in needed {
-                        assert!(runs.insert(run.name.clone(), ended(loss(run.candidate.lr))).is_none(), "repeated");
-                        order.push(run.name);
-                    }
-                }
-                Stage::Verdict(tuning, verdict) => {
-                    assert_eq!(verdict.len() as u64, if tuning.best.is_some() { plan.settings.seeds } else { 0 });
-                    return (tuning, order);
-                }
-            }
-        }
-    }
-
-    const PLAN: &str = "optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.01, 0.1, 1.0]\nextensions = 2";
-
-    fn valley(bottom: f64) -> impl Fn(f64) -> Option<f64> {
-        move |lr: f64| Some((lr / bottom).ln().abs())
-    }
-
-    #[test]
-    fn a_best_rate_inside_the_grid_needs_the_grid_only() {
-        let (tuning, runs) = tuned(&plan(PLAN), valley(0.12));
-        assert_eq!((tuning.chosen().unwrap().lr, tuning.extensions, tuning.edge), (0.1, 0, None));
-        assert_eq!(runs, ["tune-muon-01-lr0.01-s10001", "tune-muon-02-lr0.1-s10001", "tune-muon-03-lr1-s10001"]);
-    }
-
-    #[test]
-    fn a_best_rate_at_the_edge_extends_the_grid_until_it_is_inside() {
-        let (tuning, _) = tuned(&plan(PLAN), valley(0.009));
-        assert_eq!((tuning.chosen().unwrap().lr, tuning.extensions, tuning.edge), (0.01, 1, None));
-        let (tuning, _) = tuned(&plan(PLAN), valley(9.0));
-        assert_eq!((tuning.chosen().unwrap().lr, tuning.extensions, tuning.edge), (10.0, 2, None));
-    }
-
-    #[test]
-    fn extensions_end_at_their_limit_and_the_edge_is_reported() {
-        let (tuning, _) = tuned(&plan(PLAN), valley(1e6));
-        assert_eq!((tuning.chosen().unwrap().lr, tuning.extensions, tuning.edge), (100.0, 2, Some(Edge::High)));
-    }
-
-    #[test]
-    fn a_diverged_trial_is_a_result() {
-        let (tuning, _) = tuned(&plan(PLAN), |lr| (lr < 0.5).then(|| 1.0 / lr));
-        assert_eq!((tuning.chosen().unwrap().lr, tuning.extensions), (0.1, 0));
-        let [below, above] = tuning.sensitivity();
-        assert_eq!(above.unwrap().1, f64::INFINITY);
-        assert!((below.unwrap().1 - 90.0).abs() < 1e-9);
-        let (tuning, runs) = tuned(&plan(PLAN), |_| None);
-        assert_eq!((tuning.best, tuning.extensions, runs.len()), (None, 2, 5));
-    }
-
-    #[test]
-    fn a_single_rate_is_not_tuned() {
-        let (tuning, runs) = tuned(&plan("optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.01]"), valley(1.0));
-        assert!(runs.is_empty());
-        assert_eq!(tuning.chosen().unwrap().lr, 0.01);
-        assert!(tuning.at_factors().iter().all(|at| at.known == Known::NotMeasured && at.loss.is_none()));
-    }
-
-    #[test]
-    fn losses_at_factors_of_the_best_rate_are_measured_or_lie_straight_between() {
-        // Losses 1 at 0.01, 0 at 0.08, 3 at 0.64: a straight line over the logarithm on either side.
-        let plan = plan("optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.01, 0.08, 0.64]");
-        let (tuning, _) = tuned(&plan, |lr| {
-            Some(if lr < 0.08 {
-                1.0
-            } else if lr > 0.08 {
-                3.0
-            } else {
-                0.0
-            })
-        });
-        let told: Vec<(f64, Option<f64>, Known)> = tuning
-            .at_factors()
-            .iter()
-            .map(|at| (at.factor, at.loss.map(|l| (l * 1e9).round() / 1e9), at.known))
-            .collect();
-        let between = |loss: f64| (Some((loss * 1e9_f64).round() / 1e9), Known::Interpolated);
-        let expected = [
-            (0.25, between(2.0 / 3.0)),
-            (0.5, between(1.0 / 3.0)),
-            (1.0, (Some(0.0), Known::Measured)),
-            (2.0, between(1.0)),
-            (4.0, between(2.0)),
-        ];
-        assert_eq!(told, expected.map(|(factor, (loss, known))| (factor, loss, known)));
-    }
-
-    #[test]
-    fn nothing_is_told_beyond_the_grid_or_beside_a_rate_that_diverged() {
-        let text = "optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.02, 0.04, 0.12]\nextensions = 0";
-        let (tuning, _) = tuned(&plan(text), |lr| (lr < 0.1).then_some(lr));
-        let told: Vec<(Option<f64>, Known)> = tuning.at_factors().iter().map(|at| (at.loss, at.known)).collect();
-        let none = (None, Known::NotMeasured);
-        assert_eq!(told, [none, none, (Some(0.02), Known::Measured), (Some(0.04), Known::Measured), none]);
-        let (tuning, _) = tuned(&plan(&text.replace("0.12", "0.08")), |lr| (lr < 0.07).then_some(lr));
-        assert_eq!(tuning.at_factors()[4].known, Known::Diverged);
-    }
-
-    #[test]
-    fn sensitivity_runs_fill_the_gaps_and_change_no_choice() {
-        let text = PLAN.replace("extensions = 2", "extensions = 2\nsensitivity = true");
-        let curve = |lr: f64| (lr < 0.3).then(|| (lr / 0.05).ln().abs());
-        let (tuning, runs) = tuned(&plan(&text), curve);
-        assert_eq!(
-            runs[3..],
-            [0.025, 0.05, 0.2, 0.4].map(|lr| format!("sensitivity-muon-lr{lr}-s10001")),
-            "after the tuning, which asks for three"
-        );
-        // 0.05 would have been better than 0.1, but no other optimizer was given such a rate.
-        assert_eq!((tuning.chosen().unwrap().lr, tuning.runs(), tuning.probes.len()), (0.1, 3, 4));
-        let known: Vec<Known> = tuning.at_factors().iter().map(|at| at.known).collect();
-        assert_eq!(known, [[Known::Measured; 4].as_slice(), &[Known::Diverged]].concat());
-        assert_eq!(tuning.at_factors()[1].loss, Some(0.0));
-        let (plain, _) = tuned(&plan(PLAN), curve);
-        assert_eq!((plain.trials, plain.best, plain.edge), (tuning.trials, tuning.best, tuning.edge));
-    }
-
-    #[test]
-    fn swept_values_are_chosen_with_the_rate() {
-        let plan = plan(&format!("{PLAN}\n[sweep]\n'optimizer.weight_decay' = [0.0, 0.1]"));
-        let mut runs: HashMap<String, Outcome> = HashMap::new();
-        let Stage::Tuning(needed) = stage(&plan, 0, |name| runs.get(name)) else { panic!() };
-        assert_eq!(needed.len(), 6);
-        for run in needed {
-            let decay = run.candidate.swept[0].1.as_float().unwrap();
-            runs.insert(run.name, ended(Some(1.0 - decay + (run.candidate.lr - 0.1).abs())));
-        }
-        let Stage::Verdict(tuning, verdict) = stage(&plan, 0, |name| runs.get(name)) else { panic!() };
-        assert_eq!((tuning.chosen().unwrap().lr, tuning.chosen().unwrap().swept[0].1.as_float()), (0.1, Some(0.1)));
-        assert_eq!(verdict.len(), 3);
-    }
-}
+#[path = "tuning_tests.rs"]
+pub(super) mod tests;

@@ -1,4 +1,4 @@
-//! The verdict in words.
+//! The verdict in sentences.
 
 use super::plan::Plan;
 use super::results::{Pair, PairReach, Results, Standing};
@@ -28,7 +28,7 @@ pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
         return format!("{ends}{}{diverged}", on_the_way(pair));
     }
     let found = if loss.mean == 0.0 && loss.sd == Some(0.0) {
-        "their runs ended alike".to_owned()
+        "their runs ended with the same losses".to_owned()
     } else {
         format!("{} ended {:.4} lower{}, {}", pair.a, loss.mean, range(&loss), p_value(p))
     };
@@ -37,7 +37,7 @@ pub fn sentence(pair: &Pair, optimizers: &[Standing], seeds: usize) -> String {
     format!("{detected}: {found}{}{}{diverged}", more_seeds(pair), on_the_way(pair))
 }
 
-/// The verdict on a pair of which one never finished, or both.
+/// The verdict on a pair in which one optimizer, or both, never finished.
 fn without_a_place(pair: &Pair, optimizers: &[Standing]) -> Option<String> {
     let of = |name: &str| optimizers.iter().find(|standing| standing.name == name);
     let (a, b) = (of(&pair.a)?, of(&pair.b)?);
@@ -59,7 +59,7 @@ fn without_a_place(pair: &Pair, optimizers: &[Standing]) -> Option<String> {
     ))
 }
 
-/// The verdict on a pair of which a run diverged.
+/// The verdict on a pair in which a run diverged.
 fn by_sign(pair: &Pair) -> String {
     let Pair { a, b, wins: [better, worse], .. } = pair;
     let seeds = better + worse;
@@ -74,19 +74,21 @@ fn by_sign(pair: &Pair) -> String {
     };
     let finished = pair.loss.map(|loss| {
         let word = if loss.mean >= 0.0 { "lower" } else { "higher" };
-        format!("; on the {} seeds where both finished {a} ended {:.4} {word}", loss.n, loss.mean.abs())
+        format!("; on the {} seeds where both finished, {a} ended {:.4} {word}", loss.n, loss.mean.abs())
     });
     format!("{ends}{}{}", finished.unwrap_or_default(), on_the_way(pair))
 }
 
-/// How many seeds would settle it.
+/// How many seeds are needed.
 fn more_seeds(pair: &Pair) -> String {
     let Some(loss) = pair.loss.filter(|loss| loss.sd.is_some_and(|sd| sd > 0.0)) else { return String::new() };
     let seeds = match pair.seeds_needed {
-        Some(needed) if needed > loss.n => format!("about {needed} seeds would settle a difference of this size"),
-        // Holm's correction, or chance: the estimate says these seeds should have done.
-        Some(_) => format!("a few more than {} seeds would settle a difference of this size", loss.n),
-        None => "more than a thousand seeds would be needed for a difference of this size".into(),
+        Some(needed) if needed > loss.n => {
+            format!("about {needed} seeds are needed to detect a difference of this size")
+        }
+        // Holm's correction, or chance: by the estimate these seeds should have been enough.
+        Some(_) => format!("a few more than {} seeds are needed to detect a difference of this size", loss.n),
+        None => "more than a thousand seeds are needed to detect a difference of this size".into(),
     };
     format!("; {seeds}")
 }
@@ -114,12 +116,12 @@ fn reach_words(pair: &Pair, reach: &PairReach) -> Option<String> {
     let (size, word, ends) =
         if fewer >= 0.0 { (fewer, "fewer", ends) } else { (-fewer, "more", ends.map(|[low, high]| [-high, -low])) };
     let range = ends.map(|[low, high]| format!(" [{} %, {} %]", whole(low), whole(high))).unwrap_or_default();
-    // A separated pair has its subject already.
+    // The sentence of a separated pair already has its subject.
     let subject = if pair.separated { String::new() } else { format!("{} ", pair.a) };
     Some(format!("{subject}reaches {target} in {size:.0} % {word} steps{range}{p}"))
 }
 
-/// To a whole number, without a "-0".
+/// Rounds to a whole number, without a "-0".
 fn whole(x: f64) -> f64 {
     x.round() + 0.0
 }
@@ -175,7 +177,7 @@ pub fn ranking(results: &Results) -> String {
     format!("{ranking}{last}")
 }
 
-/// Those that have no place since nothing of theirs finished.
+/// The optimizers that have no place, because none of their runs finished.
 fn last_words(results: &Results) -> String {
     let failed = results.optimizers.iter().filter(|standing| standing.all_diverged() || standing.untuned());
     let word = |standing: &Standing| match standing.runs.len() {
@@ -186,15 +188,12 @@ fn last_words(results: &Results) -> String {
     if failed.is_empty() { String::new() } else { format!("; without a place: {}", failed.join(", ")) }
 }
 
-/// What stands in the way of the verdict, or limits it.
+/// What prevents or limits the verdict.
 pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     let settings = &plan.settings;
     let mut notes = Vec::new();
     if results.seeds.len() == 1 {
-        notes.push(
-            "One verdict seed: differences are shown, but chance cannot be told from effect; use at least 3 seeds."
-                .into(),
-        );
+        notes.push("One verdict seed: the differences may be chance; use at least 3 seeds.".into());
     }
     for standing in &results.optimizers {
         notes.extend(notes_on(standing, settings.extensions));
@@ -211,17 +210,17 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     if budgets.iter().any(|budget| *budget != budgets[0]) {
         let shown: Vec<String> = results.optimizers.iter().map(|s| format!("{} {}", s.name, s.tuning_runs)).collect();
         notes.push(format!(
-            "The tuning runs differ in number, since grids were extended or swept: {}.",
+            "The optimizers differ in the number of tuning runs, since grids were extended or keys swept: {}.",
             shown.join(", ")
         ));
     }
     notes.push(format!(
-        "Brackets hold 95 % intervals of Student's t over {} paired seeds; p-values are corrected by Holm over all pairs (steps: \
+        "Brackets show 95 % intervals of Student's t over {} paired seeds; p-values are Holm-corrected over all pairs (steps: \
          over all pairs and targets).",
         results.seeds.len()
     ));
     if results.seeds.len() >= BOOTSTRAP_FROM {
-        notes.push("results.json has bootstrap intervals beside them.".into());
+        notes.push("results.json also has bootstrap intervals.".into());
     }
     notes.push(format!("Targets: {}.", results.targets_are));
     if results.unit == "tokens" {
@@ -229,14 +228,14 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     }
     if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
         notes.push(
-            "Tuned is the learning rate of the main rule alone; other rates (such as optimizer.adamw.lr) and weight decay are \
-             the recipe's."
+            "Only the learning rate of the main rule is tuned; other rates (such as optimizer.adamw.lr) and weight decay are \
+             those of the recipe."
                 .into(),
         );
     }
-    notes.push(format!("Seconds are training time with {} runs at a time on this machine.", settings.jobs));
+    notes.push(format!("Seconds are training time, with {} runs at a time on this machine.", settings.jobs));
     notes.push(
-        "The verdict is about this model, text and number of steps; seeds vary initial weights and batches.".into(),
+        "The verdict holds for this model, text and number of steps; seeds vary initial weights and batches.".into(),
     );
     notes
 }
@@ -246,7 +245,7 @@ fn coverage(windows: u64) -> String {
         0 => "all windows".to_owned(),
         windows => format!("{windows} evenly spaced windows"),
     };
-    format!("Final losses are over all validation windows, losses on the way (targets, curves) over {on}.")
+    format!("Final losses are over all validation windows, losses during training (targets, curves) are over {on}.")
 }
 
 fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {
@@ -254,7 +253,7 @@ fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {
     let name = &standing.name;
     if standing.untuned() {
         notes.push(format!(
-            "{name}: every tuning run diverged, so it is not in the verdict; give it smaller learning rates."
+            "{name}: every tuning run diverged, so it is not in the verdict; try smaller learning rates."
         ));
     }
     if let (Some(edge), Some(chosen)) = (standing.tuning.edge, &standing.chosen) {

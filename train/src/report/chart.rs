@@ -1,44 +1,44 @@
-//! Charts as SVG inside a page: colours come from the page's style sheet, so that they follow light and dark.
+//! Charts as SVG inside a page: colours come from the page's style sheet, so that they follow the light or dark mode.
 
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 
-/// Points of a curve in a chart; more cannot be seen.
+/// The most points of a curve in a chart; more cannot be seen.
 const MOST_POINTS: usize = 240;
-/// Curves of fewer points show what they have: a steep beginning is a good part of it.
+/// Curves of fewer points are shown whole: a steep beginning is a large part of them.
 const FEW_POINTS: usize = 20;
-/// Points of a curve where there are so many that the page would become too large.
+/// The fewest points of a curve, for charts with so many curves that the page would become too large.
 const FEWEST_POINTS: usize = 40;
 /// Everything is drawn twice as large as it is shown: the library rounds to whole pixels.
 const SCALE: f64 = 2.0;
-/// Numbers beyond this are not drawn: the library looks for round labels for ever where a span is infinite.
+/// Numbers beyond this are not drawn: the library searches for round labels without end if a range is infinite.
 const LARGEST_DRAWN: f64 = 1e30;
-/// Stand-ins for colours of the style sheet, put in their place when the drawing is done.
+/// Placeholders for colours of the style sheet, which replace them when the drawing is done.
 const TEXT: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
 const FIRST_SERIES: u8 = 16;
-/// Colours that the style sheet has; with more series they begin again.
+/// Number of colours in the style sheet; further series use them again.
 pub const COLOURS: usize = 8;
 
-/// A curve, with a band around it where there is one.
+/// A curve, with an optional band around it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// Number of its key; colours begin again after [`COLOURS`].
+    /// Index of its key; colours repeat after [`COLOURS`].
     pub key: usize,
     /// Its points, ascending in x.
     pub points: Vec<(f64, f64)>,
-    /// x, low and high end.
+    /// x, low and high end; empty for no band.
     pub band: Vec<(f64, f64, f64)>,
 }
 
 /// What a chart shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chart {
-    /// What x is.
+    /// Label of the x axis.
     pub x: String,
-    /// What y is.
+    /// Label of the y axis.
     pub y: String,
-    /// Whether x is logarithmic; its points are marked then, and labelled with their value.
+    /// Whether x is logarithmic; if so, the points are marked.
     pub log_x: bool,
     /// Whether y may leave out the steep beginning of curves over time.
     pub cut: bool,
@@ -77,7 +77,7 @@ impl Chart {
         }
     }
 
-    /// What the script needs for telling values: name and form of x, ends of both axes, and every curve as its key, all x
+    /// What the script needs to show values: name and scale of x, ends of both axes, and every curve as its key, all x
     /// and all y.
     fn values(&self, [x, y]: [(f64, f64); 2]) -> String {
         let numbers = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(brief).collect::<Vec<_>>().join(",");
@@ -95,7 +95,7 @@ impl Chart {
         )
     }
 
-    /// Ends of both axes: x over everything, y without the steep beginning where that may be cut.
+    /// Ends of both axes: x over all points, y without the steep beginning if that may be cut.
     fn bounds(&self) -> Option<[(f64, f64); 2]> {
         let points =
             || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| self.shows(*x) && drawn(*y));
@@ -110,7 +110,7 @@ impl Chart {
         if !(x.0.is_finite() && low.is_finite() && high.is_finite()) {
             return None;
         }
-        // At least so wide that the labels of the axis are different numbers.
+        // Wide enough that the labels of the axis are different numbers.
         let margin = (0.06 * (high - low)).max(1e-3).max(1e-6 * low.abs().max(high.abs()));
         let x = match (self.log_x, x.1 > x.0) {
             (true, _) => (x.0 / 1.25, x.1 * 1.25),
@@ -120,14 +120,14 @@ impl Chart {
         Some([x, (low - margin, high + margin)])
     }
 
-    /// Whether a point at x has a place on the axis.
+    /// Whether a point at x can be shown on the axis.
     fn shows(&self, x: f64) -> bool {
         drawn(x) && (x > 0.0 || !self.log_x)
     }
 
     fn svg(&self, size: Size, [x, y]: [(f64, f64); 2]) -> String {
         let mut text = String::new();
-        // Drawing into a string cannot fail; should the library ever refuse, the page shows the other parts.
+        // Drawing into a string cannot fail; if the library ever refuses, the page still shows the other parts.
         let drawn = if self.log_x {
             self.draw(&mut text, size, (x.0..x.1).log_scale(), y)
         } else {
@@ -156,7 +156,7 @@ impl Chart {
     {
         let pixels = |length: f64| (length * SCALE).round() as u32;
         let root = SVGBackend::with_string(text, (pixels(size.width), pixels(size.height))).into_drawing_area();
-        // The library makes text smaller than it is told.
+        // The library draws text smaller than asked for.
         let font = ("sans-serif", size.font * SCALE * 1.24).into_font().color(&TEXT);
         let mut chart = ChartBuilder::on(&root)
             .margin(pixels(8.0))
@@ -210,7 +210,7 @@ impl Chart {
             text = text.replace(&hexadecimal(stand_in(*key)), &shown);
         }
         text = text.replace(" font-family=\"sans-serif\"", "");
-        // The page brings size and name space.
+        // The page supplies size and namespace.
         let body = text.split_once('>').map_or("", |(_, body)| body);
         let view = format!("0 0 {} {}", size.width * SCALE, size.height * SCALE);
         let frame = frame.map(|end| end.to_string()).join(" ");
@@ -223,7 +223,7 @@ impl Chart {
 }
 
 impl Series {
-    /// With about `most` points.
+    /// The series with about `most` points.
     fn thinned(&self, most: usize) -> Self {
         Self {
             key: self.key,
@@ -238,17 +238,17 @@ impl Series {
     }
 }
 
-/// The colour that stands in for a series' own.
+/// The placeholder for the colour of a series.
 fn stand_in(key: usize) -> RGBColor {
     RGBColor(FIRST_SERIES + (key % 200) as u8, (key / 200 % 256) as u8, 255)
 }
 
-/// Whether a number can stand in a chart; NaN cannot.
+/// Whether a number can be drawn; NaN cannot.
 fn drawn(x: f64) -> bool {
     x.abs() <= LARGEST_DRAWN
 }
 
-/// To five digits, as short as that can be written.
+/// A number to five digits, in its shortest form.
 fn brief(x: f64) -> String {
     format!("{x:.4e}").parse::<f64>().unwrap_or(x).to_string()
 }
@@ -257,7 +257,7 @@ fn average<P>(points: &[P], of: impl Fn(&P) -> f64) -> f64 {
     points.iter().map(of).sum::<f64>() / points.len() as f64
 }
 
-/// About `most` points: means over equal stretches, with the last point kept.
+/// About `most` points: means over equal intervals, with the last point kept.
 fn thinned<P: Copy>(points: &[P], most: usize, x: impl Fn(&P) -> f64, mean: impl Fn(&[P]) -> P) -> Vec<P> {
     let Some(last) = points.last().filter(|_| points.len() > most) else { return points.to_vec() };
     let stretch = points.len().div_ceil(most);
@@ -268,7 +268,7 @@ fn thinned<P: Copy>(points: &[P], most: usize, x: impl Fn(&P) -> f64, mean: impl
     thin
 }
 
-/// The points below the upper end of the axis; a curve that comes down from above begins on it.
+/// The points below the upper end of the axis; a curve that comes down from above begins at that end.
 fn clipped(points: &[(f64, f64)], y: (f64, f64)) -> Vec<(f64, f64)> {
     let inside = |point: &(f64, f64)| drawn(point.0) && drawn(point.1) && point.1 <= y.1;
     let mut kept: Vec<(f64, f64)> = Vec::new();
@@ -293,7 +293,7 @@ fn clipped_band(band: &[(f64, f64, f64)], y: (f64, f64)) -> Vec<(f64, f64, f64)>
     inside.map(|(x, low, high)| (*x, within(*low), within(*high))).collect()
 }
 
-/// A label that is as short as it can be.
+/// A number as the shortest label.
 pub fn number(x: f64) -> String {
     let size = x.abs();
     let trimmed = |text: String| {
@@ -309,102 +309,5 @@ pub fn number(x: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chart(log_x: bool) -> Chart {
-        let line = |key: usize| Series {
-            key,
-            points: (1..=2000).map(|i| (f64::from(i), 4.0 / f64::from(i).ln_1p() + key as f64)).collect(),
-            band: (1..=2000).map(|i| (f64::from(i), 1.0, 2.0)).collect(),
-        };
-        Chart { x: "steps".into(), y: "loss <&>".into(), log_x, cut: !log_x, series: vec![line(0), line(1), line(9)] }
-    }
-
-    #[test]
-    fn every_series_is_one_curve_in_both_sizes() {
-        for log_x in [false, true] {
-            let html = chart(log_x).html();
-            assert_eq!(html.matches("<svg").count(), 2);
-            for (key, colour) in [(0, 0), (1, 1), (9, 1)] {
-                let curve = format!("stroke=\"var(--c{colour})\" data-series=\"{key}\"");
-                let curves = html.lines().filter(|line| line.starts_with("<polyline") && line.contains(&curve)).count();
-                assert_eq!(curves, 2, "log {log_x}");
-            }
-            assert!(!html.contains("#0") && !html.contains("#1"), "a stand-in colour is left");
-            // A page holds up to twenty of these and may have two megabytes; usual charts are far smaller.
-            assert!(html.len() < 3 * 75_000, "{}", html.len());
-        }
-    }
-
-    #[test]
-    fn many_curves_are_drawn_with_fewer_points() {
-        let Chart { series, .. } = chart(false);
-        let series = (0..40).map(|key| Series { key, ..series[0].clone() }).collect();
-        let html = Chart { series, ..chart(false) }.html();
-        // A page of a comparison has about ten such charts, and two megabytes.
-        assert!(html.len() < 200_000, "{}", html.len());
-    }
-
-    #[test]
-    fn a_curve_of_few_points_is_shown_whole() {
-        let of = |count: u32| {
-            let points: Vec<(f64, f64)> = (1..=count).map(|i| (f64::from(i) * 500.0, 4.0 / f64::from(i))).collect();
-            let chart = Chart { series: vec![Series { key: 0, points, band: Vec::new() }], ..chart(false) };
-            let [_, y] = chart.bounds().unwrap();
-            y.1 >= 4.0
-        };
-        for few in 1..20 {
-            assert!(of(few), "{few} points");
-        }
-        assert!(!of(40));
-    }
-
-    #[test]
-    fn names_are_escaped() {
-        let html = chart(false).html();
-        assert!(html.contains("loss &lt;&amp;&gt;") && !html.contains("loss <"));
-    }
-
-    #[test]
-    fn a_chart_of_nothing_is_nothing() {
-        let empty = Chart { series: Vec::new(), ..chart(false) };
-        assert_eq!(empty.html(), "");
-        let nan =
-            Chart { series: vec![Series { key: 0, points: vec![(1.0, f64::NAN)], band: Vec::new() }], ..chart(false) };
-        assert_eq!(nan.html(), "");
-        let one = Chart { series: vec![Series { key: 0, points: vec![(1.0, 2.0)], band: Vec::new() }], ..chart(false) };
-        assert!(one.html().contains("<circle"));
-    }
-
-    #[test]
-    fn the_values_stand_beside_the_drawing() {
-        let points = vec![(1e-3, 2.123_456), (4e-3, f64::NAN), (1e-2, 1.5)];
-        let chart = Chart { series: vec![Series { key: 3, points, band: Vec::new() }], ..chart(true) };
-        let html = chart.html();
-        assert!(html.contains("data-curves=\"[[3,[0.001,0.01],[2.1235,1.5]]]\""), "{:.400}", html);
-        assert!(html.contains("data-x=\"steps\" data-log=\"true\" data-ends=\"[0.0008,0.0125,"), "{:.400}", html);
-        // Margins and label areas of the wide size, twice as large.
-        assert!(html.contains("data-frame=\"132 16 1688 664\""), "{:.900}", html);
-    }
-
-    #[test]
-    fn curves_are_cut_at_the_top_of_the_chart() {
-        let cut = clipped(&[(0.0, 4.0), (1.0, 2.0), (2.0, f64::NAN), (3.0, 1.0)], (0.0, 3.0));
-        assert_eq!(cut, [(0.5, 3.0), (1.0, 2.0), (3.0, 1.0)]);
-    }
-
-    #[test]
-    fn thinning_keeps_the_ends() {
-        let points: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
-        let thin = thinned(&points, MOST_POINTS, |p| p.0, |ps| (average(ps, |p| p.0), average(ps, |p| p.1)));
-        assert!(thin.len() <= MOST_POINTS + 1);
-        assert_eq!(thin.last(), points.last());
-    }
-
-    #[test]
-    fn labels_are_short() {
-        let shown = [0.0, 0.02, 1e-4, 2.5, 400.0, 12_000.0, 3_070_000.0].map(number);
-        assert_eq!(shown, ["0", "0.02", "1e-4", "2.5", "400", "12k", "3.07M"]);
-    }
-}
+#[path = "chart_tests.rs"]
+mod tests;

@@ -2,31 +2,33 @@
 
 use std::path::Path;
 
+use super::curves::{Curve, curve_tabs, keys, smoothed, time_bars};
 use super::html::{escape, folded, list, table};
-use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars, weights};
+use super::names::name_of;
+use super::weights;
 use crate::compare::{
     ComparisonFolder, LoadedComparison, Outcome, Point, Snapshot, mean, pair_table, rate_table, rates_note,
     table_columns,
 };
 use crate::report::chart::{Chart, Series};
-use crate::run_folder::RunFolder;
+use crate::store::run_folder::RunFolder;
 use polaron_common::thousands;
 use polaron_datasets::quoted;
 
 const PAIRS_NOTE: &str = "<p class=\"note\">Differences of the final loss, other minus better. Seeds needed: to find a difference \
     of this size with probability 0.8; detectable: the difference that these seeds find with that probability. Bootstrap intervals \
-    stand here from five seeds on and are too narrow for few.</p>\n";
+    are shown from five seeds on; for few seeds they are too narrow.</p>\n";
 
 /// The sections about a comparison: the verdict first.
 pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
     let results = &comparison.results;
     let unfinished = match comparison.missing {
         0 => String::new(),
-        missing => format!("<p><strong>Not finished: at least {missing} runs are still to come.</strong></p>\n"),
+        missing => format!("<p><strong>Not finished: at least {missing} more runs are needed.</strong></p>\n"),
     };
     let columns = table_columns(results);
     let verdict = if results.verdict.is_empty() {
-        vec!["no pair has ended its verdict runs yet".to_owned()]
+        vec!["no pair has finished its verdict runs yet".to_owned()]
     } else {
         results.verdict.clone()
     };
@@ -56,9 +58,9 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
     );
     if !valid.is_empty() {
         html.push_str(&section(
-            "Validation loss on the way",
+            "Validation loss during training",
             &format!(
-                "{}{valid}<p class=\"note\">Mean of the seeds; the band reaches from the lowest to the highest.</p>\n",
+                "{}{valid}<p class=\"note\">Mean over the seeds; the band reaches from the lowest to the highest.</p>\n",
                 keys(names())
             ),
         ));
@@ -71,7 +73,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         true,
     );
     if !train.is_empty() {
-        html.push_str(&section("Training loss, moving mean", &format!("{}{train}", keys(names()))));
+        html.push_str(&section("Training loss, moving average", &format!("{}{train}", keys(names()))));
     }
     html.push_str(&sensitivity(comparison, &keys(names())));
     html.push_str(&spectra(comparison, &group("spectra"), &keys(names())));
@@ -80,12 +82,12 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         .iter()
         .filter_map(|standing| Some((standing.name.as_str(), standing.seconds_per_step?, standing.optimizer_share?)));
     let bars = "Forward and backward; lighter: clipping and updating.";
-    html.push_str(&section("Time of a step", &format!("{}<p class=\"note\">{bars}</p>\n", time_bars(times))));
+    html.push_str(&section("Time per step", &format!("{}<p class=\"note\">{bars}</p>\n", time_bars(times))));
     let pairs = pair_table(results);
     if pairs.len() > 1 {
-        html.push_str(&section("Pairs in figures", &format!("{}{PAIRS_NOTE}", table(&pairs[0], &pairs[1..]))));
+        html.push_str(&section("Pairs in numbers", &format!("{}{PAIRS_NOTE}", table(&pairs[0], &pairs[1..]))));
     }
-    html.push_str(&section("Runs of the verdict", &run_table(comparison)));
+    html.push_str(&section("Verdict runs", &run_table(comparison)));
     html.push_str(&section("Details", &details(dir, comparison)));
     html
 }
@@ -99,7 +101,7 @@ fn slug(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
-/// The mean curve of every optimizer, over its verdict runs that finished, where all of them have a point.
+/// The mean curve of every optimizer over its finished verdict runs, as far as all of them have points.
 fn mean_curves(comparison: &LoadedComparison, of: impl Fn(&Outcome) -> Vec<Point>) -> Vec<Curve> {
     let curve = |runs: &[crate::compare::VerdictRun]| {
         let ended = runs.iter().filter_map(|run| comparison.ended.get(&run.name));
@@ -143,11 +145,11 @@ fn sensitivity(comparison: &LoadedComparison, keys: &str) -> String {
     }
     let rates = rate_table(&comparison.results);
     let note = escape(&rates_note(comparison.plan.settings.tune_steps));
-    let note = format!("<p class=\"note\">{note} The curves leave out runs that diverged.</p>\n");
+    let note = format!("<p class=\"note\">{note} The curves omit rates at which a run diverged.</p>\n");
     section("Sensitivity to the learning rate", &format!("{keys}{svg}{}{note}", table(&rates[0], &rates[1..])))
 }
 
-/// The spectra of the weights in the verdict runs; empty where none were recorded.
+/// The spectra of the weights in the verdict runs; empty if none were recorded.
 fn spectra(comparison: &LoadedComparison, group: &str, keys: &str) -> String {
     let curve = |runs: &[crate::compare::VerdictRun]| {
         let ended = runs.iter().filter_map(|run| comparison.ended.get(&run.name));

@@ -34,7 +34,7 @@ pub fn list(items: &[String]) -> String {
     format!("<ul>{items}</ul>\n")
 }
 
-/// Text as it is, in a part of the page that can be opened.
+/// Preformatted text, in a part of the page that can be opened.
 pub fn folded(title: &str, text: &str) -> String {
     format!("<details><summary>{}</summary><pre>{}</pre></details>\n", escape(title), escape(text.trim_end()))
 }

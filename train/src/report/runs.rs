@@ -2,22 +2,24 @@
 
 use std::path::Path;
 
+use super::curves::{Curve, curve_tabs, keys, smoothed, time_bars};
 use super::html::{escape, folded, table};
-use super::{Curve, curve_tabs, keys, name_of, smoothed, time_bars, weights};
+use super::names::name_of;
+use super::weights;
 use crate::compare::{Point, snapshots, train_losses, validations};
-use crate::config::Config;
 use crate::error::{Error, FileError};
-use crate::metrics::{self, End, Event};
-use crate::progress::duration;
-use crate::run_folder::RunFolder;
+use crate::host::progress::duration;
+use crate::settings::config::Config;
+use crate::store::metrics::{self, End, Event};
+use crate::store::run_folder::RunFolder;
 use polaron_common::thousands;
 use polaron_datasets::quoted;
 
 const COVERAGE: &str = "<p class=\"note\">The curve is over evenly spaced windows of the validation split \
-    (<code>train.valid_windows</code>), the dot at its end over as many as <code>train.valid_windows_end</code> says, by default all.</p>
+    (<code>train.valid_windows</code>), the dot at its end over <code>train.valid_windows_end</code> of them, by default all.</p>
 ";
 
-/// A run as far as it is.
+/// A run as far as it has come.
 #[derive(Debug)]
 pub struct ReportedRun {
     /// Name of its folder.
@@ -101,7 +103,7 @@ impl ReportedRun {
     }
 }
 
-/// Every validation, whatever it covers.
+/// Every validation, over whatever windows.
 fn validations_of_all(events: &[Event]) -> Vec<Point> {
     let point = |event: &Event| match event {
         Event::Valid { step, loss, tokens, seconds, .. } => {
@@ -112,13 +114,13 @@ fn validations_of_all(events: &[Event]) -> Vec<Point> {
     events.iter().filter_map(point).collect()
 }
 
-/// The validations over other windows than the curve is over.
+/// The validations over other windows than those of the curve.
 fn validations_elsewhere(events: &[Event]) -> Vec<Point> {
     let curve = validations(events);
     validations_of_all(events).into_iter().filter(|point| !curve.contains(point)).collect()
 }
 
-/// The spectra of a run's weights; empty where none were recorded. `index` tells the runs of a page apart.
+/// The spectra of a run's weights; empty if none were recorded. `index` distinguishes the runs of a page.
 fn spectra(index: usize, run: &ReportedRun, named: bool) -> String {
     let (kinds, left_out) = weights::by_kind(&snapshots(&run.events));
     let (names, curves): (Vec<String>, Vec<weights::Curve>) = kinds.into_iter().unzip();
@@ -180,7 +182,7 @@ pub fn sections(runs: &[ReportedRun]) -> String {
         ("run-valid", "Validation loss", curves(validations, validations_elsewhere), false, note),
         (
             "run-train",
-            "Training loss, moving mean",
+            "Training loss, moving average",
             curves(|events| smoothed(&train_losses(events)), |_| Vec::new()),
             true,
             "",
@@ -196,7 +198,7 @@ pub fn sections(runs: &[ReportedRun]) -> String {
             run.last().filter(|(step, _, seconds, _)| *step > 0 && *seconds > 0.0)?;
         Some((run.name.as_str(), seconds / step as f64, optimizer_seconds / seconds))
     });
-    html.push_str(&format!("<section><h2>Time of a step</h2>\n{}</section>\n", time_bars(times)));
+    html.push_str(&format!("<section><h2>Time per step</h2>\n{}</section>\n", time_bars(times)));
     for (index, run) in runs.iter().enumerate() {
         html.push_str(&spectra(index, run, runs.len() > 1));
     }

@@ -1,5 +1,5 @@
-// Optional: a click on a key hides its curves, in the charts that the key stands above, and a pointer over a chart shows the
-// values of every curve nearest to it.
+// Optional: a click on a key hides its curves in the charts below it, and a pointer over a chart shows the nearest value of
+// every curve.
 document.querySelectorAll(".keys").forEach(function (keys) {
   var section = keys.closest("section");
   keys.querySelectorAll(".key").forEach(function (key) {
@@ -19,7 +19,7 @@ document.querySelectorAll(".chart").forEach(function (chart) {
   var tip = document.createElement("div"), marks = document.createElementNS(space, "g");
   tip.className = "tip";
 
-  // Share of the way along an axis.
+  // Position along an axis, from 0 to 1.
   function along(x) { return log ? Math.log(x / ends[0]) / Math.log(ends[1] / ends[0]) : (x - ends[0]) / (ends[1] - ends[0]); }
   function up(y) { return (y - ends[2]) / (ends[3] - ends[2]); }
   function written(value) { return String(Number(value.toPrecision(5))); }
@@ -36,7 +36,7 @@ document.querySelectorAll(".chart").forEach(function (chart) {
   }
   function hide() { tip.remove(); marks.remove(); }
 
-  // The point of every curve that is shown nearest to a place along x.
+  // Of every visible curve, the point nearest to a place along x.
   function nearest(place) {
     var found = [];
     curves.forEach(function (curve) {

@@ -1,11 +1,11 @@
-//! The charts of the weights' spectra, where a run recorded them.
+//! The charts of the weights' spectra, if a run recorded them.
 
 use polaron_verify::inspect::Spectrum;
 
 use super::chart::{COLOURS, Chart, Series};
-use super::tabs;
+use super::curves::tabs;
 use crate::compare::Snapshot;
-use crate::spectra::mean;
+use crate::run::spectra::mean;
 
 type Number = fn(&Spectrum) -> f64;
 
@@ -15,15 +15,15 @@ const DRAWN: [(&str, &str, Number); 3] = [
     ("effective rank", "effective rank", |spectrum| spectrum.effective_rank),
     ("spectral norm", "largest singular value", |spectrum| spectrum.largest),
 ];
-/// What the charts show, for under them.
+/// The note under the charts.
 pub const NOTE: &str = "Stable rank: sum of the squared singular values over the largest square. Effective rank: exponential of \
-    the entropy of the squares. Both tell how many directions a matrix really uses.";
+    the entropy of the squares. Both show how many directions a matrix effectively uses.";
 
 /// A spectrum over steps.
 pub type Curve = Vec<(f64, Spectrum)>;
 
 /// The mean spectrum of every kind of matrix, such as `blocks.*.attn.wq`, and how many kinds are left out: as many are
-/// told as there are colours, those of the most matrices.
+/// shown as there are colours, those with the most matrices.
 pub fn by_kind(snapshots: &[Snapshot]) -> (Vec<(String, Curve)>, usize) {
     let names = || snapshots.iter().flat_map(|snapshot| &snapshot.matrices).map(|matrix| kind(&matrix.name));
     let mut kinds: Vec<(String, usize)> = Vec::new();
@@ -47,7 +47,7 @@ pub fn of_blocks(snapshots: &[Snapshot]) -> Curve {
     if curve.is_empty() { mean_curve(snapshots, |_| true) } else { curve }
 }
 
-/// The mean over the matrices chosen and over all snapshots of a step.
+/// The mean over the chosen matrices and over all snapshots of a step.
 fn mean_curve(snapshots: &[Snapshot], chosen: impl Fn(&str) -> bool) -> Curve {
     let mut steps: Vec<f64> = snapshots.iter().map(|snapshot| snapshot.step).collect();
     steps.sort_by(f64::total_cmp);
@@ -62,7 +62,7 @@ fn mean_curve(snapshots: &[Snapshot], chosen: impl Fn(&str) -> bool) -> Curve {
     steps.into_iter().filter_map(at).collect()
 }
 
-/// The path of a matrix without its block and without the `weight` that every path ends in.
+/// The path of a matrix without the number of its block and without the final `weight` of every path.
 fn kind(name: &str) -> String {
     let parts = name.strip_suffix(".weight").unwrap_or(name).split('.');
     let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -83,7 +83,7 @@ pub fn charts(group: &str, curves: &[Curve]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spectra::MatrixSpectrum;
+    use crate::store::metrics::MatrixSpectrum;
 
     fn snapshot(step: f64, matrices: &[(&str, f64)]) -> Snapshot {
         let matrix = |(name, rank): &(&str, f64)| MatrixSpectrum {

@@ -162,7 +162,7 @@ fn a_run_folder_that_cannot_be_used_is_refused() {
     place.write("other/notes.txt", b"mine");
     place.train(&["--out", "other"]).fails(2, &["other", "holds no run"]);
     assert_eq!(names_in(&place.path("other")), ["notes.txt"]);
-    place.train(&["--resume", "other"]).fails(2, &["no run folder"]);
+    place.train(&["--resume", "other"]).fails(2, &["is not a run folder"]);
     place.train(&["--resume", "a", "--out", "b"]).fails(2, &["a"]);
 }
 
@@ -176,7 +176,7 @@ fn a_folder_that_cannot_be_written_is_refused() {
 #[test]
 fn commands_on_a_run_that_is_not_there_are_refused() {
     let place = Place::new();
-    place.run(&["generate", "nowhere", "--prompt", "x"]).fails(2, &["nowhere", "no run folder"]);
-    place.run(&["export", ".", "--out", "x.safetensors"]).fails(2, &["no run folder"]);
+    place.run(&["generate", "nowhere", "--prompt", "x"]).fails(2, &["nowhere", "is not a run folder"]);
+    place.run(&["export", ".", "--out", "x.safetensors"]).fails(2, &["is not a run folder"]);
     place.run(&["inspect", "nanogpt"]).fails(2, &["nanogpt", "did you mean `nanogpt-char`?"]);
 }

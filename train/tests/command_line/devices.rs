@@ -1,6 +1,6 @@
 //! Every device that is compiled in computes the same, within rounding.
 
-use polaron_train::device::{DEVICES, DeviceInfo};
+use polaron_train::host::device::{DEVICES, DeviceInfo};
 
 use crate::support::Place;
 

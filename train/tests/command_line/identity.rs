@@ -200,7 +200,7 @@ fn a_finished_run_needs_its_text_no_more() {
     place.train(STEPS).succeeds();
     std::fs::remove_file(place.path("text.txt")).unwrap();
     let said = resume(&place, &[]).succeeds();
-    assert!(said.err.contains("finished already"), "{said:?}");
+    assert!(said.err.contains("already finished"), "{said:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod comparing;
+mod comparing_data;
 mod data;
 mod devices;
 mod exporting;

@@ -57,7 +57,7 @@ fn a_run_of_before_a_key_existed_goes_on() {
     let older: Vec<&str> = config.lines().filter(old).collect();
     assert!(older.len() + newer.len() <= config.lines().count(), "{config}");
     place.write("run/config.toml", older.join("\n").as_bytes());
-    assert!(place.train(&["--steps", "3", "--out", "run"]).succeeds().err.contains("finished already"));
+    assert!(place.train(&["--steps", "3", "--out", "run"]).succeeds().err.contains("already finished"));
     place.train(&["--steps", "3", "--out", "run", "--set", "model.aux_z=0.5"]).fails(2, &["`experts`"]);
     let more = ["--set", "model.head_dim=4"];
     place

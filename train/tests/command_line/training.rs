@@ -100,7 +100,7 @@ fn a_finished_run_says_so_and_stays_as_it_is() {
     let first = place.train(&["--out", "run", "--steps", "4"]).succeeds();
     let metrics = place.read("run/metrics.jsonl");
     let again = place.train(&["--out", "run", "--steps", "4"]).succeeds();
-    assert!(again.err.contains("finished already") && again.err.contains("run"), "{again:?}");
+    assert!(again.err.contains("already finished") && again.err.contains("run"), "{again:?}");
     let loss = |out: &str| out.lines().find(|line| line.starts_with("validation loss")).map(String::from);
     assert_eq!(loss(&again.out), loss(&first.out));
     assert_eq!(place.read("run/metrics.jsonl"), metrics);

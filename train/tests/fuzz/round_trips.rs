@@ -1,8 +1,8 @@
 //! Settings come back exactly from what is written, for every kind, every key and numbers of every size.
 
 use polaron::{LayerwiseConfig, OptimizerConfig};
-use polaron_train::config::Config;
-use polaron_train::layers::Layers;
+use polaron_train::settings::config::Config;
+use polaron_train::settings::layers::Layers;
 use serde_json::{Map, Value};
 
 use crate::changes::Draws;

@@ -5,9 +5,9 @@ use std::path::Path;
 use burn::tensor::Device;
 use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, Roles};
 use polaron_models::{MlpConfig, NamedTensor, load_named, to_named};
-use polaron_train::checkpoint::{Checkpoint, Store, TrainerState};
-use polaron_train::metrics::{self, Metrics};
 use polaron_train::report;
+use polaron_train::store::checkpoint::{Checkpoint, Store, TrainerState};
+use polaron_train::store::metrics::{self, Metrics};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

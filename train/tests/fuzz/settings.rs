@@ -5,8 +5,8 @@ use polaron::layerwise::Pattern;
 use polaron::matrix::Placement;
 use polaron::{Layerwise, LayerwiseConfig, OptimizerConfig};
 use polaron_train::compare::{Plan, Request};
-use polaron_train::config::Config;
-use polaron_train::layers::{Layers, read_file};
+use polaron_train::settings::config::Config;
+use polaron_train::settings::layers::{Layers, read_file};
 use polaron_verify::vectors::VectorFile;
 use toml::Table;
 

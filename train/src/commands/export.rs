@@ -1,0 +1,117 @@
+//! `polaron export`: weights and optimizer states for other programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::exported_state;
+use super::run_args::RunArgs;
+use crate::error::{EXIT_DONE, Error, FileError};
+use crate::host::progress::print;
+use crate::run::loaded::LoadedRun;
+use crate::store::files::write_atomically;
+use crate::store::tensors;
+
+/// Arguments of `polaron export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// File to write; an existing one is replaced.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+    /// Also write the optimizer states, to FILE.optimizer.safetensors, with the names and the layout of their weights.
+    #[arg(long)]
+    pub optimizer_state: bool,
+}
+
+/// Exports, and prints the paths of the files.
+///
+/// # Errors
+///
+/// A run that cannot be read, files that cannot be written.
+pub fn run(args: &ExportArgs) -> Result<u8, Error> {
+    let run = args.run.load()?;
+    for path in export(&run, &args.out, args.optimizer_state)? {
+        print(&format!("wrote {} (step {})\n", path.display(), run.step));
+    }
+    Ok(EXIT_DONE)
+}
+
+/// Name and version of the format of the weights, in the file's metadata.
+const WEIGHTS: &str = "polaron-weights-1";
+/// The same for the optimizer states.
+const STATES: &str = "polaron-optimizer-states-1";
+
+/// Writes the weights of `run` to `out`, and with `optimizer_state` the optimizer states next to it. Returns the files.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file. Both files are built in memory before the first is written.
+fn export(run: &LoadedRun, out: &Path, optimizer_state: bool) -> Result<Vec<PathBuf>, Error> {
+    check_target(out)?;
+    let unstorable = |what: &str, error: &dyn Display| Error::Usage(format!("the {what} cannot be exported: {error}"));
+    let common = metadata(run)?;
+    let weights = [("format", WEIGHTS.to_owned())].map(|(key, value)| (key.to_owned(), value));
+    let weights = common.clone().into_iter().chain(weights).collect();
+    let bytes = tensors::to_bytes(&run.network.exported(), &weights).map_err(|error| unstorable("weights", &error))?;
+    let mut files = vec![(out.to_path_buf(), bytes)];
+    if optimizer_state {
+        let (states, facts) = exported_state::of(&run.optimizer, &run.network.parameters())
+            .map_err(|error| unstorable("optimizer states", &error))?;
+        let format = BTreeMap::from([("format".to_owned(), STATES.to_owned())]);
+        let metadata = common.into_iter().chain(facts).chain(format).collect();
+        let bytes = tensors::to_bytes(&states, &metadata).map_err(|error| unstorable("optimizer states", &error))?;
+        files.push((out.with_extension("optimizer.safetensors"), bytes));
+    }
+    let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
+    }
+    let mut written = Vec::new();
+    for (path, bytes) in files {
+        write_atomically(&path, &bytes)?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Refuses a path that cannot name a file, before anything is written.
+fn check_target(out: &Path) -> Result<(), Error> {
+    let shown = out.display();
+    let example = out.join("model.safetensors");
+    if out.is_dir() || out.file_name().is_none() || out.to_string_lossy().ends_with(std::path::is_separator) {
+        return Err(Error::Usage(format!(
+            "--out `{shown}` is a folder, not a file: name a file in it, for example --out {}",
+            polaron_datasets::quoted(&example)
+        )));
+    }
+    Ok(())
+}
+
+/// What another program needs to know besides names, shapes and dtypes; the same in both files.
+fn metadata(run: &LoadedRun) -> Result<BTreeMap<String, String>, Error> {
+    let unstorable = |error: serde_json::Error| Error::Usage(format!("the metadata cannot be exported: {error}"));
+    let model = serde_json::to_string(&run.config.model).map_err(unstorable)?;
+    let facts = [
+        ("preset", run.config.model.preset().to_owned()),
+        ("model", model),
+        ("step", run.step.to_string()),
+        ("layout", "out_in".to_owned()),
+        ("optimizer", run.config.optimizer.stack.to_string()),
+    ];
+    let mut metadata: BTreeMap<String, String> = facts.map(|(key, value)| (key.to_owned(), value)).into();
+    let facts = run.config.model.export_facts();
+    metadata.extend(facts.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
+    if let Some(tokenizer) = &run.tokenizer {
+        metadata.insert("vocab_size".into(), tokenizer.vocab_size().to_string());
+        let described = serde_json::to_value(tokenizer).map_err(unstorable)?;
+        let text = |key: &str| described.get(key).and_then(Value::as_str).map(str::to_owned);
+        metadata.insert("tokenizer".into(), text("kind").unwrap_or_default());
+        metadata.extend(text("alphabet").map(|alphabet| ("alphabet".to_owned(), alphabet)));
+    }
+    Ok(metadata)
+}

@@ -1,0 +1,279 @@
+//! `polaron inspect`: parameters, plan and cost of a run, a configuration or a preset.
+
+use std::path::Path;
+
+use clap::Args;
+use polaron::LayerwiseOptimizer;
+use polaron::Role;
+use polaron::layerwise::Plan;
+use polaron_common::{did_you_mean, table, thousands};
+use polaron_models::{RopeLayers, Severity};
+use toml::Value;
+
+use super::usage;
+use crate::error::{EXIT_DONE, Error, FileError, bytes};
+use crate::host::device;
+use crate::host::progress::print;
+use crate::networks::data::{DataConfig, DataSizes};
+use crate::networks::decoder::vocabulary;
+use crate::networks::family::{Family, Work};
+use crate::networks::registry::{ForFamily, NetworkConfig};
+use crate::run::estimate::{self, Estimate, Purpose};
+use crate::run::prepare::build_optimizer;
+use crate::settings::config::Config;
+use crate::settings::layers::{Layers, read_file};
+use crate::store::checkpoint::Store;
+use crate::store::metrics::{self, Event};
+use crate::store::run_folder::RunFolder;
+
+/// Arguments of `polaron inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Run folder, configuration file or model preset.
+    #[arg(value_name = "RUN|CONFIG|MODEL")]
+    pub target: String,
+    /// Vocabulary size. [default: that of the run or the text; 65 for a bare preset, as in the published recipes]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::count)]
+    pub vocab: Option<usize>,
+}
+
+/// Prints a description of a run folder, a configuration file or a preset.
+///
+/// # Errors
+///
+/// A target that is none of the three, or that is invalid.
+pub fn run(args: &InspectArgs) -> Result<u8, Error> {
+    print(&inspect(&args.target, args.vocab)?);
+    Ok(EXIT_DONE)
+}
+
+/// Vocabulary assumed for a bare preset: the 65 characters of the text that the published recipes train on.
+const RECIPE_VOCABULARY: usize = 65;
+
+/// Describes the run folder, the configuration file or the preset called `target`. `vocabulary` overrides the number of
+/// tokens that the run, the configuration's text or the recipe has.
+///
+/// # Errors
+///
+/// A target that is none of the three, or that is invalid.
+fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
+    let path = Path::new(target);
+    let presets = NetworkConfig::presets();
+    if presets.contains(&target) {
+        let preset = ("inspect", "model.preset", Value::String(target.into()));
+        let config = Layers { flags: vec![preset], ..Layers::default() }.resolve()?;
+        let recipe = config.model.is_text().then_some(RECIPE_VOCABULARY);
+        return describe(&config, data_sizes(&config, vocabulary.or(recipe))?);
+    }
+    if path.is_dir() {
+        let folder = RunFolder::existing(path)?;
+        let config = folder.config()?;
+        let stored = match vocabulary {
+            None if config.model.is_text() => Some(folder.tokenizer()?.vocab_size()),
+            given => given,
+        };
+        let sizes = data_sizes(&config, stored)?;
+        return Ok(format!("{}\n{}", describe(&config, sizes)?, describe_run(&folder, &config)?));
+    }
+    if path.is_file() {
+        let file = Some((path.to_path_buf(), read_file(path)?));
+        let config = Layers { file, ..Layers::default() }.resolve()?;
+        return describe(&config, data_sizes(&config, vocabulary)?);
+    }
+    let hint = did_you_mean(target, presets.iter().copied());
+    Err(Error::Usage(format!(
+        "`{target}` is neither a run folder, nor a configuration file, nor a model preset ({}){}",
+        presets.join(", "),
+        hint
+    )))
+}
+
+/// The sizes that the data of a configuration determine, read from the data unless the vocabulary is given.
+fn data_sizes(config: &Config, given: Option<usize>) -> Result<DataSizes, Error> {
+    match given {
+        Some(tokens) if config.model.is_text() => Ok(vocabulary(tokens)),
+        Some(_) => {
+            Err(Error::Usage("--vocab applies only to text models: the number of classes comes from the images".into()))
+        }
+        None => config.model.with(OfData(&config.data)),
+    }
+}
+
+/// The data of a configuration, read for their sizes.
+struct OfData<'a>(&'a DataConfig);
+
+impl ForFamily for OfData<'_> {
+    type Output = Result<DataSizes, Error>;
+
+    fn run<F: Family>(self, _settings: &F) -> Self::Output {
+        Ok(F::data_sizes(&F::load(self.0)?))
+    }
+}
+
+/// A configuration whose model is built, to see the plan of its optimizer.
+struct Built<'a> {
+    config: &'a Config,
+    sizes: DataSizes,
+}
+
+impl ForFamily for Built<'_> {
+    type Output = Result<(LayerwiseOptimizer, String), Error>;
+
+    fn run<F: Family>(self, settings: &F) -> Self::Output {
+        let device = device::open(device::default_name())?;
+        let model = settings.init(self.sizes, self.config.train.seed, &device)?;
+        Ok((build_optimizer(self.config, &model)?, F::describe_sizes(self.sizes)))
+    }
+}
+
+fn describe(config: &Config, sizes: DataSizes) -> Result<String, Error> {
+    estimate::check(config, device::default_name(), sizes, Purpose::Look)?;
+    let (optimizer, size) = config.model.with(Built { config, sizes })?;
+    let batch = config.train.batch;
+    let Work { active, flops_per_row } = config.model.work(sizes);
+    let flops = flops_per_row * batch as f64;
+    let plan = optimizer.plan();
+    let rows = match config.model.tokens_per_row() {
+        1 => String::new(),
+        each => format!("{batch} x {each} = "),
+    };
+    let step = format!("{rows}{} {}", config.tokens_per_step(), config.model.unit().many);
+    let mut facts = vec![
+        ["model".into(), format!("{} ({size})", config.model.preset())],
+        ["parameters".into(), thousands(plan.parameters() as u64)],
+        ["in hidden matrices".into(), thousands(hidden_parameters(plan) as u64)],
+        ["step".into(), format!("{step}, {:.2} GFLOP forward and backward", flops / 1e9)],
+        [
+            "run".into(),
+            format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
+        ],
+    ];
+    let memory = Estimate::of(config, sizes);
+    let text = format!("at least {} to train ({})", bytes(memory.total()), memory.parts());
+    facts.push(["memory".into(), text]);
+    if let Some(active) = active {
+        facts.insert(2, ["active per token".into(), thousands(active as u64)]);
+    }
+    facts.extend(config.model.rope_layers().iter().map(|layers| {
+        let name = if layers.sliding { "sliding base" } else { "rotary base" };
+        [name.into(), rope_advice(layers)]
+    }));
+    Ok(format!("{}\n{}\n{plan}\n", table(facts, &[]), parameters(plan)))
+}
+
+/// Advice on the rotary base of some layers: the range in which it should be, and the bounds that it violates.
+fn rope_advice(layers: &RopeLayers) -> String {
+    let RopeLayers { base, context, bounds, .. } = layers;
+    let tokens = thousands(*context as u64);
+    let window = if layers.sliding { "a window" } else { "a context" };
+    let (least, most) = layers.feasible();
+    let place = if least > most {
+        let key = if layers.sliding { "model.sliding_window" } else { "model.context" };
+        format!(
+            "no base suits {window} of {tokens} tokens, which needs at least {least:.0} and at most {most:.0}: lower {key}"
+        )
+    } else {
+        let verdict = if (least..=most).contains(base) { "suits" } else { "does not suit" };
+        format!(
+            "{verdict} {window} of {tokens} tokens, which needs at least {least:.0} and at most {most:.0}; free of aliasing \
+             up to {} tokens",
+            thousands(layers.largest_context as u64)
+        )
+    };
+    let failed = bounds.iter().filter(|bound| !bound.holds).map(|bound| {
+        let weight = if bound.severity == Severity::Warning { "warning" } else { "info" };
+        let side = if bound.is_upper() { "at most" } else { "at least" };
+        format!("; {weight}: {} needs {side} {:.0}", bound.name, bound.bound)
+    });
+    format!("{base} {place}{}", failed.collect::<String>())
+}
+
+/// Number of parameters in the matrices inside the blocks, which are the ones that the matrix rules update.
+fn hidden_parameters(plan: &Plan) -> usize {
+    let outside = |role: &Role| Role::EDGES.contains(role) || Role::VECTORS.contains(role);
+    let hidden = plan.entries().iter().filter(|entry| !entry.role.as_ref().is_some_and(outside));
+    hidden.map(|entry| entry.shape.iter().product::<usize>()).sum()
+}
+
+fn parameters(plan: &Plan) -> String {
+    let rows = plan.entries().iter().map(|entry| {
+        let role = entry.role.map_or("by path", |role| role.name());
+        let count = entry.shape.iter().product::<usize>();
+        [entry.path.clone(), format!("{:?}  {}  {role}", entry.shape, thousands(count as u64))]
+    });
+    table(rows, &[])
+}
+
+/// The status of a run: its step, its checkpoints and its validation losses.
+fn describe_run(folder: &RunFolder, config: &Config) -> Result<String, FileError> {
+    let events = metrics::read(&folder.metrics_file())?;
+    let steps = Store::new(folder.checkpoints()).steps();
+    let reached = events.iter().map(Event::step).max().unwrap_or_default();
+    let status = match events.last() {
+        Some(Event::End(end)) => end.status.clone(),
+        _ => "not ended".into(),
+    };
+    let losses = events.iter().filter_map(|event| match event {
+        Event::Valid { step, loss, .. } => Some(["validation".into(), format!("step {step}: {loss:.4}")]),
+        _ => None,
+    });
+    let checkpoints = steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let mut rows = vec![
+        ["status".into(), format!("{status}, step {} of {}", thousands(reached), thousands(config.train.steps))],
+        ["checkpoints".into(), format!("steps {checkpoints}")],
+    ];
+    rows.extend(losses);
+    Ok(table(rows, &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polaron_models::ModelConfig;
+
+    fn advice(change: impl FnOnce(&mut ModelConfig)) -> Vec<String> {
+        let mut config = ModelConfig::preset("gemma3-tiny").unwrap();
+        change(&mut config);
+        config.rope_layers().iter().map(rope_advice).collect()
+    }
+
+    #[test]
+    fn a_base_that_is_too_large_is_reported_with_the_largest_one_in_every_kind_of_layer() {
+        let too_large = "warning: precision needs at most 4503599627370496";
+        let said = advice(|config| config.rope_base = 1e17);
+        assert!(said[0].contains(too_large) && said[0].contains("does not suit a context of 128"), "{said:?}");
+        assert!(!said[1].contains("needs at most 4503599627370496;") || said[1].contains("suits"), "{said:?}");
+        assert!(!said[1].contains("warning"), "{said:?}");
+        let said = advice(|config| config.rope_base_sliding = 1e17);
+        assert!(said[1].contains(too_large) && said[1].contains("a window of 32"), "{said:?}");
+        assert!(!said[0].contains("warning"), "{said:?}");
+        assert!(said.iter().all(|line| !line.contains("precision needs at least")), "{said:?}");
+    }
+
+    #[test]
+    fn a_sliding_layer_is_judged_by_its_window_and_base() {
+        // A base of 2 is too small for a window of 32 tokens, but not for one of 8.
+        let said = advice(|config| (config.rope_base, config.rope_base_sliding) = (1e6, 2.0));
+        assert!(said[1].contains("warning: aliasing needs at least 5"), "{said:?}");
+        let said = advice(|config| (config.rope_base_sliding, config.sliding_window) = (2.0, 8));
+        assert!(!said[1].contains("aliasing needs"), "{said:?}");
+        // Without its own base it uses that of the other layers.
+        let said = advice(|config| (config.rope_base, config.rope_base_sliding) = (1e17, 0.0));
+        assert!(said.iter().all(|line| line.contains("precision needs at most")), "{said:?}");
+        // A window larger than the context counts as the context.
+        assert!(advice(|config| config.sliding_window = 1000)[1].contains("a window of 128 tokens"));
+    }
+
+    #[test]
+    fn only_the_kinds_of_layers_that_the_model_has_are_judged() {
+        assert_eq!(advice(|config| config.full_every = 1).len(), 1);
+        let said = advice(|config| config.full_every = 100);
+        assert!(said.len() == 1 && said[0].contains("a window"), "{said:?}");
+    }
+
+    #[test]
+    fn a_context_that_no_base_suits_is_reported() {
+        let said = advice(|config| (config.context, config.head_dim) = (1 << 30, 4));
+        assert!(said[0].contains("no base suits a context of 1,073,741,824 tokens"), "{said:?}");
+    }
+}

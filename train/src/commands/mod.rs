@@ -1,0 +1,17 @@
+//! The subcommands, one file each: parse, call, print.
+
+pub mod cli;
+mod compare;
+mod data;
+mod export;
+mod exported_state;
+mod generate;
+mod inspect;
+mod list;
+mod report;
+mod run_args;
+mod task;
+mod train;
+mod training;
+mod usage;
+pub mod verify;

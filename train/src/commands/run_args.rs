@@ -1,0 +1,41 @@
+//! Arguments shared by the commands that load a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::usage;
+use crate::error::{Error, FolderError};
+use crate::run::loaded::{LoadOptions, LoadedRun};
+
+/// Which run, at which step, and on which device.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Run folder that `polaron train` wrote.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Checkpoint to use. [default: the newest]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::whole)]
+    pub step: Option<u64>,
+    /// Device; see `polaron list devices`. [default: flex]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// CPU threads; 0 means all.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = usage::count)]
+    pub threads: usize,
+}
+
+impl RunArgs {
+    /// Reads the run.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`LoadedRun::open`].
+    pub fn load(&self) -> Result<LoadedRun, Error> {
+        if !self.run.exists() {
+            return Err(FolderError::NoRun { path: self.run.clone() }.into());
+        }
+        let options = LoadOptions { step: self.step, device: self.device.clone(), threads: self.threads };
+        LoadedRun::open(&self.run, &options)
+    }
+}

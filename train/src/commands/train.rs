@@ -1,0 +1,151 @@
+//! `polaron train`: its arguments.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use polaron_datasets::quoted;
+use toml::Value;
+
+use super::training::{self, Resume, train};
+use super::usage::{self, split_set};
+use crate::error::Error;
+use crate::host::interrupt;
+use crate::settings::config::Config;
+use crate::settings::layers::{self, Layers};
+use crate::store::run_folder::RunFolder;
+
+/// Arguments of `polaron train`.
+#[derive(Debug, Default, Args)]
+pub struct TrainArgs {
+    /// TOML configuration; every key it leaves out keeps the preset's value.
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: Option<PathBuf>,
+    /// Set any key of the configuration, e.g. `--set train.batch=24`; takes precedence over everything else.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Model preset; see `polaron list models`. [default: llama-d64]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Optimizer stack or kind; see `polaron list stacks`. [default: muon]
+    #[arg(long, value_name = "STACK")]
+    pub optimizer: Option<String>,
+    /// Embedded data, path of a UTF-8 text file or of a folder that `polaron data pack` wrote, or, for `--model mlp`, of a
+    /// folder of IDX files. [default: shakespeare, or digits for the mlp]
+    #[arg(long, value_name = "NAME|PATH")]
+    pub data: Option<String>,
+    /// Optimizer steps. [default: depends on the model]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
+    pub steps: Option<i64>,
+    /// Peak learning rate of the stack's main rule. [default: see `polaron list stacks`]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = usage::real)]
+    pub lr: Option<f64>,
+    /// Seed of the initial weights. [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
+    pub seed: Option<i64>,
+    /// Seed of the batches. [default: seed + 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
+    pub data_seed: Option<i64>,
+    /// Device; see `polaron list devices`. [default: flex]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// CPU threads; 0 means all. Part of the configuration, because rounding depends on it. [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
+    pub threads: Option<i64>,
+    /// Run folder. [default: runs/<model>-<optimizer>-s<seed>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// `auto` resumes an existing run of the same configuration, `never` refuses an existing folder, DIR resumes the run in
+    /// that folder. [default: auto]
+    #[arg(long, value_name = "auto|never|DIR")]
+    pub resume: Option<String>,
+    /// Save and end when standard input closes; for programs that start this one.
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
+    /// Refuse data with another fingerprint; for programs that start this one.
+    #[arg(long, hide = true, value_name = "HEX")]
+    pub data_sha256: Option<String>,
+}
+
+/// Trains the run that the arguments describe. Returns the exit code.
+///
+/// # Errors
+///
+/// Those of [`train`].
+pub fn run(args: &TrainArgs) -> Result<u8, Error> {
+    let (resume, folder) = match args.resume.as_deref() {
+        None | Some("auto") => (Resume::Auto, None),
+        Some("never") => (Resume::Never, None),
+        Some(folder) => (Resume::Auto, Some(PathBuf::from(folder))),
+    };
+    let config = resolve(args, folder.as_deref())?;
+    let out = match (&folder, &args.out) {
+        (Some(folder), Some(out)) if folder != out => {
+            let message = format!(
+                "--resume {} and --out {} name two folders: leave out one of them",
+                folder.display(),
+                out.display()
+            );
+            return Err(Error::Usage(message));
+        }
+        (Some(folder), _) => folder.clone(),
+        (None, Some(out)) => out.clone(),
+        (None, None) => config.default_folder(),
+    };
+    if args.stop_with_stdin {
+        interrupt::stop_with_stdin();
+    }
+    train(&config, &out, &training::Request { resume, data_sha256: args.data_sha256.as_deref() })
+}
+
+/// The configuration that the arguments describe; with `--resume DIR` on top of that run's own.
+fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
+    let path = match (&args.config, resumed) {
+        (Some(_), Some(folder)) => {
+            let folder = folder.display();
+            return Err(Error::Usage(format!(
+                "--resume {folder} uses the configuration of that run: leave out the configuration file"
+            )));
+        }
+        (Some(path), None) => Some(path.clone()),
+        (None, Some(folder)) => Some(RunFolder::existing(folder)?.config_file()),
+        (None, None) => None,
+    };
+    let file = match path {
+        Some(path) => Some((path.clone(), layers::read_file(&path).map_err(|error| explain_missing(&path, error))?)),
+        None => None,
+    };
+    let sets = args.sets.iter().map(|text| split_set(text)).collect::<Result<_, _>>()?;
+    Layers { file, flags: flags(args), sets }.resolve()
+}
+
+/// A mistyped command arrives here as the name of a configuration file.
+fn explain_missing(path: &Path, error: Error) -> Error {
+    if let Some(message) = path.to_str().filter(|_| !path.exists()).and_then(usage::no_command) {
+        return Error::Usage(message);
+    }
+    if path.is_dir() {
+        let folder = path.display();
+        return Error::Usage(format!(
+            "`{folder}` is a folder, not a configuration file: to resume a run, write `--resume {}`",
+            quoted(path)
+        ));
+    }
+    error
+}
+
+fn flags(args: &TrainArgs) -> Vec<(&'static str, &'static str, Value)> {
+    let text = |value: &Option<String>| value.clone().map(Value::String);
+    let number = |value: Option<i64>| value.map(Value::Integer);
+    let all = [
+        ("--model", "model.preset", text(&args.model)),
+        ("--optimizer", "optimizer.stack", text(&args.optimizer)),
+        ("--data", "data.source", text(&args.data)),
+        ("--steps", "train.steps", number(args.steps)),
+        ("--lr", "optimizer.lr", args.lr.map(Value::Float)),
+        ("--seed", "train.seed", number(args.seed)),
+        ("--data-seed", "train.data_seed", number(args.data_seed)),
+        ("--device", "device.name", text(&args.device)),
+        ("--threads", "device.threads", number(args.threads)),
+    ];
+    all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
+}

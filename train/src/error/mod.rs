@@ -1,0 +1,23 @@
+//! What can go wrong, in one sentence each, with the exit code that belongs to it.
+//!
+//! The errors of all rooms are in this one, the lowest, so that every room can return [`Error`].
+
+mod all;
+mod checkpoint;
+mod compare;
+mod config;
+mod device;
+mod exit;
+mod file;
+mod folder;
+mod memory;
+
+pub use all::{Diverged, Error};
+pub use checkpoint::{CheckpointError, FORMAT};
+pub use compare::CompareError;
+pub use config::ConfigError;
+pub use device::DeviceError;
+pub use exit::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED};
+pub use file::{FileError, Problem, one_line};
+pub use folder::FolderError;
+pub use memory::{TooLarge, bytes};

@@ -1,0 +1,41 @@
+//! Ctrl-C and SIGTERM: the first requests an orderly end, the second ends the process at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::EXIT_INTERRUPTED;
+use crate::host::progress;
+
+static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+/// Installs the signal handler, once per process.
+pub fn install() {
+    let handler = || {
+        if SIGNALS.fetch_add(1, Ordering::SeqCst) > 0 {
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+        progress::say("interrupted: finishing this step and saving (interrupt again to stop at once)");
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("cannot handle signals ({error}): Ctrl-C ends this process at once, without saving");
+    }
+}
+
+/// Requests an orderly end, as the first signal does.
+pub fn request() {
+    SIGNALS.fetch_max(1, Ordering::SeqCst);
+}
+
+/// Requests an orderly end when standard input closes: the process that holds its other end has ended, or wants this one to
+/// end.
+pub fn stop_with_stdin() {
+    std::thread::spawn(|| {
+        // Input is discarded; an error counts as closed.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        request();
+    });
+}
+
+/// Whether an orderly end was requested.
+pub fn requested() -> bool {
+    SIGNALS.load(Ordering::SeqCst) > 0
+}

@@ -1,0 +1,10 @@
+//! The networks that are trained: one file for each family, behind one trait.
+
+pub mod data;
+pub mod decoder;
+pub mod evaluate;
+pub mod family;
+pub mod generate;
+pub mod perceptron;
+pub mod registry;
+pub mod routers;

@@ -1,0 +1,112 @@
+//! A run loaded from its folder, to generate text or to export it.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use polaron_datasets::Tokenizer;
+use polaron_models::{NamedTensor, load_named};
+
+use crate::error::{CheckpointError, Error, FolderError};
+use crate::host::device;
+use crate::host::progress::say;
+use crate::host::workers::Workers;
+use crate::networks::decoder::tokenizer_sha256;
+use crate::networks::family::{AnyModel, Family};
+use crate::networks::registry::ForFamily;
+use crate::run::estimate::{self, Purpose};
+use crate::settings::config::Config;
+use crate::store::checkpoint::Store;
+use crate::store::run_folder::RunFolder;
+
+/// The model of a run at one checkpoint, on a plain device.
+#[derive(Debug)]
+pub struct LoadedRun {
+    /// The run's configuration.
+    pub config: Config,
+    /// Number of steps that the weights were trained for.
+    pub step: u64,
+    /// The weights.
+    pub network: Box<dyn AnyModel>,
+    /// The run's tokenizer, if it has one.
+    pub tokenizer: Option<Tokenizer>,
+    /// The optimizer record as safetensors bytes.
+    pub optimizer: Vec<u8>,
+    /// The device that holds the model.
+    pub device: Device,
+    /// The worker that starts the operations of this device.
+    pub worker: Workers,
+}
+
+/// Which checkpoint of a run is loaded, and on which device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The step of the checkpoint; None means the newest undamaged one.
+    pub step: Option<u64>,
+    /// Device name; None means the default device, whatever the run was trained on.
+    pub device: Option<String>,
+    /// CPU threads; 0 means all.
+    pub threads: usize,
+}
+
+impl LoadedRun {
+    /// Reads the run in the folder `path`. A training process may keep writing into it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// No run in the folder, no such checkpoint (the message lists those that exist), a damaged file, an unusable device.
+    pub fn open(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
+        let folder = RunFolder::existing(path)?;
+        let config = folder.config()?;
+        let store = Store::new(folder.checkpoints());
+        let checkpoint = match options.step {
+            Some(step) => store.load(step)?,
+            None => store
+                .newest_good(|damage| say(&format!("warning: {damage}")))?
+                .ok_or_else(|| CheckpointError::NoneYet { path: folder.checkpoints() })?,
+        };
+        device::set_threads(options.threads);
+        let name = options.device.as_deref().unwrap_or(device::default_name());
+        let device = device::open(name)?;
+        let worker = Workers::new(usize::from(device::find(name)?.on_host))?;
+        let tokenizer = if config.model.is_text() { Some(folder.tokenizer()?) } else { None };
+        let trained_with = &checkpoint.trainer.tokenizer_sha256;
+        if let Some(tokenizer) = tokenizer.as_ref().filter(|_| !trained_with.is_empty())
+            && *trained_with != tokenizer_sha256(tokenizer)?
+        {
+            return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
+        }
+        let stored =
+            Stored { config: &config, tensors: checkpoint.model, tokenizer: tokenizer.as_ref(), name, device: &device };
+        let network = config.model.with(stored)?;
+        Ok(Self {
+            config,
+            step: checkpoint.trainer.step,
+            network,
+            tokenizer,
+            optimizer: checkpoint.optimizer,
+            device,
+            worker,
+        })
+    }
+}
+
+/// A stored model, to be loaded by its family.
+struct Stored<'a> {
+    config: &'a Config,
+    tensors: Vec<NamedTensor>,
+    tokenizer: Option<&'a Tokenizer>,
+    name: &'a str,
+    device: &'a Device,
+}
+
+impl ForFamily for Stored<'_> {
+    type Output = Result<Box<dyn AnyModel>, Error>;
+
+    fn run<F: Family>(self, settings: &F) -> Self::Output {
+        let Self { config, tensors, tokenizer, name, device } = self;
+        let sizes = F::stored_sizes(&tensors, tokenizer)?;
+        estimate::check(config, name, sizes, Purpose::Look)?;
+        let fresh = settings.init(sizes, config.train.seed, device)?;
+        Ok(Box::new(load_named(fresh, tensors, device)?))
+    }
+}

@@ -1,0 +1,9 @@
+//! One training run: its preparation, its training loop, and loading it from its folder.
+
+pub mod estimate;
+pub mod loaded;
+pub mod prepare;
+pub mod prompt;
+pub mod spectra;
+pub mod summary;
+pub mod trainer;

@@ -1,0 +1,95 @@
+//! The summaries that a run prints before its first and after its last step.
+
+use std::path::Path;
+
+use polaron::layerwise::Plan;
+use polaron_common::thousands;
+use polaron_datasets::Tokenizer;
+
+use crate::host::progress::duration;
+use crate::networks::family::Unit;
+use crate::run::prompt;
+use crate::run::trainer::Validations;
+use crate::settings::config::Config;
+use crate::store::checkpoint::TrainerState;
+use polaron_datasets::{quoted, quoted_word};
+
+/// The lines before the first step; `data` describes the data.
+pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Path, step: u64) -> String {
+    let Config { model, train, optimizer, .. } = config;
+    let tokens = config.tokens_per_step();
+    let many = model.unit().many;
+    let remaining = train.steps.saturating_sub(step);
+    let mut lines = vec![
+        format!(
+            "model      {}: {} parameters ({})",
+            model.preset(),
+            thousands(plan.parameters() as u64),
+            model.sizes()
+        ),
+        format!("data       {data}"),
+        format!("optimizer  {}, learning rate {}, {}", optimizer.stack, optimizer.lr, config.schedule),
+        format!(
+            "work       {} steps of {} {many}: {} {many}",
+            thousands(remaining),
+            match model.tokens_per_row() {
+                1 => thousands(tokens),
+                each => format!("{} x {each} = {}", train.batch, thousands(tokens)),
+            },
+            thousands(remaining.saturating_mul(tokens))
+        ),
+        format!("device     {}, {threads} threads", config.device.name),
+        format!("run folder {} (plan.txt there says which optimizer updates which parameter)", out.display()),
+    ];
+    if config.schedule.warmup >= train.steps {
+        let warmup = config.schedule.warmup;
+        lines.push(format!(
+            "warning: the warm-up takes {warmup} steps, so all {} steps stay below the full learning rate; \
+             set schedule.warmup to change that",
+            train.steps
+        ));
+    }
+    lines.join("\n")
+}
+
+/// The lines after the last step. `peak_memory` is in bytes.
+pub fn end(config: &Config, state: &TrainerState, validations: &Validations, peak_memory: Option<u64>) -> String {
+    let Unit { one, many } = config.model.unit();
+    let mut lines = Vec::new();
+    if let (Some((_, last)), Some((step, best))) = (validations.last, validations.best) {
+        lines.push(format!("validation loss  {last:.4} nats per {one} (best {best:.4} at step {})", thousands(step)));
+    }
+    if let Some(accuracy) = validations.accuracy {
+        lines.push(format!("accuracy         {:.2} % of the validation images", 100.0 * accuracy));
+    }
+    if let Some(load_cv) = validations.router_load_cv {
+        lines.push(format!(
+            "router load CV   {load_cv:.3} (0 is balanced; mean over the routers, more in metrics.jsonl)"
+        ));
+    }
+    let seconds = state.seconds.max(1e-9);
+    lines.push(format!(
+        "trained          {} steps, {} {many} in {} ({} {many}/s), optimizer {:.0} % of it",
+        thousands(state.step),
+        thousands(state.tokens),
+        duration(state.seconds),
+        thousands((state.tokens as f64 / seconds) as u64),
+        100.0 * state.optimizer_seconds / seconds
+    ));
+    if let Some(bytes) = peak_memory {
+        lines.push(format!("peak memory      {} MB", thousands(bytes / 1_000_000)));
+    }
+    format!("{}\n", lines.join("\n"))
+}
+
+/// Suggested shell commands for a finished run. `tokenizer` is the run's, if it has one.
+pub fn commands(config: &Config, tokenizer: Option<&Tokenizer>, out: &Path) -> String {
+    let run = quoted(out);
+    let mut lines = vec![format!("run folder       {}", out.display())];
+    lines.extend(tokenizer.map(|tokenizer| {
+        let prompt = quoted_word(&prompt::suggested(&config.train.sample_prompt, tokenizer));
+        format!("generate text    polaron generate {run} --prompt {prompt}")
+    }));
+    lines.push(format!("export weights   polaron export {run} --out model.safetensors"));
+    format!("{}\n", lines.join("\n"))
+}

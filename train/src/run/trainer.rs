@@ -1,0 +1,295 @@
+//! The training loop: what happens in a step, and when a run validates, saves and ends.
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
+use polaron::LayerwiseOptimizer;
+use polaron::layerwise::ParameterUpdate;
+use polaron_models::to_named;
+
+use crate::error::{Diverged, Error};
+use crate::host::interrupt;
+use crate::host::memory;
+use crate::host::progress::{Progress, StepReport};
+use crate::host::workers::Workers;
+use crate::networks::evaluate;
+use crate::networks::family::{Family, Validation};
+use crate::run::spectra;
+use crate::settings::config::Config;
+use crate::store::checkpoint::{Checkpoint, Store, TrainerState};
+use crate::store::metrics::{End, Event, Metrics};
+use crate::store::tensors;
+
+/// Everything a run needs except its model: the optimizer step takes the model by value, so that nothing else holds its
+/// tensors and they can be updated in place.
+#[derive(Debug)]
+pub struct Session<'a, F: Family> {
+    /// The resolved configuration.
+    pub config: &'a Config,
+    /// Its section about the model.
+    pub settings: &'a F,
+    /// What it trains and validates on.
+    pub data: &'a F::Data,
+    /// The plain device; training uses its autodiff form.
+    pub device: Device,
+    /// The workers that compute the parts of a batch.
+    pub workers: Workers,
+    /// Rules and states.
+    pub optimizer: LayerwiseOptimizer,
+    /// The training state so far.
+    pub state: TrainerState,
+    /// Checkpoints of the run.
+    pub store: Store,
+    /// `metrics.jsonl`.
+    pub metrics: Metrics,
+    /// Validation losses so far.
+    pub validations: Validations,
+    /// The step of the newest spectra in `metrics.jsonl`.
+    pub spectra_at: Option<u64>,
+}
+
+/// Validation losses of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Validations {
+    /// The last one: step and loss.
+    pub last: Option<(u64, f64)>,
+    /// The lowest of those over the same windows as the last: step and loss.
+    pub best: Option<(u64, f64)>,
+    /// The windows of the last one; None for all.
+    pub windows: Option<u64>,
+    /// Accuracy of the last one, for models that classify images.
+    pub accuracy: Option<f64>,
+    /// Coefficient of variation of the expert loads in the last one, averaged over the routers.
+    pub router_load_cv: Option<f64>,
+}
+
+impl Validations {
+    /// The validations among the events of a resumed run.
+    pub fn of(events: &[Event]) -> Self {
+        let mut validations = Self::default();
+        for event in events {
+            if let Event::Valid { step, loss, accuracy, windows, router, .. } = event {
+                let (loss, accuracy, windows, router) = (*loss, *accuracy, *windows, router.clone());
+                validations.add(*step, &Validation { loss, accuracy, windows, router });
+            }
+        }
+        validations
+    }
+
+    fn add(&mut self, step: u64, validation: &Validation) {
+        let Validation { loss, accuracy, windows, ref router } = *validation;
+        self.last = Some((step, loss));
+        self.accuracy = accuracy;
+        self.router_load_cv = router.as_ref().map(|router| router.mean.load_cv);
+        if self.best.is_none_or(|(_, best)| loss < best || self.windows != windows) {
+            self.best = Some((step, loss));
+        }
+        self.windows = windows;
+    }
+}
+
+/// How a session ended, if not with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are done.
+    Finished,
+    /// A signal asked the run to stop; everything is saved.
+    Interrupted,
+}
+
+impl<F: Family> Session<'_, F> {
+    /// Trains to the last step, or until a signal asks the run to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Diverged`] if a value is non-finite, a failing device, a file that cannot be written. The checkpoints
+    /// written so far are left unchanged.
+    pub fn run(&mut self, model: F::Network) -> Result<(F::Network, Ending), Error> {
+        match self.train(model) {
+            Ok((model, ending)) => {
+                let status = if ending == Ending::Finished { "finished" } else { "interrupted" };
+                self.end(status, None)?;
+                Ok((model, ending))
+            }
+            Err(Error::Diverged(diverged)) => {
+                self.end("diverged", Some(diverged.to_string()))?;
+                Err(diverged.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn train(&mut self, mut model: F::Network) -> Result<(F::Network, Ending), Error> {
+        if self.state.step == 0 && !self.store.steps().contains(&0) {
+            self.save(&model)?;
+        }
+        let steps = self.config.train.steps;
+        let (first, before) = (self.state.step, self.state.seconds);
+        let (every, tokens) = (self.config.train.log_every, self.config.tokens_per_step());
+        let progress = Progress::start(first, steps, every, tokens, self.config.model.unit().many);
+        loop {
+            self.validate_if_due(&model)?;
+            self.record_spectra_if_due(&model)?;
+            let interrupted = interrupt::requested();
+            if self.state.step > first && (interrupted || self.save_is_due()) {
+                self.save(&model)?;
+            }
+            let validated = !self.validation_is_due();
+            if self.state.step == steps && validated {
+                return Ok((model, Ending::Finished));
+            }
+            if interrupted {
+                return Ok((model, Ending::Interrupted));
+            }
+            let loss;
+            (model, loss) = self.step(model)?;
+            let (step, lr) = (self.state.step, self.lr_of(self.state.step - 1));
+            progress.step(StepReport { step, loss, lr, session_seconds: self.state.seconds - before });
+        }
+    }
+
+    /// One optimizer step. Returns the updated model and the loss before the update.
+    fn step(&mut self, model: F::Network) -> Result<(F::Network, f64), Error> {
+        let start = Instant::now();
+        let step = self.state.step;
+        let train = &self.config.train;
+        let batch = self.settings.batch(self.data, train.data_seed, train.batch, step)?;
+        let training_device = self.device.clone().autodiff();
+        let (grads, loss) =
+            evaluate::gradients::<F>(&model, &batch, train.accumulation, &training_device, &self.workers)?;
+        if !loss.is_finite() {
+            return Err(self.diverged(&format!("the loss is {loss}"), &model, &grads));
+        }
+        let optimizing = Instant::now();
+        let (grads, grad_norm) = self.optimizer.clip(&model, grads);
+        if !grad_norm.is_finite() {
+            return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
+        }
+        let factor = self.config.schedule.factor(step, train.steps);
+        self.optimizer.set_progress(step as f64 / train.steps as f64)?;
+        let model = self.optimizer.apply_with(factor, model, grads, |updates| {
+            // The largest first, so that no worker starts it when the others have finished.
+            updates.sort_by_key(|update| Reverse(update.elements()));
+            self.workers.each(updates.iter_mut(), ParameterUpdate::run);
+        });
+        self.device.sync().map_err(Error::device_failed("updating the weights"))?;
+        self.state.step += 1;
+        self.state.tokens += self.config.tokens_per_step();
+        self.state.optimizer_seconds += optimizing.elapsed().as_secs_f64();
+        self.state.seconds += start.elapsed().as_secs_f64();
+        let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
+        let lr = factor * self.config.optimizer.lr;
+        self.metrics.write(&Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds })?;
+        Ok((model, loss))
+    }
+
+    /// Learning rate of the main rule in the step with index `step` (from 0).
+    fn lr_of(&self, step: u64) -> f64 {
+        self.config.schedule.factor(step, self.config.train.steps) * self.config.optimizer.lr
+    }
+
+    fn diverged(&self, what: &str, model: &F::Network, grads: &GradientsParams) -> Error {
+        let place = match polaron::first_non_finite(model, grads) {
+            Some(path) => format!("{what}, and the first non-finite gradient is that of `{path}`"),
+            None => format!("{what}, although every gradient is finite"),
+        };
+        self.divergence(place)
+    }
+
+    fn divergence(&self, what: String) -> Error {
+        let checkpoint = self.store.steps().last().copied().unwrap_or_default();
+        Diverged { step: self.state.step + 1, what, checkpoint, lr: self.lr_of(self.state.step) }.into()
+    }
+
+    fn validation_is_due(&self) -> bool {
+        let (step, train) = (self.state.step, &self.config.train);
+        let planned = match step {
+            0 => train.valid_at_start,
+            _ => step == train.steps || is_multiple(step, train.valid_every),
+        };
+        // A run that was interrupted between step and validation resumes with the validation.
+        planned && self.validations.last.is_none_or(|(last, _)| last != step)
+    }
+
+    fn validate_if_due(&mut self, model: &F::Network) -> Result<(), Error> {
+        if !self.validation_is_due() {
+            return Ok(());
+        }
+        let plain = model.valid();
+        let stop = &interrupt::requested;
+        let train = &self.config.train;
+        let windows = if self.state.step == train.steps { train.valid_windows_end } else { train.valid_windows };
+        let validated = F::validation(&plain, self.data, windows, &self.device, &self.workers, stop)?;
+        let Some(validation) = validated else { return Ok(()) };
+        let Validation { loss, accuracy, windows, .. } = validation;
+        if !loss.is_finite() {
+            return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
+        }
+        let TrainerState { step, tokens, seconds, .. } = self.state;
+        self.validations.add(step, &validation);
+        let router = validation.router;
+        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy, windows, router })?;
+        let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
+        let steps = self.config.train.steps;
+        crate::host::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{accuracy}"));
+        Ok(())
+    }
+
+    fn record_spectra_if_due(&mut self, model: &F::Network) -> Result<(), Error> {
+        let (step, train) = (self.state.step, &self.config.train);
+        let planned = train.spectra_every > 0 && (step.is_multiple_of(train.spectra_every) || step == train.steps);
+        // A run that was interrupted at this step may have recorded them already.
+        if !planned || self.spectra_at == Some(step) {
+            return Ok(());
+        }
+        let matrices = spectra::of_weights(&to_named(model), &self.workers);
+        self.metrics.write(&Event::Spectra { step, matrices })?;
+        self.spectra_at = Some(step);
+        Ok(())
+    }
+
+    fn save_is_due(&self) -> bool {
+        self.state.step == self.config.train.steps || is_multiple(self.state.step, self.config.train.checkpoint_every)
+    }
+
+    /// Writes a checkpoint of the current step. Non-finite weights are not written: the last good checkpoint is worth
+    /// more.
+    fn save(&self, model: &F::Network) -> Result<(), Error> {
+        let named = to_named(model);
+        if let Some(name) = tensors::first_non_finite(&named) {
+            return Err(self.divergence(format!("after step {} the weights `{name}` are not finite", self.state.step)));
+        }
+        self.metrics.sync()?;
+        let optimizer = self.optimizer.to_record().to_safetensors()?;
+        let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
+        let checkpoint = Checkpoint { model: named, optimizer, trainer };
+        Ok(self.store.write(&checkpoint, self.config.train.keep)?)
+    }
+
+    /// The last line of `metrics.jsonl`.
+    fn end(&mut self, status: &str, reason: Option<String>) -> Result<(), Error> {
+        let Validations { last, best, .. } = self.validations;
+        let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
+        let end = End {
+            status: status.into(),
+            step,
+            valid_loss: last.map(|(_, loss)| loss),
+            best_valid_loss: best.map(|(_, loss)| loss),
+            best_step: best.map(|(step, _)| step),
+            tokens,
+            seconds,
+            optimizer_seconds,
+            peak_memory_bytes: memory::peak_bytes(),
+            reason,
+        };
+        self.metrics.write(&Event::End(end))?;
+        Ok(self.metrics.sync()?)
+    }
+}
+
+fn is_multiple(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}

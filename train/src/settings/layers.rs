@@ -1,0 +1,278 @@
+//! From preset, file, flags and `--set` to one checked configuration.
+
+use std::path::{Path, PathBuf};
+
+use polaron_datasets::decode_utf8;
+use toml::{Table, Value};
+
+use crate::error::{ConfigError, Error, FileError, one_line};
+use crate::host::progress::say;
+use crate::networks::registry::NetworkConfig;
+use crate::settings::config::Config;
+use crate::settings::merge;
+use crate::settings::recipe::{self, Choices};
+
+/// Where a configuration comes from, in rising priority; the preset defaults have the lowest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layers {
+    /// A TOML file, read with [`read_file`].
+    pub file: Option<(PathBuf, Table)>,
+    /// Named flags: the flag, the key it stands for, the value.
+    pub flags: Vec<(&'static str, &'static str, Value)>,
+    /// `--set` arguments: key and raw value.
+    pub sets: Vec<(String, String)>,
+}
+
+impl Layers {
+    /// Resolves the layers into one checked configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first key or value that is wrong, or the model's own error.
+    pub fn resolve(&self) -> Result<Config, Error> {
+        let mut config = Config::from_table(self.table()?)?;
+        config.settle()?;
+        if self.pick("data.valid_fraction").is_none() {
+            config.adopt_split();
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The layers over the defaults, with every key, before any check of a value's range.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first key or type that is wrong.
+    pub fn table(&self) -> Result<Table, Error> {
+        let defaults = recipe::defaults(&self.choices()?)?;
+        let mut table = defaults.to_table()?;
+        if let Some((path, file)) = &self.file {
+            merge::merge(&mut table, &dated(file), &format!("in `{}`", path.display()))?;
+        }
+        for (flag, key, value) in &self.flags {
+            let layer = single(key, value.clone(), flag)?;
+            merge::merge(&mut table, &layer, &format!("from {flag}"))?;
+        }
+        for (key, raw) in &self.sets {
+            let value = merge::parse_set(raw, merge::lookup(&table, key));
+            merge_set(&mut table, key, value)?;
+        }
+        Ok(table)
+    }
+
+    fn choices(&self) -> Result<Choices, ConfigError> {
+        let given = |key: &str| Some((key.to_owned(), self.pick(&format!("model.{key}"))?));
+        Ok(Choices {
+            preset: self.text("model.preset")?,
+            model: NetworkConfig::followed().into_iter().filter_map(given).collect(),
+            stack: self.text("optimizer.stack")?,
+            steps: self.number("train.steps").and_then(|number| u64::try_from(number).ok()),
+            seed: self.number("train.seed").and_then(|number| u64::try_from(number).ok()),
+        })
+    }
+
+    /// The highest-priority value of a key, before any check.
+    fn pick(&self, key: &str) -> Option<Value> {
+        let set = self.sets.iter().rev().find(|(k, _)| k == key).map(|(_, raw)| merge::parse_set(raw, None));
+        let flag = || self.flags.iter().rev().find(|(_, k, _)| *k == key).map(|(_, _, value)| value.clone());
+        let file = || self.file.as_ref().and_then(|(_, table)| merge::lookup(table, key)).cloned();
+        set.or_else(flag).or_else(file)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.pick(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(ConfigError::WrongType {
+                key: key.into(),
+                expected: "a string",
+                found: one_line(&format!("{} {other}", other.type_str())),
+                place: "given".into(),
+            }),
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<i64> {
+        self.pick(key).and_then(|value| value.as_integer())
+    }
+}
+
+/// The file with `inherit` in every rule: whether the rule takes what it does not set from the rule that it overrides.
+///
+/// Rules inherit by default. A file that has `inherit` in no rule, but has every key of the optimizer, was written by a
+/// version of this program in which no rule inherited: its runs must resume unchanged.
+fn dated(file: &Table) -> Table {
+    let mut file = file.clone();
+    let Some(Value::Table(optimizer)) = file.get_mut("optimizer") else { return file };
+    let resolved = ["stack", "weight_decay", "clip", "matrix", "adamw"].iter().all(|key| optimizer.contains_key(*key));
+    if let Some(Value::Array(rules)) = optimizer.get_mut("rule") {
+        let old = resolved && rules.iter().all(|rule| rule.get("inherit").is_none());
+        for rule in rules.iter_mut().filter_map(Value::as_table_mut) {
+            rule.entry("inherit").or_insert(Value::Boolean(!old));
+        }
+    }
+    file
+}
+
+fn single(key: &str, value: Value, place: &str) -> Result<Table, ConfigError> {
+    let mut layer = Table::new();
+    merge::assign(&mut layer, key, value, place)?;
+    Ok(layer)
+}
+
+/// `--set` can set single keys of the free-form tables too, where a plain merge would replace the whole table.
+fn merge_set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
+    if key.starts_with("optimizer.matrix.") {
+        return merge::assign(table, key, value, "from --set");
+    }
+    merge::merge(table, &single(key, value, "--set")?, "from --set")
+}
+
+/// Reads a TOML file.
+///
+/// # Errors
+///
+/// [`Error::File`] when it cannot be read, [`ConfigError::NotToml`] with line and column.
+pub fn read_file(path: &Path) -> Result<Table, Error> {
+    parse(path, &read_text(path)?)
+}
+
+/// Reads the text of a TOML file; a byte order mark at its front is ignored, with a note.
+///
+/// # Errors
+///
+/// When it cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(FileError::at("read the configuration", path))?;
+    let (text, marked) = decode_utf8(path, bytes)?;
+    if marked {
+        say(&format!("note: the byte order mark at the front of `{}` is ignored", path.display()));
+    }
+    Ok(text)
+}
+
+/// The text of the TOML file at `path` as a table.
+///
+/// # Errors
+///
+/// [`ConfigError::NotToml`] with line and column.
+pub fn parse(path: &Path, text: &str) -> Result<Table, Error> {
+    toml::from_str::<Table>(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        ConfigError::NotToml { path: path.into(), line, column, message: one_line(error.message()) }.into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polaron::LayerwiseConfig;
+
+    fn with_sets(sets: &[(&str, &str)]) -> Result<Config, Error> {
+        let sets = sets.iter().map(|(key, raw)| ((*key).into(), (*raw).into())).collect();
+        Layers { sets, ..Layers::default() }.resolve()
+    }
+
+    fn refusal(key: &str, raw: &str) -> String {
+        with_sets(&[(key, raw)]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn set_beats_flag_beats_file_beats_preset() {
+        let file: Table = toml::from_str("[train]\nsteps = 11\nbatch = 5\nseed = 7").unwrap();
+        let layers = Layers {
+            file: Some(("x.toml".into(), file)),
+            flags: vec![("--steps", "train.steps", Value::Integer(12)), ("--lr", "optimizer.lr", Value::Float(0.5))],
+            sets: vec![("optimizer.lr".into(), "0.25".into())],
+        };
+        let config = layers.resolve().unwrap();
+        assert_eq!((config.train.steps, config.train.batch, config.optimizer.lr), (12, 5, 0.25));
+        assert_eq!((config.train.seed, config.train.data_seed), (7, 8));
+        assert_eq!(config.model.preset(), "llama-d64");
+    }
+
+    #[test]
+    fn a_resolved_configuration_resolves_to_itself() {
+        for stack in LayerwiseConfig::STACKS {
+            let sets = [("optimizer.stack", *stack), ("optimizer.clip", "0"), ("model.preset", "llama-d64")];
+            let config = with_sets(&sets).unwrap();
+            let file = toml::from_str::<Table>(&config.to_toml().unwrap()).unwrap();
+            let again = Layers { file: Some(("config.toml".into(), file)), ..Layers::default() }.resolve().unwrap();
+            assert_eq!(again, config, "{stack}");
+            assert_eq!(again.to_toml().unwrap(), config.to_toml().unwrap(), "{stack}");
+        }
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_by_name() {
+        let cases = [
+            ("train.steps", "0"),
+            ("train.batch", "0"),
+            ("train.accumulation", "5"),
+            ("train.keep", "0"),
+            ("data.valid_fraction", "1.5"),
+            ("data.valid_fraction", "nan"),
+            ("schedule.min_factor", "-0.1"),
+            ("schedule.decay_fraction", "2"),
+            ("optimizer.lr", "-1"),
+            ("optimizer.lr", "NaN"),
+            ("optimizer.weight_decay", "inf"),
+            ("train.sample_temperature", "-1.0"),
+            ("train.batch", "12000000"),
+            ("device.threads", "100000"),
+        ];
+        for (key, raw) in cases {
+            let said = refusal(key, raw);
+            assert!(said.contains(&format!("`{key}` is ")), "{key} = {raw}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_names_the_nearest() {
+        for (key, raw, near) in [
+            ("schedule.kind", "cosin", "cosine"),
+            ("data.tokenizer", "bytes", "byte"),
+            ("model.preset", "llama-d65", "llama-d64"),
+            ("optimizer.stack", "moun", "muon"),
+            ("train.stepz", "3", "train.steps"),
+        ] {
+            let said = refusal(key, raw);
+            assert!(said.contains(&format!("did you mean `{near}`?")), "{key} = {raw}: {said}");
+        }
+    }
+
+    fn with_file(text: &str) -> Config {
+        let file = toml::from_str(text).unwrap();
+        Layers { file: Some(("x.toml".into(), file)), ..Layers::default() }.resolve().unwrap()
+    }
+
+    #[test]
+    fn a_rule_inherits_unless_a_resolved_file_of_an_earlier_version_has_it() {
+        let rule = "[[optimizer.rule]]\nmatch = \"blocks.*.attn.wq\"\nkind = \"muon\"\n";
+        let mine = with_file(&format!("[optimizer]\nstack = \"muon\"\n{rule}"));
+        let written = mine.to_toml().unwrap();
+        assert!(written.contains("inherit = true"), "{written}");
+        assert_eq!(with_file(&written), mine, "a run's own file repeats the run");
+        let earlier = with_file(&written.replace("inherit = true\n", ""));
+        assert_eq!(earlier.optimizer.rule[0]["inherit"], false);
+        assert_eq!(with_file(&earlier.to_toml().unwrap()), earlier);
+    }
+
+    #[test]
+    fn free_form_keys_can_be_set_one_by_one() {
+        let config = with_sets(&[("optimizer.matrix.scale", "match_rms_adamw")]).unwrap();
+        assert_eq!(config.optimizer.matrix.get("scale").and_then(|v| v.as_str()), Some("match_rms_adamw"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_names_line_and_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, "[train]\nsteps = = 3\n").unwrap();
+        let said = read_file(&path).unwrap_err().to_string();
+        assert!(said.contains("line 2, column 9"), "{said}");
+    }
+}

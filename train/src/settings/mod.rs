@@ -1,0 +1,6 @@
+//! The configuration of a run: its keys, the presets, and the layers of file, flags and `--set`.
+
+pub mod config;
+pub mod layers;
+pub mod merge;
+pub mod recipe;

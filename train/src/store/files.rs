@@ -1,0 +1,79 @@
+//! Writing files so that they survive a kill: locked, synced, replaced as a whole.
+
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::FileError;
+
+/// Held by the one process that works in a folder; released when dropped, or when the process ends in any way.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Locks a file, which is created if needed; None when another process holds it.
+///
+/// # Errors
+///
+/// [`FileError`] when it cannot be written or locked.
+pub fn lock_file(path: &Path) -> Result<Option<Lock>, FileError> {
+    let file = File::options().create(true).append(true).open(path).map_err(FileError::at("write", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(FileError::at("lock", path)(error)),
+    }
+}
+
+/// The temporary name under which a file is written before it is renamed to `name`.
+pub fn temporary_name(name: &str) -> String {
+    format!(".{name}.tmp")
+}
+
+/// Writes a file so that, whatever happens, it is either the old one or the complete new one.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file; no temporary file is left.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(temporary_name(&name));
+    let written = write_synced(&temporary, bytes)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(FileError::at("write", path)))
+        .and_then(|()| sync_folder(path.parent().unwrap_or(Path::new("."))));
+    written.map_err(|error| {
+        // Best effort: the error to report is the one above.
+        let _ = std::fs::remove_file(&temporary);
+        FileError { path: path.into(), ..error }
+    })
+}
+
+/// Writes a file and waits until it is on the disk.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file.
+pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(FileError::at("write", path))
+}
+
+/// Waits until the entries of a folder (a rename, a new file) are on the disk.
+///
+/// # Errors
+///
+/// [`FileError`] naming the folder.
+pub fn sync_folder(path: &Path) -> Result<(), FileError> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    // Windows cannot open a folder as a file; its renames are written through.
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(FileError::at("write", path))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! `metrics.jsonl`: one event per line, and which of them a resumed run keeps.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use polaron_verify::inspect::Spectrum;
+use serde::{Deserialize, Serialize};
+
+use crate::error::FileError;
+use crate::networks::routers::RouterReport;
+use crate::store::files::write_atomically;
+
+/// One line of `metrics.jsonl`.
+///
+/// `step` counts finished optimizer steps: the train event of step 1 holds the loss of the first batch, seen by the
+/// initial weights; a valid event of step s belongs to the weights after s steps. `tokens` and both `seconds` are totals
+/// since the start of the run, over all its resumed sessions (a perceptron counts images as tokens); `seconds` is training
+/// time only (batches, forward, backward, optimizer), without validation and checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A finished optimizer step.
+    Train {
+        /// Finished steps.
+        step: u64,
+        /// Mean cross-entropy of the batch before the update, in nats per token.
+        loss: f64,
+        /// Learning rate of the main rule at this step.
+        lr: f64,
+        /// Training tokens so far.
+        tokens: u64,
+        /// Global norm of the gradient before clipping.
+        grad_norm: f64,
+        /// Training seconds so far.
+        seconds: f64,
+        /// The part of `seconds` spent clipping and updating.
+        optimizer_seconds: f64,
+    },
+    /// A validation.
+    Valid {
+        /// Finished steps.
+        step: u64,
+        /// Mean cross-entropy over the non-overlapping windows (or the images), in nats per token (or image).
+        loss: f64,
+        /// Training tokens so far.
+        tokens: u64,
+        /// Training seconds so far.
+        seconds: f64,
+        /// Share of images whose class has the highest score; absent for tokens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
+        /// How many evenly spaced windows the loss is over; absent for all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        windows: Option<u64>,
+        /// What the routers of a mixture of experts did; absent without experts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        router: Option<RouterReport>,
+    },
+    /// Spectra of the weights, every `train.spectra_every` steps.
+    Spectra {
+        /// Finished steps.
+        step: u64,
+        /// Every matrix, in the order of the model.
+        matrices: Vec<MatrixSpectrum>,
+    },
+    /// The last line.
+    End(End),
+}
+
+/// The spectrum of one matrix of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatrixSpectrum {
+    /// Its path in the model.
+    pub name: String,
+    /// Its spectrum; for a stack of experts, the mean of each number over the experts.
+    #[serde(flatten)]
+    pub spectrum: Spectrum,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// "finished", "interrupted" or "diverged".
+    pub status: String,
+    /// Finished steps.
+    pub step: u64,
+    /// Last validation loss, if there was one.
+    pub valid_loss: Option<f64>,
+    /// Lowest validation loss, if there was one.
+    pub best_valid_loss: Option<f64>,
+    /// The step it belongs to.
+    pub best_step: Option<u64>,
+    /// Training tokens.
+    pub tokens: u64,
+    /// Training seconds.
+    pub seconds: f64,
+    /// The part spent clipping and updating.
+    pub optimizer_seconds: f64,
+    /// Largest memory of the process in bytes, where the system reports it.
+    pub peak_memory_bytes: Option<u64>,
+    /// Why a run diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Event {
+    /// Finished steps at this event.
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Train { step, .. }
+            | Self::Valid { step, .. }
+            | Self::Spectra { step, .. }
+            | Self::End(End { step, .. }) => *step,
+        }
+    }
+}
+
+/// `metrics.jsonl`, open for more lines.
+#[derive(Debug)]
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+}
+
+impl Metrics {
+    /// Opens the file for a run that resumes at `step`: events up to that step are kept byte for byte; later events, end
+    /// events and incomplete lines are removed. Returns the events that are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn resume(path: &Path, step: u64) -> Result<(Self, Vec<Event>), FileError> {
+        let bytes = read_or_empty(path)?;
+        let (kept, events) = keep_until(&bytes, step);
+        if kept != bytes {
+            write_atomically(path, &kept)?;
+        }
+        let file = File::options().create(true).append(true).open(path).map_err(FileError::at("write", path))?;
+        Ok((Self { file, path: path.into() }, events))
+    }
+
+    /// Appends one line. It is passed to the operating system at once, so that it survives the end of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn write(&mut self, event: &Event) -> Result<(), FileError> {
+        let mut line = serde_json::to_vec(event).map_err(|error| FileError::at("write", &self.path)(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(FileError::at("write", &self.path))
+    }
+
+    /// Waits until every line is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] naming the file.
+    pub fn sync(&self) -> Result<(), FileError> {
+        self.file.sync_all().map_err(FileError::at("write", &self.path))
+    }
+}
+
+/// All events of a file; incomplete lines are ignored.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file; a file that does not exist holds no events.
+pub fn read(path: &Path) -> Result<Vec<Event>, FileError> {
+    Ok(lines(&read_or_empty(path)?).filter_map(parse).collect())
+}
+
+fn read_or_empty(path: &Path) -> Result<Vec<u8>, FileError> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(FileError::at("read", path)),
+    }
+}
+
+/// Complete lines, without their line break; a last line cut off by a kill is not one of them.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"))
+}
+
+fn parse(line: &[u8]) -> Option<Event> {
+    serde_json::from_slice(line).ok()
+}
+
+fn keep_until(bytes: &[u8], step: u64) -> (Vec<u8>, Vec<Event>) {
+    let (mut kept, mut events) = (Vec::with_capacity(bytes.len()), Vec::new());
+    for line in lines(bytes) {
+        let Some(event) = parse(line) else { continue };
+        if event.step() <= step && !matches!(event, Event::End(_)) {
+            kept.extend_from_slice(line);
+            kept.push(b'\n');
+            events.push(event);
+        }
+    }
+    (kept, events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polaron_models::RouterMetrics;
+
+    fn train(step: u64) -> Event {
+        Event::Train {
+            step,
+            loss: 2.5,
+            lr: 0.02,
+            tokens: step * 8,
+            grad_norm: 1.0,
+            seconds: 0.5,
+            optimizer_seconds: 0.1,
+        }
+    }
+
+    fn valid(step: u64) -> Event {
+        let (loss, tokens, seconds) = (2.25, step * 8, 0.5);
+        Event::Valid { step, loss, tokens, seconds, accuracy: None, windows: None, router: None }
+    }
+
+    fn end(step: u64) -> Event {
+        Event::End(End {
+            status: "interrupted".into(),
+            step,
+            valid_loss: None,
+            best_valid_loss: None,
+            best_step: None,
+            tokens: 0,
+            seconds: 0.0,
+            optimizer_seconds: 0.0,
+            peak_memory_bytes: None,
+            reason: None,
+        })
+    }
+
+    fn text(events: &[Event]) -> Vec<u8> {
+        events.iter().flat_map(|event| [serde_json::to_vec(event).unwrap(), vec![b'\n']].concat()).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_promised_fields() {
+        let line = serde_json::to_string(&train(3)).unwrap();
+        assert_eq!(
+            line,
+            r#"{"event":"train","step":3,"loss":2.5,"lr":0.02,"tokens":24,"grad_norm":1.0,"seconds":0.5,"optimizer_seconds":0.1}"#
+        );
+        let line = serde_json::to_string(&valid(3)).unwrap();
+        assert_eq!(line, r#"{"event":"valid","step":3,"loss":2.25,"tokens":24,"seconds":0.5}"#);
+        assert!(serde_json::to_string(&end(3)).unwrap().starts_with(r#"{"event":"end","status":"interrupted""#));
+    }
+
+    #[test]
+    fn a_validation_with_experts_holds_the_means_and_every_router() {
+        let metrics = |logits: &[f32]| RouterMetrics::of_logits(logits, 2, 1);
+        let batches = [
+            vec![metrics(&[1.0, 0.0]), metrics(&[0.0, 1.0, 1.0, 0.0])],
+            vec![metrics(&[0.0, 1.0, 1.0, 0.0]), metrics(&[0.0, 1.0, 1.0, 0.0])],
+        ];
+        let report = RouterReport::of_batches(&batches).unwrap();
+        assert_eq!([0, 1].map(|index| report.layers[index].load_cv), [0.5, 0.0]);
+        assert_eq!(report.mean.load_cv, 0.25);
+        let (loss, router) = (2.25, Some(report));
+        let event = Event::Valid { step: 1, loss, tokens: 8, seconds: 0.5, accuracy: None, windows: None, router };
+        let line = serde_json::to_string(&event).unwrap();
+        assert!(
+            line.contains(r#""router":{"load_cv":0.25,"#) && line.contains(r#""layers":[{"load_cv":0.5,"#),
+            "{line}"
+        );
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        assert_eq!(RouterReport::of_batches(&[vec![], vec![]]), None);
+    }
+
+    #[test]
+    fn resuming_keeps_what_the_checkpoint_knows_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut bytes = text(&[train(1), train(2), valid(2), train(3), end(3)]);
+        bytes.extend_from_slice(br#"{"event":"train","st"#);
+        std::fs::write(&path, bytes).unwrap();
+        let (mut metrics, events) = Metrics::resume(&path, 2).unwrap();
+        assert_eq!(events, [train(1), train(2), valid(2)]);
+        metrics.write(&train(3)).unwrap();
+        metrics.sync().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), text(&[train(1), train(2), valid(2), train(3)]));
+    }
+
+    #[test]
+    fn a_missing_file_and_an_incomplete_last_line_are_not_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        assert!(read(&path).unwrap().is_empty());
+        std::fs::write(&path, [text(&[train(1)]), b"{\"event".to_vec()].concat()).unwrap();
+        assert_eq!(read(&path).unwrap(), [train(1)]);
+    }
+}

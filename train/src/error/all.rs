@@ -1,4 +1,4 @@
-//! What can go wrong in a command, with the exit code that belongs to it.
+//! Why a command failed, and the exit code of each failure.
 
 use super::checkpoint::CheckpointError;
 use super::compare::CompareError;
@@ -16,7 +16,7 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The text is missing, damaged or too short.
+    /// The data are missing, damaged or too short.
     #[error(transparent)]
     Data(#[from] polaron_datasets::DataError),
     /// The model cannot be built or loaded.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::exit::{EXIT_BAD_INPUT, EXIT_FAILED};
 
-/// What is wrong with a plan, or went wrong with a comparison. Every message is one sentence that says what, where and what
-/// to do.
+/// What is wrong with a plan, or what went wrong in a comparison. Every message is one sentence that says what, where and
+/// what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompareError {
@@ -26,7 +26,9 @@ pub enum CompareError {
         name: String,
     },
     /// A name that cannot be part of a file name.
-    #[error("`{name}` cannot name an optimizer: use up to 40 letters, digits and -_.+, and do not begin with a dot")]
+    #[error(
+        "`{name}` cannot be the name of an optimizer: use up to 40 letters, digits and -_.+, and do not begin with a dot"
+    )]
     BadName {
         /// The name.
         name: String,
@@ -40,7 +42,7 @@ pub enum CompareError {
         /// The list.
         what: String,
     },
-    /// A learning rate that is invalid or listed twice.
+    /// A learning rate that is not positive and finite, or is listed twice.
     #[error("{lr} cannot be among the learning rates of `{name}`: they must be positive, finite and all different")]
     BadRate {
         /// The optimizer.
@@ -96,17 +98,17 @@ pub enum CompareError {
         /// One entry per differing key, with both values.
         differences: Vec<String>,
     },
-    /// Some runs saw other data than the rest.
-    #[error("{} (fingerprint {}) and {} (fingerprint {}) did not see the same data, and losses on different data cannot be compared: restore the data, remove the folders of the runs on other data, and run the command again", first.0, first.1, other.0, other.1)]
+    /// Some runs used different data from the rest.
+    #[error("{} (fingerprint {}) and {} (fingerprint {}) did not use the same data, and losses on different data cannot be compared: restore the data, remove the folders of the runs on other data, and run the command again", first.0, first.1, other.0, other.1)]
     MixedData {
         /// Names of runs, and the fingerprint of their data.
         first: (String, String),
         /// The same for the runs that differ.
         other: (String, String),
     },
-    /// The data are not those that the runs saw.
+    /// The data are not those that the runs used.
     #[error(
-        "the data `{source_name}` have changed since the comparison began: {runs} saw the fingerprint {began_with}, now it is {now}; nothing is lost: restore the data and run the command again, or compare on the new data with another --out"
+        "the data `{source_name}` have changed since the comparison began: {runs} used data with the fingerprint {began_with}, now it is {now}; nothing is lost: restore the data and run the command again, or compare on the new data with another --out"
     )]
     OtherData {
         /// Name or path of the data.
@@ -126,7 +128,7 @@ pub enum CompareError {
         /// Path of the data.
         source_name: String,
     },
-    /// The folder holds something else.
+    /// The folder holds something that is not a comparison.
     #[error("`{}` is not empty and holds no comparison (no plan.toml in it): choose another --out", path.display())]
     NotAComparison {
         /// The folder.

@@ -20,7 +20,7 @@ pub enum ConfigError {
         /// Empty, or a question that proposes the nearest key.
         hint: String,
     },
-    /// A value of another type.
+    /// A value of the wrong type.
     #[error("`{key}` must be {expected}, but it is the {found} {place}")]
     WrongType {
         /// The full dotted key.

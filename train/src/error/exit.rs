@@ -1,6 +1,6 @@
 //! Exit codes of the program.
 
-/// Exit code: everything was done.
+/// Exit code: success.
 pub const EXIT_DONE: u8 = 0;
 /// Exit code: the work itself failed (a diverged run, an internal error).
 pub const EXIT_FAILED: u8 = 1;

@@ -9,7 +9,7 @@ use super::file::{Problem, one_line};
 #[non_exhaustive]
 pub enum FolderError {
     /// The folder holds a run of another configuration.
-    #[error("`{}` holds a run of another configuration: {}; a run resumes only with its own values: repeat them, or choose another --out for a new run", path.display(), differences.join(", "))]
+    #[error("`{}` holds a run of another configuration: {}; a run can only be resumed with its own values: repeat them, or choose another --out for a new run", path.display(), differences.join(", "))]
     OtherConfig {
         /// The folder.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum FolderError {
         stack: String,
     },
     /// The configuration file is not the one that the checkpoints were trained with.
-    #[error("`{}` is not what the run was trained with: {}; a run resumes only with its own values: undo the change to resume it, or start a new run with `polaron train {} --out NEW`", file.display(), differences.join(", "), file.display())]
+    #[error("`{}` is not the configuration that the run was trained with: {}; a run can only be resumed with its own values: undo the change to resume it, or start a new run with `polaron train {} --out NEW`", file.display(), differences.join(", "), file.display())]
     Edited {
         /// The configuration file.
         file: PathBuf,
@@ -38,7 +38,7 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder holds something else.
+    /// The folder holds something that is not a run.
     #[error("`{}` is not empty and holds no run (no config.toml in it): choose another --out", path.display())]
     NotARun {
         /// The folder.
@@ -56,8 +56,8 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
-    /// Another process trains into the folder.
-    #[error("another process is training into `{}`: wait for it, stop it, or choose another --out", path.display())]
+    /// Another process trains in the folder.
+    #[error("another process is training in `{}`: wait for it, stop it, or choose another --out", path.display())]
     Locked {
         /// The folder.
         path: PathBuf,

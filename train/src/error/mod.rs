@@ -1,6 +1,6 @@
-//! What can go wrong, in one sentence each, with the exit code that belongs to it.
+//! Every error of the program, with a message of one sentence and an exit code.
 //!
-//! The errors of all rooms are in this one, the lowest, so that every room can return [`Error`].
+//! The errors of all rooms are defined here, in the lowest room, so that every room can return [`Error`].
 
 mod all;
 mod checkpoint;

@@ -7,7 +7,7 @@
 //! metrics.jsonl     one event per line
 //! checkpoints/step-000500/
 //! report.html       what `polaron report` shows, written when training ends
-//! run.lock          held while a process trains into the folder
+//! run.lock          locked while a process trains in the folder
 //! ```
 
 use std::io::ErrorKind;

@@ -83,7 +83,7 @@ fn backward<F: Family>(
     Ok((grads, to_host(share(cross_entropy).inner(), "training")?))
 }
 
-/// Mean cross-entropy in nats per token, and what the routers did, over `windows` evenly spaced windows among the
+/// Mean cross-entropy in nats per token, and the metrics of the routers, over `windows` evenly spaced windows among the
 /// non-overlapping ones of `tokens` (0 means all); neither depends on the number of workers. `model` must be free of
 /// automatic differentiation (`model.valid()`) and live on `device`. None when `stop` asks to stop, or without any window.
 ///

@@ -50,7 +50,7 @@ pub trait Settings {
         1
     }
 
-    /// The ratio of the width to the one that the learning rates are given for, where the width rules of muP apply.
+    /// The width over the base width, for which learning rates are given; None without muP.
     fn width_ratio(&self) -> Option<f64> {
         None
     }
@@ -115,14 +115,14 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     ///
     /// # Errors
     ///
-    /// Data that are missing or damaged.
+    /// When the data are missing or damaged.
     fn load(data: &DataConfig) -> Result<Self::Data, Error>;
 
     /// Checks that the data hold what a step needs.
     ///
     /// # Errors
     ///
-    /// Too little data.
+    /// When there are too few data.
     fn check_data(&self, _data: &Self::Data) -> Result<(), Error> {
         Ok(())
     }
@@ -134,7 +134,7 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     ///
     /// # Errors
     ///
-    /// A tokenizer that cannot be written.
+    /// When the tokenizer cannot be written.
     fn fingerprint(data: &Self::Data) -> Result<String, Error>;
 
     /// The tokenizer of the data, if they are text.
@@ -149,7 +149,7 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     ///
     /// # Errors
     ///
-    /// Tensors that are not those of this family.
+    /// When the tensors are not those of this family.
     fn stored_sizes(tensors: &[NamedTensor], tokenizer: Option<&Tokenizer>) -> Result<DataSizes, Error>;
 
     /// A description of these sizes.
@@ -166,7 +166,7 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     ///
     /// # Errors
     ///
-    /// Data too short for such rows.
+    /// When the data are too short for such rows.
     fn batch<'a>(&self, data: &'a Self::Data, data_seed: u64, rows: usize, step: u64)
     -> Result<Self::Batch<'a>, Error>;
 
@@ -279,9 +279,9 @@ pub struct Recipe {
     pub warmup_rule: WarmupRule,
     /// Decoupled weight decay of Muon's matrices.
     pub muon_decay: f64,
-    /// Learning rate of the AdamW used beside Muon.
+    /// Learning rate of AdamW, for the parameters that Muon does not update.
     pub part_lr: f64,
-    /// Weight decay of the AdamW used beside Muon.
+    /// Weight decay of AdamW, for the same parameters.
     pub part_decay: f64,
 }
 
@@ -294,7 +294,7 @@ pub fn valid_every(steps: u64) -> u64 {
     (steps / VALIDATIONS).max(FEWEST_STEPS_BETWEEN)
 }
 
-/// What a validation found.
+/// The result of a validation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Validation {
     /// Mean cross-entropy in nats per token or image.
@@ -303,6 +303,6 @@ pub struct Validation {
     pub accuracy: Option<f64>,
     /// How many evenly spaced windows the loss is over; None for all of the split.
     pub windows: Option<u64>,
-    /// What the routers did; None without experts.
+    /// The metrics of the routers; None without experts.
     pub router: Option<RouterReport>,
 }

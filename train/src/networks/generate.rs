@@ -16,7 +16,7 @@ pub struct Sampling {
     pub temperature: f64,
     /// Draws from this many likeliest tokens; 0 draws from all.
     pub top_k: usize,
-    /// Fixes the text.
+    /// Seed of the draws.
     pub seed: u64,
 }
 
@@ -25,7 +25,7 @@ pub struct Sampling {
 ///
 /// # Errors
 ///
-/// A character of the prompt that the tokenizer does not know; a model whose output is non-finite; a device that fails.
+/// When the tokenizer does not know a character of the prompt, the model's output is non-finite, or the device fails.
 pub fn generate(
     model: &LanguageModel,
     tokenizer: &Tokenizer,
@@ -75,8 +75,8 @@ fn uniform(seed: u64, index: u64) -> f64 {
     bits as f64 / (1_u64 << 53) as f64
 }
 
-/// The token at `uniform` of the cumulative probabilities, likeliest tokens first; ties go to the smaller token. None when
-/// a score is NaN or the highest is not finite.
+/// The token at which the cumulative probability, likeliest tokens first, exceeds `uniform`; ties go to the smaller token.
+/// None when a score is NaN or the highest is not finite.
 fn pick(logits: &[f32], temperature: f64, top_k: usize, uniform: f64) -> Option<u32> {
     let mut ranked: Vec<(u32, f64)> = (0_u32..).zip(logits).map(|(token, logit)| (token, f64::from(*logit))).collect();
     if ranked.iter().any(|(_, logit)| logit.is_nan()) {

@@ -1,9 +1,9 @@
-//! What the routers of a mixture of experts did in a validation.
+//! The metrics of the routers of a mixture of experts in a validation.
 
 use polaron_models::RouterMetrics;
 use serde::{Deserialize, Serialize};
 
-/// What the routers did in a validation: every metric is computed for each batch, then averaged over the batches.
+/// The metrics of the routers in a validation: each is computed for every batch, then averaged over the batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouterReport {
     /// Means over the routers.

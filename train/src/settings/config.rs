@@ -34,7 +34,7 @@ pub struct Config {
     pub schedule: Schedule,
     /// Rules, learning rates, clipping.
     pub optimizer: LayerwiseConfig,
-    /// The device it runs on.
+    /// The device and its threads.
     pub device: DeviceConfig,
 }
 
@@ -48,9 +48,9 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Micro-batches per step; must divide `batch`.
     pub accumulation: usize,
-    /// Fixes the initial weights.
+    /// Seed of the initial weights.
     pub seed: u64,
-    /// Fixes the batches; `seed + 1` unless given.
+    /// Seed of the batches; by default `seed + 1`.
     pub data_seed: u64,
     /// Steps between validations; 0 validates at the end only.
     pub valid_every: u64,
@@ -78,11 +78,11 @@ pub struct TrainConfig {
     pub sample_temperature: f64,
     /// The sample text draws from this many likeliest tokens; 0 draws from all.
     pub sample_top_k: usize,
-    /// Fixes the sample text.
+    /// Seed of the sample text.
     pub sample_seed: u64,
 }
 
-/// `[device]`: the device a run uses.
+/// `[device]`: the device and its threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceConfig {

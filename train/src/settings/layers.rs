@@ -17,7 +17,7 @@ use crate::settings::recipe::{self, Choices};
 pub struct Layers {
     /// A TOML file, read with [`read_file`].
     pub file: Option<(PathBuf, Table)>,
-    /// Named flags: the flag, the key it stands for, the value.
+    /// Named flags: the flag, the key that it sets, the value.
     pub flags: Vec<(&'static str, &'static str, Value)>,
     /// `--set` arguments: key and raw value.
     pub sets: Vec<(String, String)>,

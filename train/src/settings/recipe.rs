@@ -40,7 +40,7 @@ const VALID_WINDOWS: u64 = 128;
 ///
 /// # Errors
 ///
-/// An unknown preset or stack, with the nearest one.
+/// For an unknown preset or stack, with the nearest one.
 pub fn defaults(choices: &Choices) -> Result<Config, Error> {
     let preset = choices.preset.as_deref().unwrap_or(DEFAULT_PRESET);
     let stack = choices.stack.as_deref().unwrap_or(DEFAULT_STACK);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hidden_width_follows_another_model_dimension() {
+    fn the_hidden_width_follows_the_model_dimension() {
         let hidden = |preset: &str, d_model: i64| {
             let model = [("d_model".to_owned(), d_model.into())].into_iter().collect();
             let choices = Choices { model, ..Choices::default() };

@@ -118,7 +118,7 @@ impl Store {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
-    /// Writes a checkpoint, then removes those that are no longer needed: the `keep` newest good ones and step 0 stay.
+    /// Writes a checkpoint, then removes those that are no longer needed: the `keep` newest good ones and step 0 are kept.
     ///
     /// # Errors
     ///

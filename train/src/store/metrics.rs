@@ -13,7 +13,7 @@ use crate::store::files::write_atomically;
 
 /// One line of `metrics.jsonl`.
 ///
-/// `step` counts finished optimizer steps: the train event of step 1 holds the loss of the first batch, seen by the
+/// `step` counts finished optimizer steps: the train event of step 1 holds the loss of the first batch, with the
 /// initial weights; a valid event of step s belongs to the weights after s steps. `tokens` and both `seconds` are totals
 /// since the start of the run, over all its resumed sessions (a perceptron counts images as tokens); `seconds` is training
 /// time only (batches, forward, backward, optimizer), without validation and checkpoints.
@@ -53,7 +53,7 @@ pub enum Event {
         /// How many evenly spaced windows the loss is over; absent for all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         windows: Option<u64>,
-        /// What the routers of a mixture of experts did; absent without experts.
+        /// The metrics of the routers of a mixture of experts; absent without experts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         router: Option<RouterReport>,
     },
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn resuming_keeps_what_the_checkpoint_knows_and_nothing_else() {
+    fn resuming_keeps_the_events_up_to_the_checkpoint_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let mut bytes = text(&[train(1), train(2), valid(2), train(3), end(3)]);

@@ -93,7 +93,7 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// [`FolderError::NotARun`] when something else is there, [`FileError`] when it cannot be read.
+    /// [`FolderError::NotARun`] when it holds something else, [`FileError`] when it cannot be read.
     pub fn holds_run(&self) -> Result<bool, Error> {
         if self.config_file().is_file() {
             return Ok(true);
@@ -110,8 +110,8 @@ impl RunFolder {
         if foreign { Err(FolderError::NotARun { path: self.path.clone() }.into()) } else { Ok(false) }
     }
 
-    /// Checks that `config` is the configuration of the run in the folder, and that this one is still the one that it was
-    /// trained with. Reporting keys and the path of the data may differ.
+    /// Checks that `config` is the configuration of the run in the folder, and that the run was trained with it. Reporting
+    /// keys and the path of the data may differ.
     ///
     /// # Errors
     ///
@@ -129,7 +129,8 @@ impl RunFolder {
         Err(FolderError::OtherConfig { path: self.path.clone(), differences }.into())
     }
 
-    /// Checks that a run of an earlier version, whose checkpoints hold no configuration, means the same in this one.
+    /// Checks that the configuration of a run of an earlier version, whose checkpoints hold no configuration, means the same
+    /// in this version.
     ///
     /// # Errors
     ///
@@ -234,7 +235,7 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// [`FileError`] when it cannot be read, [`FolderError::Damaged`] when it is not one.
+    /// [`FileError`] when it cannot be read, [`FolderError::Damaged`] when it is not a tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let path = self.tokenizer_file();
         let bytes = std::fs::read(&path).map_err(FileError::at("read", &path))?;

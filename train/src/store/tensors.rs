@@ -18,7 +18,7 @@ pub fn to_bytes(tensors: &[NamedTensor], metadata: &BTreeMap<String, String>) ->
 ///
 /// # Errors
 ///
-/// What is wrong with the bytes.
+/// When the bytes are not a valid safetensors file.
 pub fn from_bytes(bytes: &[u8]) -> Result<Vec<NamedTensor>, TensorFileError> {
     let (tensors, _) = tensor_file::from_bytes(bytes)?;
     Ok(tensors.into_iter().map(|(name, data)| NamedTensor { name, data }).collect())

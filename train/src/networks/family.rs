@@ -91,7 +91,9 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     const FOLLOWED: &'static [&'static str] = &[];
 
     /// Keys whose values are names, with the possible names.
-    fn choices() -> Vec<(&'static str, &'static [&'static str])>;
+    fn choices() -> Vec<(&'static str, &'static [&'static str])> {
+        Vec::new()
+    }
 
     /// One line about a preset.
     fn describe_preset(name: &str) -> &'static str;

@@ -12,7 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut table = String::new();
     for path in files {
         let name = path.strip_prefix(&root)?.with_extension("").display().to_string().replace('\\', "/");
-        table += &format!("({name:?}, include_str!({path:?})),\n");
+        // From the folder of the crate, so that a folder that was moved with its build still compiles.
+        let file = format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/vectors/{name}.json\")");
+        table += &format!("({name:?}, include_str!({file})),\n");
     }
     fs::write(Path::new(&env::var("OUT_DIR")?).join("vectors.rs"), format!("&[\n{table}]\n"))?;
     Ok(())

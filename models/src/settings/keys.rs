@@ -27,7 +27,7 @@ macro_rules! choices {
             }
 
             impl super::keys::Value for $choice {
-                const NAMES: &'static [&'static str] = &[$($name),*];
+                const NAMES: &'static [&'static str] = $choice::NAMES;
             }
         )*
     };

@@ -103,7 +103,7 @@ impl ReportedRun {
     }
 }
 
-/// Every validation, over whatever windows.
+/// All validations, whichever windows they cover.
 fn validations_of_all(events: &[Event]) -> Vec<Point> {
     let point = |event: &Event| match event {
         Event::Valid { step, loss, tokens, seconds, .. } => {

@@ -107,15 +107,9 @@ pub const SOURCE: &str = "data.source";
 
 /// Keys in which a resumed command may differ from its run: reporting keys, and the path of the data, since their
 /// fingerprint decides whether they are the same.
-pub const RESUMABLE_KEYS: &[&str] = &[
-    SOURCE,
-    "train.log_every",
-    "train.sample_tokens",
-    "train.sample_prompt",
-    "train.sample_temperature",
-    "train.sample_top_k",
-    "train.sample_seed",
-];
+pub fn resumable_keys() -> Vec<&'static str> {
+    [&[SOURCE], REPORTING_KEYS].concat()
+}
 
 impl Config {
     /// The configuration as TOML text, complete.

@@ -19,7 +19,7 @@ use toml::{Table, Value};
 use crate::error::{ConfigError, Error, FileError, FolderError};
 use crate::host::device;
 use crate::host::progress::say;
-use crate::settings::config::{Config, RESUMABLE_KEYS, SOURCE};
+use crate::settings::config::{Config, SOURCE, resumable_keys};
 use crate::settings::layers::{Layers, parse, read_file, read_text};
 use crate::settings::merge;
 use crate::store::checkpoint::Store;
@@ -122,7 +122,7 @@ impl RunFolder {
         if let Some((copy, text)) = self.store().trained_with() {
             self.check_copy(&copy, &text)?;
         }
-        let differences = merge::differences(&there, &config.to_table()?, RESUMABLE_KEYS);
+        let differences = merge::differences(&there, &config.to_table()?, &resumable_keys());
         if differences.is_empty() {
             return Ok(());
         }
@@ -153,7 +153,7 @@ impl RunFolder {
     pub fn check_copy(&self, copy: &Path, text: &str) -> Result<(), Error> {
         let file = self.config_file();
         let (before, now) = (complete(copy, parse(copy, text)?)?, complete(&file, read_file(&file)?)?);
-        let differences = merge::edits(&before, &now, RESUMABLE_KEYS);
+        let differences = merge::edits(&before, &now, &resumable_keys());
         if differences.is_empty() { Ok(()) } else { Err(FolderError::Edited { file, differences }.into()) }
     }
 

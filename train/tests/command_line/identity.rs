@@ -1,4 +1,4 @@
-//! A run goes on with its own configuration and its own data alone, wherever the data lie now.
+//! A run resumes only with its own configuration and its own data, even if the data have been moved.
 
 use sha2::{Digest, Sha256};
 

@@ -79,9 +79,16 @@ pub enum ModelError {
         /// Experts in a block.
         experts: usize,
     },
-    /// Experts need a gate, which this kind of feed-forward layer does not have.
-    #[error("`feed_forward` = \"gelu\" has no gate, but experts need one: choose \"swi_glu\", for example")]
+    /// Experts need a gate, which these kinds of feed-forward layers do not have.
+    #[error(
+        "`feed_forward` = \"gelu\" or \"gelu_tanh\" has no gate, but experts need one: choose \"swi_glu\", for example"
+    )]
     ExpertsWithoutGate,
+    /// The biases of a dense feed-forward layer in a model with experts.
+    #[error(
+        "`feed_forward_bias` is set, but there are experts and no dense feed-forward layer: set `expert_bias` instead"
+    )]
+    BiasOfExperts,
     /// A setting of experts or their router in a model without experts.
     #[error("`{key}` is set, but there are no experts: set `experts` too, or `{key}` to {off}")]
     WithoutExperts {

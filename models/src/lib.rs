@@ -75,7 +75,8 @@
 //! | `blocks.N.moe.router.weight` (experts, instead of `mlp`) | `[experts, d_model]` | the same | router |
 //! | `blocks.N.moe.gate.weight`, `up` | `[experts, d_model, hidden]` | the same | expert gate, expert up |
 //! | `blocks.N.moe.down.weight` | `[experts, hidden, d_model]` | the same | expert down |
-//! | `….bias` (`attention_bias`, `expert_bias`) | `[d_out]`, of a stack `[experts, d_out]` | the same | bias |
+//! | `….bias` (`attention_bias`, `feed_forward_bias`, `expert_bias`) | `[d_out]`, of a stack `[experts, d_out]` | the same | bias |
+//! | `….norm1.bias`, … of every norm (`norm_bias`) | that of its weight | the same | bias |
 //! | `norm.weight` | `[d_model]` | `norm.gain` | gain |
 //! | `head.weight` (not tied) | `[vocab, d_model]` | the same | head |
 //!

@@ -120,7 +120,9 @@ impl Path {
 
     fn exported_name(&self) -> String {
         match self.names.split_last() {
-            Some((_, norm)) if self.owner_is("Struct:Norm") => format!("{}.weight", norm.join(".")),
+            Some((field, norm)) if self.owner_is("Struct:Norm") && field == "gain" => {
+                format!("{}.weight", norm.join("."))
+            }
             _ => self.stored_name(),
         }
     }

@@ -311,10 +311,13 @@ fn weights_that_do_not_fit_are_refused_by_name() {
 
 #[test]
 fn every_parameter_has_one_role_and_every_hint_a_parameter() {
-    let all = ModelConfig::PRESETS.iter().map(|kind| (*kind, tiny(kind).tied_head));
-    for (kind, tied) in all.chain([("nanogpt-char", false)]) {
+    let all = ModelConfig::PRESETS.iter().map(|kind| (*kind, tiny(kind).tied_head, false));
+    for (kind, tied, biases) in
+        all.chain([("nanogpt-char", false, false), ("nanogpt-char", true, true), ("gemma3-tiny", false, true)])
+    {
         let mut config = tiny(kind);
         config.tied_head = tied;
+        (config.norm_bias, config.feed_forward_bias) = (biases, biases);
         let model = config.init(VOCAB, 1, &Device::flex()).unwrap();
         let hints = model.roles();
         let hits = |pattern: &str, path: &str| {
@@ -323,6 +326,7 @@ fn every_parameter_has_one_role_and_every_hint_a_parameter() {
                 && pattern.zip(path).all(|(pattern, name)| pattern == "*" || pattern == name)
         };
         let table = parameter_table(&model);
+        assert_eq!(table.iter().map(|info| info.count).sum::<usize>(), config.parameters(VOCAB), "{kind}");
         for info in &table {
             let roles: Vec<Role> =
                 hints.iter().filter(|hint| hits(&hint.pattern, &info.path)).map(|hint| hint.role).collect();

@@ -63,10 +63,11 @@ fn is_projection(path: &str) -> bool {
     path != "embed.weight" && path != "position.weight" && !path.ends_with(".bias")
 }
 
-fn fixtures() -> [(&'static str, Fixture); 6] {
+fn fixtures() -> [(&'static str, Fixture); 7] {
     let parse = |text| serde_json::from_str::<Fixture>(text).unwrap();
     [
         ("nanogpt-char", parse(include_str!("reference/nanogpt.json"))),
+        ("nanogpt-char", parse(include_str!("reference/gpt2.json"))),
         ("llama-d64", parse(include_str!("reference/llama.json"))),
         ("qwen3-tiny", parse(include_str!("reference/qwen3.json"))),
         ("gemma3-tiny", parse(include_str!("reference/gemma3.json"))),

@@ -28,7 +28,7 @@ impl Gate for SwiGlu {
     }
 }
 
-/// `gelu(gate) · up` with the tanh approximation of GELU, which is `x · sigmoid(2 √(2/π) (x + 0.044715 x³))`.
+/// `gelu(gate) · up` with the tanh approximation of GELU.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GeGlu;
 
@@ -39,10 +39,8 @@ const GELU_CUBE: f32 = 0.044_715;
 impl Gate for GeGlu {
     #[inline(always)]
     fn evaluate(self, gate: f32, up: f32) -> (f32, f32, f32) {
-        let sigmoid = sigmoid(GELU_SLOPE * (gate + GELU_CUBE * gate * gate * gate));
-        let slope = GELU_SLOPE * (1.0 + 3.0 * GELU_CUBE * gate * gate);
-        let gelu = gate * sigmoid;
-        (gelu * up, up * (sigmoid + gelu * (1.0 - sigmoid) * slope), gelu)
+        let (gelu, slope) = TanhGelu.evaluate(gate);
+        (gelu * up, up * slope, gelu)
     }
 }
 
@@ -117,22 +115,48 @@ impl<G: Gate> Kernel<2> for GatedKernel<G> {
     }
 }
 
-/// Exact GELU, `x · Φ(x)` with the normal distribution function Φ. Forward overwrites x with the derivative.
-#[derive(Debug)]
-pub(super) struct GeluKernel;
-
-/// The value, and its derivative.
-#[inline(always)]
-fn gelu(x: f32) -> (f32, f32) {
-    /// 1 / √(2π)
-    const FACTOR: f32 = 0.398_942_3;
-    let distribution = 0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2);
-    let density = FACTOR * exp(-0.5 * x * x);
-    (x * distribution, distribution + x * density)
+/// A nonlinearity without a gate.
+pub(super) trait Curve: std::fmt::Debug + Clone + Copy + Send + Sync + 'static {
+    /// The value, and its derivative.
+    fn evaluate(self, x: f32) -> (f32, f32);
 }
 
-impl Kernel<1> for GeluKernel {
+/// The tanh approximation of GELU, which is `x · sigmoid(2 √(2/π) (x + 0.044715 x³))`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TanhGelu;
+
+impl Curve for TanhGelu {
+    #[inline(always)]
+    fn evaluate(self, x: f32) -> (f32, f32) {
+        let sigmoid = sigmoid(GELU_SLOPE * (x + GELU_CUBE * x * x * x));
+        let slope = GELU_SLOPE * (1.0 + 3.0 * GELU_CUBE * x * x);
+        let gelu = x * sigmoid;
+        (gelu, sigmoid + gelu * (1.0 - sigmoid) * slope)
+    }
+}
+
+/// Exact GELU, `x · Φ(x)` with the normal distribution function Φ.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExactGelu;
+
+impl Curve for ExactGelu {
+    #[inline(always)]
+    fn evaluate(self, x: f32) -> (f32, f32) {
+        /// 1 / √(2π)
+        const FACTOR: f32 = 0.398_942_3;
+        let distribution = 0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2);
+        let density = FACTOR * exp(-0.5 * x * x);
+        (x * distribution, distribution + x * density)
+    }
+}
+
+/// A nonlinearity without a gate. Forward overwrites x with the derivative.
+#[derive(Debug)]
+pub(super) struct GeluKernel<C>(pub C);
+
+impl<C: Curve> Kernel<1> for GeluKernel<C> {
     fn forward(&self, [mut x]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
+        let curve = self.0;
         let shape = x.shape();
         let length = x.values().len();
         let evaluate = |value: &mut [MaybeUninit<f32>]| {
@@ -142,7 +166,7 @@ impl Kernel<1> for GeluKernel {
                 |(value, x)| {
                     for (slot, x) in value.iter_mut().zip(x) {
                         let value;
-                        (value, *x) = gelu(*x);
+                        (value, *x) = curve.evaluate(*x);
                         slot.write(value);
                     }
                 },

@@ -3,7 +3,7 @@
 use burn::backend::DispatchTensor;
 use burn::tensor::{Int, Tensor};
 
-use super::activations::{ClampedGlu, GatedKernel, GeGlu, GeluKernel, SwiGlu};
+use super::activations::{ClampedGlu, ExactGelu, GatedKernel, GeGlu, GeluKernel, SwiGlu, TanhGelu};
 use super::attention::AttentionKernel;
 use super::cross_entropy::CrossEntropyKernel;
 use super::grouped::{GroupedAddKernel, GroupedMatmulKernel};
@@ -43,7 +43,7 @@ pub(crate) fn norm(centred: bool, eps: f64, x: Tensor<2>, gain: Tensor<1>) -> Te
 /// The gated nonlinearity of a kind that has a gate.
 pub(crate) fn gated(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     match kind {
-        FeedForwardKind::Gelu => unreachable!("GELU has no gate"),
+        FeedForwardKind::Gelu | FeedForwardKind::GeluTanh => unreachable!("GELU has no gate"),
         FeedForwardKind::SwiGlu => binary(GatedKernel(SwiGlu), gate, up),
         FeedForwardKind::GeGlu => binary(GatedKernel(GeGlu), gate, up),
         FeedForwardKind::ClampedGlu => binary(GatedKernel(ClampedGlu), gate, up),
@@ -60,9 +60,9 @@ pub(crate) fn grouped_add(rows: Tensor<2>, bias: Tensor<2>, counts: &[usize]) ->
     binary(GroupedAddKernel { counts: counts.to_vec() }, rows, bias)
 }
 
-/// Exact GELU.
-pub(crate) fn gelu(x: Tensor<2>) -> Tensor<2> {
-    unary(GeluKernel, x)
+/// GELU: exact, or by its tanh approximation.
+pub(crate) fn gelu(by_tanh: bool, x: Tensor<2>) -> Tensor<2> {
+    if by_tanh { unary(GeluKernel(TanhGelu), x) } else { unary(GeluKernel(ExactGelu), x) }
 }
 
 /// `x`, `[tokens, d_in]`, times `weight`: `[d_in, d_out]`, or `[d_out, d_in]` if it is `transposed`.

@@ -28,10 +28,11 @@ pub struct FeedForward {
 impl FeedForward {
     pub(crate) fn new(config: &ModelConfig, std: Deviations, init: &Initializer) -> Self {
         let (d_model, hidden, kind) = (config.d_model, config.hidden, config.feed_forward);
+        let bias = config.feed_forward_bias;
         Self {
-            gate: kind.is_gated().then(|| init.linear("gate", d_model, hidden, std.hidden)),
-            up: init.linear("up", d_model, hidden, std.hidden),
-            down: init.linear("down", hidden, d_model, std.residual),
+            gate: kind.is_gated().then(|| init.biased("gate", d_model, hidden, std.hidden, bias)),
+            up: init.biased("up", d_model, hidden, std.hidden, bias),
+            down: init.biased("down", hidden, d_model, std.residual, bias),
             kind,
         }
     }
@@ -40,7 +41,7 @@ impl FeedForward {
     #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = match &self.gate {
-            None => gelu(linear(&self.up, x)),
+            None => gelu(self.kind, linear(&self.up, x)),
             Some(gate) => {
                 let (gate, up) = (linear(gate, x.clone()), linear(&self.up, x));
                 gated(self.kind, gate, up)
@@ -50,13 +51,14 @@ impl FeedForward {
     }
 }
 
-/// Exact GELU.
-fn gelu(x: Tensor<2>) -> Tensor<2> {
+/// The nonlinearity of a kind that has no gate.
+fn gelu(kind: FeedForwardKind, x: Tensor<2>) -> Tensor<2> {
+    let by_tanh = kind == FeedForwardKind::GeluTanh;
     #[cfg(feature = "flex")]
     if fused::serve(&[&x]) {
-        return fused::gelu(x);
+        return fused::gelu(by_tanh, x);
     }
-    activation::gelu(x)
+    if by_tanh { gelu_approximate(x) } else { activation::gelu(x) }
 }
 
 /// The gated nonlinearity of a kind that has a gate.
@@ -66,7 +68,7 @@ pub(crate) fn gated(kind: FeedForwardKind, gate: Tensor<2>, up: Tensor<2>) -> Te
         return fused::gated(kind, gate, up);
     }
     match kind {
-        FeedForwardKind::Gelu => unreachable!("GELU has no gate"),
+        FeedForwardKind::Gelu | FeedForwardKind::GeluTanh => unreachable!("GELU has no gate"),
         FeedForwardKind::SwiGlu => silu(gate) * up,
         FeedForwardKind::GeGlu => gelu_approximate(gate) * up,
         FeedForwardKind::ClampedGlu => {

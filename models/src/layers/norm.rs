@@ -1,4 +1,4 @@
-//! Layer norm without bias, and RMS norm.
+//! Layer norm and RMS norm.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -9,12 +9,14 @@ use crate::init::Initializer;
 use crate::settings::choices::NormKind;
 use crate::settings::model::ModelConfig;
 
-/// A norm over groups of features of each token, with a gain and no bias.
+/// A norm over groups of features of each token, with a gain and perhaps a bias.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// Factor of each feature of a group, initially one; with [`NormKind::RmsNormPlusOne`] the factor minus one, initially
     /// zero. `[d_model]` if the group is the whole token.
     pub gain: Param<Tensor<1>>,
+    /// What is added after the gain, initially zero; of the same shape.
+    pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     kind: NormKind,
     #[module(skip)]
@@ -24,8 +26,12 @@ pub struct Norm {
 impl Norm {
     /// A norm of the model's kind over groups of `features`, whose factors are all one.
     pub(crate) fn new(config: &ModelConfig, features: usize, init: &Initializer) -> Self {
-        let gain = 1.0 - offset(config.norm);
-        Self { gain: init.constant(gain, [features]), kind: config.norm, eps: config.norm_eps }
+        Self {
+            gain: init.constant(1.0 - offset(config.norm), [features]),
+            bias: config.norm_bias.then(|| init.constant(0.0, [features])),
+            kind: config.norm,
+            eps: config.norm_eps,
+        }
     }
 
     /// Normalises `x`, `[tokens, features]`: every token, or every group of as many features as there are gains.
@@ -36,12 +42,17 @@ impl Norm {
             offset => self.gain.val() + offset,
         };
         let ([tokens, features], [group]) = (x.dims(), gain.dims());
-        let centred = self.kind == NormKind::LayerNorm;
+        let normalise = |x: Tensor<2>| {
+            let normal = norm(self.kind == NormKind::LayerNorm, self.eps, x, gain);
+            match &self.bias {
+                Some(bias) => normal + bias.val().unsqueeze(),
+                None => normal,
+            }
+        };
         if features == group {
-            return norm(centred, self.eps, x, gain);
+            return normalise(x);
         }
-        let groups = x.reshape([tokens * features / group, group]);
-        norm(centred, self.eps, groups, gain).reshape([tokens, features])
+        normalise(x.reshape([tokens * features / group, group])).reshape([tokens, features])
     }
 }
 

@@ -34,7 +34,11 @@ impl Roles for LanguageModel {
         hint(block.moe.is_some(), "blocks.*.moe.gate.weight", Role::ExpertGate);
         hint(block.moe.is_some(), "blocks.*.moe.up.weight", Role::ExpertUp);
         hint(block.moe.is_some(), "blocks.*.moe.down.weight", Role::ExpertDown);
-        hint(config.attention_bias || config.expert_bias, "blocks.*.*.*.bias", Role::Bias);
+        let norm_between = config.norm_bias && config.qk_norm != QkNormKind::None;
+        let projected = config.attention_bias || config.feed_forward_bias || config.expert_bias;
+        hint(projected || norm_between, "blocks.*.*.*.bias", Role::Bias);
+        hint(config.norm_bias, "blocks.*.*.bias", Role::Bias);
+        hint(config.norm_bias, "norm.bias", Role::Bias);
         let (heads, kv_heads) = (config.heads, config.kv_heads());
         if block.attn.qkv.is_none() {
             let attention =

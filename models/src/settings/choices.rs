@@ -5,7 +5,7 @@ use super::keys::choices;
 choices! {
     /// How activations are normalised before attention, before the feed-forward layer and before the head.
     pub enum NormKind {
-        /// Subtract the mean, divide by the standard deviation, multiply by a gain; no bias.
+        /// Subtract the mean, divide by the standard deviation, multiply by a gain.
         LayerNorm = "layer_norm",
         /// Divide by the root mean square, multiply by a gain.
         RmsNorm = "rms_norm",
@@ -45,6 +45,8 @@ choices! {
     pub enum FeedForwardKind {
         /// `down(gelu(up(x)))` with the exact GELU (error function).
         Gelu = "gelu",
+        /// The same with the tanh approximation of GELU (GPT-2 as published, where it is called `gelu_new`).
+        GeluTanh = "gelu_tanh",
         /// `down(silu(gate(x)) · up(x))`.
         SwiGlu = "swi_glu",
         /// `down(gelu(gate(x)) · up(x))` with the tanh approximation of GELU (Gemma).
@@ -96,7 +98,7 @@ impl FeedForwardKind {
 
     /// Whether there is a gate projection.
     pub(crate) fn is_gated(self) -> bool {
-        self != Self::Gelu
+        !matches!(self, Self::Gelu | Self::GeluTanh)
     }
 
     /// The usual width: four times `d_model`, or with a gate 8/3 of it, rounded up to a multiple of 64.

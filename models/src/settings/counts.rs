@@ -71,18 +71,25 @@ impl ModelConfig {
         };
         let norms = if self.post_norm { 4 } else { 2 };
         let block = [
-            product(&[norms, self.d_model]),
+            product(&[norms, self.norm_vectors(), self.d_model]),
             self.attention_vectors(),
             product(&[self.experts, self.d_model]),
+            self.feed_forward_biases(),
             self.expert_biases(experts),
         ];
         let block = block.into_iter().fold(0, usize::saturating_add);
-        [product(&[tables, vocab_size, self.d_model]), product(&[positions, self.d_model]), self.d_model]
+        let last_norm = product(&[self.norm_vectors(), self.d_model]);
+        [product(&[tables, vocab_size, self.d_model]), product(&[positions, self.d_model]), last_norm]
             .into_iter()
             .fold(product(&[self.layers, block]), usize::saturating_add)
     }
 
-    /// Gains of the query and key norms, biases and sinks.
+    /// Vectors of one norm: its gain, and its bias if it has one.
+    fn norm_vectors(&self) -> usize {
+        if self.norm_bias { 2 } else { 1 }
+    }
+
+    /// Vectors of the query and key norms, biases and sinks.
     fn attention_vectors(&self) -> usize {
         let (query, key) = (self.query_width(), self.key_width());
         let gains = match self.qk_norm {
@@ -92,7 +99,17 @@ impl ModelConfig {
         };
         let biases = if self.attention_bias { [query, key, key, self.d_model] } else { [0; 4] };
         let sinks = if self.sinks { self.heads } else { 0 };
-        biases.into_iter().chain([gains, sinks]).fold(0, usize::saturating_add)
+        let norms = product(&[self.norm_vectors(), gains]);
+        biases.into_iter().chain([norms, sinks]).fold(0, usize::saturating_add)
+    }
+
+    /// Biases of a dense feed-forward layer.
+    fn feed_forward_biases(&self) -> usize {
+        if !self.feed_forward_bias || self.experts > 0 {
+            return 0;
+        }
+        let inner = if self.feed_forward.is_gated() { 2 } else { 1 };
+        product(&[inner, self.hidden]).saturating_add(self.d_model)
     }
 
     /// Biases of the router and of `experts` experts.

@@ -42,6 +42,8 @@ keys! {
         norm: NormKind = NormKind::RmsNorm;
         /// Added to the variance or mean square under a norm's root.
         norm_eps: f64 = 1e-5, in above_zero;
+        /// Whether every norm, also those of queries and keys, adds a bias after its gain.
+        norm_bias: bool = false;
         /// Whether there is also a norm after the attention and after the feed-forward layer, before their outputs are added
         /// to the residual stream.
         post_norm: bool = false;
@@ -66,6 +68,8 @@ keys! {
         full_every: usize = 1, in at_least_one;
         /// Kind of the feed-forward layer or of the experts.
         feed_forward: FeedForwardKind = FeedForwardKind::SwiGlu;
+        /// Whether the projections of a dense feed-forward layer have biases.
+        feed_forward_bias: bool = false;
         /// Experts in a block; 0 means one dense feed-forward layer.
         experts: usize = 0;
         /// How many experts each token is sent to; 0 without experts.

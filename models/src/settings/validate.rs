@@ -11,7 +11,7 @@ impl ModelConfig {
     ///
     /// [`ModelError::Zero`], [`ModelError::HeadsDoNotDivide`], [`ModelError::KeyHeadsDoNotDivide`],
     /// [`ModelError::OddHeadDimension`], [`ModelError::OutOfRange`], [`ModelError::TopK`], [`ModelError::ExpertsWithoutGate`],
-    /// [`ModelError::WithoutExperts`].
+    /// [`ModelError::WithoutExperts`], [`ModelError::BiasOfExperts`].
     pub fn validate(&self) -> Result<(), ModelError> {
         self.check_ranges()?;
         self.check_heads()?;
@@ -53,6 +53,9 @@ impl ModelConfig {
         }
         if !(1..=experts).contains(&top_k) {
             return Err(ModelError::TopK { top_k, experts });
+        }
+        if self.feed_forward_bias {
+            return Err(ModelError::BiasOfExperts);
         }
         if self.feed_forward.is_gated() { Ok(()) } else { Err(ModelError::ExpertsWithoutGate) }
     }
@@ -117,6 +120,8 @@ mod tests {
             ("llama-d64", "expert_bias = true", "set `experts` too"),
             ("llama-d64", "aux_z = 0.1", "set `experts` too"),
             ("nanogpt-char", "experts = 4\ntop_k = 1", "choose \"swi_glu\""),
+            ("nanogpt-char", "experts = 4\ntop_k = 1\nfeed_forward = \"gelu_tanh\"", "choose \"swi_glu\""),
+            ("olmoe-tiny", "feed_forward_bias = true", "set `expert_bias` instead"),
             ("qwen3-tiny", "head_dim = 33", "`head_dim` = 34"),
             ("qwen3-tiny", "kv_heads = 3", "`heads` = 4 is not divisible by `kv_heads` = 3"),
             ("gemma3-tiny", "sliding_window = 0", "`sliding_window` is 0"),

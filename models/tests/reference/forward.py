@@ -1,6 +1,6 @@
-"""Forward pass of the two architectures, in numpy and float64: plain, obvious, slow.
+"""Forward pass of the first architectures, in numpy and float64: plain, obvious, slow.
 
-Writes `nanogpt.json` and `llama.json` beside itself: a tiny model of each kind with random weights
+Writes `nanogpt.json`, `gpt2.json` (with every bias, and GELU by tanh) and `llama.json` beside itself: a tiny model of each kind with random weights
 (gains too, so that a forgotten gain shows), random tokens, the logits and loss they must give, and
 the slope of the loss in every tensor along one direction.
 Names and layouts are those of `polaron_models::to_exported`: a projection is [output, input].
@@ -20,18 +20,27 @@ EPSILON = 1e-5
 BATCH = 3
 
 
-def layer_norm(x, gain):
+def layer_norm(x, weights, path):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON) * gain
+    normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
+    return normal * weights[f"{path}.weight"] + weights.get(f"{path}.bias", 0.0)
 
 
-def rms_norm(x, gain):
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + EPSILON) * gain
+def rms_norm(x, weights, path):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + EPSILON) * weights[f"{path}.weight"]
+
+
+def project(x, weights, path):
+    return x @ weights[f"{path}.weight"].T + weights.get(f"{path}.bias", 0.0)
 
 
 def gelu(x):
     erf = np.vectorize(math.erf)
     return x * 0.5 * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def gelu_by_tanh(x):
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def silu(x):
@@ -54,9 +63,9 @@ def turn(x):
 def attention(x, weights, path, rotary):
     """x: [context, D]."""
     if f"{path}.qkv.weight" in weights:
-        q, k, v = np.split(x @ weights[f"{path}.qkv.weight"].T, 3, axis=-1)
+        q, k, v = np.split(project(x, weights, f"{path}.qkv"), 3, axis=-1)
     else:
-        q, k, v = (x @ weights[f"{path}.{name}.weight"].T for name in ("wq", "wk", "wv"))
+        q, k, v = (project(x, weights, f"{path}.{name}") for name in ("wq", "wk", "wv"))
     mixed = np.empty_like(x)
     for head in range(HEADS):
         part = slice(head * HEAD_DIM, (head + 1) * HEAD_DIM)
@@ -67,16 +76,18 @@ def attention(x, weights, path, rotary):
             scores = qh[i] @ kh[: i + 1].T / math.sqrt(HEAD_DIM)
             exps = np.exp(scores - scores.max())
             mixed[i, part] = exps / exps.sum() @ vh[: i + 1]
-    return mixed @ weights[f"{path}.wo.weight"].T
+    return project(mixed, weights, f"{path}.wo")
 
 
 def feed_forward(x, weights, path):
-    up = x @ weights[f"{path}.up.weight"].T
+    up = project(x, weights, f"{path}.up")
     if f"{path}.gate.weight" in weights:
-        hidden = silu(x @ weights[f"{path}.gate.weight"].T) * up
+        hidden = silu(project(x, weights, f"{path}.gate")) * up
+    elif f"{path}.up.bias" in weights:
+        hidden = gelu_by_tanh(up)
     else:
         hidden = gelu(up)
-    return hidden @ weights[f"{path}.down.weight"].T
+    return project(hidden, weights, f"{path}.down")
 
 
 def forward(tokens, weights):
@@ -88,9 +99,9 @@ def forward(tokens, weights):
         x = x + weights["position.weight"][: len(tokens)]
     for index in range(LAYERS):
         block = f"blocks.{index}"
-        x = x + attention(norm(x, weights[f"{block}.norm1.weight"]), weights, f"{block}.attn", rotary)
-        x = x + feed_forward(norm(x, weights[f"{block}.norm2.weight"]), weights, f"{block}.mlp")
-    x = norm(x, weights["norm.weight"])
+        x = x + attention(norm(x, weights, f"{block}.norm1"), weights, f"{block}.attn", rotary)
+        x = x + feed_forward(norm(x, weights, f"{block}.norm2"), weights, f"{block}.mlp")
+    x = norm(x, weights, "norm")
     return x @ weights.get("head.weight", weights["embed.weight"]).T
 
 
@@ -117,20 +128,24 @@ def slope(weights, name, tokens, targets):
 
 def shapes(kind, hidden):
     """Exported name -> shape."""
+    gpt = kind in ("nanogpt", "gpt2")
     result = {"embed.weight": (VOCAB, D), "norm.weight": (D,)}
-    if kind == "nanogpt":
+    if gpt:
         result["position.weight"] = (CONTEXT, D)
     else:
         result["head.weight"] = (VOCAB, D)
     for index in range(LAYERS):
         block = f"blocks.{index}"
         result |= {f"{block}.norm1.weight": (D,), f"{block}.norm2.weight": (D,)}
-        names = {"qkv": 3 * D} if kind == "nanogpt" else {"wq": D, "wk": D, "wv": D}
+        names = {"qkv": 3 * D} if gpt else {"wq": D, "wk": D, "wv": D}
         result |= {f"{block}.attn.{name}.weight": (size, D) for name, size in names.items()}
         result[f"{block}.attn.wo.weight"] = (D, D)
-        names = ("up",) if kind == "nanogpt" else ("gate", "up")
+        names = ("up",) if gpt else ("gate", "up")
         result |= {f"{block}.mlp.{name}.weight": (hidden, D) for name in names}
         result[f"{block}.mlp.down.weight"] = (D, hidden)
+    if kind == "gpt2":
+        vectors = [name for name in result if name not in ("embed.weight", "position.weight")]
+        result |= {name.replace(".weight", ".bias"): result[name][:1] for name in vectors}
     return result
 
 
@@ -139,14 +154,16 @@ def fixture(kind, hidden, seed):
     tensors, weights = {}, {}
     for name, shape in shapes(kind, hidden).items():
         # Far larger than first weights, so that softmax and nonlinearities leave their flat parts.
-        values = random.normal(1.0 if len(shape) == 1 else 0.0, 0.4, shape).round(3)
+        gain = len(shape) == 1 and name.endswith("weight")
+        values = random.normal(1.0 if gain else 0.0, 0.4, shape).round(3)
         tensors[name] = {"shape": shape, "data": values.flatten().tolist()}
         # What a 32-bit program reads from these decimals.
         weights[name] = values.astype(np.float32).astype(np.float64)
     tokens = random.integers(0, VOCAB, (BATCH, CONTEXT))
     targets = random.integers(0, VOCAB, (BATCH, CONTEXT))
     logits = np.stack([forward(row, weights) for row in tokens])
-    return {
+    keys = ("attention_bias", "norm_bias", "feed_forward_bias") if kind == "gpt2" else ()
+    return ({"feed_forward": "gelu_tanh"} if keys else {}) | {key: True for key in keys} | {
         "d_model": D,
         "layers": LAYERS,
         "heads": HEADS,
@@ -164,6 +181,6 @@ def fixture(kind, hidden, seed):
 
 if __name__ == "__main__":
     folder = pathlib.Path(__file__).parent
-    for kind, hidden, seed in (("nanogpt", 32, 1), ("llama", 24, 2)):
+    for kind, hidden, seed in (("nanogpt", 32, 1), ("llama", 24, 2), ("gpt2", 32, 3)):
         text = json.dumps(fixture(kind, hidden, seed))
         (folder / f"{kind}.json").write_text(text + "\n")

@@ -81,11 +81,11 @@ impl TextData {
         }
         let tokenizer = Tokenizer::for_documents(kind, documents)?;
         let mut train = Vec::new();
-        for (index, document) in documents.iter().enumerate() {
+        for (index, tokens) in tokenizer.encode_all(documents).into_iter().enumerate() {
             if index > 0 {
                 train.extend(tokenizer.separator()?);
             }
-            train.extend(tokenizer.encode(document.as_ref())?);
+            train.extend(tokens?);
         }
         let valid = train.split_off(training_part(train.len() as u64, valid_fraction) as usize);
         train.shrink_to_fit();

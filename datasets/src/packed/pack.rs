@@ -105,7 +105,7 @@ fn write(
     let total = sources.bytes();
     let mut report = |read| progress(PackProgress { doing: "encoding", read, total });
     sources.read(&mut report, &mut |path, event| encoder.take(path, event))?;
-    let Encoder { shards, losses, .. } = encoder;
+    let (shards, losses) = encoder.finish()?;
     let parts = shards.finish()?;
     manifest.notes.extend(sources.notes());
     if let PackTokenizer::File(path) = &options.tokenizer {

@@ -4,14 +4,16 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::decoders::byte_level::ByteLevel;
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::{AddedToken, ModelWrapper, NormalizedString, Normalizer};
+use tokenizers::{AddedToken, ModelWrapper, NormalizedString, Normalizer, Trainer};
 
+use super::byte_pairs::{BytePairs, alphabet};
 use super::losses::Fate;
 use super::pieces::{owned_parts, pieces};
+use super::words::words;
 use crate::errors::{DataError, Problem};
 
 /// The token between two documents; token 0 of a vocabulary that this crate learns.
@@ -54,6 +56,8 @@ fn longest_unigram(json: &Value) -> usize {
 #[derive(Clone)]
 pub(crate) struct Learned {
     tokenizer: Arc<tokenizers::Tokenizer>,
+    /// The same, if it is of the kind that is encoded here.
+    byte_pairs: Option<Arc<BytePairs>>,
     /// The content of its `tokenizer.json`.
     json: Arc<Value>,
     vocab_size: usize,
@@ -81,17 +85,23 @@ impl Learned {
         texts: impl Iterator<Item = S> + Send,
     ) -> Result<Self, DataError> {
         let failed = |problem: Problem| DataError::Learning { problem };
-        let trainer = BpeTrainer::builder()
+        let mut trainer = BpeTrainer::builder()
             .vocab_size(vocab_size)
             .min_frequency(MIN_PAIRS)
             .show_progress(false)
             .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect::<HashSet<char>>())
             .build();
-        let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
+        let letters = alphabet();
+        let letter = |byte: u8| letters.get(usize::from(byte)).copied();
+        let lettered = |word: &str| word.bytes().filter_map(letter).collect::<String>();
+        trainer.feed(texts.flat_map(owned_parts), |text| Ok(words(text).map(lettered).collect())).map_err(failed)?;
+        let mut model = BPE::default();
+        let special = trainer.train(&mut model).map_err(failed)?;
+        let mut tokenizer = tokenizers::Tokenizer::new(model);
+        tokenizer.add_special_tokens(special).map_err(failed)?;
         tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
         tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
-        tokenizer.train(&mut TrainerWrapper::from(trainer), texts.flat_map(owned_parts)).map_err(failed)?;
         let json = tokenizer.to_string(false).map_err(failed)?;
         Self::from_json(&json)
     }
@@ -118,7 +128,8 @@ impl Learned {
         let json: Value = parse(&tokenizer.to_string(false).map_err(bad)?)?;
         let highest = tokenizer.get_vocab(true).into_values().max();
         let vocab_size = highest.map(|token| token as usize + 1).ok_or_else(|| bad("it has no tokens".into()))?;
-        Ok(Self { tokenizer: Arc::new(tokenizer), json: Arc::new(json), vocab_size })
+        let byte_pairs = BytePairs::of(&json).map(Arc::new);
+        Ok(Self { tokenizer: Arc::new(tokenizer), byte_pairs, json: Arc::new(json), vocab_size })
     }
 
     pub fn json(&self) -> &Value {
@@ -142,11 +153,22 @@ impl Learned {
     /// The tokens of a text. Special tokens that are written out in it are encoded as themselves, as in other programs; none is
     /// added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let encodings = self
-            .tokenizer
-            .encode_batch_fast(pieces(text).collect(), false)
-            .map_err(|problem| DataError::Encoding { problem })?;
-        Ok(encodings.iter().flat_map(|encoding| encoding.get_ids()).copied().collect())
+        let pieces: Vec<&str> = pieces(text).collect();
+        let tokens: Result<Vec<_>, _> = pieces.par_iter().map(|piece| self.encode_piece(piece)).collect();
+        Ok(tokens?.concat())
+    }
+
+    fn encode_piece(&self, piece: &str) -> Result<Vec<u32>, DataError> {
+        if let Some(tokens) = self.byte_pairs.as_ref().and_then(|byte_pairs| byte_pairs.encode(piece)) {
+            return Ok(tokens);
+        }
+        let encoding = self.tokenizer.encode_fast(piece, false).map_err(|problem| DataError::Encoding { problem })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Whether it encodes every text, and decoding restores it.
+    pub fn keeps_all(&self) -> bool {
+        self.byte_pairs.is_some()
     }
 
     /// What happens to a character. White space counts as kept: many tokenizers fold it, which decoding shows.

@@ -55,6 +55,11 @@ impl Losses {
         }
     }
 
+    /// Counts the characters of a text that keeps all of them.
+    pub fn count_kept(&mut self, text: &str) {
+        self.characters += text.chars().count() as u64;
+    }
+
     /// Counts the tokens of a text, `unknown` of which stand for unknown words.
     pub fn count_tokens(&mut self, tokens: usize, unknown: usize) {
         self.tokens[0] += tokens as u64;

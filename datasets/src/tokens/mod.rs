@@ -1,12 +1,14 @@
 //! Tokens: sequences of them, in memory or in mapped files, and the tokenizers that make them from text.
 
 mod alphabet;
+mod byte_pairs;
 mod learned;
 mod losses;
 mod pieces;
 mod sequence;
 mod shard;
 mod tokenizer;
+mod words;
 
 pub(crate) use alphabet::Characters;
 pub(crate) use losses::{Losses, difference};

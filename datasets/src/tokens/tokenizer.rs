@@ -1,7 +1,9 @@
 //! Text to token numbers and back.
 
+use std::borrow::Cow;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -169,20 +171,29 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of `text`; what is unknown is counted instead of refused.
-    pub(crate) fn encode_counting(&self, text: &str, losses: &mut Losses) -> Result<Vec<u32>, DataError> {
+    /// The tokens of each of several texts, encoded on all threads.
+    pub(crate) fn encode_all<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Result<Vec<u32>, DataError>> {
+        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
+    }
+
+    /// The text without the characters that its alphabet does not have; what is unknown to the tokenizer is counted.
+    pub(crate) fn known<'a>(&self, text: &'a str, losses: &mut Losses) -> Cow<'a, str> {
         match &self.inner {
-            Inner::Byte => self.encode(text),
+            Inner::Byte => {}
+            Inner::Learned(learned) if learned.keeps_all() => losses.count_kept(text),
+            Inner::Learned(learned) => losses.count(text, |character| learned.fate(character)),
             Inner::Char(alphabet) => {
                 losses.count(text, |character| if alphabet.has(character) { Fate::Kept } else { Fate::Unknown });
-                alphabet.encode(&text.chars().filter(|character| alphabet.has(*character)).collect::<String>())
+                return text.chars().filter(|character| alphabet.has(*character)).collect::<String>().into();
             }
-            Inner::Learned(learned) => {
-                losses.count(text, |character| learned.fate(character));
-                let tokens = learned.encode(text)?;
-                losses.count_tokens(tokens.len(), learned.unknown_in(&tokens));
-                Ok(tokens)
-            }
+        }
+        text.into()
+    }
+
+    /// Counts the unknown tokens among those of a text.
+    pub(crate) fn count_tokens(&self, tokens: &[u32], losses: &mut Losses) {
+        if let Inner::Learned(learned) = &self.inner {
+            losses.count_tokens(tokens.len(), learned.unknown_in(tokens));
         }
     }
 
@@ -196,7 +207,8 @@ impl Tokenizer {
             return self.encode(text).map(drop);
         }
         let mut losses = Losses::default();
-        self.encode_counting(text, &mut losses)?;
+        let known = self.known(text, &mut losses);
+        self.count_tokens(&self.encode(&known)?, &mut losses);
         losses.unknown().map_or(Ok(()), |problem| Err(DataError::UnknownText { problem }))
     }
 

@@ -48,5 +48,5 @@ pub use quote::{quoted, quoted_word};
 pub use text::decode_utf8;
 pub use text_data::TextData;
 pub use tokenizer_kind::{BadTokenizerKind, TokenizerKind};
-pub use tokens::{Tokenizer, Tokens};
+pub use tokens::{ByteLengths, TextStream, Tokenizer, Tokens};
 pub use windows::{Batch, Windows, validation_batches, validation_windows};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::draw::rows_of_step;
 use crate::errors::DataError;
-use crate::tokens::Tokens;
+use crate::tokens::{ByteLengths, Tokens};
 
 /// Windows of `context` tokens each, one per row. Tokens are copied only when [`inputs`](Self::inputs) or
 /// [`targets`](Self::targets) is called, for the rows that are needed, straight into what a tensor can own.
@@ -36,6 +36,11 @@ impl Batch<'_> {
     /// are ignored.
     pub fn targets(&self, rows: Range<usize>) -> Vec<i32> {
         self.copy(rows, 1)
+    }
+
+    /// Bytes of text of the tokens that a model must predict, of all rows.
+    pub fn target_bytes(&self, lengths: &ByteLengths) -> u64 {
+        lengths.of(self.targets(0..self.rows()).into_iter().map(|token| token as u32))
     }
 
     fn copy(&self, rows: Range<usize>, shift: usize) -> Vec<i32> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use polaron_common::splitmix64;
 use polaron_datasets::pack::{PackOptions, pack};
-use polaron_datasets::{DataError, Manifest, Tokenizer, TokenizerKind};
+use polaron_datasets::{DataError, Manifest, TextStream, Tokenizer, TokenizerKind};
 use serde_json::{Value, json};
 
 const WORDS: [&str; 5] = ["the", "cat", "sat", "on", "mat"];
@@ -107,9 +107,8 @@ fn a_prompt_with_something_unknown_is_refused() {
     Tokenizer::byte().check_known("\u{4e2d}").unwrap();
 }
 
-#[test]
-fn new_tokens_decode_as_they_do_after_the_tokens_before() {
-    let byte_pairs = Tokenizer::bpe_from(300, ["the cat sat on the mat. the cat"].into_iter()).unwrap();
+/// As Llama 2: spaces are written as a character of their own, and what is unknown as its bytes.
+fn llama() -> Value {
     let fallback: Vec<String> = (0..256).map(|byte| format!("<0x{byte:02X}>")).collect();
     let names: Vec<&str> = ["\u{2581}", "."].into_iter().chain(fallback.iter().map(String::as_str)).collect();
     let mut llama = bpe(
@@ -126,9 +125,14 @@ fn new_tokens_decode_as_they_do_after_the_tokens_before() {
         }),
     );
     llama["model"]["byte_fallback"] = true.into();
+    llama
+}
+
+#[test]
+fn new_tokens_decode_as_they_do_after_the_tokens_before() {
+    let byte_pairs = Tokenizer::bpe_from(300, ["the cat sat on the mat. the cat"].into_iter()).unwrap();
     let text = "the cat sat.";
-    let cases =
-        [tokenizer(metaspace()), tokenizer(byte_level_without_bytes()), tokenizer(llama.clone()), byte_pairs.clone()];
+    let cases = [tokenizer(metaspace()), tokenizer(byte_level_without_bytes()), tokenizer(llama()), byte_pairs.clone()];
     for tokenizer in cases.into_iter().chain([Tokenizer::byte(), Tokenizer::char_from(text)]) {
         let tokens = tokenizer.encode(text).unwrap();
         let whole = tokenizer.decode(&tokens).unwrap();
@@ -142,12 +146,75 @@ fn new_tokens_decode_as_they_do_after_the_tokens_before() {
     let [the, cat, s, sat, stop] = [1, 2, 3, 4, 5];
     assert_eq!(words.decode_after(&[the, cat], &[s, sat, stop]).unwrap(), "s sat.");
     // Characters of several tokens: complete ones appear, an incomplete one does not.
-    for tokenizer in [Tokenizer::byte(), byte_pairs, tokenizer(llama)] {
+    for tokenizer in [Tokenizer::byte(), byte_pairs, tokenizer(llama())] {
         let tokens = tokenizer.encode("cat \u{1F642}\u{1F642}").unwrap();
         let before = &tokens[..tokens.len() - 6];
         assert_eq!(tokenizer.decode_after(before, &tokens[tokens.len() - 6..]).unwrap(), "\u{1F642}\u{1F642}");
         assert_eq!(tokenizer.decode_after(before, &tokens[tokens.len() - 6..tokens.len() - 1]).unwrap(), "\u{1F642}");
     }
+}
+
+#[test]
+fn text_that_comes_token_by_token_is_the_text_of_all_tokens() {
+    let byte_pairs = Tokenizer::bpe_from(300, ["the cat sat on the mat. the cat"].into_iter()).unwrap();
+    let text = "the cat sat on the mat. \u{e9}\u{1F642}\u{4e2d} ".repeat(30);
+    let known = "the cat sat on the mat. ".repeat(30);
+    for (tokenizer, text) in [
+        (Tokenizer::byte(), &text),
+        (Tokenizer::char_from(&text), &text),
+        (byte_pairs, &text),
+        (tokenizer(llama()), &text),
+        (tokenizer(metaspace()), &known),
+        (tokenizer(byte_level_without_bytes()), &known),
+    ] {
+        let mut tokens = tokenizer.encode(text).unwrap();
+        // The last character may be incomplete.
+        tokens.truncate(tokens.len() - 3);
+        let (before, after) = tokens.split_at(5);
+        let mut stream = TextStream::new(&tokenizer, before.to_vec());
+        let pieces: Vec<String> = after.iter().map(|token| stream.push(*token).unwrap()).collect();
+        assert_eq!(pieces.concat(), tokenizer.decode_after(before, after).unwrap(), "{tokenizer:?}");
+        assert!(!pieces.concat().contains('\u{fffd}'), "{tokenizer:?}");
+        assert!(pieces.iter().filter(|piece| !piece.is_empty()).count() > 500, "{tokenizer:?} holds text back");
+    }
+    let words = tokenizer(word_piece());
+    let mut stream = TextStream::new(&words, vec![1]);
+    let pieces = [2, 3, 4, 5].map(|token| stream.push(token).unwrap());
+    assert_eq!(pieces.concat(), " cats sat.");
+    // A byte that is no text appears once it is certain that nothing completes it.
+    let bytes = Tokenizer::byte();
+    let mut stream = TextStream::new(&bytes, Vec::new());
+    assert_eq!([0x41, 0xff, 0x42].map(|token| stream.push(token).unwrap()), ["A", "", "\u{fffd}B"]);
+}
+
+#[test]
+fn the_bytes_of_tokens_add_up_to_those_of_the_text() {
+    let text = "the cat sat on the mat. \u{e9}\u{1F642} the  cat\n";
+    let byte_pairs = Tokenizer::bpe_from(300, ["the cat sat on the mat. the cat"].into_iter()).unwrap();
+    let known = "the cat sat on the mat. ";
+    for (tokenizer, text, added) in [
+        (Tokenizer::byte(), text, 0),
+        (Tokenizer::char_from(text), text, 0),
+        (byte_pairs.clone(), text, 0),
+        (tokenizer(llama()), text, 1),
+        // These do not know every character.
+        (tokenizer(metaspace()), known, 1),
+        (tokenizer(byte_level_without_bytes()), known, 0),
+    ] {
+        let lengths = tokenizer.byte_lengths().unwrap();
+        let bytes = lengths.of(tokenizer.encode(text).unwrap());
+        assert_eq!(bytes, text.len() as u64 + added, "{tokenizer:?}");
+        assert_eq!(lengths.of([tokenizer.vocab_size() as u32]), 0, "{tokenizer:?}");
+    }
+    let (end, lengths) = (byte_pairs.end_of_text().unwrap(), byte_pairs.byte_lengths().unwrap());
+    assert_eq!(byte_pairs.encode("a<|endoftext|>b").unwrap()[1], end);
+    assert_eq!(lengths.of(byte_pairs.encode("a<|endoftext|>b").unwrap()), 2);
+    // Their tokens do not say what was between words, or what was there before accents and capitals were dropped.
+    assert_eq!(tokenizer(word_piece()).byte_lengths(), None);
+    let mut folded = llama();
+    folded["normalizer"] = json!({ "type": "Lowercase" });
+    assert_eq!(tokenizer(folded).byte_lengths(), None);
+    assert_eq!(tokenizer(bpe(&[" "], None, json!({}))).byte_lengths(), None);
 }
 
 /// Quadratic time would take hours, so the test ends only if the time is linear.

@@ -77,6 +77,11 @@ impl Alphabet {
         self.0.get(usize::try_from(token).ok()?).copied()
     }
 
+    /// Bytes of every character.
+    pub fn byte_lengths(&self) -> Vec<u32> {
+        self.0.iter().map(|character| character.len_utf8() as u32).collect()
+    }
+
     /// The characters in order.
     pub fn to_text(&self) -> String {
         self.0.iter().collect()

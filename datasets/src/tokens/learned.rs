@@ -10,6 +10,7 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::{AddedToken, ModelWrapper, NormalizedString, Normalizer, Trainer};
 
+use super::byte_lengths::Spelling;
 use super::byte_pairs::{BytePairs, alphabet};
 use super::losses::Fate;
 use super::pieces::{owned_parts, pieces};
@@ -191,13 +192,30 @@ impl Learned {
         if known { Fate::Kept } else { Fate::Unknown }
     }
 
+    /// Bytes of the text of every token; None where it cannot be told for each token alone.
+    pub fn byte_lengths(&self) -> Option<Vec<u32>> {
+        let spelling = Spelling::of(&self.json)?;
+        let spelt = |token| self.tokenizer.id_to_token(token).map_or(0, |text| spelling.length(&text) as u32);
+        let mut lengths: Vec<u32> = (0..self.vocab_size as u32).map(spelt).collect();
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let written = added.iter().map(|(id, token)| (*id, if token.special { 0 } else { token.content.len() as u32 }));
+        let silent = [self.end_of_text(), self.unknown()].into_iter().flatten().map(|id| (id, 0));
+        for (id, length) in written.chain(silent) {
+            lengths.get_mut(id as usize).into_iter().for_each(|slot| *slot = length);
+        }
+        Some(lengths)
+    }
+
     /// How many of the tokens are the unknown token.
     pub fn unknown_in(&self, tokens: &[u32]) -> usize {
+        self.unknown().map_or(0, |unknown| tokens.iter().filter(|token| **token == unknown).count())
+    }
+
+    fn unknown(&self) -> Option<u32> {
         let model = self.json.get("model");
         let field = |name: &str| model.and_then(|model| model.get(name));
         let by_name = field("unk_token").and_then(Value::as_str).and_then(|name| self.tokenizer.token_to_id(name));
-        let unknown = by_name.or_else(|| field("unk_id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()));
-        unknown.map_or(0, |unknown| tokens.iter().filter(|token| **token == unknown).count())
+        by_name.or_else(|| field("unk_id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()))
     }
 
     /// The caller has checked that every token is in the vocabulary.

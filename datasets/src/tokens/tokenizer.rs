@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::alphabet::{Alphabet, Characters};
+use super::byte_lengths::ByteLengths;
 use super::learned::Learned;
 use super::losses::{Fate, Losses};
 use super::pieces;
@@ -144,8 +145,31 @@ impl Tokenizer {
     ///
     /// [`DataError::UnknownCharacter`] when the alphabet has no line break either.
     pub fn separator(&self) -> Result<Vec<u32>, DataError> {
-        let end = if let Inner::Learned(learned) = &self.inner { learned.end_of_text() } else { None };
-        end.map_or_else(|| self.encode("\n"), |token| Ok(vec![token]))
+        self.end_of_text().map_or_else(|| self.encode("\n"), |token| Ok(vec![token]))
+    }
+
+    /// The token that ends a text; characters and bytes have none.
+    pub fn end_of_text(&self) -> Option<u32> {
+        if let Inner::Learned(learned) = &self.inner { learned.end_of_text() } else { None }
+    }
+
+    /// How many bytes of text each token stands for. None for a tokenizer whose tokens have no such number of their own: the text
+    /// of a word piece depends on its neighbours, and a tokenizer that folds white space or drops accents does not count them.
+    ///
+    /// ```
+    /// use polaron_datasets::Tokenizer;
+    ///
+    /// let tokenizer = Tokenizer::char_from("caf\u{e9}");
+    /// let lengths = tokenizer.byte_lengths();
+    /// assert_eq!(lengths.map(|lengths| lengths.of([0, 3])), Some(3)); // a \u{e9}
+    /// ```
+    pub fn byte_lengths(&self) -> Option<ByteLengths> {
+        let lengths = match &self.inner {
+            Inner::Char(alphabet) => alphabet.byte_lengths(),
+            Inner::Byte => vec![1; self.vocab_size()],
+            Inner::Learned(learned) => learned.byte_lengths()?,
+        };
+        Some(ByteLengths::new(lengths))
     }
 
     /// Number of different tokens; every token is below it.
@@ -231,12 +255,8 @@ impl Tokenizer {
         let first = self.decode(before)?;
         let whole = self.decode_complete(&[before, tokens].concat(), tokens.len())?;
         let (first, whole) = (first.trim_end_matches(REPLACEMENT), whole.trim_end_matches(REPLACEMENT));
-        let added = whole.strip_prefix(first).unwrap_or_else(|| {
-            // What follows can change the end of what is before it, for example a space before a full stop.
-            let same = first.chars().zip(whole.chars()).take_while(|(a, b)| a == b);
-            whole.get(same.map(|(a, _)| a.len_utf8()).sum()..).unwrap_or_default()
-        });
-        Ok(added.into())
+        // What follows can change the end of what is before it, for example a space before a full stop.
+        Ok(whole.get(same_front(first, whole)..).unwrap_or_default().into())
     }
 
     /// The text of `tokens` without up to three tokens of an incomplete character at the end, at most the last `new` ones: with
@@ -286,6 +306,14 @@ impl Tokenizer {
             }
         }
     }
+}
+
+/// How many bytes two texts have in common at their front, in whole characters.
+pub(super) fn same_front(one: &str, other: &str) -> usize {
+    if other.starts_with(one) {
+        return one.len();
+    }
+    one.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(character, _)| character.len_utf8()).sum()
 }
 
 impl TryFrom<Value> for Tokenizer {

@@ -245,7 +245,7 @@ impl Family for ModelConfig {
         workers: &Workers,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Validation>, Error> {
-        evaluate::validation(model, &data.valid, windows, device, workers, stop)
+        evaluate::validation(model, data, windows, device, workers, stop)
     }
 
     fn sample(

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use polaron_datasets::{Batch, Tokens, validation_batches, validation_windows};
-use polaron_models::{LanguageModel, TrainingLoss};
+use polaron_datasets::{Batch, ByteLengths, TextData, Tokens, validation_batches, validation_windows};
+use polaron_models::{LanguageModel, RouterMetrics, TrainingLoss};
 
 use crate::error::Error;
 use crate::host::workers::{Workers, shares};
@@ -83,49 +83,128 @@ fn backward<F: Family>(
     Ok((grads, to_host(share(cross_entropy).inner(), "training")?))
 }
 
-/// Mean cross-entropy in nats per token, and the metrics of the routers, over `windows` evenly spaced windows among the
-/// non-overlapping ones of `tokens` (0 means all); neither depends on the number of workers. `model` must be free of
-/// automatic differentiation (`model.valid()`) and live on `device`. None when `stop` asks to stop, or without any window.
+/// Tokens of a text, and the windows in which a model predicts them.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// The tokens.
+    pub tokens: &'a Tokens,
+    /// The bytes of each token, if the tokenizer knows them.
+    pub lengths: Option<&'a ByteLengths>,
+    /// Tokens of a window; at most the context of the model.
+    pub context: usize,
+}
+
+/// What was measured over some tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Windows in which they were predicted.
+    pub windows: u64,
+    /// Predicted tokens.
+    pub tokens: u64,
+    /// Sum of their cross-entropies, in nats.
+    pub nats: f64,
+    /// Bytes of their text; None where the tokenizer does not know them.
+    pub bytes: Option<u64>,
+    /// The metrics of every router, for every batch.
+    routers: Vec<Vec<RouterMetrics>>,
+}
+
+impl Measured {
+    /// Mean cross-entropy in nats per token.
+    pub fn loss(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+
+    /// The cross-entropy in bits per byte of text, which compares models with different tokenizers: nats per token / ln 2 ×
+    /// tokens / bytes.
+    pub fn bits_per_byte(&self) -> Option<f64> {
+        let bytes = self.bytes.filter(|bytes| *bytes > 0)?;
+        Some(self.nats / std::f64::consts::LN_2 / bytes as f64)
+    }
+
+    fn add(&mut self, batch: &Batch<'_>, (nats, bytes, routers): Scored) {
+        self.windows += batch.rows() as u64;
+        self.tokens += (batch.rows() * batch.context()) as u64;
+        self.nats += nats;
+        self.bytes = bytes.map(|bytes| self.bytes.unwrap_or_default() + bytes);
+        self.routers.push(routers);
+    }
+}
+
+/// What a batch adds: the sum of its cross-entropies, bytes, and the metrics of every router.
+type Scored = (f64, Option<u64>, Vec<RouterMetrics>);
+
+fn score(model: &LanguageModel, span: &Span<'_>, batch: &Batch<'_>, device: &Device) -> Result<Scored, Error> {
+    let (inputs, targets) = tensors(batch, (0, batch.rows()), device);
+    let (loss, routers) = model.loss_and_routers(inputs, targets);
+    let nats = to_host(loss, "validating")? * (batch.rows() * batch.context()) as f64;
+    Ok((nats, span.lengths.map(|lengths| batch.target_bytes(lengths)), routers))
+}
+
+/// Measures `windows` evenly spaced windows among the non-overlapping ones of a text (0 means all); nothing depends on the
+/// number of workers. `model` must be free of automatic differentiation (`model.valid()`) and live on `device`. None when
+/// `stop` asks to stop.
+///
+/// # Errors
+///
+/// [`Error::DeviceFailed`].
+pub fn measure(
+    model: &LanguageModel,
+    span: &Span<'_>,
+    windows: u64,
+    device: &Device,
+    workers: &Workers,
+    stop: impl Fn() -> bool + Sync,
+) -> Result<Option<Measured>, Error> {
+    let Span { tokens, context, .. } = *span;
+    let rows = (TOKENS_PER_BATCH / context.max(1)).max(1);
+    let all = validation_windows(tokens.len(), context);
+    let windows = usize::try_from(windows).ok().filter(|windows| (1..all).contains(windows)).unwrap_or(all);
+    let batches = || validation_batches(tokens, context, windows, rows);
+    let tasks = (0..workers.count()).map(|worker| {
+        let (model, stop) = (model.clone(), &stop);
+        // Every n-th batch, to be added up in the order of the batches.
+        move || {
+            let mine = batches().skip(worker).step_by(workers.count());
+            let scored =
+                mine.map(|batch| if stop() { Ok(None) } else { score(&model, span, &batch, device).map(Some) });
+            scored.take_while(|scored| !matches!(scored, Ok(None))).collect::<Result<Option<Vec<_>>, Error>>()
+        }
+    });
+    let found = workers.run(tasks.collect()).into_iter().collect::<Result<Option<Vec<Vec<_>>>, Error>>()?;
+    let Some(found) = found else { return Ok(None) };
+    let mut measured = Measured::default();
+    for (index, batch) in batches().enumerate() {
+        let scored = found.get(index % found.len()).and_then(|scored| scored.get(index / found.len()));
+        // A worker that was asked to stop has fewer.
+        let Some(scored) = scored else { return Ok(None) };
+        measured.add(&batch, scored.clone());
+    }
+    Ok(Some(measured))
+}
+
+/// The validation loss, as [`measure`] measures it; None also without any window.
 ///
 /// # Errors
 ///
 /// [`Error::DeviceFailed`].
 pub fn validation(
     model: &LanguageModel,
-    tokens: &Tokens,
+    data: &TextData,
     windows: u64,
     device: &Device,
     workers: &Workers,
     stop: impl Fn() -> bool + Sync,
 ) -> Result<Option<Validation>, Error> {
-    let context = model.context();
-    let rows = (TOKENS_PER_BATCH / context.max(1)).max(1);
-    let all = validation_windows(tokens.len(), context);
-    let windows = usize::try_from(windows).ok().filter(|windows| (1..all).contains(windows)).unwrap_or(all);
-    let tasks = (0..workers.count()).map(|worker| {
-        let (model, stop) = (model.clone(), &stop);
-        // Every n-th batch, each with its sum of losses, to be added up in the order of the batches.
-        move || {
-            let mine = validation_batches(tokens, context, windows, rows).skip(worker).step_by(workers.count());
-            let loss = |batch: Batch<'_>| {
-                if stop() {
-                    return Ok(None);
-                }
-                let (inputs, targets) = tensors(&batch, (0, batch.rows()), device);
-                let (loss, routers) = model.loss_and_routers(inputs, targets);
-                Ok(Some((to_host(loss, "validating")? * (batch.rows() * context) as f64, routers)))
-            };
-            mine.map(loss).take_while(|loss| !matches!(loss, Ok(None))).collect::<Result<Option<Vec<_>>, Error>>()
-        }
-    });
-    let found = workers.run(tasks.collect()).into_iter().collect::<Result<Option<Vec<Vec<_>>>, Error>>()?;
-    let Some(found) = found else { return Ok(None) };
-    let in_order = (0..windows.div_ceil(rows)).map(|index| found.get(index % found.len())?.get(index / found.len()));
-    let Some(batches) = in_order.collect::<Option<Vec<_>>>().filter(|batches| !batches.is_empty()) else {
-        return Ok(None);
-    };
-    let loss = batches.iter().map(|(loss, _)| loss).sum::<f64>() / (windows * context) as f64;
-    let routers: Vec<_> = batches.into_iter().map(|(_, routers)| routers.clone()).collect();
-    let router = RouterReport::of_batches(&routers);
-    Ok(Some(Validation { loss, accuracy: None, windows: (windows < all).then_some(windows as u64), router }))
+    let lengths = data.tokenizer.byte_lengths();
+    let span = Span { tokens: &data.valid, lengths: lengths.as_ref(), context: model.context() };
+    let measured = measure(model, &span, windows, device, workers, stop)?.filter(|measured| measured.windows > 0);
+    let all = validation_windows(data.valid.len(), model.context()) as u64;
+    Ok(measured.map(|measured| Validation {
+        loss: measured.loss(),
+        bits_per_byte: measured.bits_per_byte(),
+        accuracy: None,
+        windows: (measured.windows < all).then_some(measured.windows),
+        router: RouterReport::of_batches(&measured.routers),
+    }))
 }

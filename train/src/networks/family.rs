@@ -301,6 +301,8 @@ pub fn valid_every(steps: u64) -> u64 {
 pub struct Validation {
     /// Mean cross-entropy in nats per token or image.
     pub loss: f64,
+    /// The same in bits per byte of text; None for images, and where the tokenizer does not know its bytes.
+    pub bits_per_byte: Option<f64>,
     /// Share of images whose class has the highest score; None for tokens.
     pub accuracy: Option<f64>,
     /// How many evenly spaced windows the loss is over; None for all of the split.

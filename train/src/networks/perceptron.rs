@@ -177,7 +177,8 @@ impl Family for MlpConfig {
             hits += count(right)?;
         }
         let accuracy = Some(hits as f64 / images as f64);
-        Ok(Some(Validation { loss: loss / images as f64, accuracy, windows: None, router: None }))
+        let loss = loss / images as f64;
+        Ok(Some(Validation { loss, bits_per_byte: None, accuracy, windows: None, router: None }))
     }
 }
 

@@ -78,9 +78,17 @@ impl ReportedRun {
         })
     }
 
+    /// The last validation in bits per byte.
+    fn bits_per_byte(&self) -> Option<f64> {
+        let validations = self.events.iter().rev().find_map(|event| match event {
+            Event::Valid { bits_per_byte, .. } => Some(*bits_per_byte),
+            _ => None,
+        });
+        validations.flatten()
+    }
+
     fn row(&self) -> Vec<String> {
         let (step, tokens, seconds, optimizer_seconds) = self.last().unwrap_or_default();
-        let none = || "–".to_owned();
         let last = validations_of_all(&self.events).last().map(|point| format!("{:.4}", point.loss));
         let best = self.end().and_then(|end| Some(format!("{:.4} at {}", end.best_valid_loss?, end.best_step?)));
         let pace = (seconds > 0.0).then(|| thousands((tokens as f64 / seconds) as u64));
@@ -101,6 +109,11 @@ impl ReportedRun {
             share.unwrap_or_else(none),
         ]
     }
+}
+
+/// A cell without a value.
+fn none() -> String {
+    "–".into()
 }
 
 /// All validations, whichever windows they cover.
@@ -163,8 +176,14 @@ pub fn sections(runs: &[ReportedRun]) -> String {
         &format!("{many}/s"),
         "optimizer share",
     ];
-    let rows: Vec<Vec<String>> = runs.iter().map(ReportedRun::row).collect();
-    let mut html = format!("<h1>{}</h1>\n{}", escape(&title), table(&head.map(String::from), &rows));
+    let mut head: Vec<String> = head.map(String::from).into();
+    let mut rows: Vec<Vec<String>> = runs.iter().map(ReportedRun::row).collect();
+    if runs.iter().any(|run| run.bits_per_byte().is_some()) {
+        head.push("bits per byte".into());
+        let bits = runs.iter().map(|run| run.bits_per_byte().map_or_else(none, |bits| format!("{bits:.4}")));
+        rows.iter_mut().zip(bits).for_each(|(row, bits)| row.push(bits));
+    }
+    let mut html = format!("<h1>{}</h1>\n{}", escape(&title), table(&head, &rows));
     for run in runs {
         if let Some(reason) = run.end().and_then(|end| end.reason.as_ref()) {
             html.push_str(&format!("<p><strong>{}</strong>: {}</p>\n", escape(&run.name), escape(reason)));

@@ -59,6 +59,9 @@ pub fn end(config: &Config, state: &TrainerState, validations: &Validations, pea
     if let (Some((_, last)), Some((step, best))) = (validations.last, validations.best) {
         lines.push(format!("validation loss  {last:.4} nats per {one} (best {best:.4} at step {})", thousands(step)));
     }
+    if let Some(bits) = validations.bits_per_byte {
+        lines.push(format!("bits per byte    {bits:.4}"));
+    }
     if let Some(accuracy) = validations.accuracy {
         lines.push(format!("accuracy         {:.2} % of the validation images", 100.0 * accuracy));
     }

@@ -60,6 +60,8 @@ pub struct Validations {
     pub best: Option<(u64, f64)>,
     /// The windows of the last one; None for all.
     pub windows: Option<u64>,
+    /// Bits per byte of the last one, for text whose tokenizer knows its bytes.
+    pub bits_per_byte: Option<f64>,
     /// Accuracy of the last one, for models that classify images.
     pub accuracy: Option<f64>,
     /// Coefficient of variation of the expert loads in the last one, averaged over the routers.
@@ -71,17 +73,19 @@ impl Validations {
     pub fn of(events: &[Event]) -> Self {
         let mut validations = Self::default();
         for event in events {
-            if let Event::Valid { step, loss, accuracy, windows, router, .. } = event {
-                let (loss, accuracy, windows, router) = (*loss, *accuracy, *windows, router.clone());
-                validations.add(*step, &Validation { loss, accuracy, windows, router });
+            if let Event::Valid { step, loss, bits_per_byte, accuracy, windows, router, .. } = event {
+                let (loss, bits_per_byte, accuracy, windows) = (*loss, *bits_per_byte, *accuracy, *windows);
+                let router = router.clone();
+                validations.add(*step, &Validation { loss, bits_per_byte, accuracy, windows, router });
             }
         }
         validations
     }
 
     fn add(&mut self, step: u64, validation: &Validation) {
-        let Validation { loss, accuracy, windows, ref router } = *validation;
+        let Validation { loss, bits_per_byte, accuracy, windows, ref router } = *validation;
         self.last = Some((step, loss));
+        self.bits_per_byte = bits_per_byte;
         self.accuracy = accuracy;
         self.router_load_cv = router.as_ref().map(|router| router.mean.load_cv);
         if self.best.is_none_or(|(_, best)| loss < best || self.windows != windows) {
@@ -224,17 +228,19 @@ impl<F: Family> Session<'_, F> {
         let windows = if self.state.step == train.steps { train.valid_windows_end } else { train.valid_windows };
         let validated = F::validation(&plain, self.data, windows, &self.device, &self.workers, stop)?;
         let Some(validation) = validated else { return Ok(()) };
-        let Validation { loss, accuracy, windows, .. } = validation;
+        let Validation { loss, bits_per_byte, accuracy, windows, .. } = validation;
         if !loss.is_finite() {
             return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
         }
         let TrainerState { step, tokens, seconds, .. } = self.state;
         self.validations.add(step, &validation);
         let router = validation.router;
-        self.metrics.write(&Event::Valid { step, loss, tokens, seconds, accuracy, windows, router })?;
+        let valid = Event::Valid { step, loss, tokens, seconds, bits_per_byte, accuracy, windows, router };
+        self.metrics.write(&valid)?;
+        let bits = bits_per_byte.map(|bits| format!("  {bits:.4} bits per byte")).unwrap_or_default();
         let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
         let steps = self.config.train.steps;
-        crate::host::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{accuracy}"));
+        crate::host::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{bits}{accuracy}"));
         Ok(())
     }
 

@@ -47,6 +47,10 @@ pub enum Event {
         tokens: u64,
         /// Training seconds so far.
         seconds: f64,
+        /// The same in bits per byte of text, over the same windows; absent for images, where the tokenizer does not know its
+        /// bytes, and in files of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bits_per_byte: Option<f64>,
         /// Share of images whose class has the highest score; absent for tokens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         accuracy: Option<f64>,
@@ -217,8 +221,16 @@ mod tests {
     }
 
     fn valid(step: u64) -> Event {
-        let (loss, tokens, seconds) = (2.25, step * 8, 0.5);
-        Event::Valid { step, loss, tokens, seconds, accuracy: None, windows: None, router: None }
+        Event::Valid {
+            step,
+            loss: 2.25,
+            tokens: step * 8,
+            seconds: 0.5,
+            bits_per_byte: None,
+            accuracy: None,
+            windows: None,
+            router: None,
+        }
     }
 
     fn end(step: u64) -> Event {
@@ -262,8 +274,10 @@ mod tests {
         let report = RouterReport::of_batches(&batches).unwrap();
         assert_eq!([0, 1].map(|index| report.layers[index].load_cv), [0.5, 0.0]);
         assert_eq!(report.mean.load_cv, 0.25);
-        let (loss, router) = (2.25, Some(report));
-        let event = Event::Valid { step: 1, loss, tokens: 8, seconds: 0.5, accuracy: None, windows: None, router };
+        let mut event = valid(1);
+        if let Event::Valid { router, .. } = &mut event {
+            *router = Some(report);
+        }
         let line = serde_json::to_string(&event).unwrap();
         assert!(
             line.contains(r#""router":{"load_cv":0.25,"#) && line.contains(r#""layers":[{"load_cv":0.5,"#),

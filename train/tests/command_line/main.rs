@@ -5,6 +5,7 @@ mod comparing;
 mod comparing_data;
 mod data;
 mod devices;
+mod evaluating;
 mod exporting;
 mod identity;
 mod limits;

@@ -223,6 +223,7 @@ impl Run<'_> {
             temperature: train.sample_temperature,
             top_k: train.sample_top_k,
             seed: train.sample_seed,
+            ..Sampling::default()
         };
         let worker = Workers::new(device::workers(&self.config.device.name, self.config.device.threads)?.min(1))?;
         let model = model.valid();

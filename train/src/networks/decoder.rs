@@ -255,7 +255,7 @@ impl Family for ModelConfig {
         sampling: &Sampling,
         device: &Device,
     ) -> Result<String, Error> {
-        generate(model, &data.tokenizer, prompt, sampling, device)
+        Ok(generate(model, &data.tokenizer, prompt, sampling, device, |_| {})?.text)
     }
 }
 

@@ -8,3 +8,4 @@ pub mod generate;
 pub mod perceptron;
 pub mod registry;
 pub mod routers;
+pub mod stops;

@@ -1,9 +1,12 @@
-//! Prompts, which generated text continues: they are checked before any work, and chosen when a command is suggested.
+//! Prompts, which generated text continues: they are read and checked before any work, and chosen when a command is suggested.
+
+use std::path::Path;
 
 use polaron_common::thousands;
-use polaron_datasets::Tokenizer;
+use polaron_datasets::{Tokenizer, decode_utf8};
+use serde_json::Value;
 
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, FileError};
 use crate::host::progress::say;
 use crate::settings::config::Config;
 
@@ -12,6 +15,47 @@ const SUGGESTED: [&str; 4] = ["KING", "The", "the", "a"];
 
 /// How many characters a message names; the others are only counted.
 const NAMED: usize = 8;
+
+/// A prompt, and where it was given, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// A flag, or the line of a file.
+    pub place: String,
+    /// The text to continue.
+    pub text: String,
+}
+
+/// Reads a file of prompts: one a line, except in blank lines; or, with the ending `.jsonl` or `.ndjson`, the text `prompt` of
+/// every line of JSON, of which nothing else is read.
+///
+/// # Errors
+///
+/// A file that cannot be read or has no prompt; a line of JSON without one.
+pub fn read(path: &Path) -> Result<Vec<Prompt>, Error> {
+    let bytes = std::fs::read(path).map_err(FileError::at("read the prompts", path))?;
+    let (text, _) = decode_utf8(path, bytes)?;
+    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+    let json = ending.is_some_and(|ending| ["jsonl", "ndjson"].contains(&ending.as_str()));
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let prompt = |(index, line): (usize, &str)| {
+        let place = format!("line {} of {}", index + 1, path.display());
+        let text = if json { in_json(line) } else { Some(line.to_owned()) };
+        let text = text.ok_or_else(|| {
+            Error::Usage(format!("{place} is not a line of JSON with a text `prompt`: write {{\"prompt\": \"The\"}}"))
+        });
+        Ok(Prompt { text: text?, place })
+    };
+    let prompts: Vec<Prompt> = lines.map(prompt).collect::<Result<_, Error>>()?;
+    if prompts.is_empty() {
+        return Err(Error::Usage(format!("`{}` has no prompts: write one a line", path.display())));
+    }
+    Ok(prompts)
+}
+
+fn in_json(line: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    Some(value.get("prompt")?.as_str()?.to_owned())
+}
 
 /// Checks a prompt against the tokenizer that will encode it. `key` is the flag or key that set it. A prompt of more than
 /// `context` tokens is allowed, but the model does not see its beginning: a warning says so.
@@ -25,6 +69,9 @@ pub fn check(key: &str, prompt: &str, tokenizer: &Tokenizer, context: usize) -> 
         Ok(tokens) => tokens,
         Err(error) => return Err(unknown(prompt, tokenizer).map_or_else(|| error.into(), |rule| bad(rule).into())),
     };
+    if let Err(error) = tokenizer.check_known(prompt) {
+        return Err(bad(error.to_string()).into());
+    }
     if tokens.is_empty() && !prompt.is_empty() {
         let rule = "this tokenizer encodes it as no tokens at all: use another prompt, or an empty one".into();
         return Err(bad(rule).into());
@@ -97,6 +144,32 @@ pub fn suggested(configured: &str, tokenizer: &Tokenizer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read_from(name: &str, text: &str) -> Result<Vec<(String, String)>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let place = |prompt: &Prompt| prompt.place.replace(&file.display().to_string(), "F");
+        let prompts = read(&file).map_err(|error| error.to_string())?;
+        Ok(prompts.iter().map(|prompt| (place(prompt), prompt.text.clone())).collect())
+    }
+
+    #[test]
+    fn a_file_has_a_prompt_in_every_line_that_is_not_blank() {
+        let pair = |line: usize, text: &str| (format!("line {line} of F"), text.to_owned());
+        assert_eq!(read_from("p.txt", "One \r\n\n two").unwrap(), [pair(1, "One "), pair(3, " two")]);
+        let lines = "{\"prompt\": \"a\\nb\", \"id\": 3}\n{\"prompt\": \"\"}\n";
+        assert_eq!(read_from("p.JSONL", lines).unwrap(), [pair(1, "a\nb"), pair(2, "")]);
+        for (name, text, part) in [
+            ("p.txt", " \n\n", "has no prompts"),
+            ("p.jsonl", "{\"prompt\": \"a\"}\nplain\n", "line 2 of"),
+            ("p.ndjson", "{\"text\": \"a\"}", "a text `prompt`"),
+            ("p.jsonl", "{\"prompt\": 3}", "line 1 of"),
+        ] {
+            let said = read_from(name, text).unwrap_err();
+            assert!(said.contains(part), "{said}");
+        }
+    }
 
     #[test]
     fn unknown_characters_are_named_once_each() {

@@ -5,8 +5,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use polaron::{Role, Roles};
 use polaron_models::{
-    LanguageModel, ModelConfig, ModelError, NamedTensor, NormKind, Parametrization, load_named, parameter_table,
-    to_named,
+    LanguageModel, ModelConfig, ModelError, NamedTensor, NormKind, Parametrization, TrainingLoss, load_named,
+    parameter_table, to_named,
 };
 
 mod common;
@@ -345,5 +345,35 @@ fn every_parameter_has_one_role_and_every_hint_a_parameter() {
         }
         let embed = hints.iter().find(|hint| hint.pattern == "embed.weight").unwrap();
         assert_eq!(embed.role == Role::TiedEmbedding, tied);
+    }
+}
+
+#[test]
+fn recomputed_gradients_are_those_that_kept_activations_give_to_the_bit() {
+    let device = Device::flex().autodiff();
+    for preset in ModelConfig::PRESETS {
+        let mut config = tiny(preset);
+        if config.experts > 0 {
+            (config.aux_load_balance, config.aux_z) = (0.01, 0.001);
+        }
+        let trained = config.init(VOCAB, 7, &device).unwrap();
+        let mut frozen = trained.clone();
+        (frozen.embed, frozen.position) = (frozen.embed.no_grad(), frozen.position.no_grad());
+        frozen.blocks[0].attn = frozen.blocks[0].attn.clone().no_grad();
+        for (model, what) in [(trained, "all trained"), (frozen, "some frozen")] {
+            let (inputs, targets) = (tokens(3, 8, &device), tokens(3, 8, &device).flip([1]));
+            for weight in [1.0, 0.3] {
+                let TrainingLoss { total, cross_entropy } = model.training_loss(inputs.clone(), targets.clone());
+                let mut kept = GradientsParams::from_grads(total.mul_scalar(weight).backward(), &model);
+                let (mut recomputed, loss) = model.recomputed_gradients(inputs.clone(), targets.clone(), weight);
+                assert_eq!(loss.into_data(), cross_entropy.inner().into_data(), "{preset}, {what}");
+                let kept = common::named_gradients(&model, &mut kept);
+                let recomputed = common::named_gradients(&model, &mut recomputed);
+                assert_eq!(recomputed.len(), kept.len(), "{preset}, {what}");
+                for (path, gradient) in kept {
+                    assert_eq!(recomputed[&path], gradient, "{preset}, {what}, {path}");
+                }
+            }
+        }
     }
 }

@@ -166,22 +166,28 @@ impl LanguageModel {
     ///
     /// As [`loss`](Self::loss).
     pub fn training_loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> TrainingLoss {
-        let ModelConfig { aux_load_balance, aux_z, .. } = *self.config();
         let (cross_entropy, routings) = self.loss_and_routings(tokens, targets);
         let mut total = cross_entropy.clone();
-        if aux_load_balance > 0.0 || aux_z > 0.0 {
-            for routing in &routings {
-                let (balance, z) = auxiliary_losses(routing);
-                let share = 1.0 / routings.len() as f64;
-                total = total + balance * (aux_load_balance * share) + z * (aux_z * share);
-            }
+        for [balance, z] in routings.iter().filter_map(|routing| self.router_losses(routing)) {
+            total = total + balance + z;
         }
         TrainingLoss { total, cross_entropy }
     }
 
+    /// The weighted load-balance loss and z-loss of one router; none if both have the weight 0.
+    pub(super) fn router_losses(&self, routing: &Routing) -> Option<[Tensor<1>; 2]> {
+        let ModelConfig { aux_load_balance, aux_z, layers, .. } = *self.config();
+        if aux_load_balance == 0.0 && aux_z == 0.0 {
+            return None;
+        }
+        let (balance, z) = auxiliary_losses(routing);
+        let share = 1.0 / layers as f64;
+        Some([balance * (aux_load_balance * share), z * (aux_z * share)])
+    }
+
     fn loss_and_routings(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> (Tensor<1>, Vec<Routing>) {
         let (x, routings) = self.stream(tokens, None, |_| ());
-        (mean_loss(self.logits(x), targets.flatten(0, 1)), routings)
+        (self.loss_of(x, targets), routings)
     }
 
     /// The residual stream after every block, `[batch · context, d_model]` each, then the logits, `[batch · context, vocab]`:
@@ -208,6 +214,25 @@ impl LanguageModel {
     ) -> (Tensor<2>, Vec<Routing>) {
         let [batch, context] = tokens.dims();
         let start = cache.as_ref().map_or(0, |cache| cache.length);
+        let windows = Windows { batch, context, start };
+        let mut x = self.enter(tokens, windows);
+        let mut routings = Vec::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let routing;
+            let layer = cache.as_mut().map(|cache| &mut cache.layers[index]);
+            (x, routing) = block.forward(x, windows, self.positions(), layer);
+            routings.extend(routing);
+            after_block(&x);
+        }
+        if let Some(cache) = cache {
+            cache.length += context;
+        }
+        (self.norm.forward(x), routings)
+    }
+
+    /// The input of the first block, `[batch · context, d_model]`, for `tokens`, `[batch, context]`.
+    pub(super) fn enter(&self, tokens: Tensor<2, Int>, windows: Windows) -> Tensor<2> {
+        let Windows { batch, context, start } = windows;
         assert!(
             start + context <= self.context(),
             "a window of {} tokens is longer than the model's context of {}",
@@ -222,20 +247,17 @@ impl LanguageModel {
         if let Some(position) = &self.position {
             x = x + position.weight.val().narrow(0, start, context).unsqueeze();
         }
-        let mut x = x.reshape([batch * context, config.d_model]);
-        let (windows, positions) = (Windows { batch, context, start }, &self.fixed.positions);
-        let mut routings = Vec::new();
-        for (index, block) in self.blocks.iter().enumerate() {
-            let routing;
-            let layer = cache.as_mut().map(|cache| &mut cache.layers[index]);
-            (x, routing) = block.forward(x, windows, positions, layer);
-            routings.extend(routing);
-            after_block(&x);
-        }
-        if let Some(cache) = cache {
-            cache.length += context;
-        }
-        (self.norm.forward(x), routings)
+        x.reshape([batch * context, config.d_model])
+    }
+
+    /// Mean cross-entropy of `targets`, `[batch, context]`, given the output of the last norm, `[batch · context, d_model]`.
+    pub(super) fn loss_of(&self, x: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
+        mean_loss(self.logits(x), targets.flatten(0, 1))
+    }
+
+    /// Rotary tables and masks of the blocks.
+    pub(super) fn positions(&self) -> &Positions {
+        &self.fixed.positions
     }
 
     /// Logits, `[tokens, vocab]`, from the output of the last norm, `[tokens, d_model]`.

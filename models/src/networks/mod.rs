@@ -3,4 +3,5 @@
 pub(crate) mod block;
 pub(crate) mod decoder;
 pub(crate) mod mlp;
+mod recompute;
 mod roles;

@@ -1,6 +1,7 @@
 //! Decoders over windows of tokens.
 
-use burn::tensor::Device;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
 use polaron::schedule::WarmupRule;
 use polaron_common::thousands;
 use polaron_datasets::{Batch, TextData, Tokenizer, Windows};
@@ -53,6 +54,10 @@ impl Settings for ModelConfig {
 
     fn rope_layers(&self) -> Vec<RopeLayers> {
         self.rope_layers()
+    }
+
+    fn recomputes(&self) -> bool {
+        true
     }
 
     fn export_facts(&self) -> Vec<(&'static str, &'static str)> {
@@ -235,6 +240,17 @@ impl Family for ModelConfig {
     fn loss(model: &LanguageModel, batch: &Batch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss {
         let (inputs, targets) = evaluate::tensors(batch, rows, device);
         model.training_loss(inputs, targets)
+    }
+
+    fn recomputed_gradients(
+        model: &LanguageModel,
+        batch: &Batch<'_>,
+        rows: (usize, usize),
+        weight: f64,
+        device: &Device,
+    ) -> Option<(GradientsParams, Tensor<1>)> {
+        let (inputs, targets) = evaluate::tensors(batch, rows, device);
+        Some(model.recomputed_gradients(inputs, targets, weight))
     }
 
     fn validation(

@@ -29,9 +29,18 @@ pub fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
     loss.try_into_scalar::<f32>().map(f64::from).map_err(Error::device_failed(doing))
 }
 
-/// Gradient of the training loss and mean cross-entropy of a batch, split into `parts` micro-batches of consecutive rows,
-/// each of them split among the workers. Every loss is weighted by its share of the rows, so that the sum is that of the
-/// whole batch; it is always summed in the same order.
+/// How the gradient of a batch is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backward {
+    /// Micro-batches of consecutive rows.
+    pub parts: usize,
+    /// Whether activations are computed again, not kept, where the family can.
+    pub recompute: bool,
+}
+
+/// Gradient of the training loss and mean cross-entropy of a batch, split into micro-batches of consecutive rows, each of them
+/// split among the workers. Every loss is weighted by its share of the rows, so that the sum is that of the whole batch; it is
+/// always summed in the same order.
 ///
 /// `device` is the model's device with automatic differentiation.
 ///
@@ -41,7 +50,7 @@ pub fn to_host(loss: Tensor<1>, doing: &'static str) -> Result<f64, Error> {
 pub fn gradients<F: Family>(
     model: &F::Network,
     batch: &F::Batch<'_>,
-    parts: usize,
+    Backward { parts, recompute }: Backward,
     device: &Device,
     workers: &Workers,
 ) -> Result<(GradientsParams, f64), Error> {
@@ -54,7 +63,7 @@ pub fn gradients<F: Family>(
         let tasks = shares.into_iter().map(|(offset, rows)| {
             // A separate graph for every worker: graphs that share parameters would wait for each other.
             let model = if alone { model.clone() } else { model.clone().fork(device) };
-            move || backward::<F>(&model, batch, (first + offset, rows), device)
+            move || backward::<F>(&model, batch, (first + offset, rows), recompute, device)
         });
         for result in workers.run(tasks.collect()) {
             let (grads, loss) = result?;
@@ -74,13 +83,17 @@ fn backward<F: Family>(
     model: &F::Network,
     batch: &F::Batch<'_>,
     rows: (usize, usize),
+    recompute: bool,
     device: &Device,
 ) -> Result<(GradientsParams, f64), Error> {
-    let TrainingLoss { total, cross_entropy } = F::loss(model, batch, rows, device);
-    let all = F::rows(batch);
-    let share = |loss: Tensor<1>| if rows.1 < all { loss.mul_scalar(rows.1 as f64 / all as f64) } else { loss };
-    let grads = GradientsParams::from_grads(share(total).backward(), model);
-    Ok((grads, to_host(share(cross_entropy).inner(), "training")?))
+    let weight = rows.1 as f64 / F::rows(batch) as f64;
+    let share = |loss: Tensor<1>| if weight < 1.0 { loss.mul_scalar(weight) } else { loss };
+    let recomputed = if recompute { F::recomputed_gradients(model, batch, rows, weight, device) } else { None };
+    let (grads, cross_entropy) = recomputed.unwrap_or_else(|| {
+        let TrainingLoss { total, cross_entropy } = F::loss(model, batch, rows, device);
+        (GradientsParams::from_grads(share(total).backward(), model), cross_entropy.inner())
+    });
+    Ok((grads, to_host(share(cross_entropy), "training")?))
 }
 
 /// Tokens of a text, and the windows in which a model predicts them.

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::fmt::Debug;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
 use polaron::Roles;
 use polaron::schedule::WarmupRule;
 use polaron_datasets::Tokenizer;
@@ -44,6 +45,11 @@ pub trait Settings {
 
     /// A short description of the sizes.
     fn sizes(&self) -> String;
+
+    /// Whether [`Family::recomputed_gradients`] exists.
+    fn recomputes(&self) -> bool {
+        false
+    }
 
     /// How many units one row of a batch has.
     fn tokens_per_row(&self) -> usize {
@@ -177,6 +183,18 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
 
     /// Mean loss of `rows` (first, number) of a batch.
     fn loss(model: &Self::Network, batch: &Self::Batch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss;
+
+    /// The gradient of `weight` times the mean loss of `rows` (first, number) of a batch, and the mean cross-entropy, with as few
+    /// activations in memory as possible; None for a family that keeps them all.
+    fn recomputed_gradients(
+        _model: &Self::Network,
+        _batch: &Self::Batch<'_>,
+        _rows: (usize, usize),
+        _weight: f64,
+        _device: &Device,
+    ) -> Option<(GradientsParams, Tensor<1>)> {
+        None
+    }
 
     /// The loss over `windows` evenly spaced windows of the validation split, where it has windows; 0 means the whole split. It
     /// does not depend on the number of workers. The model must be free of automatic differentiation (`model.valid()`) and

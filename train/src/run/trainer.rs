@@ -15,7 +15,7 @@ use crate::host::interrupt;
 use crate::host::memory;
 use crate::host::progress::{Progress, StepReport};
 use crate::host::workers::Workers;
-use crate::networks::evaluate;
+use crate::networks::evaluate::{self, Backward};
 use crate::networks::family::{Family, Validation};
 use crate::run::spectra;
 use crate::settings::config::Config;
@@ -162,8 +162,8 @@ impl<F: Family> Session<'_, F> {
         let train = &self.config.train;
         let batch = self.settings.batch(self.data, train.data_seed, train.batch, step)?;
         let training_device = self.device.clone().autodiff();
-        let (grads, loss) =
-            evaluate::gradients::<F>(&model, &batch, train.accumulation, &training_device, &self.workers)?;
+        let backward = Backward { parts: train.accumulation, recompute: train.recompute };
+        let (grads, loss) = evaluate::gradients::<F>(&model, &batch, backward, &training_device, &self.workers)?;
         if !loss.is_finite() {
             return Err(self.diverged(&format!("the loss is {loss}"), &model, &grads));
         }

@@ -48,6 +48,9 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Micro-batches per step; must divide `batch`.
     pub accumulation: usize,
+    /// Whether the activations of a block are computed again in the backward pass, instead of being kept: the same numbers, in
+    /// less memory and more time.
+    pub recompute: bool,
     /// Seed of the initial weights.
     pub seed: u64,
     /// Seed of the batches; by default `seed + 1`.
@@ -105,10 +108,13 @@ pub const REPORTING_KEYS: &[&str] = &[
 /// The key of the path of the data.
 pub const SOURCE: &str = "data.source";
 
-/// Keys in which a resumed command may differ from its run: reporting keys, and the path of the data, since their
-/// fingerprint decides whether they are the same.
+/// The key of how activations are kept.
+pub const RECOMPUTE: &str = "train.recompute";
+
+/// Keys in which a resumed command may differ from its run: reporting keys, the path of the data, since their fingerprint
+/// decides whether they are the same, and how activations are kept, which changes no number.
 pub fn resumable_keys() -> Vec<&'static str> {
-    [&[SOURCE], REPORTING_KEYS].concat()
+    [&[SOURCE, RECOMPUTE], REPORTING_KEYS].concat()
 }
 
 impl Config {
@@ -198,6 +204,8 @@ impl Config {
     /// [`ConfigError::BadValue`] for the first value outside its range, or the model's own error.
     pub fn validate(&self) -> Result<(), Error> {
         self.validate_train()?;
+        let rule = format!("a {} keeps its activations: leave the key out", self.model.noun());
+        ConfigError::ensure(!self.train.recompute || self.model.recomputes(), RECOMPUTE, true, &rule)?;
         let (schedule, optimizer) = (&self.schedule, &self.optimizer);
         within(
             "data.valid_fraction",

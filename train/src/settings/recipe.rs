@@ -57,6 +57,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             steps: recipe.steps,
             batch: recipe.batch,
             accumulation: 1,
+            recompute: false,
             seed,
             // The largest integer in TOML is i64::MAX.
             data_seed: if seed < i64::MAX as u64 { seed + 1 } else { 0 },

@@ -95,6 +95,31 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
 }
 
 #[test]
+fn recomputed_activations_change_no_byte_and_may_be_turned_on_in_the_middle_of_a_run() {
+    let place = Place::new();
+    let balanced = ["--model", "olmoe-tiny", "--set", "model.aux_load_balance=0.01", "--set", "model.aux_z=0.001"];
+    let tied = ["--model", "gemma3-tiny", "--set", "model.tied_head=true", "--set", "train.accumulation=2"];
+    for (name, model) in [("balanced", &balanced[..]), ("tied", &tied[..])] {
+        let train = |out: &str, more: &[&str]| {
+            place.train(&[model, &["--out", &format!("{name}-{out}"), "--steps", "4"], more].concat())
+        };
+        train("kept", &[]).succeeds();
+        train("recomputed", &["--set", "train.recompute=true"]).succeeds();
+        let weights = |out: &str| place.weights(&format!("{name}-{out}"), 4);
+        assert_eq!(weights("kept"), weights("recomputed"), "{name}");
+        assert_eq!(
+            place.timeless_events(&format!("{name}-kept")),
+            place.timeless_events(&format!("{name}-recomputed")),
+            "{name}"
+        );
+        let again = train("kept", &["--set", "train.recompute=true"]).succeeds();
+        assert!(again.err.contains("already finished"), "{again:?}");
+    }
+    let mlp = ["train", "--model", "mlp", "--set", "train.recompute=true", "--out", "mlp"];
+    place.run(&mlp).fails(2, &["`train.recompute` is true", "a perceptron keeps its activations"]);
+}
+
+#[test]
 fn a_finished_run_says_so_and_stays_as_it_is() {
     let place = Place::new();
     let first = place.train(&["--out", "run", "--steps", "4"]).succeeds();

@@ -169,4 +169,36 @@ pub enum ModelError {
         /// Stored element type.
         found: DType,
     },
+    /// A `config.json` of transformers says what the decoder cannot be.
+    #[error("`{key}` in config.json is {value}, but {rule}")]
+    ForeignKey {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What the decoder can be.
+        rule: String,
+    },
+    /// No model class of transformers can be this decoder.
+    #[error(
+        "the model class {class} of transformers, the nearest to this model, cannot express it: `{key}` is {value}, but {rule}"
+    )]
+    NoForeignClass {
+        /// The nearest class.
+        class: &'static str,
+        /// The first key that it cannot follow.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What the class needs.
+        rule: String,
+    },
+    /// A tensor of a model of transformers is missing, unknown or wrong.
+    #[error("the tensor `{name}` {problem}")]
+    ForeignTensor {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
 }

@@ -88,6 +88,10 @@
 //! The output units of `qkv` are queries, keys, values in this order, and within each of them head after head. A tied head has no
 //! separate tensor: it is `embed.weight`, used twice.
 //!
+//! # Models of other programs
+//!
+//! [`huggingface`] turns these weights and their configuration into those of `transformers`, and back.
+//!
 //! # Initial weights
 //!
 //! Gains are one (zero if the norm multiplies by one plus the gain), biases and sinks zero. All other parameters are normal with
@@ -110,6 +114,7 @@
 mod error;
 #[cfg(feature = "flex")]
 mod fused;
+pub mod huggingface;
 mod init;
 mod layers;
 mod networks;

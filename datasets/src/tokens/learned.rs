@@ -211,6 +211,11 @@ impl Learned {
         self.unknown().map_or(0, |unknown| tokens.iter().filter(|token| **token == unknown).count())
     }
 
+    /// Names of the tokens that end a text and that stand for what is unknown.
+    pub fn special_names(&self) -> [Option<String>; 2] {
+        [self.end_of_text(), self.unknown()].map(|token| self.tokenizer.id_to_token(token?))
+    }
+
     fn unknown(&self) -> Option<u32> {
         let model = self.json.get("model");
         let field = |name: &str| model.and_then(|model| model.get(name));

@@ -6,6 +6,7 @@ mod byte_pairs;
 mod learned;
 mod losses;
 mod pieces;
+mod published;
 mod sequence;
 mod shard;
 mod stream;

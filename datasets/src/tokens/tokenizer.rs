@@ -11,7 +11,7 @@ use super::alphabet::{Alphabet, Characters};
 use super::byte_lengths::ByteLengths;
 use super::learned::Learned;
 use super::losses::{Fate, Losses};
-use super::pieces;
+use super::{pieces, published};
 use crate::errors::{DataError, PackError};
 use crate::text::decode_utf8;
 use crate::tokenizer_kind::TokenizerKind;
@@ -151,6 +151,23 @@ impl Tokenizer {
     /// The token that ends a text; characters and bytes have none.
     pub fn end_of_text(&self) -> Option<u32> {
         if let Inner::Learned(learned) = &self.inner { learned.end_of_text() } else { None }
+    }
+
+    /// The `tokenizer.json` that the `tokenizers` library reads, with the same tokens. Read back, it is this tokenizer.
+    pub fn published(&self) -> Value {
+        match &self.inner {
+            Inner::Char(alphabet) => published::of_characters(alphabet),
+            Inner::Byte => published::of_bytes(),
+            Inner::Learned(learned) => learned.json().clone(),
+        }
+    }
+
+    /// Names of the tokens that end a text and that stand for what is unknown, if the vocabulary has them.
+    pub fn special_names(&self) -> [Option<String>; 2] {
+        match &self.inner {
+            Inner::Learned(learned) => learned.special_names(),
+            Inner::Char(_) | Inner::Byte => [None, None],
+        }
     }
 
     /// How many bytes of text each token stands for. None for a tokenizer whose tokens have no such number of their own: the text
@@ -320,6 +337,12 @@ impl TryFrom<Value> for Tokenizer {
     type Error = DataError;
 
     fn try_from(value: Value) -> Result<Self, DataError> {
+        if published::is_of_bytes(&value) {
+            return Ok(Self::byte());
+        }
+        if let Some(alphabet) = published::characters_in(&value) {
+            return Ok(Self { inner: Inner::Char(alphabet) });
+        }
         if value.get("model").is_some() {
             return Ok(Self { inner: Inner::Learned(Learned::from_json(&value.to_string())?) });
         }

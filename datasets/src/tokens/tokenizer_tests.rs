@@ -58,3 +58,41 @@ fn a_stored_alphabet_that_is_unsorted_or_empty_is_refused() {
         assert!(error.contains(problem), "{error}");
     }
 }
+
+#[test]
+fn the_published_form_gives_the_same_tokens_in_the_library_and_is_recognised() {
+    let text = "To be,\r\n or \u{e9}\u{1F600} \"not\"\t  to be\n\n";
+    for tokenizer in [Tokenizer::char_from(text), Tokenizer::byte()] {
+        let json = tokenizer.published();
+        let library = Learned::from_json(&json.to_string()).unwrap();
+        let tokens = tokenizer.encode(text).unwrap();
+        assert_eq!(library.encode(text).unwrap(), tokens);
+        assert_eq!((library.decode(&tokens).unwrap().as_str(), library.vocab_size()), (text, tokenizer.vocab_size()));
+        assert_eq!(Tokenizer::try_from(library.json().clone()).unwrap(), tokenizer, "as the library writes it");
+        assert_eq!((tokenizer.special_names(), tokenizer.end_of_text()), ([None, None], None));
+    }
+    let library = Learned::from_json(&Tokenizer::char_from("abc").published().to_string()).unwrap();
+    library.encode("abd").unwrap_err();
+}
+
+#[test]
+fn what_only_looks_like_a_published_form_stays_a_tokenizer_of_its_own() {
+    let characters = Tokenizer::char_from("abc").published();
+    for (part, value) in [
+        ("/pre_tokenizer", json!({ "type": "Whitespace" })),
+        ("/normalizer", json!({ "type": "Lowercase" })),
+        ("/model/vocab", json!({ "a": 1, "b": 0, "c": 2 })),
+        ("/model/vocab", json!({ "a": 0, "b": 1, "cd": 2 })),
+    ] {
+        let mut json = characters.clone();
+        *json.pointer_mut(part).unwrap() = value;
+        assert_eq!(Tokenizer::try_from(json).unwrap().kind(), TokenizerKind::File, "{part}");
+    }
+}
+
+#[test]
+fn a_learned_tokenizer_is_published_as_it_is_and_names_its_end() {
+    let tokenizer = Tokenizer::bpe_from(300, ["to be or not to be".repeat(9)].iter()).unwrap();
+    assert_eq!(tokenizer.published(), Value::from(tokenizer.clone()));
+    assert_eq!(tokenizer.special_names(), [Some("<|endoftext|>".to_owned()), None]);
+}

@@ -1,9 +1,10 @@
 //! The tensors of a decoder as those of its class.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, TensorData};
 
+use super::link::Link;
 use super::write::class_for;
 use crate::error::ModelError;
 use crate::settings::model::ModelConfig;
@@ -14,7 +15,8 @@ use crate::weights::NamedTensor;
 ///
 /// # Errors
 ///
-/// [`ModelError::NoForeignClass`]; [`ModelError::MissingTensor`] and [`ModelError::WrongShape`] for parameters of another model.
+/// [`ModelError::NoForeignClass`]; [`ModelError::MissingTensor`], [`ModelError::ExtraTensor`] and [`ModelError::WrongShape`] for
+/// parameters of another model.
 pub fn to_foreign(
     config: &ModelConfig,
     vocab_size: usize,
@@ -25,6 +27,7 @@ pub fn to_foreign(
     let mut made: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     let mut known: Option<(&str, Vec<f32>)> = None;
     let links = (class_for(config)?.links)(config, vocab_size);
+    check_all_linked(&links, parameters)?;
     for link in &links {
         let place = &link.theirs;
         let index = match made.iter().position(|(name, ..)| *name == place.name) {
@@ -47,6 +50,18 @@ pub fn to_foreign(
         .into_iter()
         .map(|(name, shape, values)| NamedTensor { name, data: TensorData::new(values, shape) })
         .collect())
+}
+
+/// Checks that no parameter would be left out.
+fn check_all_linked(links: &[Link], parameters: &[NamedTensor]) -> Result<(), ModelError> {
+    let linked: BTreeSet<&str> =
+        links.iter().filter_map(|link| link.ours.as_ref()).map(|ours| ours.name.as_str()).collect();
+    match parameters.iter().find(|tensor| !linked.contains(tensor.name.as_str())) {
+        None => Ok(()),
+        Some(NamedTensor { name, data }) => {
+            Err(ModelError::ExtraTensor { name: name.clone(), found: data.shape().to_vec() })
+        }
+    }
 }
 
 /// The values of a parameter, which must have this shape.

@@ -1,18 +1,18 @@
-//! `polaron export`: weights and optimizer states for other programs.
+//! `polaron export`: weights and optimizer states for other programs, or a whole model for `transformers`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::exported_state;
 use super::run_args::RunArgs;
+use super::{exported_folder, exported_state};
 use crate::error::{EXIT_DONE, Error, FileError};
 use crate::host::progress::print;
 use crate::run::loaded::LoadedRun;
-use crate::store::files::write_atomically;
+use crate::store::files::{write_atomically, write_folder};
 use crate::store::tensors;
 
 /// Arguments of `polaron export`.
@@ -20,12 +20,24 @@ use crate::store::tensors;
 pub struct ExportArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// File to write; an existing one is replaced.
-    #[arg(long, value_name = "FILE.safetensors")]
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = Format::Safetensors)]
+    pub format: Format,
+    /// File to write, an existing one is replaced; with `--format hf` a folder, new or empty.
+    #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// Also write the optimizer states, to FILE.optimizer.safetensors, with the names and the layout of their weights.
     #[arg(long)]
     pub optimizer_state: bool,
+}
+
+/// For which programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One file of weights with the names that the documentation of polaron-models lists.
+    Safetensors,
+    /// A folder with weights, configuration and tokenizer that Hugging Face's transformers loads.
+    Hf,
 }
 
 /// Exports, and prints the paths of the files.
@@ -34,11 +46,39 @@ pub struct ExportArgs {
 ///
 /// A run that cannot be read, files that cannot be written.
 pub fn run(args: &ExportArgs) -> Result<u8, Error> {
+    if args.format == Format::Hf {
+        return to_folder(args);
+    }
     let run = args.run.load()?;
     for path in export(&run, &args.out, args.optimizer_state)? {
         print(&format!("wrote {} (step {})\n", path.display(), run.step));
     }
     Ok(EXIT_DONE)
+}
+
+fn to_folder(args: &ExportArgs) -> Result<u8, Error> {
+    if args.optimizer_state {
+        let advice = "export a second time without --format, to a file";
+        return Err(Error::Usage(format!("--format hf has no place for optimizer states: {advice}")));
+    }
+    check_folder(&args.out)?;
+    let run = args.run.load()?;
+    let folder = exported_folder::of(&run)?;
+    write_folder(&args.out, &folder.files)?;
+    print(&format!("wrote {} (step {}, {})\n", args.out.display(), run.step, folder.class));
+    Ok(EXIT_DONE)
+}
+
+/// Refuses a path that holds something, before anything is read.
+fn check_folder(out: &Path) -> Result<(), Error> {
+    let first = std::fs::read_dir(out).map(|mut entries| entries.next());
+    let problem = match first {
+        Ok(Some(_)) => "is not empty",
+        Err(_) if out.exists() => "is a file, but --format hf writes a folder",
+        _ if out.file_name().is_none() => "cannot be made",
+        _ => return Ok(()),
+    };
+    Err(Error::Usage(format!("--out `{}` {problem}: name a new folder", out.display())))
 }
 
 /// Name and version of the format of the weights, in the file's metadata.

@@ -4,6 +4,7 @@ pub mod cli;
 mod compare;
 mod data;
 mod export;
+mod exported_folder;
 mod exported_state;
 mod generate;
 mod inspect;

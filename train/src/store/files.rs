@@ -49,6 +49,34 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     })
 }
 
+/// Writes a folder of files so that, whatever happens, it has all of them or does not exist. It may exist only if it is empty.
+///
+/// # Errors
+///
+/// [`FileError`] naming the folder or file; nothing is left of it.
+pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), FileError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = parent.join(temporary_name(&name));
+    let write = || {
+        std::fs::create_dir_all(&temporary).map_err(FileError::at("create", path))?;
+        for (name, bytes) in files {
+            write_synced(&temporary.join(name), bytes)?;
+        }
+        sync_folder(&temporary)?;
+        if path.is_dir() {
+            // Only an empty folder can be removed.
+            std::fs::remove_dir(path).map_err(FileError::at("replace", path))?;
+        }
+        std::fs::rename(&temporary, path).map_err(FileError::at("write", path))?;
+        sync_folder(parent)
+    };
+    write().inspect_err(|_| {
+        // Best effort: the error to report is the one above.
+        let _ = std::fs::remove_dir_all(&temporary);
+    })
+}
+
 /// Writes a file and waits until it is on the disk.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ mod data;
 mod devices;
 mod evaluating;
 mod exporting;
+mod exporting_hf;
 mod generating;
 mod identity;
 mod limits;

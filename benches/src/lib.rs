@@ -130,7 +130,7 @@ impl ForFamily for Built<'_> {
 
     fn run<F: Family>(self, settings: &F) -> Self::Output {
         let Self { config, device } = self;
-        let data = F::load(&config.data)?;
+        let data = F::load(&config.data, None)?;
         let sizes = F::data_sizes(&data);
         let model = settings.init(sizes, config.train.seed, &device.clone().autodiff())?;
         let optimizer = build_optimizer(config, &model)?;

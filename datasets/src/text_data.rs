@@ -1,5 +1,6 @@
 //! Texts: embedded or from a file, split into training and validation.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,7 +11,19 @@ use crate::packed::{Manifest, Packed};
 use crate::split::{check_fraction, training_part};
 use crate::text::{Event, Sources, TEXT_KEY};
 use crate::tokenizer_kind::TokenizerKind;
-use crate::tokens::{Tokenizer, Tokens};
+use crate::tokens::{Losses, Tokenizer, Tokens};
+
+/// Packed tokens that are compared when two tokenizers are written differently.
+const COMPARED: usize = 1 << 14;
+
+/// How a text becomes tokens.
+#[derive(Clone, Copy)]
+enum Means<'a> {
+    /// With a tokenizer of this kind, made for the text.
+    Kind(TokenizerKind),
+    /// With this tokenizer, which a model was trained with.
+    Given(&'a Tokenizer),
+}
 
 /// A text as tokens, split into training and validation.
 #[derive(Clone, Debug)]
@@ -46,17 +59,33 @@ impl TextData {
     /// that are not UTF-8, damaged packed data ([`PackError`]), a `valid_fraction` that is not strictly
     /// between 0 and 1. [`check_windows`](Self::check_windows) checks whether the text is long enough for a model.
     pub fn load(source: &str, tokenizer: TokenizerKind, valid_fraction: f64) -> Result<Self, DataError> {
+        Self::load_by(source, Means::Kind(tokenizer), valid_fraction)
+    }
+
+    /// The same with the tokenizer of a trained model. Packed data must have been made with that tokenizer: where the two are
+    /// not written alike, they must encode the beginning of the validation split alike.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`](Self::load), [`DataError::NotOfModel`] for a text that the tokenizer cannot encode,
+    /// [`PackError::NotOfModel`] for data that were packed with another tokenizer.
+    pub fn load_with(source: &str, tokenizer: &Tokenizer, valid_fraction: f64) -> Result<Self, DataError> {
+        Self::load_by(source, Means::Given(tokenizer), valid_fraction)
+    }
+
+    fn load_by(source: &str, means: Means<'_>, valid_fraction: f64) -> Result<Self, DataError> {
         // Before reading, which may take long.
         check_fraction(valid_fraction)?;
         if source != SHAKESPEARE && Packed::is_at(Path::new(source)) {
-            return from_packed(source, Packed::open(Path::new(source))?, tokenizer);
+            return from_packed(source, Packed::open(Path::new(source))?, means);
         }
         if source == SHAKESPEARE {
-            return Self::from_text(source, &embedded::shakespeare()?, tokenizer, valid_fraction);
+            return Self::from_documents(source, &[embedded::shakespeare()?], means, valid_fraction);
         }
         let (documents, notes) = read_file(source)?;
-        let data = Self::from_documents(source, &documents, tokenizer, valid_fraction)?;
-        Ok(Self { notes, ..data })
+        let mut data = Self::from_documents(source, &documents, means, valid_fraction)?;
+        data.notes.splice(0..0, notes);
+        Ok(data)
     }
 
     /// The same from a text in memory; `name` appears only in messages.
@@ -65,39 +94,46 @@ impl TextData {
     ///
     /// [`DataError::Empty`] and [`DataError::BadFraction`].
     pub fn from_text(name: &str, text: &str, tokenizer: TokenizerKind, valid_fraction: f64) -> Result<Self, DataError> {
-        Self::from_documents(name, &[text], tokenizer, valid_fraction)
+        Self::from_documents(name, &[text], Means::Kind(tokenizer), valid_fraction)
     }
 
     /// The same from documents, separated as [packing](crate::pack) separates them.
     fn from_documents<S: AsRef<str> + Sync>(
         name: &str,
         documents: &[S],
-        kind: TokenizerKind,
+        means: Means<'_>,
         valid_fraction: f64,
     ) -> Result<Self, DataError> {
         check_fraction(valid_fraction)?;
         if documents.iter().all(|document| document.as_ref().is_empty()) {
             return Err(DataError::Empty { name: name.into() });
         }
-        let tokenizer = Tokenizer::for_documents(kind, documents)?;
+        let tokenizer = match means {
+            Means::Kind(kind) => Tokenizer::for_documents(kind, documents)?,
+            Means::Given(tokenizer) => tokenizer.clone(),
+        };
+        let mut losses = Losses::default();
+        let mut known = |text| match means {
+            Means::Kind(_) => Cow::Borrowed(text),
+            Means::Given(tokenizer) => tokenizer.known(text, &mut losses),
+        };
+        let texts: Vec<Cow<'_, str>> = documents.iter().map(|document| known(document.as_ref())).collect();
         let mut train = Vec::new();
-        for (index, tokens) in tokenizer.encode_all(documents).into_iter().enumerate() {
+        for (index, tokens) in tokenizer.encode_all(&texts).into_iter().enumerate() {
             if index > 0 {
                 train.extend(tokenizer.separator()?);
             }
-            train.extend(tokens?);
+            let tokens = tokens?;
+            if let Means::Given(tokenizer) = means {
+                tokenizer.count_tokens(&tokens, &mut losses);
+            }
+            train.extend(tokens);
         }
+        let notes = judge(name, &tokenizer, &losses)?;
         let valid = train.split_off(training_part(train.len() as u64, valid_fraction) as usize);
         train.shrink_to_fit();
         let characters = documents.iter().map(|document| document.as_ref().chars().count() as u64).sum();
-        Ok(Self {
-            name: name.into(),
-            tokenizer,
-            train: train.into(),
-            valid: valid.into(),
-            characters,
-            notes: Vec::new(),
-        })
+        Ok(Self { name: name.into(), tokenizer, train: train.into(), valid: valid.into(), characters, notes })
     }
 
     /// Checks that both splits have at least one window of `context` tokens, which takes `context + 1`
@@ -152,14 +188,47 @@ fn read_file(source: &str) -> Result<(Vec<String>, Vec<String>), DataError> {
     Ok((documents, sources.notes()))
 }
 
-/// Packed data to train on; `asked` must be the tokenizer that they were packed with, or `auto`.
-fn from_packed(name: &str, packed: Packed, asked: TokenizerKind) -> Result<TextData, DataError> {
-    let Packed { folder, manifest, tokenizer, train, valid } = packed;
-    let Manifest { tokenizer: kind, characters, notes, .. } = manifest;
-    if asked != TokenizerKind::Auto && asked != kind {
-        return Err(PackError::OtherTokenizer { folder, packed: kind, asked }.into());
+/// Notes about what the tokenizer of a model does not know of a text. One character outside an alphabet is too much.
+fn judge(name: &str, tokenizer: &Tokenizer, losses: &Losses) -> Result<Vec<String>, DataError> {
+    let refused = |problem: String| DataError::NotOfModel { name: name.into(), problem };
+    match losses.unknown() {
+        Some(problem) if tokenizer.kind() == TokenizerKind::Char => Err(refused(problem)),
+        _ => losses.judge(Path::new(name), false).map_err(|error| match error {
+            DataError::Pack(PackError::TooMuchUnknown { problem, .. }) => refused(problem),
+            other => other,
+        }),
     }
+}
+
+/// Packed data to train on; a tokenizer that was asked for must be the one that they were packed with.
+fn from_packed(name: &str, packed: Packed, means: Means<'_>) -> Result<TextData, DataError> {
+    match means {
+        Means::Kind(asked) if asked != TokenizerKind::Auto && asked != packed.manifest.tokenizer => {
+            let (folder, packed) = (packed.folder, packed.manifest.tokenizer);
+            return Err(PackError::OtherTokenizer { folder, packed, asked }.into());
+        }
+        Means::Given(tokenizer) if !encode_alike(&packed, tokenizer)? => {
+            let [packed_with, model] =
+                [&packed.tokenizer, tokenizer].map(|t| format!("{}, {} tokens", t.kind(), t.vocab_size()));
+            return Err(PackError::NotOfModel { folder: packed.folder, packed: packed_with, model }.into());
+        }
+        _ => {}
+    }
+    let Packed { manifest, tokenizer, train, valid, .. } = packed;
+    let Manifest { characters, notes, .. } = manifest;
     Ok(TextData { name: name.into(), tokenizer, train, valid, characters, notes })
+}
+
+/// Whether a tokenizer is that of packed data. Other programs write the same tokenizer in another form: then the two must
+/// encode the beginning of the validation split alike.
+fn encode_alike(packed: &Packed, tokenizer: &Tokenizer) -> Result<bool, DataError> {
+    if packed.tokenizer == *tokenizer {
+        return Ok(true);
+    }
+    let text = packed.tokenizer.decode(&packed.valid.to_vec(0..COMPARED))?;
+    let tokens = packed.tokenizer.encode(&text)?;
+    Ok(packed.tokenizer.vocab_size() <= tokenizer.vocab_size()
+        && tokenizer.encode(&text).is_ok_and(|same| same == tokens))
 }
 
 fn unknown(source: &str) -> DataError {

@@ -147,6 +147,17 @@ pub enum DataError {
         /// How many are unknown, of how many, and which.
         problem: String,
     },
+    /// A text with characters or words that the tokenizer of a trained model does not know.
+    #[error(
+        "the text `{name}` does not fit the tokenizer of the weights to start from: {problem}; remove them from the text, or \
+         start from weights whose tokenizer can encode every text"
+    )]
+    NotOfModel {
+        /// Name or path of the text.
+        name: String,
+        /// How many are unknown, of how many, and which.
+        problem: String,
+    },
     /// A token number outside the vocabulary of the tokenizer.
     #[error(
         "the token {token} at position {position} (counted from 0) is outside the vocabulary of {vocab_size} tokens: decode \

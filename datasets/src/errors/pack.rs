@@ -254,6 +254,20 @@ pub enum PackError {
         /// The tokenizer in the settings.
         asked: TokenizerKind,
     },
+    /// The tokens were made with another tokenizer than that of a trained model.
+    #[error(
+        "`{}` was packed with another tokenizer ({packed}) than that of the weights to start from ({model}): pack the text again with \
+         `polaron data pack TEXT --tokenizer FILE`, where FILE is the tokenizer.json beside the weights",
+        folder.display()
+    )]
+    NotOfModel {
+        /// The folder.
+        folder: PathBuf,
+        /// The tokenizer of the data.
+        packed: String,
+        /// The tokenizer of the model.
+        model: String,
+    },
 }
 
 /// The first few files, for a message.

@@ -26,6 +26,9 @@ keys! {
         preset = "llama-d64";
         /// Width of the residual stream.
         d_model: usize = 64, in at_least_one;
+        /// Rows of the embedding table and of the head, where they are more than the tokenizer has tokens: the others are never
+        /// used. 0 means as many as tokens.
+        vocab_size: usize = 0;
         /// Number of blocks.
         layers: usize = 4, in at_least_one;
         /// Attention heads in a block; divides `d_model` unless `head_dim` is set.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::run_args::RunArgs;
 use super::usage;
-use crate::error::{ConfigError, EXIT_DONE, Error};
+use crate::error::{ConfigError, EXIT_DONE, Error, WeightsError};
 use crate::host::progress::print;
 use crate::networks::generate::{Generated, Sampling, generate};
 use crate::run::loaded::LoadedRun;
@@ -66,11 +66,15 @@ pub fn run(args: &GenerateArgs) -> Result<u8, Error> {
     };
     let run = args.run.load()?;
     let model = run.network.as_any().downcast_ref::<LanguageModel>();
-    let (Some(model), Some(tokenizer)) = (model, &run.tokenizer) else {
+    let Some(model) = model else {
         let (folder, noun) = (args.run.run.display(), run.config.model.noun());
         return Err(Error::Usage(format!(
             "`{folder}` holds a {noun}, which does not write text: give the run of a decoder"
         )));
+    };
+    let Some(tokenizer) = &run.tokenizer else {
+        let (path, what) = (args.run.run.clone(), "the model cannot write text".into());
+        return Err(WeightsError::NoTokenizer { path, what }.into());
     };
     for Prompt { place, text } in &prompts {
         prompt::check(place, text, tokenizer, model.context())?;

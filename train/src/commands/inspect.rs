@@ -23,13 +23,15 @@ use crate::run::prepare::build_optimizer;
 use crate::settings::config::Config;
 use crate::settings::layers::{Layers, read_file};
 use crate::store::checkpoint::Store;
+use crate::store::huggingface;
 use crate::store::metrics::{self, Event};
 use crate::store::run_folder::RunFolder;
+use crate::store::weights::{self, Kind};
 
 /// Arguments of `polaron inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Run folder, configuration file or model preset.
+    /// Run folder, Hugging Face folder, configuration file or model preset.
     #[arg(value_name = "RUN|CONFIG|MODEL")]
     pub target: String,
     /// Vocabulary size. [default: that of the run or the text; 65 for a bare preset, as in the published recipes]
@@ -37,11 +39,11 @@ pub struct InspectArgs {
     pub vocab: Option<usize>,
 }
 
-/// Prints a description of a run folder, a configuration file or a preset.
+/// Prints a description of a run folder, a Hugging Face folder, a configuration file or a preset.
 ///
 /// # Errors
 ///
-/// A target that is none of the three, or that is invalid.
+/// A target that is none of these, or that is invalid.
 pub fn run(args: &InspectArgs) -> Result<u8, Error> {
     print(&inspect(&args.target, args.vocab)?);
     Ok(EXIT_DONE)
@@ -50,12 +52,12 @@ pub fn run(args: &InspectArgs) -> Result<u8, Error> {
 /// Vocabulary assumed for a bare preset: the 65 characters of the text that the published recipes train on.
 const RECIPE_VOCABULARY: usize = 65;
 
-/// Describes the run folder, the configuration file or the preset called `target`. `vocabulary` overrides the number of
+/// Describes the folder, the configuration file or the preset called `target`. `vocabulary` overrides the number of
 /// tokens that the run, the configuration's text or the recipe has.
 ///
 /// # Errors
 ///
-/// A target that is none of the three, or that is invalid.
+/// A target that is none of these, or that is invalid.
 fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
     let path = Path::new(target);
     let presets = NetworkConfig::presets();
@@ -64,6 +66,9 @@ fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
         let config = Layers { flags: vec![preset], ..Layers::default() }.resolve()?;
         let recipe = config.model.is_text().then_some(RECIPE_VOCABULARY);
         return describe(&config, data_sizes(&config, vocabulary.or(recipe))?);
+    }
+    if path.is_dir() && weights::kind_of(path)? == Kind::HuggingFace {
+        return describe_foreign(path);
     }
     if path.is_dir() {
         let folder = RunFolder::existing(path)?;
@@ -77,24 +82,42 @@ fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
     }
     if path.is_file() {
         let file = Some((path.to_path_buf(), read_file(path)?));
-        let config = Layers { file, ..Layers::default() }.resolve()?;
+        let config = weights::resolve(Layers { file, ..Layers::default() })?;
         return describe(&config, data_sizes(&config, vocabulary)?);
+    }
+    if target.contains('/') {
+        weights::kind_of(path)?;
     }
     let hint = did_you_mean(target, presets.iter().copied());
     Err(Error::Usage(format!(
-        "`{target}` is neither a run folder, nor a configuration file, nor a model preset ({}){}",
+        "`{target}` is neither a run folder, nor a Hugging Face folder, nor a configuration file, nor a model preset ({}){}",
         presets.join(", "),
         hint
     )))
 }
 
+/// Describes a folder of Hugging Face: its model, trained by the defaults, and its files.
+fn describe_foreign(path: &Path) -> Result<String, Error> {
+    let folder = huggingface::Folder::open(path)?;
+    let config = folder.config()?;
+    let sizes = config.model.sizes_for(vocabulary(0))?;
+    let tokenizer = folder.tokenizer.as_ref();
+    let tokenizer = tokenizer.map(|tokenizer| format!("{}, {} tokens", tokenizer.kind(), tokenizer.vocab_size()));
+    let mut facts =
+        vec![["weights".into(), folder.describe()], ["tokenizer".into(), tokenizer.unwrap_or_else(|| "none".into())]];
+    facts.extend(folder.notes.iter().map(|note| ["note".into(), note.clone()]));
+    Ok(format!("{}\n{}", describe(&config, sizes)?, table(facts, &[])))
+}
+
 /// The sizes that the data of a configuration determine, read from the data unless the vocabulary is given.
 fn data_sizes(config: &Config, given: Option<usize>) -> Result<DataSizes, Error> {
     match given {
-        Some(tokens) if config.model.is_text() => Ok(vocabulary(tokens)),
+        Some(tokens) if config.model.is_text() => Ok(config.model.sizes_for(vocabulary(tokens))?),
         Some(_) => {
             Err(Error::Usage("--vocab applies only to text models: the number of classes comes from the images".into()))
         }
+        // Then the weights say how large the vocabulary is.
+        None if config.model.is_text() && !config.train.init.is_empty() => Ok(config.model.sizes_for(vocabulary(0))?),
         None => config.model.with(OfData(&config.data)),
     }
 }
@@ -105,8 +128,8 @@ struct OfData<'a>(&'a DataConfig);
 impl ForFamily for OfData<'_> {
     type Output = Result<DataSizes, Error>;
 
-    fn run<F: Family>(self, _settings: &F) -> Self::Output {
-        Ok(F::data_sizes(&F::load(self.0)?))
+    fn run<F: Family>(self, settings: &F) -> Self::Output {
+        Ok(settings.sizes_for(F::data_sizes(&F::load(self.0, None)?))?)
     }
 }
 

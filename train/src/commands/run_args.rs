@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::usage;
-use crate::error::{Error, FolderError};
+use crate::error::Error;
 use crate::run::loaded::{LoadOptions, LoadedRun};
 
 /// Which run, at which step, and on which device.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Run folder that `polaron train` wrote.
-    #[arg(value_name = "RUN")]
+    /// Folder that `polaron train` wrote, or one of Hugging Face with config.json, model.safetensors and tokenizer.json.
+    #[arg(value_name = "RUN|DIR")]
     pub run: PathBuf,
     /// Checkpoint to use. [default: the newest]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::whole)]
@@ -32,9 +32,6 @@ impl RunArgs {
     ///
     /// Those of [`LoadedRun::open`].
     pub fn load(&self) -> Result<LoadedRun, Error> {
-        if !self.run.exists() {
-            return Err(FolderError::NoRun { path: self.run.clone() }.into());
-        }
         let options = LoadOptions { step: self.step, device: self.device.clone(), threads: self.threads };
         LoadedRun::open(&self.run, &options)
     }

@@ -8,11 +8,13 @@ use toml::Value;
 
 use super::training::{self, Resume, train};
 use super::usage::{self, split_set};
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::host::interrupt;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, INIT, INIT_CONTINUES, INIT_STEP, SCHEDULE_STEPS};
 use crate::settings::layers::{self, Layers};
+use crate::settings::merge;
 use crate::store::run_folder::RunFolder;
+use crate::store::weights;
 
 /// Arguments of `polaron train`.
 #[derive(Debug, Default, Args)]
@@ -58,6 +60,24 @@ pub struct TrainArgs {
     /// that folder. [default: auto]
     #[arg(long, value_name = "auto|never|DIR")]
     pub resume: Option<String>,
+    /// Start from the weights of another run, or of a Hugging Face folder: its model and its tokenizer, fresh optimizer states,
+    /// step 0.
+    #[arg(long, value_name = "RUN|DIR", conflicts_with_all = ["model", "extend"])]
+    pub init: Option<String>,
+    /// Which checkpoint `--init` takes. [default: the newest]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting, requires = "init")]
+    pub init_step: Option<i64>,
+    /// Continue a run in a new folder up to `--steps`, with its configuration and its optimizer states; other flags change single
+    /// keys. [default folder: RUN-to<steps>]
+    #[arg(long, value_name = "RUN", requires = "steps", conflicts_with_all = ["config", "model"])]
+    pub extend: Option<String>,
+    /// Which checkpoint `--extend` continues. [default: the newest]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting, requires = "extend")]
+    pub from_step: Option<i64>,
+    /// With `--extend`: keep the schedule of the run, whose last learning rate then stays. Without it, the schedule is computed for
+    /// all `--steps`.
+    #[arg(long, requires = "extend")]
+    pub keep_schedule: bool,
     /// Save and end when standard input closes; for programs that start this one.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -77,6 +97,7 @@ pub fn run(args: &TrainArgs) -> Result<u8, Error> {
         Some("never") => (Resume::Never, None),
         Some(folder) => (Resume::Auto, Some(PathBuf::from(folder))),
     };
+    check_steps(args)?;
     let config = resolve(args, folder.as_deref())?;
     let out = match (&folder, &args.out) {
         (Some(folder), Some(out)) if folder != out => {
@@ -97,6 +118,15 @@ pub fn run(args: &TrainArgs) -> Result<u8, Error> {
     train(&config, &out, &training::Request { resume, data_sha256: args.data_sha256.as_deref() })
 }
 
+/// Step 0 would stand for the newest checkpoint.
+fn check_steps(args: &TrainArgs) -> Result<(), ConfigError> {
+    let rule = "there are no trained weights at step 0: leave it out for the newest checkpoint, or name another one";
+    for (flag, step) in [("--init-step", args.init_step), ("--from-step", args.from_step)] {
+        ConfigError::ensure(step != Some(0), flag, 0, rule)?;
+    }
+    Ok(())
+}
+
 /// The configuration that the arguments describe; with `--resume DIR` on top of that run's own.
 fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
     let path = match (&args.config, resumed) {
@@ -115,7 +145,34 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
         None => None,
     };
     let sets = args.sets.iter().map(|text| split_set(text)).collect::<Result<_, _>>()?;
-    Layers { file, flags: flags(args), sets }.resolve()
+    let mut layers = Layers { file, flags: flags(args), sets, ..Layers::default() };
+    if let Some(run) = &args.extend {
+        extend(&mut layers, run, args, resumed)?;
+    }
+    weights::resolve(layers)
+}
+
+/// The configuration of `run` as the file, with what makes the new run its continuation.
+fn extend(layers: &mut Layers, run: &str, args: &TrainArgs, resumed: Option<&Path>) -> Result<(), Error> {
+    if let Some(folder) = resumed {
+        return Err(Error::Usage(format!(
+            "--extend {run} begins a new run, and --resume {} goes on with one: leave out one of them",
+            folder.display()
+        )));
+    }
+    let (path, text) = RunFolder::existing(Path::new(run))?.config_text()?;
+    let file = layers::parse(&path, &text)?;
+    let number = |key: &str| merge::lookup(&file, key).and_then(Value::as_integer).filter(|number| *number > 0);
+    let theirs = number(SCHEDULE_STEPS).or_else(|| number("train.steps")).unwrap_or_default();
+    let schedule_steps = if args.keep_schedule { theirs } else { 0 };
+    layers.flags.extend([
+        ("--extend", INIT, Value::String(run.into())),
+        ("--from-step", INIT_STEP, Value::Integer(args.from_step.unwrap_or_default())),
+        ("--extend", INIT_CONTINUES, Value::Boolean(true)),
+        ("--keep-schedule", SCHEDULE_STEPS, Value::Integer(schedule_steps)),
+    ]);
+    layers.file = Some((path, file));
+    Ok(())
 }
 
 /// A mistyped command arrives here as the name of a configuration file.
@@ -146,6 +203,8 @@ fn flags(args: &TrainArgs) -> Vec<(&'static str, &'static str, Value)> {
         ("--data-seed", "train.data_seed", number(args.data_seed)),
         ("--device", "device.name", text(&args.device)),
         ("--threads", "device.threads", number(args.threads)),
+        ("--init", INIT, text(&args.init)),
+        ("--init-step", INIT_STEP, number(args.init_step)),
     ];
     all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
 }

@@ -19,6 +19,7 @@ use crate::networks::registry::ForFamily;
 use crate::report::page as report;
 use crate::run::estimate::{self, Purpose};
 use crate::run::prepare::build_optimizer;
+use crate::run::start::{self, Start};
 use crate::run::trainer::{Ending, Session, Validations};
 use crate::run::{prompt, summary};
 use crate::settings::config::Config;
@@ -76,7 +77,9 @@ impl ForFamily for Run<'_> {
     /// Loads the data and trains, unless the run is already finished. Returns the exit code.
     fn run<F: Family>(self, settings: &F) -> Self::Output {
         let config = self.config;
-        let data = F::load(&config.data)?;
+        let weights = start::weights(config, &self.folder)?;
+        let tokenizer = start::tokenizer(config, &self.folder, weights.as_ref())?;
+        let data = F::load(&config.data, tokenizer.as_ref())?;
         config.check_split()?;
         settings.check_data(&data)?;
         let data_sha256 = F::fingerprint(&data)?;
@@ -84,10 +87,17 @@ impl ForFamily for Run<'_> {
             return Ok(EXIT_DONE);
         }
         prompt::check_sample(config, F::tokenizer(&data))?;
-        let sizes = F::data_sizes(&data);
+        let sizes = settings.sizes_for(F::data_sizes(&data))?;
         estimate::check(config, &config.device.name, sizes, Purpose::Train)?;
-        let model = settings.init(sizes, config.train.seed, &self.device.clone().autodiff())?;
-        let Some(model) = self.train(settings, &data, model, data_sha256)? else { return Ok(EXIT_INTERRUPTED) };
+        let training_device = self.device.clone().autodiff();
+        let model = settings.init(sizes, config.train.seed, &training_device)?;
+        let (model, start) = match weights {
+            Some(weights) => start::apply(config, weights, model, &data_sha256, &training_device)?,
+            None => (model, Start::default()),
+        };
+        let Some(model) = self.train(settings, &data, model, start.on(data_sha256))? else {
+            return Ok(EXIT_INTERRUPTED);
+        };
         self.print_sample::<F>(&model, &data)?;
         Ok(EXIT_DONE)
     }
@@ -120,20 +130,22 @@ impl Run<'_> {
         })
     }
 
-    /// Trains to the end and prints a summary; None if a signal stopped it before. `data_sha256` is that of `data`.
+    /// Trains to the end and prints a summary; None if a signal stopped it before.
     fn train<F: Family>(
         &self,
         settings: &F,
         data: &F::Data,
         model: F::Network,
-        data_sha256: String,
+        mut start: Start,
     ) -> Result<Option<F::Network>, Error> {
         let (config, out, tokenizer) = (self.config, self.folder.path(), F::tokenizer(data));
-        let optimizer = build_optimizer(config, &model)?;
+        let mut optimizer = build_optimizer(config, &model)?;
+        if let Some(record) = &start.optimizer {
+            optimizer.load_record(LayerwiseRecord::from_safetensors(record)?, &self.device)?;
+        }
         let _lock = claim(&self.folder, config, self.request.resume, tokenizer, &optimizer)?;
-        let tokenizer_sha256 = tokenizer.map(tokenizer_sha256).transpose()?.unwrap_or_default();
-        let fresh = TrainerState { data_sha256, tokenizer_sha256, ..TrainerState::default() };
-        let (model, mut session) = self.restore(settings, data, fresh, model, optimizer)?;
+        start.state.tokenizer_sha256 = tokenizer.map(tokenizer_sha256).transpose()?.unwrap_or_default();
+        let (model, mut session) = self.restore(settings, data, start, model, optimizer)?;
         let (plan, step) = (session.optimizer.plan(), session.state.step);
         say(&summary::start(config, &F::describe_data(data), plan, self.threads, out, step));
         let ended = session.run(model);
@@ -156,17 +168,18 @@ impl Run<'_> {
         Ok(Some(model))
     }
 
-    /// The session of a run: resumed from its newest undamaged checkpoint, or begun in `state` if there is none.
+    /// The session of a run: resumed from its newest undamaged checkpoint, or begun in `start` if there is none.
     fn restore<'a, F: Family>(
         &'a self,
         settings: &'a F,
         data: &'a F::Data,
-        mut state: TrainerState,
+        start: Start,
         mut model: F::Network,
         mut optimizer: LayerwiseOptimizer,
     ) -> Result<(F::Network, Session<'a, F>), Error> {
         let Self { config, folder, device, .. } = self;
         let store = folder.store();
+        let Start { mut state, events, .. } = start;
         store.remove_unfinished();
         let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
         if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
@@ -180,6 +193,8 @@ impl Run<'_> {
             optimizer.load_record(LayerwiseRecord::from_safetensors(&record)?, device)?;
             say(&format!("resuming `{}` from its checkpoint of step {}", folder.path().display(), trainer.step));
             state = trainer;
+        } else if config.train.init_continues {
+            write_atomically(&folder.metrics_file(), &events)?;
         }
         let (metrics, events) = Metrics::resume(&folder.metrics_file(), state.step)?;
         let logged = events.iter().filter(|event| matches!(event, Event::Train { .. })).count() as u64;

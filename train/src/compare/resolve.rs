@@ -75,6 +75,7 @@ impl Plan {
                 file: Some(("the plan".into(), self.file_of(index, &[])?)),
                 flags: request.flags.clone(),
                 sets: request.sets.clone(),
+                ..Layers::default()
             };
             let config = layers.resolve()?;
             let contender = &mut self.contenders[index];

@@ -8,6 +8,7 @@ use super::exit::{EXIT_BAD_INPUT, EXIT_FAILED};
 use super::file::{FileError, Problem, one_line};
 use super::folder::FolderError;
 use super::memory::TooLarge;
+use super::weights::WeightsError;
 
 /// Why a command failed. Every message is one sentence that says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,9 @@ pub enum Error {
     /// A comparison cannot be made.
     #[error(transparent)]
     Compare(#[from] CompareError),
+    /// Weights of other programs cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),

@@ -66,6 +66,18 @@ pub enum ConfigError {
         /// The message of the parser.
         message: String,
     },
+    /// Settings of a model that are not those of the weights to start from.
+    #[error(
+        "the weights of `{}` belong to another model: in [model] {}; leave these keys out, the model of the weights decides them",
+        path.display(),
+        differences.join(", ")
+    )]
+    OtherModel {
+        /// The folder of the weights.
+        path: PathBuf,
+        /// One entry per differing key, with both values.
+        differences: Vec<String>,
+    },
     /// A `--set` without an equals sign.
     #[error("`--set {text}` has no `=`: write it as `--set key=value`, for example `--set train.batch=24`")]
     BadSet {

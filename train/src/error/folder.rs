@@ -50,6 +50,12 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// Weights were requested, but the folder holds none.
+    #[error("`{}` is neither a run folder (there is no config.toml in it) nor a model of Hugging Face (no config.json): give the folder that `polaron train` wrote, or one with config.json and model.safetensors", path.display())]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A report was requested, but the folder holds nothing to report on.
     #[error("`{}` holds neither a run nor a comparison (no config.toml or plan.toml in it): give a folder that `polaron train` or `polaron compare` wrote", path.display())]
     Neither {
@@ -75,6 +81,18 @@ pub enum FolderError {
     OtherTokenizer {
         /// The file.
         path: PathBuf,
+    },
+    /// The weights to start from are not the ones that a configuration names.
+    #[error("the weights of step {step} in `{}` are not those that `train.init_sha256` names ({named}; their SHA-256 is {now} now): restore them, or leave that key out to start from the present ones", path.display())]
+    OtherWeights {
+        /// The folder of the weights.
+        path: PathBuf,
+        /// Their step.
+        step: u64,
+        /// The checksum in the configuration.
+        named: String,
+        /// Their checksum.
+        now: String,
     },
     /// The data of the run have changed.
     #[error("the data `{source_name}` are not those that `{}` was trained with, or have changed since (fingerprint {began_with} then, {now} now): restore them, or choose another --out for a new run", path.display())]

@@ -11,6 +11,7 @@ mod exit;
 mod file;
 mod folder;
 mod memory;
+mod weights;
 
 pub use all::{Diverged, Error};
 pub use checkpoint::{CheckpointError, FORMAT};
@@ -21,3 +22,4 @@ pub use exit::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED};
 pub use file::{FileError, Problem, one_line};
 pub use folder::FolderError;
 pub use memory::{TooLarge, bytes};
+pub use weights::WeightsError;

@@ -60,6 +60,13 @@ impl Settings for ModelConfig {
         true
     }
 
+    fn sizes_for(&self, data: DataSizes) -> Result<DataSizes, ConfigError> {
+        let (rows, tokens) = (self.vocab_size, data.inputs);
+        let rule = format!("the tokenizer has {tokens} tokens: set it to at least {tokens}, or to 0");
+        ConfigError::ensure(rows == 0 || rows >= tokens, "model.vocab_size", rows, &rule)?;
+        Ok(vocabulary(rows.max(tokens)))
+    }
+
     fn export_facts(&self) -> Vec<(&'static str, &'static str)> {
         if self.experts > 0 { vec![("expert_layout", "expert_in_out")] } else { Vec::new() }
     }
@@ -170,8 +177,11 @@ impl Family for ModelConfig {
         given.try_into().map_err(ConfigError::misfit)
     }
 
-    fn load(data: &DataConfig) -> Result<TextData, Error> {
-        let data = TextData::load(&data.source, data.tokenizer, data.valid_fraction)?;
+    fn load(data: &DataConfig, tokenizer: Option<&Tokenizer>) -> Result<TextData, Error> {
+        let data = match tokenizer {
+            Some(tokenizer) => TextData::load_with(&data.source, tokenizer, data.valid_fraction)?,
+            None => TextData::load(&data.source, data.tokenizer, data.valid_fraction)?,
+        };
         data.notes.iter().for_each(|note| say(&format!("note: {note}")));
         Ok(data)
     }
@@ -217,8 +227,8 @@ impl Family for ModelConfig {
         vocabulary(data.tokenizer.vocab_size())
     }
 
-    fn stored_sizes(_tensors: &[NamedTensor], tokenizer: Option<&Tokenizer>) -> Result<DataSizes, Error> {
-        Ok(vocabulary(tokenizer.map_or(0, Tokenizer::vocab_size)))
+    fn stored_sizes(&self, _tensors: &[NamedTensor], tokenizer: Option<&Tokenizer>) -> Result<DataSizes, Error> {
+        Ok(self.sizes_for(vocabulary(tokenizer.map_or(0, Tokenizer::vocab_size)))?)
     }
 
     fn describe_sizes(sizes: DataSizes) -> String {

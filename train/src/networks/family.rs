@@ -61,6 +61,15 @@ pub trait Settings {
         None
     }
 
+    /// The sizes of a model for data of these sizes.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::BadValue`] for settings that the data do not fit.
+    fn sizes_for(&self, data: DataSizes) -> Result<DataSizes, ConfigError> {
+        Ok(data)
+    }
+
     /// The rotary positions of its layers.
     fn rope_layers(&self) -> Vec<RopeLayers> {
         Vec::new()
@@ -119,12 +128,13 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
         given.try_into().map_err(ConfigError::misfit)
     }
 
-    /// Reads the data, and prints what the user should know about them.
+    /// Reads the data, and prints what the user should know about them. A text is encoded with the given tokenizer, if there is
+    /// one.
     ///
     /// # Errors
     ///
-    /// When the data are missing or damaged.
-    fn load(data: &DataConfig) -> Result<Self::Data, Error>;
+    /// When the data are missing or damaged, or do not fit the tokenizer.
+    fn load(data: &DataConfig, tokenizer: Option<&Tokenizer>) -> Result<Self::Data, Error>;
 
     /// Checks that the data hold what a step needs.
     ///
@@ -158,7 +168,7 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     /// # Errors
     ///
     /// When the tensors are not those of this family.
-    fn stored_sizes(tensors: &[NamedTensor], tokenizer: Option<&Tokenizer>) -> Result<DataSizes, Error>;
+    fn stored_sizes(&self, tensors: &[NamedTensor], tokenizer: Option<&Tokenizer>) -> Result<DataSizes, Error>;
 
     /// A description of these sizes.
     fn describe_sizes(sizes: DataSizes) -> String;

@@ -97,7 +97,9 @@ pub fn generate(
     };
     let mut cache = Cache::new();
     for index in 0..sampling.tokens {
-        let logits = next_logits(model, &mut cache, &tokens, device)?;
+        let mut logits = next_logits(model, &mut cache, &tokens, device)?;
+        // A table of embeddings may have more rows than there are tokens.
+        logits.truncate(tokenizer.vocab_size());
         let uniform = uniform(sampling.seed, index as u64);
         let token = pick(&logits, sampling, uniform).ok_or_else(|| {
             Error::Usage("the model's output is non-finite: use a checkpoint from before it diverged".into())

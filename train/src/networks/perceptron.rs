@@ -92,7 +92,7 @@ impl Family for MlpConfig {
         Ok(Self::default())
     }
 
-    fn load(data: &DataConfig) -> Result<ImageData, Error> {
+    fn load(data: &DataConfig, _tokenizer: Option<&Tokenizer>) -> Result<ImageData, Error> {
         Ok(ImageData::load(&data.source, data.valid_fraction)?)
     }
 
@@ -124,7 +124,7 @@ impl Family for MlpConfig {
         DataSizes { inputs: data.train.features, outputs: data.classes }
     }
 
-    fn stored_sizes(tensors: &[NamedTensor], _tokenizer: Option<&Tokenizer>) -> Result<DataSizes, Error> {
+    fn stored_sizes(&self, tensors: &[NamedTensor], _tokenizer: Option<&Tokenizer>) -> Result<DataSizes, Error> {
         let size = |name: &str, axis: usize| {
             let found = tensors.iter().find(|tensor| tensor.name == name);
             let size = found.and_then(|tensor| tensor.data.shape().to_vec().get(axis).copied());

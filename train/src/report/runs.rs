@@ -9,6 +9,7 @@ use super::weights;
 use crate::compare::{Point, snapshots, train_losses, validations};
 use crate::error::{Error, FileError};
 use crate::host::progress::duration;
+use crate::run::summary;
 use crate::settings::config::Config;
 use crate::store::metrics::{self, End, Event};
 use crate::store::run_folder::RunFolder;
@@ -228,6 +229,9 @@ pub fn sections(runs: &[ReportedRun]) -> String {
             "<p>Repeat it: <code>polaron train {} --out runs/again</code></p>\n",
             escape(&quoted(&Path::new(&run.path).join("config.toml")))
         ));
+        if let Some(weights) = summary::weights(&run.config) {
+            html.push_str(&format!("<p>First weights: {}</p>\n", escape(&weights)));
+        }
         html.push_str(&folded("Plan: which rule updates which parameter", &run.plan));
         html.push_str(&folded("Configuration", &run.config_text));
     }

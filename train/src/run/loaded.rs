@@ -6,17 +6,15 @@ use burn::tensor::Device;
 use polaron_datasets::Tokenizer;
 use polaron_models::{NamedTensor, load_named};
 
-use crate::error::{CheckpointError, Error, FolderError};
+use crate::error::Error;
 use crate::host::device;
 use crate::host::progress::say;
 use crate::host::workers::Workers;
-use crate::networks::decoder::tokenizer_sha256;
 use crate::networks::family::{AnyModel, Family};
 use crate::networks::registry::ForFamily;
 use crate::run::estimate::{self, Purpose};
 use crate::settings::config::Config;
-use crate::store::checkpoint::Store;
-use crate::store::run_folder::RunFolder;
+use crate::store::weights::Weights;
 
 /// The model of a run at one checkpoint, on a plain device.
 #[derive(Debug)]
@@ -55,38 +53,16 @@ impl LoadedRun {
     ///
     /// No run in the folder, no such checkpoint (the message lists those that exist), a damaged file, an unusable device.
     pub fn open(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
-        let folder = RunFolder::existing(path)?;
-        let config = folder.config()?;
-        let store = Store::new(folder.checkpoints());
-        let checkpoint = match options.step {
-            Some(step) => store.load(step)?,
-            None => store
-                .newest_good(|damage| say(&format!("warning: {damage}")))?
-                .ok_or_else(|| CheckpointError::NoneYet { path: folder.checkpoints() })?,
-        };
+        let weights = Weights::read(path, options.step)?;
+        weights.notes.iter().for_each(|note| say(&format!("note: {note}")));
         device::set_threads(options.threads);
         let name = options.device.as_deref().unwrap_or(device::default_name());
         let device = device::open(name)?;
         let worker = Workers::new(usize::from(device::find(name)?.on_host))?;
-        let tokenizer = if config.model.is_text() { Some(folder.tokenizer()?) } else { None };
-        let trained_with = &checkpoint.trainer.tokenizer_sha256;
-        if let Some(tokenizer) = tokenizer.as_ref().filter(|_| !trained_with.is_empty())
-            && *trained_with != tokenizer_sha256(tokenizer)?
-        {
-            return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
-        }
-        let stored =
-            Stored { config: &config, tensors: checkpoint.model, tokenizer: tokenizer.as_ref(), name, device: &device };
+        let Weights { config, step, tensors, tokenizer, optimizer, .. } = weights;
+        let stored = Stored { config: &config, tensors, tokenizer: tokenizer.as_ref(), name, device: &device };
         let network = config.model.with(stored)?;
-        Ok(Self {
-            config,
-            step: checkpoint.trainer.step,
-            network,
-            tokenizer,
-            optimizer: checkpoint.optimizer,
-            device,
-            worker,
-        })
+        Ok(Self { config, step, network, tokenizer, optimizer, device, worker })
     }
 }
 
@@ -104,7 +80,7 @@ impl ForFamily for Stored<'_> {
 
     fn run<F: Family>(self, settings: &F) -> Self::Output {
         let Self { config, tensors, tokenizer, name, device } = self;
-        let sizes = F::stored_sizes(&tensors, tokenizer)?;
+        let sizes = settings.stored_sizes(&tensors, tokenizer)?;
         estimate::check(config, name, sizes, Purpose::Look)?;
         let fresh = settings.init(sizes, config.train.seed, device)?;
         Ok(Box::new(load_named(fresh, tensors, device)?))

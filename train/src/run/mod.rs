@@ -5,5 +5,6 @@ pub mod loaded;
 pub mod prepare;
 pub mod prompt;
 pub mod spectra;
+pub mod start;
 pub mod summary;
 pub mod trainer;

@@ -33,10 +33,10 @@ impl ForFamily for Checked<'_> {
     fn run<F: Family>(self, settings: &F) -> Self::Output {
         let Config { data, train, device, .. } = self.first;
         let opened = device::open(&device.name)?;
-        let data = F::load(data)?;
+        let data = F::load(data, None)?;
         settings.check_data(&data)?;
         self.configs.iter().try_for_each(|config| prompt::check_sample(config, F::tokenizer(&data)))?;
-        let sizes = F::data_sizes(&data);
+        let sizes = settings.sizes_for(F::data_sizes(&data))?;
         estimate::check(self.first, &device.name, sizes, Purpose::Train)?;
         let model = settings.init(sizes, train.seed, &opened)?;
         self.configs.iter().try_for_each(|config| build_optimizer(config, &model).map(drop))?;

@@ -41,6 +41,9 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
         format!("device     {}, {threads} threads", config.device.name),
         format!("run folder {} (plan.txt there says which optimizer updates which parameter)", out.display()),
     ];
+    if let Some(weights) = weights(config) {
+        lines.insert(1, format!("weights    {weights}"));
+    }
     if config.schedule.warmup >= train.steps {
         let warmup = config.schedule.warmup;
         lines.push(format!(
@@ -50,6 +53,14 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
         ));
     }
     lines.join("\n")
+}
+
+/// Which trained weights a run starts from; None if it starts from a seed.
+pub fn weights(config: &Config) -> Option<String> {
+    let train = &config.train;
+    let (from, step) = (&train.init, thousands(train.init_step));
+    let how = if train.init_continues { ", continued with its optimizer states from its step" } else { "" };
+    (!from.is_empty()).then(|| format!("those of step {step} of `{from}`{how}"))
 }
 
 /// The lines after the last step. `peak_memory` is in bytes.

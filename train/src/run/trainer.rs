@@ -127,7 +127,7 @@ impl<F: Family> Session<'_, F> {
     }
 
     fn train(&mut self, mut model: F::Network) -> Result<(F::Network, Ending), Error> {
-        if self.state.step == 0 && !self.store.steps().contains(&0) {
+        if self.store.steps().is_empty() {
             self.save(&model)?;
         }
         let steps = self.config.train.steps;
@@ -172,8 +172,8 @@ impl<F: Family> Session<'_, F> {
         if !grad_norm.is_finite() {
             return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
         }
-        let factor = self.config.schedule.factor(step, train.steps);
-        self.optimizer.set_progress(step as f64 / train.steps as f64)?;
+        let factor = self.config.lr_factor(step);
+        self.optimizer.set_progress((step as f64 / self.config.schedule_steps() as f64).min(1.0))?;
         let model = self.optimizer.apply_with(factor, model, grads, |updates| {
             // The largest first, so that no worker starts it when the others have finished.
             updates.sort_by_key(|update| Reverse(update.elements()));
@@ -192,7 +192,7 @@ impl<F: Family> Session<'_, F> {
 
     /// Learning rate of the main rule in the step with index `step` (from 0).
     fn lr_of(&self, step: u64) -> f64 {
-        self.config.schedule.factor(step, self.config.train.steps) * self.config.optimizer.lr
+        self.config.lr_factor(step) * self.config.optimizer.lr
     }
 
     fn diverged(&self, what: &str, model: &F::Network, grads: &GradientsParams) -> Error {
@@ -225,7 +225,10 @@ impl<F: Family> Session<'_, F> {
         let plain = model.valid();
         let stop = &interrupt::requested;
         let train = &self.config.train;
-        let windows = if self.state.step == train.steps { train.valid_windows_end } else { train.valid_windows };
+        // What training changes is the difference between the first and the last validation.
+        let trained = self.state.step == 0 && !train.init.is_empty();
+        let at_end = self.state.step == train.steps;
+        let windows = if trained || at_end { train.valid_windows_end } else { train.valid_windows };
         let validated = F::validation(&plain, self.data, windows, &self.device, &self.workers, stop)?;
         let Some(validation) = validated else { return Ok(()) };
         let Validation { loss, bits_per_byte, accuracy, windows, .. } = validation;

@@ -60,9 +60,11 @@ pub struct TrainConfig {
     /// Windows of the validations before the last step, evenly spaced over the split; 0 means all. A comparison takes its curves
     /// from them. Images are always all validated.
     pub valid_windows: u64,
-    /// Windows of the validation after the last step; 0 means all.
+    /// Windows of the validation after the last step, and of the one before the first step of a run that starts from trained
+    /// weights; 0 means all.
     pub valid_windows_end: u64,
-    /// Whether to validate before the first step too. Off by default: it delays the first step by a whole validation.
+    /// Whether to validate before the first step too. By default only a run that starts from trained weights does: it delays the
+    /// first step by a whole validation.
     pub valid_at_start: bool,
     /// Steps between two records of the weights' spectra, which `polaron report` draws; 0 records none. Does not affect the
     /// weights.
@@ -83,6 +85,16 @@ pub struct TrainConfig {
     pub sample_top_k: usize,
     /// Seed of the sample text.
     pub sample_seed: u64,
+    /// Where the first weights come from: the folder of another run, or one of Hugging Face; empty means from `seed`. Their model decides all of `[model]`.
+    pub init: String,
+    /// The checkpoint of `init`; 0 means its newest and is replaced by its step in a resolved configuration.
+    pub init_step: u64,
+    /// SHA-256 of the weights of `init`: others are refused. Empty means any, and is replaced in a resolved configuration.
+    pub init_sha256: String,
+    /// Whether the run goes on where `init` was, with its optimizer states and at its step, and not at step 0.
+    pub init_continues: bool,
+    /// Steps for which the schedule is computed; at a later step it stays as at its end. 0 means `steps`.
+    pub schedule_steps: u64,
 }
 
 /// `[device]`: the device and its threads.
@@ -104,6 +116,18 @@ pub const REPORTING_KEYS: &[&str] = &[
     "train.sample_top_k",
     "train.sample_seed",
 ];
+
+/// The key of the folder whose weights a run starts from.
+pub const INIT: &str = "train.init";
+/// The key of the checkpoint there.
+pub const INIT_STEP: &str = "train.init_step";
+/// The key of the checksum of those weights.
+pub const INIT_SHA256: &str = "train.init_sha256";
+/// The key that says whether that run is continued.
+pub const INIT_CONTINUES: &str = "train.init_continues";
+
+/// The key of the length that the schedule is computed for.
+pub const SCHEDULE_STEPS: &str = "train.schedule_steps";
 
 /// The key of the path of the data.
 pub const SOURCE: &str = "data.source";
@@ -149,20 +173,39 @@ impl Config {
     }
 
     /// Replaces what depends on the machine and the working directory by actual values: device, threads, path, tokenizer.
-    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+    pub(crate) fn settle(&mut self, model: Option<&GivenModel>) -> Result<(), Error> {
         self.device.name = device::find(&self.device.name)?.name.into();
         if self.device.threads == 0 {
             self.device.threads = device::all_threads();
         }
         let embedded = DATASETS.iter().chain(IMAGE_DATASETS).any(|info| info.name == self.data.source);
         if !embedded && Path::new(&self.data.source).exists() {
-            let absolute = std::path::absolute(&self.data.source).ok().and_then(|path| path.to_str().map(String::from));
-            self.data.source = absolute.unwrap_or_else(|| self.data.source.clone());
+            self.data.source = absolute(&self.data.source);
         }
-        if self.data.tokenizer == TokenizerKind::Auto {
-            self.data.tokenizer = self.packed().map_or(TokenizerKind::Char, |manifest| manifest.tokenizer);
+        if !self.train.init.is_empty() {
+            self.train.init = absolute(&self.train.init);
+        }
+        self.settle_tokenizer(model)
+    }
+
+    /// The tokenizer of packed data is their own, that of a text the one of the given weights, if there are any.
+    fn settle_tokenizer(&mut self, model: Option<&GivenModel>) -> Result<(), Error> {
+        let asked = self.data.tokenizer;
+        let packed = self.packed().map(|manifest| manifest.tokenizer);
+        let given = model.filter(|_| packed.is_none() && self.model.is_text());
+        if let Some(GivenModel { path, tokenizer: Some(theirs), .. }) = given {
+            let rule = format!("the tokenizer of `{}` is {theirs}: leave the key out", path.display());
+            ConfigError::ensure([TokenizerKind::Auto, *theirs].contains(&asked), "data.tokenizer", asked, &rule)?;
+            self.data.tokenizer = *theirs;
+        } else if asked == TokenizerKind::Auto {
+            self.data.tokenizer = packed.unwrap_or(TokenizerKind::Char);
         }
         Ok(())
+    }
+
+    /// Whether the weights to start from are named, but not yet found.
+    pub fn init_is_open(&self) -> bool {
+        !self.train.init.is_empty() && self.train.init_sha256.is_empty()
     }
 
     /// Whether the data are missing: not embedded, and nothing is at their path.
@@ -175,6 +218,11 @@ impl Config {
     fn packed(&self) -> Option<Manifest> {
         let embedded = DATASETS.iter().any(|info| info.name == self.data.source);
         if embedded { None } else { Packed::manifest_at(Path::new(&self.data.source)) }
+    }
+
+    /// Whether the data are packed tokens.
+    pub fn is_packed(&self) -> bool {
+        self.packed().is_some()
     }
 
     /// Takes the share of the validation split from packed data, which are stored already split.
@@ -251,6 +299,11 @@ impl Config {
     fn validate_train(&self) -> Result<(), ConfigError> {
         let train = &self.train;
         ConfigError::ensure(train.steps >= 1, "train.steps", train.steps, "it must be at least 1")?;
+        let done = if train.init_continues { train.init_step } else { 0 };
+        let rule = format!("`{}` is already at step {done}: choose more steps, or an earlier checkpoint", train.init);
+        ConfigError::ensure(train.steps > done, "train.steps", train.steps, &rule)?;
+        let rule = "there is no run to continue: set `train.init` to its folder";
+        ConfigError::ensure(!train.init_continues || !train.init.is_empty(), INIT_CONTINUES, true, rule)?;
         ConfigError::ensure(train.batch >= 1, "train.batch", train.batch, "it must be at least 1")?;
         ConfigError::ensure(
             train.accumulation >= 1,
@@ -274,9 +327,80 @@ impl Config {
         (self.train.batch as u64).saturating_mul(self.model.tokens_per_row() as u64)
     }
 
-    /// The default run folder: `runs/<model>-<optimizer>-s<seed>`.
+    /// The factor of the learning rate in the step with index `step` (from 0).
+    pub fn lr_factor(&self, step: u64) -> f64 {
+        self.schedule.factor(step, self.schedule_steps())
+    }
+
+    /// Steps for which the schedule is computed.
+    pub fn schedule_steps(&self) -> u64 {
+        if self.train.schedule_steps == 0 { self.train.steps } else { self.train.schedule_steps }
+    }
+
+    /// The default run folder: `runs/<model>-<optimizer>-s<seed>`, with the name of the folder that the weights come from;
+    /// of a run that continues another one, beside it.
     pub fn default_folder(&self) -> PathBuf {
-        PathBuf::from(format!("runs/{}-{}-s{}", self.model.preset(), self.optimizer.stack, self.train.seed))
+        let name = format!("{}-{}-s{}", self.model.preset(), self.optimizer.stack, self.train.seed);
+        let init = Path::new(&self.train.init);
+        match init.file_name().map(|name| name.to_string_lossy()) {
+            Some(source) if self.train.init_continues => {
+                init.with_file_name(format!("{source}-to{}", self.train.steps))
+            }
+            Some(source) => PathBuf::from(format!("runs/{name}-from-{source}")),
+            None => PathBuf::from(format!("runs/{name}")),
+        }
+    }
+}
+
+/// A path in its absolute form, where it has one as text.
+fn absolute(path: &str) -> String {
+    let absolute = std::path::absolute(path).ok().and_then(|path| path.to_str().map(String::from));
+    absolute.unwrap_or_else(|| path.into())
+}
+
+/// The model of weights that a run starts from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GivenModel {
+    /// The folder that holds the weights.
+    pub path: PathBuf,
+    /// Every key of `[model]`.
+    pub keys: Table,
+    /// The kind of its tokenizer; None without one.
+    pub tokenizer: Option<TokenizerKind>,
+}
+
+/// Keys of a model that may differ from those of the weights: they change the loss of training alone.
+const FREE: &[&str] = &["aux_load_balance", "aux_z"];
+
+impl GivenModel {
+    /// Gives a configuration whose vocabulary follows from the tokenizer the size of that of the weights.
+    pub fn fill_vocabulary(&self, config: &mut Table) {
+        const KEY: &str = "vocab_size";
+        let model = config.get_mut("model").and_then(Value::as_table_mut);
+        if let Some((size, theirs)) = model.and_then(|model| model.get_mut(KEY)).zip(self.keys.get(KEY))
+            && size.as_integer() == Some(0)
+        {
+            *size = theirs.clone();
+        }
+    }
+
+    /// Checks that a configuration, as a table, has this model. The context may be shorter where no weight depends on it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OtherModel`] with every key that differs.
+    pub fn check(&self, config: &Table) -> Result<(), ConfigError> {
+        let empty = Table::new();
+        let now = config.get("model").and_then(Value::as_table).unwrap_or(&empty);
+        let rotary = now.get("position").and_then(Value::as_str) == Some("rotary");
+        let number = |table: &Table| table.get("context").and_then(Value::as_integer);
+        let shorter = rotary && number(now) < number(&self.keys);
+        let ignored: Vec<&str> = FREE.iter().copied().chain(shorter.then_some("context")).collect();
+        let differences = merge::differences(&self.keys, now, &ignored);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::OtherModel { path: self.path.clone(), differences })
     }
 }
 

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use crate::error::{ConfigError, Error, FileError, one_line};
 use crate::host::progress::say;
 use crate::networks::registry::NetworkConfig;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, GivenModel, INIT, INIT_CONTINUES};
 use crate::settings::merge;
 use crate::settings::recipe::{self, Choices};
 
@@ -21,6 +21,8 @@ pub struct Layers {
     pub flags: Vec<(&'static str, &'static str, Value)>,
     /// `--set` arguments: key and raw value.
     pub sets: Vec<(String, String)>,
+    /// The model of the weights that the run starts from: it takes the place of the preset, and no layer may contradict it.
+    pub model: Option<GivenModel>,
 }
 
 impl Layers {
@@ -31,7 +33,11 @@ impl Layers {
     /// [`ConfigError`] for the first key or value that is wrong, or the model's own error.
     pub fn resolve(&self) -> Result<Config, Error> {
         let mut config = Config::from_table(self.table()?)?;
-        config.settle()?;
+        if config.init_is_open() && self.model.is_none() {
+            let rule = "only `polaron train` and `polaron inspect` can start from given weights: leave the key out";
+            ConfigError::ensure(false, INIT, &config.train.init, rule)?;
+        }
+        config.settle(self.model.as_ref())?;
         if self.pick("data.valid_fraction").is_none() {
             config.adopt_split();
         }
@@ -47,6 +53,9 @@ impl Layers {
     pub fn table(&self) -> Result<Table, Error> {
         let defaults = recipe::defaults(&self.choices()?)?;
         let mut table = defaults.to_table()?;
+        if let Some(model) = &self.model {
+            table.insert("model".into(), Value::Table(model.keys.clone()));
+        }
         if let Some((path, file)) = &self.file {
             merge::merge(&mut table, &dated(file), &format!("in `{}`", path.display()))?;
         }
@@ -58,18 +67,36 @@ impl Layers {
             let value = merge::parse_set(raw, merge::lookup(&table, key));
             merge_set(&mut table, key, value)?;
         }
+        if let Some(model) = &self.model {
+            model.fill_vocabulary(&mut table);
+            model.check(&table)?;
+        }
         Ok(table)
     }
 
     fn choices(&self) -> Result<Choices, ConfigError> {
         let given = |key: &str| Some((key.to_owned(), self.pick(&format!("model.{key}"))?));
         Ok(Choices {
-            preset: self.text("model.preset")?,
+            preset: self
+                .text("model.preset")?
+                .or_else(|| self.model.as_ref()?.keys.get("preset")?.as_str().map(String::from)),
             model: NetworkConfig::followed().into_iter().filter_map(given).collect(),
             stack: self.text("optimizer.stack")?,
             steps: self.number("train.steps").and_then(|number| u64::try_from(number).ok()),
             seed: self.number("train.seed").and_then(|number| u64::try_from(number).ok()),
+            trained: self.text(INIT)?.is_some_and(|path| !path.is_empty())
+                && self.pick(INIT_CONTINUES) != Some(Value::Boolean(true)),
         })
+    }
+
+    /// Whether two keys have their values from the file, and neither of them is empty: such a file was written by a run.
+    pub fn is_resolved(&self, key: &str, other: &str) -> bool {
+        let flagged = self.flags.iter().any(|(_, flag, _)| *flag == key) || self.sets.iter().any(|(set, _)| set == key);
+        let full = |key: &str| {
+            let value = self.file.as_ref().and_then(|(_, table)| merge::lookup(table, key)?.as_str());
+            value.is_some_and(|text| !text.is_empty())
+        };
+        !flagged && full(key) && full(other)
     }
 
     /// The highest-priority value of a key, before any check.
@@ -80,7 +107,12 @@ impl Layers {
         set.or_else(flag).or_else(file)
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+    /// The highest-priority value of a key that is a text.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`] for anything else.
+    pub fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
         match self.pick(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -93,7 +125,8 @@ impl Layers {
         }
     }
 
-    fn number(&self, key: &str) -> Option<i64> {
+    /// The highest-priority value of a key that is a whole number.
+    pub fn number(&self, key: &str) -> Option<i64> {
         self.pick(key).and_then(|value| value.as_integer())
     }
 }
@@ -187,6 +220,7 @@ mod tests {
             file: Some(("x.toml".into(), file)),
             flags: vec![("--steps", "train.steps", Value::Integer(12)), ("--lr", "optimizer.lr", Value::Float(0.5))],
             sets: vec![("optimizer.lr".into(), "0.25".into())],
+            ..Layers::default()
         };
         let config = layers.resolve().unwrap();
         assert_eq!((config.train.steps, config.train.batch, config.optimizer.lr), (12, 5, 0.25));

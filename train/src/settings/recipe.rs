@@ -31,6 +31,8 @@ pub struct Choices {
     pub steps: Option<u64>,
     /// `train.seed`: the data seed depends on it.
     pub seed: Option<u64>,
+    /// Whether the weights are those of another folder: a run that starts from trained ones validates them first.
+    pub trained: bool,
 }
 
 /// Windows of a validation during a run: as much work as a few steps.
@@ -64,7 +66,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             valid_every: recipe.valid_every,
             valid_windows: VALID_WINDOWS,
             valid_windows_end: 0,
-            valid_at_start: false,
+            valid_at_start: choices.trained,
             spectra_every: 0,
             checkpoint_every: recipe.checkpoint_every,
             keep: 2,
@@ -74,6 +76,11 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             sample_temperature: 0.8,
             sample_top_k: 0,
             sample_seed: 1,
+            init: String::new(),
+            init_step: 0,
+            init_sha256: String::new(),
+            init_continues: false,
+            schedule_steps: 0,
         },
         schedule: Schedule {
             kind: ScheduleKind::Cosine,

@@ -187,6 +187,18 @@ impl Store {
         Ok(Checkpoint { model, optimizer, trainer })
     }
 
+    /// SHA-256 of the weights of a checkpoint, in hexadecimal, as its marker says.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Damaged`] for a marker that cannot be read.
+    pub fn model_sha256(&self, step: u64) -> Result<String, CheckpointError> {
+        let marker = self.parse_marker(step, &self.read(step, MARKER)?)?;
+        let sum =
+            marker.files.get(MODEL).ok_or_else(|| self.damaged(step, MARKER, format!("{MODEL} is not listed")))?;
+        Ok(sum.sha256.clone())
+    }
+
     /// The newest checkpoint that is good; every damaged one that is newer is passed to `report`. None when there is no
     /// checkpoint at all.
     ///

@@ -174,6 +174,15 @@ pub fn read(path: &Path) -> Result<Vec<Event>, FileError> {
     Ok(lines(&read_or_empty(path)?).filter_map(parse).collect())
 }
 
+/// The lines of the events up to a step, without those about the end of a session.
+///
+/// # Errors
+///
+/// [`FileError`] naming the file; a file that does not exist holds no events.
+pub fn until(path: &Path, step: u64) -> Result<Vec<u8>, FileError> {
+    Ok(keep_until(&read_or_empty(path)?, step).0)
+}
+
 fn read_or_empty(path: &Path) -> Result<Vec<u8>, FileError> {
     match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

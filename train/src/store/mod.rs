@@ -2,6 +2,9 @@
 
 pub mod checkpoint;
 pub mod files;
+pub mod huggingface;
 pub mod metrics;
 pub mod run_folder;
+pub mod shards;
 pub mod tensors;
+pub mod weights;

@@ -176,7 +176,7 @@ fn a_folder_that_cannot_be_written_is_refused() {
 #[test]
 fn commands_on_a_run_that_is_not_there_are_refused() {
     let place = Place::new();
-    place.run(&["generate", "nowhere", "--prompt", "x"]).fails(2, &["nowhere", "is not a run folder"]);
-    place.run(&["export", ".", "--out", "x.safetensors"]).fails(2, &["is not a run folder"]);
+    place.run(&["generate", "nowhere", "--prompt", "x"]).fails(2, &["nowhere", "is neither a run folder"]);
+    place.run(&["export", ".", "--out", "x.safetensors"]).fails(2, &["is neither a run folder"]);
     place.run(&["inspect", "nanogpt"]).fails(2, &["nanogpt", "did you mean `nanogpt-char`?"]);
 }

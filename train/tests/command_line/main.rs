@@ -15,6 +15,7 @@ mod outputs;
 mod perceptron;
 mod reporting;
 mod resuming;
+mod starting;
 mod suggested;
 mod support;
 mod training;

@@ -14,7 +14,7 @@ use crate::harness::{fuzz, text, words};
 
 /// The configuration that a file and `--set` arguments give.
 pub fn resolved(file: Table, sets: Vec<(String, String)>) -> Result<Config, String> {
-    Layers { file: Some(("config.toml".into(), file)), flags: Vec::new(), sets }.resolve().map_err(words)
+    Layers { file: Some(("config.toml".into(), file)), sets, ..Layers::default() }.resolve().map_err(words)
 }
 
 /// A configuration that was accepted is written, and read as the same.

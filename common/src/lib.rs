@@ -9,4 +9,4 @@ mod text;
 
 pub use counter::splitmix64;
 pub use names::{did_you_mean, did_you_mean_or_list, nearest};
-pub use text::{Align, markdown_table, table, thousands};
+pub use text::{Align, csv, markdown_table, table, thousands};

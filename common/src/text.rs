@@ -53,6 +53,24 @@ where
     table.trim_fmt() + "\n"
 }
 
+/// Rows as comma-separated values (RFC 4180), with a line break after every row.
+///
+/// ```
+/// assert_eq!(polaron_common::csv([["a", "b,c"], ["d\"", ""]]), "a,\"b,c\"\n\"d\"\"\",\n");
+/// ```
+pub fn csv<R, C>(rows: impl IntoIterator<Item = R>) -> String
+where
+    R: IntoIterator<Item = C>,
+    C: AsRef<str>,
+{
+    let quoted = |cell: C| match cell.as_ref() {
+        cell if cell.contains([',', '"', '\n', '\r']) => format!("\"{}\"", cell.replace('"', "\"\"")),
+        cell => cell.to_owned(),
+    };
+    let line = |row: R| row.into_iter().map(quoted).collect::<Vec<_>>().join(",") + "\n";
+    rows.into_iter().map(line).collect()
+}
+
 /// The rows and a head as a Markdown table.
 ///
 /// ```

@@ -127,7 +127,7 @@ fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
         say(&format!("stopped; the same command, or `polaron compare {out}`, resumes it"));
         return Ok(EXIT_INTERRUPTED);
     };
-    write_atomically(&out.join(FILE), page(&[out.to_path_buf()])?.as_bytes())?;
+    write_atomically(&out.join(FILE), page(&[out.to_path_buf()], None)?.as_bytes())?;
     print(&summary(&results, out));
     if results.optimizers.iter().all(|standing| standing.runs.is_empty()) {
         return Err(CompareError::AllDiverged.into());

@@ -53,6 +53,9 @@ pub struct TrainArgs {
     /// CPU threads; 0 means all. Part of the configuration, because rounding depends on it. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     pub threads: Option<i64>,
+    /// Also write the metrics for this program: tensorboard, as an event file in the run folder.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub log_to: Vec<String>,
     /// Run folder. [default: runs/<model>-<optimizer>-s<seed>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -193,6 +196,7 @@ fn explain_missing(path: &Path, error: Error) -> Error {
 fn flags(args: &TrainArgs) -> Vec<(&'static str, &'static str, Value)> {
     let text = |value: &Option<String>| value.clone().map(Value::String);
     let number = |value: Option<i64>| value.map(Value::Integer);
+    let names = |values: &[String]| Value::Array(values.iter().cloned().map(Value::String).collect());
     let all = [
         ("--model", "model.preset", text(&args.model)),
         ("--optimizer", "optimizer.stack", text(&args.optimizer)),
@@ -205,6 +209,7 @@ fn flags(args: &TrainArgs) -> Vec<(&'static str, &'static str, Value)> {
         ("--threads", "device.threads", number(args.threads)),
         ("--init", INIT, text(&args.init)),
         ("--init-step", INIT_STEP, number(args.init_step)),
+        ("--log-to", "train.log_to", (!args.log_to.is_empty()).then(|| names(&args.log_to))),
     ];
     all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
 }

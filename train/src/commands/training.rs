@@ -25,7 +25,8 @@ use crate::run::{prompt, summary};
 use crate::settings::config::Config;
 use crate::store::checkpoint::{Checkpoint, TrainerState};
 use crate::store::files::{Lock, write_atomically};
-use crate::store::metrics::{self, Event, Metrics};
+use crate::store::log::Log;
+use crate::store::metrics::{self, Event};
 use crate::store::run_folder::RunFolder;
 
 /// Whether to resume an existing run.
@@ -56,7 +57,7 @@ pub fn train(config: &Config, out: &Path, request: &Request<'_>) -> Result<u8, E
     if check_folder(&folder, config, request.resume)? && config.lacks_data() {
         return finished_without_data(&folder, config);
     }
-    interrupt::install();
+    interrupt::install(interrupt::SAVING);
     let threads = device::set_threads(config.device.threads);
     let device = device::open(&config.device.name)?;
     config.model.with(Run { config, folder, request, threads, device })
@@ -196,7 +197,7 @@ impl Run<'_> {
         } else if config.train.init_continues {
             write_atomically(&folder.metrics_file(), &events)?;
         }
-        let (metrics, events) = Metrics::resume(&folder.metrics_file(), state.step)?;
+        let (log, events) = Log::resume(folder, state.step, &config.train.log_to)?;
         let logged = events.iter().filter(|event| matches!(event, Event::Train { .. })).count() as u64;
         if logged != state.step {
             let (file, step) = (folder.metrics_file(), state.step);
@@ -211,19 +212,7 @@ impl Run<'_> {
         let workers = Workers::new(device::workers(&config.device.name, config.device.threads)?)?;
         Ok((
             model,
-            Session {
-                config,
-                settings,
-                data,
-                device,
-                workers,
-                optimizer,
-                state,
-                store,
-                metrics,
-                validations,
-                spectra_at,
-            },
+            Session { config, settings, data, device, workers, optimizer, state, store, log, validations, spectra_at },
         ))
     }
 
@@ -250,7 +239,7 @@ impl Run<'_> {
 
 /// Writes the page of a run that has ended. A page that cannot be written is no reason for a trained run to fail.
 fn draw_report(out: &Path) {
-    let written = report::page(&[out.to_path_buf()])
+    let written = report::page(&[out.to_path_buf()], None)
         .and_then(|page| Ok(write_atomically(&out.join(report::FILE), page.as_bytes())?));
     if let Err(error) = written {
         say(&format!("warning: no {} was written: {error}", report::FILE));

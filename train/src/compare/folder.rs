@@ -19,7 +19,8 @@ use super::plan::{Plan, Request, differences, edits};
 use crate::error::{CompareError, ConfigError, Error, FileError};
 use crate::settings::config::Config;
 use crate::settings::layers::read_file;
-use crate::store::files::{Lock, lock_file, write_atomically};
+use crate::store::files::{Lock, is_locked, lock_file, write_atomically};
+use crate::store::run_folder::RunFolder;
 
 const PLAN: &str = "plan.toml";
 /// Name of the plan's copy among the configurations, without its extension.
@@ -69,6 +70,29 @@ impl ComparisonFolder {
     /// The folder of a run.
     pub fn run(&self, name: &str) -> PathBuf {
         self.path.join("runs").join(name)
+    }
+
+    /// The folders of the runs so far, by name.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read.
+    pub fn runs(&self) -> Result<Vec<PathBuf>, FileError> {
+        let path = self.run("");
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(FileError::at("read", &path)(error)),
+        };
+        let runs = entries.filter_map(Result::ok).map(|entry| entry.path());
+        let mut runs: Vec<PathBuf> = runs.filter(|run| RunFolder::new(run).config_file().is_file()).collect();
+        runs.sort();
+        Ok(runs)
+    }
+
+    /// Whether a process works in the folder.
+    pub fn is_locked(&self) -> bool {
+        is_locked(&self.path.join(LOCK))
     }
 
     /// The output of a run.

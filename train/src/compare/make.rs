@@ -32,7 +32,7 @@ pub fn make(plan: &Plan, out: &Path) -> Result<Option<Results>, Error> {
     let begun = folder.holds_comparison();
     let needs_data = !begun || !Runner::new(plan, &folder)?.needed().is_empty();
     let data_sha256 = if needs_data { Some(check_data(plan, out, begun)?) } else { None };
-    interrupt::install();
+    interrupt::install(interrupt::SAVING);
     let _lock = folder.claim(plan)?;
     let mut runner = Runner::new(plan, &folder)?;
     if let Some(sha256) = data_sha256 {

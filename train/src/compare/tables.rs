@@ -221,9 +221,7 @@ pub fn csv(plan: &Plan, results: &Results, ended: &HashMap<String, Outcome>) -> 
             }
         }
     }
-    let line =
-        |cells: &Vec<String>| format!("{}\n", cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(","));
-    lines.iter().map(line).collect()
+    polaron_common::csv(lines)
 }
 
 fn swept_keys(plan: &Plan) -> Vec<String> {
@@ -271,10 +269,6 @@ fn csv_line(run: &Run, name: &str, outcome: &Outcome, swept: &[String], targets:
     cells
 }
 
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,11 +283,5 @@ mod tests {
             at(None, Known::NotMeasured),
         ];
         assert_eq!(shown, ["1.2346", "≈ 1.235", "diverged", "–"]);
-    }
-
-    #[test]
-    fn cells_with_commas_and_quotes_are_quoted() {
-        assert_eq!(quoted("a"), "a");
-        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
     }
 }

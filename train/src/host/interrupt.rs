@@ -7,13 +7,16 @@ use crate::host::progress;
 
 static SIGNALS: AtomicUsize = AtomicUsize::new(0);
 
-/// Installs the signal handler, once per process.
-pub fn install() {
-    let handler = || {
+/// What a process that trains says to the first signal.
+pub const SAVING: &str = "interrupted: finishing this step and saving (interrupt again to stop at once)";
+
+/// Installs the signal handler, once per process; `said` answers the first signal.
+pub fn install(said: &'static str) {
+    let handler = move || {
         if SIGNALS.fetch_add(1, Ordering::SeqCst) > 0 {
             std::process::exit(i32::from(EXIT_INTERRUPTED));
         }
-        progress::say("interrupted: finishing this step and saving (interrupt again to stop at once)");
+        progress::say(said);
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("cannot handle signals ({error}): Ctrl-C ends this process at once, without saving");

@@ -2,6 +2,7 @@
 
 mod chart;
 mod comparison;
+pub mod csv;
 mod curves;
 mod html;
 mod names;

@@ -15,12 +15,12 @@ const SCRIPT: &str = include_str!("script.js");
 /// File name of the page of a folder.
 pub const FILE: &str = "report.html";
 
-/// The page about the folders `dirs`.
+/// The page about the folders `dirs`. With `reload`, it loads itself again every so many seconds, while it is written again.
 ///
 /// # Errors
 ///
 /// A folder that holds neither a run nor a comparison, files that cannot be read.
-pub fn page(dirs: &[PathBuf]) -> Result<String, Error> {
+pub fn page(dirs: &[PathBuf], reload: Option<u64>) -> Result<String, Error> {
     let (mut comparisons, mut runs, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     for dir in dirs {
         if ComparisonFolder::new(dir).holds_comparison() {
@@ -49,14 +49,21 @@ pub fn page(dirs: &[PathBuf]) -> Result<String, Error> {
         ([], [run]) => format!("Run {}", run.name),
         _ => "polaron report".into(),
     };
+    let (refresh, note) = reload.map(reloading).unwrap_or_default();
     Ok(format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <link rel=\"icon\" href=\"data:,\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\
-         <p class=\"note\">Made by polaron {}.</p>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+         <link rel=\"icon\" href=\"data:,\">\n{refresh}<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\
+         <p class=\"note\">Made by polaron {}.{note}</p>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         html::escape(&title),
         env!("CARGO_PKG_VERSION"),
     ))
+}
+
+/// What makes a page load itself again every so many seconds, and the words that say so.
+fn reloading(seconds: u64) -> (String, String) {
+    let note = format!(" Training goes on: this page is written and loaded again every {seconds} s.");
+    (format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"), note)
 }
 
 /// The warning that the folders of a page, given with the source and the fingerprint of their data, have different data.

@@ -20,7 +20,8 @@ use crate::networks::family::{Family, Validation};
 use crate::run::spectra;
 use crate::settings::config::Config;
 use crate::store::checkpoint::{Checkpoint, Store, TrainerState};
-use crate::store::metrics::{End, Event, Metrics};
+use crate::store::log::Log;
+use crate::store::metrics::{End, Event};
 use crate::store::tensors;
 
 /// Everything a run needs except its model: the optimizer step takes the model by value, so that nothing else holds its
@@ -43,8 +44,8 @@ pub struct Session<'a, F: Family> {
     pub state: TrainerState,
     /// Checkpoints of the run.
     pub store: Store,
-    /// `metrics.jsonl`.
-    pub metrics: Metrics,
+    /// `metrics.jsonl` and other logs.
+    pub log: Log,
     /// Validation losses so far.
     pub validations: Validations,
     /// The step of the newest spectra in `metrics.jsonl`.
@@ -186,7 +187,7 @@ impl<F: Family> Session<'_, F> {
         self.state.seconds += start.elapsed().as_secs_f64();
         let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
         let lr = factor * self.config.optimizer.lr;
-        self.metrics.write(&Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds })?;
+        self.log.write(&Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds })?;
         Ok((model, loss))
     }
 
@@ -239,7 +240,7 @@ impl<F: Family> Session<'_, F> {
         self.validations.add(step, &validation);
         let router = validation.router;
         let valid = Event::Valid { step, loss, tokens, seconds, bits_per_byte, accuracy, windows, router };
-        self.metrics.write(&valid)?;
+        self.log.write(&valid)?;
         let bits = bits_per_byte.map(|bits| format!("  {bits:.4} bits per byte")).unwrap_or_default();
         let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
         let steps = self.config.train.steps;
@@ -255,7 +256,7 @@ impl<F: Family> Session<'_, F> {
             return Ok(());
         }
         let matrices = spectra::of_weights(&to_named(model), &self.workers);
-        self.metrics.write(&Event::Spectra { step, matrices })?;
+        self.log.write(&Event::Spectra { step, matrices })?;
         self.spectra_at = Some(step);
         Ok(())
     }
@@ -271,14 +272,14 @@ impl<F: Family> Session<'_, F> {
         if let Some(name) = tensors::first_non_finite(&named) {
             return Err(self.divergence(format!("after step {} the weights `{name}` are not finite", self.state.step)));
         }
-        self.metrics.sync()?;
+        self.log.sync()?;
         let optimizer = self.optimizer.to_record().to_safetensors()?;
         let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
         let checkpoint = Checkpoint { model: named, optimizer, trainer };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 
-    /// The last line of `metrics.jsonl`.
+    /// The last event.
     fn end(&mut self, status: &str, reason: Option<String>) -> Result<(), Error> {
         let Validations { last, best, .. } = self.validations;
         let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
@@ -294,8 +295,8 @@ impl<F: Family> Session<'_, F> {
             peak_memory_bytes: memory::peak_bytes(),
             reason,
         };
-        self.metrics.write(&Event::End(end))?;
-        Ok(self.metrics.sync()?)
+        self.log.write(&Event::End(end))?;
+        Ok(self.log.sync()?)
     }
 }
 

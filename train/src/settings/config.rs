@@ -75,6 +75,8 @@ pub struct TrainConfig {
     pub keep: usize,
     /// Steps between two lines of progress when stderr is not a terminal.
     pub log_every: u64,
+    /// Where events are written besides `metrics.jsonl`: `tensorboard` writes an event file into the run folder.
+    pub log_to: Vec<LogTarget>,
     /// Tokens of sample text at the end; 0 means no sample.
     pub sample_tokens: usize,
     /// Prompt of the sample text; may be empty.
@@ -97,6 +99,19 @@ pub struct TrainConfig {
     pub schedule_steps: u64,
 }
 
+/// A program whose logs a run can write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogTarget {
+    /// TensorBoard, and what else reads its event files.
+    Tensorboard,
+}
+
+impl LogTarget {
+    /// Their names.
+    pub const NAMES: &'static [&'static str] = &["tensorboard"];
+}
+
 /// `[device]`: the device and its threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +125,7 @@ pub struct DeviceConfig {
 /// Keys that change only what is printed, not what is computed or stored.
 pub const REPORTING_KEYS: &[&str] = &[
     "train.log_every",
+    "train.log_to",
     "train.sample_tokens",
     "train.sample_prompt",
     "train.sample_temperature",
@@ -417,6 +433,10 @@ fn check_choices(table: &Table) -> Result<(), ConfigError> {
         if let Some(Value::String(value)) = merge::lookup(table, &key) {
             ConfigError::check_choice(&key, value, names)?;
         }
+    }
+    let targets = merge::lookup(table, "train.log_to").and_then(Value::as_array).into_iter().flatten();
+    for target in targets.filter_map(Value::as_str) {
+        ConfigError::check_choice("train.log_to", target, LogTarget::NAMES)?;
     }
     if let Some(Value::String(value)) = merge::lookup(table, "data.tokenizer") {
         let known = value.parse::<TokenizerKind>().is_ok();

@@ -71,6 +71,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             checkpoint_every: recipe.checkpoint_every,
             keep: 2,
             log_every: (recipe.steps / 40).clamp(1, 50),
+            log_to: Vec::new(),
             sample_tokens: 300,
             sample_prompt: String::new(),
             sample_temperature: 0.8,

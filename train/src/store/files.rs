@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::FileError;
 
@@ -12,6 +13,10 @@ pub struct Lock {
     _file: File,
 }
 
+/// How often, and after how long, a lock is tried again: [`is_locked`] holds it for a moment.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Locks a file, which is created if needed; None when another process holds it.
 ///
 /// # Errors
@@ -19,11 +24,19 @@ pub struct Lock {
 /// [`FileError`] when it cannot be written or locked.
 pub fn lock_file(path: &Path) -> Result<Option<Lock>, FileError> {
     let file = File::options().create(true).append(true).open(path).map_err(FileError::at("write", path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Lock { _file: file })),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(FileError::at("lock", path)(error)),
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::Error(error)) => return Err(FileError::at("lock", path)(error)),
+        }
     }
+    Ok(None)
+}
+
+/// Whether a process holds the lock of a file.
+pub fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// The temporary name under which a file is written before it is renamed to `name`.

@@ -5,6 +5,7 @@
 //! tokenizer.json    for generating text without the data (decoders only)
 //! plan.txt          which optimizer updates which parameter
 //! metrics.jsonl     one event per line
+//! events.out.tfevents.…  the same events for TensorBoard, with `train.log_to`
 //! checkpoints/step-000500/
 //! report.html       what `polaron report` shows, written when training ends
 //! run.lock          locked while a process trains in the folder
@@ -23,7 +24,7 @@ use crate::settings::config::{Config, SOURCE, resumable_keys};
 use crate::settings::layers::{Layers, parse, read_file, read_text};
 use crate::settings::merge;
 use crate::store::checkpoint::Store;
-use crate::store::files::{Lock, lock_file, temporary_name, write_atomically};
+use crate::store::files::{Lock, is_locked, lock_file, temporary_name, write_atomically};
 
 const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
@@ -213,6 +214,11 @@ impl RunFolder {
         std::fs::create_dir_all(&self.path).map_err(FileError::at("create the run folder", &self.path))?;
         let locked = || FolderError::Locked { path: self.path.clone() }.into();
         lock_file(&self.path.join(LOCK))?.ok_or_else(locked)
+    }
+
+    /// Whether a process trains in the folder.
+    pub fn is_locked(&self) -> bool {
+        is_locked(&self.path.join(LOCK))
     }
 
     /// Writes the files that a new run starts with: the tokenizer of a decoder, the plan and, last, the configuration, which

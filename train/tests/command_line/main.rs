@@ -11,6 +11,7 @@ mod exporting_hf;
 mod generating;
 mod identity;
 mod limits;
+mod logging;
 mod outputs;
 mod perceptron;
 mod reporting;

@@ -77,6 +77,11 @@ fn the_page_of_a_comparison_holds_everything() {
     assert_eq!((recorded("c/runs/verdict-muon-s1"), recorded("c/runs/tune-muon-01-lr0.003-s10001")), (5, 0));
     place.run(&["report", "c", "--out", "page.html"]).succeeds();
     assert_eq!(text(&place, "page.html"), html, "the page depends on the folder alone");
+    place.run(&["report", "c", "--csv", "c.csv"]).succeeds();
+    let table = text(&place, "c.csv");
+    for run in ["tune-muon-01-lr0.003-s10001,train,1,", "verdict-muon-s1,spectra,0,"] {
+        assert!(table.contains(&format!("\n{run}")), "{run}");
+    }
 }
 
 #[test]

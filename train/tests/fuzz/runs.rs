@@ -120,7 +120,7 @@ fn events_are_left_out_or_drawn() {
         let path = folder.join("metrics.jsonl");
         std::fs::write(&path, bytes).unwrap();
         let events = metrics::read(&path).map_err(words)?;
-        let page = report::page(&[folder.to_owned()]);
+        let page = report::page(&[folder.to_owned()], None);
         let (_, kept) = Metrics::resume(&path, 2).map_err(words)?;
         assert!(kept.len() <= events.len() && kept.iter().all(|event| event.step() <= 2));
         page.map(drop).map_err(words)

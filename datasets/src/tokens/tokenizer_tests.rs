@@ -68,7 +68,11 @@ fn the_published_form_gives_the_same_tokens_in_the_library_and_is_recognised() {
         let tokens = tokenizer.encode(text).unwrap();
         assert_eq!(library.encode(text).unwrap(), tokens);
         assert_eq!((library.decode(&tokens).unwrap().as_str(), library.vocab_size()), (text, tokenizer.vocab_size()));
-        assert_eq!(Tokenizer::try_from(library.json().clone()).unwrap(), tokenizer, "as the library writes it");
+        // As transformers writes it.
+        let mut saved = library.json().clone();
+        saved["post_processor"] =
+            json!({ "type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": {} });
+        assert_eq!(Tokenizer::try_from(saved).unwrap(), tokenizer);
         assert_eq!((tokenizer.special_names(), tokenizer.end_of_text()), ([None, None], None));
     }
     let library = Learned::from_json(&Tokenizer::char_from("abc").published().to_string()).unwrap();

@@ -38,7 +38,7 @@ enum Command {
     Report(report::ReportArgs),
     /// Continue a prompt with the model of a run.
     Generate(generate::GenerateArgs),
-    /// Write the weights of a run as safetensors, for other programs.
+    /// Write the weights of a run for other programs: as safetensors, or as a folder for Hugging Face's transformers.
     Export(export::ExportArgs),
     /// Show parameters, optimizer plan and cost of a run folder, a configuration file or a model preset.
     Inspect(inspect::InspectArgs),

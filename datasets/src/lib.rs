@@ -49,4 +49,4 @@ pub use text::decode_utf8;
 pub use text_data::TextData;
 pub use tokenizer_kind::{BadTokenizerKind, TokenizerKind};
 pub use tokens::{ByteLengths, TextStream, Tokenizer, Tokens};
-pub use windows::{Batch, Windows, validation_batches, validation_windows};
+pub use windows::{Batch, Windows, last_window, validation_batches, validation_windows};

@@ -131,6 +131,14 @@ pub fn validation_batches(
     })
 }
 
+/// The tokens behind the last non-overlapping window of `context` tokens, as a shorter window: with it every token of a text but
+/// the first is predicted once. None if there are none.
+pub fn last_window(tokens: &Tokens, context: usize) -> Option<Batch<'_>> {
+    let start = validation_windows(tokens.len(), context) * context;
+    let context = tokens.len().saturating_sub(start + 1);
+    (context > 0).then(|| Batch { tokens, starts: vec![start], context })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +218,17 @@ mod tests {
         }
         let rows: Vec<usize> = validation_batches(&tokens, 10, usize::MAX, 4).map(|batch| batch.rows()).collect();
         assert_eq!(rows, [4, 4, 2]);
+    }
+
+    #[test]
+    fn the_last_window_has_the_tokens_that_the_others_leave() {
+        for tokens in [2, 9, 10, 11, 12, 20, 21, 103] {
+            let all = count_up(tokens);
+            let batches = validation_batches(&all, 10, usize::MAX, 3).chain(last_window(&all, 10));
+            let targets: Vec<i32> = batches.flat_map(|batch| batch.targets(0..batch.rows())).collect();
+            assert_eq!(targets, (1..tokens as i32).collect::<Vec<i32>>(), "{tokens}");
+        }
+        assert!([0, 1, 11, 21].iter().all(|tokens| last_window(&count_up(*tokens), 10).is_none()));
     }
 
     #[test]

@@ -149,8 +149,8 @@ pub enum DataError {
     },
     /// A text with characters or words that the tokenizer of a trained model does not know.
     #[error(
-        "the text `{name}` does not fit the tokenizer of the weights to start from: {problem}; remove them from the text, or \
-         start from weights whose tokenizer can encode every text"
+        "the text `{name}` does not fit the tokenizer of the weights: {problem}; remove them from the text, or \
+         use weights whose tokenizer can encode every text"
     )]
     NotOfModel {
         /// Name or path of the text.

@@ -256,7 +256,7 @@ pub enum PackError {
     },
     /// The tokens were made with another tokenizer than that of a trained model.
     #[error(
-        "`{}` was packed with another tokenizer ({packed}) than that of the weights to start from ({model}): pack the text again with \
+        "`{}` was packed with another tokenizer ({packed}) than that of the weights ({model}): pack the text again with \
          `polaron data pack TEXT --tokenizer FILE`, where FILE is the tokenizer.json beside the weights",
         folder.display()
     )]

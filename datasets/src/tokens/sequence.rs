@@ -26,7 +26,7 @@ pub struct Tokens {
 enum Storage {
     Owned(Vec<u32>),
     /// The shards, each with its end in the whole sequence.
-    Mapped(Arc<Vec<(Shard, usize)>>),
+    Mapped(Vec<(Arc<Shard>, usize)>),
 }
 
 impl From<Vec<u32>> for Tokens {
@@ -37,11 +37,29 @@ impl From<Vec<u32>> for Tokens {
 
 impl Tokens {
     pub(crate) fn from_shards(shards: Vec<Shard>) -> Self {
-        let ends = shards.into_iter().scan(0, |end, shard| {
+        Self::mapped(shards.into_iter().map(Arc::new))
+    }
+
+    fn mapped(shards: impl Iterator<Item = Arc<Shard>>) -> Self {
+        let ends = shards.scan(0, |end, shard| {
             *end += shard.len();
             Some((shard, *end))
         });
-        Self { storage: Storage::Mapped(Arc::new(ends.collect())) }
+        Self { storage: Storage::Mapped(ends.collect()) }
+    }
+
+    /// These tokens, then `more`. Mapped tokens stay mapped.
+    pub fn followed_by(&self, more: &Self) -> Self {
+        match (&self.storage, &more.storage) {
+            (Storage::Mapped(first), Storage::Mapped(second)) => {
+                Self::mapped(first.iter().chain(second).map(|(shard, _)| Arc::clone(shard)))
+            }
+            _ => {
+                let mut all = self.to_vec(0..self.len());
+                more.read(0..more.len(), &mut all);
+                all.into()
+            }
+        }
     }
 
     /// Number of tokens.

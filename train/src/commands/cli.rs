@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use super::{compare, data, export, generate, inspect, list, report, task, train, usage, verify};
+use super::{compare, data, eval, export, generate, inspect, list, report, task, train, usage, verify};
 use crate::error::{EXIT_FAILED, Error};
 use crate::host::panics;
 use crate::host::progress::{self, say};
@@ -36,6 +36,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Write one self-contained HTML page about comparisons and runs.
     Report(report::ReportArgs),
+    /// Measure the loss of a trained model on a text: nats per token, perplexity, bits per byte.
+    Eval(eval::EvalArgs),
     /// Continue a prompt with the model of a run.
     Generate(generate::GenerateArgs),
     /// Write the weights of a run for other programs: as safetensors, or as a folder for Hugging Face's transformers.
@@ -98,6 +100,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Compare(args)) => compare::run(&args),
         Some(Command::Report(args)) => report::run(&args),
+        Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Generate(args)) => generate::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),

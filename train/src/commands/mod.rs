@@ -3,6 +3,7 @@
 pub mod cli;
 mod compare;
 mod data;
+mod eval;
 mod export;
 mod exported_folder;
 mod exported_state;

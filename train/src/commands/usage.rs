@@ -9,8 +9,8 @@ use crate::host::progress::{print, say};
 use crate::networks::registry::NetworkConfig;
 
 /// Every command.
-pub const COMMANDS: [&str; 10] =
-    ["train", "compare", "report", "generate", "export", "inspect", "verify", "task", "data", "list"];
+pub const COMMANDS: [&str; 11] =
+    ["train", "compare", "report", "eval", "generate", "export", "inspect", "verify", "task", "data", "list"];
 
 /// A flag that sets a key of a configuration, whose whole numbers are TOML's (64 bits, signed). Negative ones are refused
 /// later, by the check of the key.
@@ -79,9 +79,8 @@ pub fn no_command(word: &str) -> Option<String> {
         return Some(format!("`{word}` is a model, not a configuration file: write `polaron train --model {word}`"));
     }
     let instead = match word {
-        "eval" | "evaluate" | "validate" | "test" => Some(
-            "the validation losses of a run are in `polaron inspect RUN` and in its metrics.jsonl, and `polaron train` \
-             measures them",
+        "evaluate" | "validate" | "test" => Some(
+            "to measure the loss of a model, write `polaron eval RUN`, or with a text `polaron eval RUN --data TEXT`",
         ),
         "resume" => Some("to resume a run, write `polaron train --resume RUN`"),
         "pack" | "info" => Some("for packed tokens, write `polaron data pack` or `polaron data info`"),
@@ -110,7 +109,7 @@ mod tests {
             assert_eq!(no_command(word), None, "{word}");
         }
         for (word, fragment) in [
-            ("eval", "polaron inspect RUN"),
+            ("evaluate", "polaron eval RUN"),
             ("genrate", "did you mean `polaron generate`?"),
             ("llama-d64", "--model llama-d64"),
             ("zzzzzz", "the commands are train"),

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use polaron_datasets::{Batch, ByteLengths, TextData, Tokens, validation_batches, validation_windows};
+use polaron_datasets::{Batch, ByteLengths, TextData, Tokens, last_window, validation_batches, validation_windows};
 use polaron_models::{LanguageModel, RouterMetrics, TrainingLoss};
 
 use crate::error::Error;
@@ -194,6 +194,26 @@ pub fn measure(
         measured.add(&batch, scored.clone());
     }
     Ok(Some(measured))
+}
+
+/// Measures all of a text: every token but the first is predicted once, in the non-overlapping windows of [`measure`] and in a
+/// shorter one of the tokens that these leave.
+///
+/// # Errors
+///
+/// [`Error::DeviceFailed`].
+pub fn measure_all(
+    model: &LanguageModel,
+    span: &Span<'_>,
+    device: &Device,
+    workers: &Workers,
+) -> Result<Measured, Error> {
+    let mut measured = measure(model, span, 0, device, workers, || false)?.unwrap_or_default();
+    if let Some(batch) = last_window(span.tokens, span.context) {
+        let scored = workers.alone(|| score(model, span, &batch, device))?;
+        measured.add(&batch, scored);
+    }
+    Ok(measured)
 }
 
 /// The validation loss, as [`measure`] measures it; None also without any window.

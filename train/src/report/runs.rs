@@ -180,9 +180,10 @@ pub fn sections(runs: &[ReportedRun]) -> String {
     let mut head: Vec<String> = head.map(String::from).into();
     let mut rows: Vec<Vec<String>> = runs.iter().map(ReportedRun::row).collect();
     if runs.iter().any(|run| run.bits_per_byte().is_some()) {
-        head.push("bits per byte".into());
+        let at = head.iter().position(|title| title == "last loss").map_or(head.len(), |place| place + 1);
+        head.insert(at, "bits per byte".into());
         let bits = runs.iter().map(|run| run.bits_per_byte().map_or_else(none, |bits| format!("{bits:.4}")));
-        rows.iter_mut().zip(bits).for_each(|(row, bits)| row.push(bits));
+        rows.iter_mut().zip(bits).for_each(|(row, bits)| row.insert(at, bits));
     }
     let mut html = format!("<h1>{}</h1>\n{}", escape(&title), table(&head, &rows));
     for run in runs {

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use polaron_common::thousands;
 use polaron_datasets::Tokens;
 use polaron_models::{LanguageModel, ModelConfig, to_named};
 
 use crate::error::{ConfigError, Error, WeightsError};
+use crate::host::progress::say;
 use crate::host::workers::Workers;
 use crate::networks::data::DataConfig;
 use crate::networks::evaluate::{Measured, Span, measure_all};
@@ -96,6 +98,7 @@ impl Question<'_> {
                 "the text `{name}` has {count} tokens there: give one with at least 2, since the first is only read"
             )));
         }
+        say(&format!("predicting {} tokens", thousands(tokens.len() as u64 - 1)));
         let lengths = tokenizer.byte_lengths();
         let span = Span { tokens: &tokens, lengths: lengths.as_ref(), context };
         Ok((context, measure_all(model, &span, &self.run.device, self.workers)?))

@@ -176,9 +176,9 @@ fn a_prompt_that_cannot_be_read_is_refused_before_the_training() {
 #[test]
 fn words_that_are_no_commands_say_what_there_is() {
     let place = Place::new();
-    refused(&place, &["eval", "run"], &["`eval`", "polaron inspect RUN"]);
-    refused(&place, &["eval"], &["`eval`", "polaron inspect RUN"]);
-    refused(&place, &["eval", "run", "--data", "text.txt"], &["`eval`", "polaron inspect RUN"]);
+    refused(&place, &["evaluate", "run"], &["`evaluate`", "polaron eval RUN"]);
+    refused(&place, &["test"], &["`test`", "polaron eval RUN"]);
+    refused(&place, &["validate", "run", "--data", "text.txt"], &["`validate`", "polaron eval RUN"]);
     refused(&place, &["genrate", "run", "--prompt", "x"], &["`genrate`", "did you mean `polaron generate`?"]);
     refused(&place, &["resume", "run"], &["polaron train --resume RUN"]);
 }

@@ -56,6 +56,7 @@ pub(super) const ALWAYS_FREE: &[&str] = &[
     "layers",
     "norm_eps",
     "preset",
+    "vocab_size",
     "projection",
     "rope_base",
     "rope_base_sliding",

@@ -93,6 +93,12 @@ const STATES: &str = "polaron-optimizer-states-1";
 /// [`FileError`] naming the file. Both files are built in memory before the first is written.
 fn export(run: &LoadedRun, out: &Path, optimizer_state: bool) -> Result<Vec<PathBuf>, Error> {
     check_target(out)?;
+    if optimizer_state && run.optimizer.is_empty() {
+        let path = run.path.display();
+        return Err(Error::Usage(format!(
+            "`{path}` holds no optimizer states, only weights: leave out --optimizer-state"
+        )));
+    }
     let unstorable = |what: &str, error: &dyn Display| Error::Usage(format!("the {what} cannot be exported: {error}"));
     let common = metadata(run)?;
     let weights = [("format", WEIGHTS.to_owned())].map(|(key, value)| (key.to_owned(), value));

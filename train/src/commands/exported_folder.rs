@@ -6,7 +6,7 @@ use polaron_datasets::Tokenizer;
 use polaron_models::{LanguageModel, huggingface, to_named};
 use serde_json::{Value, json};
 
-use crate::error::Error;
+use crate::error::{Error, WeightsError};
 use crate::run::loaded::LoadedRun;
 use crate::store::tensors;
 
@@ -24,12 +24,15 @@ pub struct ForeignFolder {
 ///
 /// A network that writes no text, a model that no class of `transformers` can express.
 pub fn of(run: &LoadedRun) -> Result<ForeignFolder, Error> {
-    let model = run.network.as_any().downcast_ref::<LanguageModel>();
-    let (Some(model), Some(tokenizer)) = (model, &run.tokenizer) else {
+    let Some(model) = run.network.as_any().downcast_ref::<LanguageModel>() else {
         let noun = run.config.model.noun();
         return Err(Error::Usage(format!(
             "--format hf is for decoders, and this run holds a {noun}: leave the flag out, then its weights are written as safetensors"
         )));
+    };
+    let Some(tokenizer) = &run.tokenizer else {
+        let (path, what) = (run.path.clone(), "other programs could not use the model".into());
+        return Err(WeightsError::NoTokenizer { path, what }.into());
     };
     let (config, vocab_size) = (model.config(), model.vocab_size());
     let described = huggingface::write_config(config, vocab_size, tokenizer.end_of_text())?;

@@ -73,7 +73,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8, Error> {
         )));
     };
     let Some(tokenizer) = &run.tokenizer else {
-        let (path, what) = (args.run.run.clone(), "the model cannot write text".into());
+        let (path, what) = (run.path.clone(), "the model cannot write text".into());
         return Err(WeightsError::NoTokenizer { path, what }.into());
     };
     for Prompt { place, text } in &prompts {

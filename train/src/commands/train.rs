@@ -113,12 +113,22 @@ pub fn run(args: &TrainArgs) -> Result<u8, Error> {
         }
         (Some(folder), _) => folder.clone(),
         (None, Some(out)) => out.clone(),
-        (None, None) => config.default_folder(),
+        (None, None) => default_folder(args, &config),
     };
     if args.stop_with_stdin {
         interrupt::stop_with_stdin();
     }
     train(&config, &out, &training::Request { resume, data_sha256: args.data_sha256.as_deref() })
+}
+
+/// The default folder; of a continued run, written as its folder was given.
+fn default_folder(args: &TrainArgs, config: &Config) -> PathBuf {
+    let folder = config.default_folder();
+    let run = args.extend.as_deref().map(Path::new).filter(|run| run.file_name().is_some());
+    match (run, folder.file_name()) {
+        (Some(run), Some(name)) => run.with_file_name(name),
+        _ => folder,
+    }
 }
 
 /// Step 0 would stand for the newest checkpoint.

@@ -1,6 +1,6 @@
 //! A run loaded from its folder, to generate text or to export it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use polaron_datasets::Tokenizer;
@@ -19,6 +19,8 @@ use crate::store::weights::Weights;
 /// The model of a run at one checkpoint, on a plain device.
 #[derive(Debug)]
 pub struct LoadedRun {
+    /// Its folder.
+    pub path: PathBuf,
     /// The run's configuration.
     pub config: Config,
     /// Number of steps that the weights were trained for.
@@ -62,7 +64,7 @@ impl LoadedRun {
         let Weights { config, step, tensors, tokenizer, optimizer, .. } = weights;
         let stored = Stored { config: &config, tensors, tokenizer: tokenizer.as_ref(), name, device: &device };
         let network = config.model.with(stored)?;
-        Ok(Self { config, step, network, tokenizer, optimizer, device, worker })
+        Ok(Self { path: path.into(), config, step, network, tokenizer, optimizer, device, worker })
     }
 }
 

@@ -113,10 +113,11 @@ fn note_jump(config: &Config, theirs: &Config, step: u64) {
         .map(|(config, step)| config.lr_factor(step) * config.optimizer.lr);
     if (before - after).abs() > JUMP * theirs.optimizer.lr {
         say(&format!(
-            "note: the learning rate goes from {before:.3e} in step {step} of `{}` to {after:.3e} in the next, by {} over {} steps",
+            "note: the learning rate goes from {before:.3e} in step {step} of `{}` to {after:.3e} in the next, since the schedule \
+             is computed for {} steps now: {}",
             config.train.init,
-            config.schedule,
-            config.schedule_steps()
+            config.schedule_steps(),
+            config.schedule
         ));
     }
 }

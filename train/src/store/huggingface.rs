@@ -151,14 +151,38 @@ fn tokenizer(path: &Path, rows: usize, notes: &mut Vec<String>) -> Result<Option
     if !file.is_file() {
         return Ok(None);
     }
-    let tokenizer = Tokenizer::from_file(&file)?;
-    let tokens = tokenizer.vocab_size();
-    if tokens > rows {
-        return Err(WeightsError::Vocabulary { path: file, tokens, rows }.into());
+    let mut tokenizer = Tokenizer::from_file(&file)?;
+    if tokenizer.vocab_size() > rows {
+        let (fitting, left_out) = without_added(&file, rows)?;
+        if fitting.vocab_size() > rows {
+            return Err(WeightsError::Vocabulary { path: file, tokens: tokenizer.vocab_size(), rows }.into());
+        }
+        let named = left_out.join(", ");
+        notes.push(format!("the embedding has {rows} rows, none for these added tokens, which are left out: {named}"));
+        tokenizer = fitting;
     }
+    let tokens = tokenizer.vocab_size();
     if tokens < rows {
         notes
             .push(format!("the embedding has {rows} rows, the tokenizer {tokens} tokens: the other rows are not used"));
     }
     Ok(Some(tokenizer))
+}
+
+/// The tokenizer of a file without the tokens that were added to its vocabulary beyond the rows of the embedding, such as those that
+/// stand for images; with the names of those tokens.
+fn without_added(file: &Path, rows: usize) -> Result<(Tokenizer, Vec<String>), Error> {
+    let mut value = json(file)?;
+    let mut names = Vec::new();
+    if let Some(added) = value.get_mut("added_tokens").and_then(Value::as_array_mut) {
+        added.retain(|token| {
+            let beyond = token.get("id").and_then(Value::as_u64).is_some_and(|id| id >= rows as u64);
+            names.extend(token.get("content").and_then(Value::as_str).filter(|_| beyond).map(String::from));
+            !beyond
+        });
+    }
+    if let Some(vocabulary) = value.pointer_mut("/model/vocab").and_then(Value::as_object_mut) {
+        vocabulary.retain(|token, _| !names.contains(token));
+    }
+    Ok((Tokenizer::try_from(value)?, names))
 }

@@ -54,9 +54,10 @@ impl Shard {
         Ok(Self { path: path.into(), header, front })
     }
 
-    /// Names and shapes of its tensors.
+    /// Names and shapes of its tensors, in the order of the file.
     pub fn shapes(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
-        self.header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone()))
+        let shape = |name: String| Some((self.header.info(&name)?.shape.clone(), name));
+        self.header.offset_keys().into_iter().filter_map(shape).map(|(shape, name)| (name, shape))
     }
 
     /// Whether it has a tensor of that name.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use polaron_datasets::Tokenizer;
+use polaron_datasets::{Tokenizer, TokenizerKind};
 use polaron_models::NamedTensor;
 use toml::{Table, Value};
 
@@ -154,7 +154,9 @@ impl Weights {
         if let Some(key) = keys.get_mut("vocab_size") {
             *key = Value::Integer(i64::try_from(rows).map_err(ConfigError::misfit)?);
         }
-        let tokenizer = self.tokenizer.as_ref().map(Tokenizer::kind);
+        // A vocabulary from a file may be smaller than any that is learnt here.
+        let writable = |kind: TokenizerKind| kind.to_string().parse().unwrap_or(TokenizerKind::File);
+        let tokenizer = self.tokenizer.as_ref().map(|tokenizer| writable(tokenizer.kind()));
         Ok(GivenModel { path: self.path.clone(), keys, tokenizer })
     }
 

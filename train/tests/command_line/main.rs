@@ -9,6 +9,7 @@ mod evaluating;
 mod exporting;
 mod exporting_hf;
 mod generating;
+mod huggingface;
 mod identity;
 mod limits;
 mod logging;

@@ -139,7 +139,7 @@ mod tests {
 
     fn numbers(event: &[u8]) -> Vec<(String, u64, f32)> {
         // Steps here need one byte.
-        let (10, Some(0x10), Some(step)) = (9 + 1, event.get(9), event.get(10)) else { return Vec::new() };
+        let (Some(0x10), Some(step)) = (event.get(9), event.get(10)) else { return Vec::new() };
         let mut rest = &event[13 + usize::from(event[12] > 0x7f)..];
         let mut found = Vec::new();
         while !rest.is_empty() {

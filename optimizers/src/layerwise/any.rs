@@ -84,6 +84,9 @@ impl<O: Optimizer> Optimizer for InWorkingPrecision<O> {
     }
 }
 
+/// What plans and records say of a parameter without an optimizer.
+pub(super) const FROZEN: &str = "frozen";
+
 /// The optimizer of a parameter.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -92,6 +95,8 @@ pub enum PlannedOptimizer {
     Kind(OptimizerConfig),
     /// Any other Burn optimizer; it must know layout and blocks itself.
     Own(AnyOptimizer),
+    /// None: the parameter never changes, and has no state. Made by [`Layerwise::freeze`](super::Layerwise::freeze).
+    Frozen,
 }
 
 impl PlannedOptimizer {
@@ -99,7 +104,7 @@ impl PlannedOptimizer {
     pub fn config(&self) -> Option<&OptimizerConfig> {
         match self {
             Self::Kind(config) => Some(config),
-            Self::Own(_) => None,
+            Self::Own(_) | Self::Frozen => None,
         }
     }
 
@@ -108,11 +113,17 @@ impl PlannedOptimizer {
         self.config().map(OptimizerConfig::kind)
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_frozen(&self) -> bool {
+        matches!(self, Self::Frozen)
+    }
+
     /// The optimizer in one line.
     pub fn label(&self) -> String {
         match self {
             Self::Kind(config) => config.label(),
             Self::Own(optimizer) => optimizer.label().to_string(),
+            Self::Frozen => FROZEN.to_string(),
         }
     }
 
@@ -121,6 +132,7 @@ impl PlannedOptimizer {
         match self {
             Self::Kind(config) => Some(config.pipeline()),
             Self::Own(optimizer) => optimizer.rule.clone(),
+            Self::Frozen => None,
         }
     }
 }

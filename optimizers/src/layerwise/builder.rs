@@ -9,7 +9,7 @@ use burn::optim::ModuleOptimizer;
 use super::check::Planned;
 use super::decide::{Decision, decide};
 use super::groups::Group;
-use super::module_optimizer::{Factor, ScheduledLr, Uncovered};
+use super::module_optimizer::{Factor, Frozen, ScheduledLr, Uncovered};
 use super::optimizer::LayerwiseOptimizer;
 use super::states::OfParameter;
 use super::{
@@ -40,6 +40,10 @@ pub struct Layerwise {
     rules: Vec<Rule>,
     hints: Vec<RoleHint>,
     assignments: Vec<RoleHint>,
+    /// Patterns of frozen parameters.
+    frozen: Vec<String>,
+    /// The only roles that are trained; all if it is empty.
+    trained: Vec<Role>,
     clip: Option<f64>,
     qk_clip: Option<f64>,
     adamw_factors: Vec<(Role, f64)>,
@@ -55,6 +59,8 @@ impl Layerwise {
             rules: vec![],
             hints: vec![],
             assignments: vec![],
+            frozen: vec![],
+            trained: vec![],
             clip: None,
             qk_clip: None,
             adamw_factors: vec![],
@@ -204,6 +210,38 @@ impl Layerwise {
         self.set(|builder| builder.rules.push(rule))
     }
 
+    /// Freezes the parameters that a glob or `/regex/` matches: no update, no decay, no state, no part in the clipped norm;
+    /// the plan shows them as frozen. Rules and roles are not needed for them. Gradients that they have are ignored;
+    /// [`LayerwiseOptimizer::without_frozen_gradients`] keeps a backward pass from computing them.
+    ///
+    /// ```
+    /// use burn::{module::Module, nn::{Initializer, Linear, LinearConfig}, tensor::Device};
+    /// use polaron::Layerwise;
+    ///
+    /// #[derive(Module, Debug)]
+    /// struct Mlp { hidden: Linear, output: Linear }
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(Initializer::Ones);
+    /// let model = Mlp { hidden: linear(8, 16).init(&device), output: linear(16, 4).init(&device) };
+    /// let optimizer = Layerwise::muon().freeze("hidden").build(&model)?;
+    /// let model = optimizer.without_frozen_gradients(model);
+    /// assert_eq!((optimizer.plan().parameters(), optimizer.plan().frozen()), (212, 144));
+    /// assert!(!model.hidden.weight.is_require_grad());
+    /// # Ok::<(), polaron::layerwise::LayerwiseError>(())
+    /// ```
+    #[must_use]
+    pub fn freeze(self, pattern: impl Into<String>) -> Self {
+        self.set(|builder| builder.frozen.push(pattern.into()))
+    }
+
+    /// Freezes every parameter whose role is none of these, for example all but the factors of adapters
+    /// ([`Role::ADAPTERS`]). An empty list freezes nothing.
+    #[must_use]
+    pub fn train_only(self, roles: impl Into<Vec<Role>>) -> Self {
+        self.set(|builder| builder.trained = roles.into())
+    }
+
     /// Makes learning rates follow the width of the model by the rules muP (arXiv 2203.03466), so that the best one does
     /// not change: each is multiplied by `ratio^-e`, where e is
     /// [`OptimizerConfig::width_exponent`](crate::OptimizerConfig::width_exponent) and `ratio` the width over that of the
@@ -239,6 +277,11 @@ impl Layerwise {
     fn all_rules(&self) -> Result<Vec<Rule>, LayerwiseError> {
         let mut rules = self.base.as_ref().map_or(Ok(Vec::new()), |config| config.rules())?;
         rules.extend(self.rules.iter().cloned());
+        // After all others, whatever was said first.
+        rules.extend((!self.trained.is_empty()).then(|| Rule::others(self.trained.clone(), PlannedOptimizer::Frozen)));
+        for pattern in &self.frozen {
+            rules.push(Rule::path(pattern, PlannedOptimizer::Frozen)?);
+        }
         Ok(rules)
     }
 
@@ -259,6 +302,7 @@ impl Layerwise {
             .iter()
             .map(|entry| match &entry.optimizer {
                 PlannedOptimizer::Own(optimizer) => Ok(optimizer.clone()),
+                PlannedOptimizer::Frozen => Ok(AnyOptimizer::new(Frozen)),
                 PlannedOptimizer::Kind(config) => {
                     Ok(AnyOptimizer::new(config.build(entry.placement)?).with_label(config.kind()))
                 }
@@ -285,14 +329,15 @@ impl Layerwise {
     ///
     /// # Errors
     /// If a parameter has no role, two roles, no rule or two paths, a rule or an assignment matches nothing or is
-    /// overridden everywhere, a parameter of a matrix rule is not a matrix, or a number is out of range.
+    /// overridden everywhere, a pattern that freezes matches nothing or everything is frozen, a parameter of a matrix rule
+    /// is not a matrix, or a number is out of range.
     pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
         let clip = LayerwiseError::check_threshold("clip", self.clip)?;
         let qk_clip = LayerwiseError::check_threshold("qk_clip", self.qk_clip)?;
         let planned = Planned::of(module)?;
         let (plan, optimizers) = self.decide(module)?;
         let mut groups: Vec<Group> = Vec::new();
-        for (entry, optimizer) in plan.entries().iter().zip(&optimizers) {
+        for (entry, optimizer) in plan.entries().iter().zip(&optimizers).filter(|(entry, _)| !entry.is_frozen()) {
             let Some(number) = planned.names.iter().position(|name| *name == entry.path) else { continue };
             let form = &planned.forms[number];
             let group = Group::new(number, optimizer, entry.config(), entry.lr, form).map_err(|error| {

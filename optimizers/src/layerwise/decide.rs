@@ -1,7 +1,9 @@
 //! Deciding a plan: role, rule and placement of every parameter, checked for coverage.
 
+use polaron_common::did_you_mean;
+
 use super::resolve::{Resolved, resolve};
-use super::rule::Rule;
+use super::rule::{Rule, Select};
 use super::{LayerwiseError, ParameterInfo, Pattern, Plan, PlanEntry, Role, RoleHint};
 use crate::matrix::{Layout, Placement};
 use crate::rules::OptimizerConfig;
@@ -27,7 +29,7 @@ impl Decision<'_> {
         rule: &Resolved,
         placement: Placement,
     ) -> Result<f64, LayerwiseError> {
-        let Some(width) = self.width else { return Ok(1.0) };
+        let Some(width) = self.width.filter(|_| !rule.optimizer.is_frozen()) else { return Ok(1.0) };
         let reason = match (rule.optimizer.config(), role) {
             (None, _) => "its width rule is not known, as it is not an optimizer of this program",
             (_, None) => "the width rule depends on the role, and the parameter has none: assign one",
@@ -46,6 +48,9 @@ impl Decision<'_> {
 
     /// Learning rate of a parameter of this role under this rule.
     fn lr_of(&self, rule: &Resolved, role: Option<Role>) -> f64 {
+        if rule.optimizer.is_frozen() {
+            return 0.0;
+        }
         let lr = rule.lr.unwrap_or(self.lr);
         let elementwise = matches!(rule.optimizer.config(), Some(OptimizerConfig::AdamW(_)));
         let factor = self.adamw_factors.iter().find(|(known, _)| elementwise && role == Some(*known));
@@ -70,6 +75,9 @@ pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> R
         .map(|parameter| decide_one(parameter, decision, &hints, &assignments))
         .collect::<Result<Vec<_>, _>>()?;
     check_rules(decision.rules, parameters, &entries)?;
+    if entries.iter().all(PlanEntry::is_frozen) {
+        return Err(LayerwiseError::AllFrozen);
+    }
     Ok(Plan::new(entries))
 }
 
@@ -185,7 +193,8 @@ fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -
     for (pattern, hint) in assignments {
         if !parameters.iter().any(|parameter| pattern.matches(&parameter.path)) {
             let what = format!("assign(\"{pattern}\", {})", hint.role);
-            return Err(LayerwiseError::MatchesNothing { what, paths: some_paths(parameters) });
+            let paths = format!("{}{}", some_paths(parameters), near(pattern, parameters));
+            return Err(LayerwiseError::MatchesNothing { what, paths });
         }
     }
     Ok(())
@@ -199,10 +208,23 @@ fn check_rules(rules: &[Rule], parameters: &[ParameterInfo], entries: &[PlanEntr
         let what = rule.name();
         return Err(match entries.iter().any(|entry| rule.matches(&entry.path, entry.role)) {
             true => LayerwiseError::Overridden { what },
-            false => LayerwiseError::MatchesNothing { what, paths: some_paths(parameters) },
+            false => {
+                let near =
+                    if let Select::Path(pattern) = &rule.select { near(pattern, parameters) } else { String::new() };
+                LayerwiseError::MatchesNothing { what, paths: format!("{}{near}", some_paths(parameters)) }
+            }
         });
     }
     Ok(())
+}
+
+/// The path, or the beginning of one, that is nearest to a pattern that matches nothing: as a question, or empty.
+fn near(pattern: &Pattern, parameters: &[ParameterInfo]) -> String {
+    let beginnings = parameters.iter().flat_map(|parameter| {
+        let path = parameter.path.as_str();
+        path.match_indices('.').map(|(dot, _)| &path[..dot]).chain([path])
+    });
+    did_you_mean(pattern.to_string().trim_end_matches(['*', '.']), beginnings)
 }
 
 fn some_paths(parameters: &[ParameterInfo]) -> String {

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::any::FROZEN;
 use crate::setting::ConfigError;
 use crate::tensor_file::TensorFileError;
 
@@ -91,12 +92,16 @@ pub enum LayerwiseError {
     },
     /// A rule that is overridden on all its parameters.
     #[error(
-        "{what} has no effect: later rules override it on every parameter that it matches; remove it or move it to the end"
+        "{what} has no effect: later rules, the last of which freeze parameters, override it on every parameter that it matches; \
+         remove it or move it to the end"
     )]
     Overridden {
         /// The rule.
         what: String,
     },
+    /// A plan without a parameter that is trained.
+    #[error("every parameter is frozen, so nothing is left to train: freeze fewer of them")]
+    AllFrozen,
     /// A rule that cannot change the one that it overrides.
     #[error("the {rule} cannot be used for \"{path}\": {message}")]
     Change {
@@ -255,7 +260,7 @@ pub enum RecordError {
         path: String,
     },
     /// A parameter that is now updated by another optimizer.
-    #[error("\"{path}\" was updated by {was} and is now updated by {is}")]
+    #[error("\"{path}\" was {} and is now {}", fate(was), fate(is))]
     Optimizer {
         /// Path of the parameter.
         path: String,
@@ -359,6 +364,11 @@ pub enum QkClipError {
         /// Number of outputs.
         outputs: usize,
     },
+}
+
+/// What an optimizer of this name does with a parameter.
+fn fate(optimizer: &str) -> String {
+    if optimizer == FROZEN { optimizer.to_string() } else { format!("updated by {optimizer}") }
 }
 
 fn quoted(paths: &[String]) -> String {

@@ -8,6 +8,7 @@ mod decide;
 mod error;
 mod exchange;
 mod form;
+mod frozen;
 mod gradients;
 mod groups;
 mod inference;

@@ -48,6 +48,26 @@ impl LrScheduler for ScheduledLr {
     }
 }
 
+/// The group of a frozen parameter.
+#[derive(Clone)]
+pub(crate) struct Frozen;
+
+impl Optimizer for Frozen {
+    type State<const D: usize> = ();
+
+    fn step<const D: usize>(
+        &self,
+        _lr: f64,
+        tensor: Tensor<D>,
+        _grad: Tensor<D>,
+        _state: Option<()>,
+    ) -> (Tensor<D>, Option<()>) {
+        (tensor, None)
+    }
+
+    fn to_device<const D: usize>(_state: (), _device: &Device) {}
+}
+
 /// Burn requires a group that matches everything. The plan has a group for every parameter, so this one
 /// is used only for a parameter that is not in the plan.
 #[derive(Clone)]

@@ -8,7 +8,8 @@ use super::check::Planned;
 use super::exchange::{Collect, PutBack, Way};
 use super::groups::{Group, Memories, ParameterUpdate, Place, Stacking, States};
 use super::states::{read_memory, read_state};
-use super::{HeadLogits, LayerwiseError, LayerwiseRecord, Plan, RecordError, first_non_finite, gradients};
+use super::walk::Paths;
+use super::{HeadLogits, LayerwiseError, LayerwiseRecord, Plan, RecordError, first_non_finite, frozen, gradients};
 use crate::rule::NAMES;
 
 /// An optimizer with a rule for every parameter of one module, built by [`Layerwise`](crate::Layerwise).
@@ -19,6 +20,8 @@ pub struct LayerwiseOptimizer {
     plan: Plan,
     /// The parameters when the plan was made.
     planned: Planned,
+    /// Those of them that are frozen.
+    frozen: Paths,
     groups: Vec<Group>,
     /// How every parameter is taken out of the module, by its number.
     ways: Vec<Way>,
@@ -44,7 +47,9 @@ impl LayerwiseOptimizer {
                 ways[*number] = Way::Stack(place.reading);
             }
         }
-        Self { plan, planned, groups, ways, clip, qk_clip, progress: 0.0, stacking: Stacking::default() }
+        let frozen = plan.entries().iter().filter(|entry| entry.is_frozen());
+        let frozen = Paths::new(frozen.map(|entry| entry.path.as_str()));
+        Self { plan, planned, frozen, groups, ways, clip, qk_clip, progress: 0.0, stacking: Stacking::default() }
     }
 
     /// Sets when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack.
@@ -115,7 +120,15 @@ impl LayerwiseOptimizer {
         self.clip_checked(module, grads)
     }
 
+    /// The module with the gradients of its frozen parameters turned off, so that a backward pass spends no work on them;
+    /// all others are unchanged.
+    #[must_use]
+    pub fn without_frozen_gradients<M: Module>(&self, module: M) -> M {
+        frozen::turn_off(&self.frozen, module)
+    }
+
     fn clip_checked<M: Module>(&self, module: &M, grads: GradientsParams) -> (GradientsParams, f64) {
+        let grads = frozen::remove(&self.frozen, module, grads);
         let norm = gradients::global_norm(module, &grads);
         match self.clip {
             Some(threshold) if norm > threshold && norm.is_finite() => {

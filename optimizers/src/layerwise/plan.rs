@@ -21,7 +21,7 @@ pub struct PlanEntry {
     pub placement: Placement,
     /// The optimizer: a kind with its settings, or another optimizer.
     pub optimizer: PlannedOptimizer,
-    /// Learning rate before the schedule.
+    /// Learning rate before the schedule; 0 if it is frozen.
     pub lr: f64,
     /// The rules that it is made of, by index, in rising order of precedence.
     pub(crate) rules: Vec<usize>,
@@ -44,6 +44,11 @@ impl Plan {
         self.entries.iter().map(PlanEntry::count).sum()
     }
 
+    /// Number of parameters that are frozen.
+    pub fn frozen(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.is_frozen()).map(PlanEntry::count).sum()
+    }
+
     pub(super) fn new(entries: Vec<PlanEntry>) -> Self {
         Self { entries }
     }
@@ -53,6 +58,11 @@ impl PlanEntry {
     /// Number of weights.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Whether it never changes, see [`Layerwise::freeze`](super::Layerwise::freeze).
+    pub fn is_frozen(&self) -> bool {
+        self.optimizer.is_frozen()
     }
 
     /// Kind and settings; `None` for an optimizer that is not of this crate.

@@ -69,6 +69,10 @@ roles! {
         /// Weight of a convolution, `[out, in/groups, k…]`, or transposed `[in, out/groups, k…]`: one matrix, out × (in ·
         /// window).
         Kernel = "kernel",
+        /// First factor of an adapter of low rank (LoRA), `[d_in, r]`, or a stack `[E, d_in, r]`.
+        LoraA = "lora_a",
+        /// Second factor of such an adapter, `[r, d_out]`, or a stack `[E, r, d_out]`.
+        LoraB = "lora_b",
     }
     /// Matrices at the edges: embeddings, head, router.
     EDGES {
@@ -93,9 +97,12 @@ roles! {
 }
 
 impl Role {
+    /// The factors of adapters: what [`Layerwise::train_only`](crate::Layerwise::train_only) trains with LoRA.
+    pub const ADAPTERS: [Role; 2] = [Role::LoraA, Role::LoraB];
+
     /// Whether a parameter of this role and rank 3 is a stack of matrices, and not the weight of a convolution.
     pub(crate) fn is_stack(self) -> bool {
-        matches!(self, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown)
+        matches!(self, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown | Role::LoraA | Role::LoraB)
     }
 
     /// The role of a name, if there is one.
@@ -162,7 +169,7 @@ impl RoleHint {
 /// The number of groups of a convolution is not visible from outside: a kernel is one matrix unless a rule cuts it into
 /// blocks along the output axis (transposed: the input axis), and a first layer with one input channel counts as depthwise
 /// unless it is assigned [`Role::Kernel`]. A parameter of your own with rank 3 or more and a role is a convolution's
-/// weight, `[out, in/groups, k…]` unless a rule sets the layout; only the roles of experts make it a stack. Running
+/// weight, `[out, in/groups, k…]` unless a rule sets the layout; only the roles of experts and adapters make it a stack. Running
 /// statistics of `BatchNorm` are not parameters.
 ///
 /// A type of your own with the name `Linear`, for example, is distinguished from Burn's by its fields, ranks and the length

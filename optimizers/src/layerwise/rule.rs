@@ -35,6 +35,10 @@ impl RuleOptimizer {
         }
     }
 
+    fn is_frozen(&self) -> bool {
+        matches!(self, Self::Complete(optimizer) if optimizer.is_frozen())
+    }
+
     /// The optimizer of the overridden rule, for a rule that changes its learning rate, layout or blocks.
     ///
     /// ```
@@ -52,13 +56,19 @@ impl RuleOptimizer {
 
 impl<T: Into<OptimizerConfig>> From<T> for RuleOptimizer {
     fn from(config: T) -> Self {
-        Self::Complete(PlannedOptimizer::Kind(config.into()))
+        PlannedOptimizer::Kind(config.into()).into()
+    }
+}
+
+impl From<PlannedOptimizer> for RuleOptimizer {
+    fn from(optimizer: PlannedOptimizer) -> Self {
+        Self::Complete(optimizer)
     }
 }
 
 impl From<AnyOptimizer> for RuleOptimizer {
     fn from(optimizer: AnyOptimizer) -> Self {
-        Self::Complete(PlannedOptimizer::Own(optimizer))
+        PlannedOptimizer::Own(optimizer).into()
     }
 }
 
@@ -72,6 +82,8 @@ impl From<Pipeline> for RuleOptimizer {
 #[derive(Clone, Debug)]
 pub(crate) enum Select {
     Roles(Vec<Role>),
+    /// Those of any other role, and those without one.
+    Others(Vec<Role>),
     Path(Pattern),
 }
 
@@ -127,6 +139,11 @@ impl Rule {
     /// A rule for every parameter of these roles.
     pub fn roles(roles: impl Into<Vec<Role>>, optimizer: impl Into<RuleOptimizer>) -> Self {
         Self::new(Select::Roles(roles.into()), optimizer.into())
+    }
+
+    /// A rule for every parameter whose role is none of these; it need not win for any.
+    pub(crate) fn others(roles: impl Into<Vec<Role>>, optimizer: impl Into<RuleOptimizer>) -> Self {
+        Self::new(Select::Others(roles.into()), optimizer.into()).optional()
     }
 
     /// A rule for every parameter whose path matches a glob or a `/regex/`, see [`Pattern`].
@@ -198,6 +215,7 @@ impl Rule {
     pub(crate) fn matches(&self, path: &str, role: Option<Role>) -> bool {
         match &self.select {
             Select::Roles(roles) => role.is_some_and(|role| roles.contains(&role)),
+            Select::Others(roles) => !role.is_some_and(|role| roles.contains(&role)),
             Select::Path(pattern) => pattern.matches(path),
         }
     }
@@ -205,12 +223,12 @@ impl Rule {
     /// The name of the rule in error messages.
     pub(crate) fn name(&self) -> String {
         let label = self.optimizer.label();
+        let names = |roles: &[Role]| roles.iter().map(Role::name).collect::<Vec<_>>().join(", ");
         match &self.select {
+            Select::Path(pattern) if self.optimizer.is_frozen() => format!("freeze(\"{pattern}\")"),
             Select::Path(pattern) => format!("rule \"{pattern}\" → {label}"),
-            Select::Roles(roles) => {
-                let names: Vec<&str> = roles.iter().map(Role::name).collect();
-                format!("rule for role {} → {label}", names.join(", "))
-            }
+            Select::Roles(roles) => format!("rule for role {} → {label}", names(roles)),
+            Select::Others(roles) => format!("rule for every role but {} → {label}", names(roles)),
         }
     }
 

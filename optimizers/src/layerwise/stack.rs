@@ -116,7 +116,8 @@ fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
             .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6 }))
     };
     let units = |axis, centered| RowNormConfig::new().with_axis(axis).with_centered(centered);
-    let whole = [Role::Hidden, Role::ExpertGate, Role::ExpertUp, Role::ExpertDown, Role::Kernel];
+    let experts = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
+    let whole = [&[Role::Hidden, Role::Kernel], experts.as_slice(), &Role::ADAPTERS].concat();
     let heads = [Role::AttentionQuery, Role::AttentionKey, Role::AttentionValue, Role::AttentionOutput];
     vec![
         Rule::roles(whole, muon.clone()),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use polaron_common::{Align, table, thousands};
 
-use super::{Plan, PlanEntry};
+use super::{Plan, PlanEntry, Role};
 use crate::matrix::{Axis, Blocks, Layout, Placement};
 use crate::rule::state_in_words;
 
@@ -58,18 +58,36 @@ impl Plan {
 
     fn cells(&self, line: &Line<'_>) -> [String; 9] {
         let entry = line.first;
+        let settings = match entry.is_frozen() {
+            true => ["", "", "", "none"].map(String::from),
+            false => [
+                format!("{}", entry.lr),
+                entry.weight_decay().map_or("its own".into(), |decay| format!("{decay}")),
+                entry.scale().map_or("its own", |scale| scale.formula()).to_string(),
+                entry.memories().map_or("its own".into(), |memories| state_in_words(&memories)),
+            ],
+        };
+        let [lr, decay, scale, state] = settings;
         let share = 100.0 * line.parameters as f64 / self.parameters() as f64;
         [
             entry.role_name().to_string(),
-            format!("{}{}", entry.label(), blocks_suffix(entry.placement)),
+            optimizer(entry),
             thousands(line.tensors as u64),
             thousands(line.parameters as u64),
             format!("{share:.1} %"),
-            format!("{}", entry.lr),
-            entry.weight_decay().map_or("its own".into(), |decay| format!("{decay}")),
-            entry.scale().map_or("its own", |scale| scale.formula()).to_string(),
-            entry.memories().map_or("its own".into(), |memories| state_in_words(&memories)),
+            lr,
+            decay,
+            scale,
+            state,
         ]
+    }
+}
+
+fn optimizer(entry: &PlanEntry) -> String {
+    match (entry.is_frozen(), entry.role) {
+        (true, Some(Role::TiedEmbedding)) => format!("{}, as embedding and as head", entry.label()),
+        (true, _) => entry.label(),
+        _ => format!("{}{}", entry.label(), blocks_suffix(entry.placement)),
     }
 }
 
@@ -83,6 +101,16 @@ impl fmt::Display for Plan {
         rows.extend(self.lines().iter().map(|line| self.cells(line)));
         f.write_str(&table(rows, &ALIGN))?;
         let total = self.entries().len();
-        write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(self.parameters() as u64))
+        let (all, frozen) = (self.parameters(), self.frozen());
+        write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(all as u64))?;
+        match frozen {
+            0 => Ok(()),
+            _ => write!(
+                f,
+                ", of which {} are trained and {} frozen",
+                thousands((all - frozen) as u64),
+                thousands(frozen as u64)
+            ),
+        }
     }
 }

@@ -25,6 +25,11 @@ impl Paths {
         tree
     }
 
+    /// Whether it has no path.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() == 1
+    }
+
     fn child(&self, node: usize, name: &str) -> Option<usize> {
         self.nodes[node].children.iter().copied().find(|child| self.nodes[*child].name == name)
     }

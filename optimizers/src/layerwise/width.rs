@@ -50,6 +50,10 @@ fn exponent(role: Role, gain: Gain) -> Result<f64, &'static str> {
         Role::TiedEmbedding => {
             Err("as an embedding and as a head it would need different learning rates: choose adamw or row_norm")
         }
+        // The rank does not grow with the width.
+        Role::LoraA if gain == Gain::ENTRYWISE => Ok(gain.inputs),
+        Role::LoraB if gain == Gain::ENTRYWISE => Ok(gain.outputs),
+        Role::LoraA | Role::LoraB => Err("only entrywise updates have one for the factors of an adapter: choose adamw"),
         Role::Depthwise | Role::Gain | Role::Bias => Ok(0.0),
         _ => Ok(gain.outputs + gain.inputs),
     }

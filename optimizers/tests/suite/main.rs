@@ -4,6 +4,7 @@ mod bad_values;
 mod burn_nn;
 mod clipping;
 mod extremes;
+mod freezing;
 mod model;
 mod numbers;
 mod own_rules;

@@ -97,6 +97,38 @@ pub enum ModelError {
         /// The value that a model without experts has.
         off: &'static str,
     },
+    /// A pattern of adapters that cannot be read.
+    #[error("`lora.match`: {error}")]
+    LoraPattern {
+        /// Why not.
+        error: polaron::LayerwiseError,
+    },
+    /// An empty list of patterns of adapters.
+    #[error("`lora.match` is empty: name at least one projection, for example \"attn.*\"")]
+    LoraWithoutPattern,
+    /// A pattern of adapters that matches no projection.
+    #[error("`lora.match`: `{pattern}` matches no projection{hint}")]
+    LoraMatchesNothing {
+        /// The pattern.
+        pattern: String,
+        /// The nearest projection within a block as a question, or all of them, after a semicolon.
+        hint: String,
+    },
+    /// Adapters of a higher rank than their matrix.
+    #[error(
+        "`lora.rank` = {rank} is higher than the rank of `{path}`, which is {d_in} x {d_out}: choose at most {}",
+        d_in.min(d_out)
+    )]
+    LoraRank {
+        /// Path of the projection.
+        path: String,
+        /// The rank of the adapters.
+        rank: usize,
+        /// Inputs of the projection.
+        d_in: usize,
+        /// Outputs of the projection.
+        d_out: usize,
+    },
     /// A token is negative or not below the vocabulary size.
     #[error(
         "the token {token} at position {position} (counted from 0) is outside the model's \

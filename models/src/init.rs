@@ -5,7 +5,7 @@
 use std::f64::consts::TAU;
 
 use burn::module::Param;
-use burn::nn::{Embedding, Linear};
+use burn::nn::Embedding;
 use burn::tensor::{Device, Tensor, TensorData};
 use polaron_common::splitmix64;
 
@@ -58,25 +58,19 @@ impl<'a> Initializer<'a> {
         Self { path, ..self.clone() }
     }
 
-    /// A projection, `[d_in, d_out]`, without bias.
-    pub(crate) fn linear(&self, name: &str, d_in: usize, d_out: usize, std: f64) -> Linear {
-        Linear { weight: self.enter(name).normal([d_in, d_out], std), bias: None }
-    }
-
-    /// A projection, `[d_in, d_out]`, with a bias of zeros if `bias`.
-    pub(crate) fn biased(&self, name: &str, d_in: usize, d_out: usize, std: f64, bias: bool) -> Linear {
-        Linear { bias: bias.then(|| self.constant(0.0, [d_out])), ..self.linear(name, d_in, d_out, std) }
-    }
-
     /// An embedding table, `[entries, d_model]`.
     pub(crate) fn embedding(&self, name: &str, entries: usize, d_model: usize, std: f64) -> Embedding {
         Embedding { weight: self.enter(name).normal([entries, d_model], std) }
     }
 
-    /// The weight at this path, normal with standard deviation `std`.
+    /// The weight below this path, normal with standard deviation `std`.
     pub(crate) fn normal<const D: usize>(&self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
-        let path = format!("{}.weight", self.path);
-        let values = normal_values(self.seed, &path, shape.iter().product(), std);
+        self.enter("weight").drawn(shape, std)
+    }
+
+    /// The parameter at this path, normal with standard deviation `std`.
+    pub(crate) fn drawn<const D: usize>(&self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
+        let values = normal_values(self.seed, &self.path, shape.iter().product(), std);
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 

@@ -79,6 +79,7 @@
 //! | `….norm1.bias`, … of every norm (`norm_bias`) | that of its weight | the same | bias |
 //! | `norm.weight` | `[d_model]` | `norm.gain` | gain |
 //! | `head.weight` (not tied) | `[vocab, d_model]` | the same | head |
+//! | none: merged into its projection | | `….lora.a`, `….lora.b` (adapters), `[d_in, r]` and `[r, d_out]`; of stacks `[experts, d_in, r]` and `[experts, r, d_out]` | first, second factor of an adapter |
 //!
 //! q is `heads · head_dim`, k is `kv_heads · head_dim`. Stacks of experts are exported as they are stored, `[experts, d_in,
 //! d_out]`, which the file's metadata state (`expert_layout`).
@@ -108,6 +109,9 @@
 //!    `std · sqrt(-2 ln u) · cos(2πv)` and `std · sqrt(-2 ln u) · sin(2πv)`, in 64-bit floats,
 //!    rounded to 32 bits once.
 //!
+//! The first factor of an adapter ([`with_lora`]) is drawn by the same rule for its path, for example `blocks.0.attn.wq.lora.a`,
+//! with standard deviation `1 / sqrt(3 d_in)`; the second is zero.
+//!
 //! The initial value of a parameter thus depends only on the seed, its path and its standard deviation: a change of the number of
 //! layers leaves the embedding unchanged.
 
@@ -129,15 +133,19 @@ pub use layers::attention::Attention;
 pub use layers::cache::Cache;
 pub use layers::experts::{ExpertStack, MixtureOfExperts};
 pub use layers::feed_forward::FeedForward;
+pub use layers::linear::Linear;
+pub use layers::lora::{Adapted, Lora};
 pub use layers::loss::cross_entropy;
 pub use layers::norm::Norm;
 pub use layers::router::RouterMetrics;
 pub use networks::block::Block;
 pub use networks::decoder::{LanguageModel, TrainingLoss};
+pub use networks::lora::{Projections, merged, with_lora};
 pub use networks::mlp::Mlp;
 pub use settings::choices::{
     Activation, FeedForwardKind, NormKind, Parametrization, PositionKind, ProjectionKind, QkNormKind, RouterKind,
 };
+pub use settings::lora::LoraSettings;
 pub use settings::mlp::MlpConfig;
 pub use settings::model::{ModelConfig, ROTARY_BASE};
 pub use settings::rope_bounds::{RopeBound, RopeLayers, Severity, rope_bounds};

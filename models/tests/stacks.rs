@@ -5,6 +5,10 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron::{Layerwise, LayerwiseConfig, Role, Roles};
 use polaron_models::{LanguageModel, ModelConfig, Parametrization, parameter_table};
 
+mod common;
+#[path = "stacks/lora.rs"]
+mod lora;
+
 const VOCAB: usize = 31;
 
 fn tokens(context: usize, salt: i32, device: &Device) -> Tensor<2, Int> {

@@ -98,7 +98,7 @@ impl<G: Gate> Kernel<2> for GatedKernel<G> {
         (Buffer::new(value, &shape), vec![gate, up])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 2] {
+    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer, _wanted: [bool; 2]) -> [Buffer; 2] {
         let Ok([by_gate, mut by_up]) = <[Buffer; 2]>::try_from(kept) else { unreachable!("forward keeps two") };
         // The gradient of `up` overwrites its derivative, that of the gate overwrites that of the value.
         let items = gradient.values_mut().chunks_mut(TASK).zip(by_up.values_mut().chunks_mut(TASK));
@@ -178,7 +178,7 @@ impl<C: Curve> Kernel<1> for GeluKernel<C> {
         (Buffer::new(value, &shape), vec![x])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 1] {
+    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer, _wanted: [bool; 1]) -> [Buffer; 1] {
         let [derivative] = &kept[..] else { unreachable!("forward keeps one") };
         run(
             gradient.values_mut().chunks_mut(TASK).zip(derivative.values().chunks(TASK)).collect(),

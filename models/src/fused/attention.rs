@@ -258,7 +258,7 @@ impl Kernel<1> for AttentionKernel {
         (value, vec![qkv, weights])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 1]) -> [Buffer; 1] {
         let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps two") };
         into_array(self.attend_back(inputs, weights, &gradient, false).0)
     }
@@ -271,7 +271,7 @@ impl Kernel<3> for AttentionKernel {
         (value, vec![query, key, values, weights])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 3] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 3]) -> [Buffer; 3] {
         let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
         into_array(self.attend_back(inputs, weights, &gradient, false).0)
     }
@@ -285,7 +285,7 @@ impl Kernel<4> for AttentionKernel {
         (value, vec![query, key, values, weights])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 4] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 4]) -> [Buffer; 4] {
         let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
         let (mut gradients, sinks) = self.attend_back(inputs, weights, &gradient, true);
         gradients.push(Buffer::new(sinks, &[self.heads]));

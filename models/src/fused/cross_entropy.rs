@@ -26,7 +26,7 @@ impl Kernel<1> for CrossEntropyKernel {
         (Buffer::new(vec![mean as f32], &[1]), vec![logits])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 1]) -> [Buffer; 1] {
         let Ok([mut logits_gradient]) = <[Buffer; 1]>::try_from(kept) else { unreachable!("forward keeps one") };
         let factor = gradient.values().first().copied().unwrap_or(1.0);
         if factor != 1.0 {

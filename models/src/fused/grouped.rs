@@ -24,20 +24,21 @@ impl Kernel<2> for GroupedMatmulKernel {
         (Buffer::new(value, &[tokens, d_out]), vec![rows, weight])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 2] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, [_, weight_wanted]: [bool; 2]) -> [Buffer; 2] {
         let [rows, weight] = &kept[..] else { unreachable!("forward keeps two") };
         let mut to_rows = Vec::with_capacity(rows.values().len());
-        let mut to_weight = vec![0f32; weight.values().len()];
+        let mut to_weight = if weight_wanted { vec![0f32; weight.values().len()] } else { Vec::new() };
         let [d_in, d_out] = matrix_shape(weight);
         for (expert, first, count) in groups(&self.counts) {
             let gradient = lines(&gradient, first, count);
             append(&mut to_rows, gradient, matrix(weight, expert).transpose());
-            if count > 0 {
+            if count > 0 && weight_wanted {
                 let place = &mut to_weight[expert * d_in * d_out..][..d_in * d_out];
                 write(place, d_out, false, lines(rows, first, count).transpose(), gradient);
             }
         }
-        [Buffer::new(to_rows, &rows.shape()), Buffer::new(to_weight, &weight.shape())]
+        let to_weight = if weight_wanted { Buffer::new(to_weight, &weight.shape()) } else { Buffer::empty() };
+        [Buffer::new(to_rows, &rows.shape()), to_weight]
     }
 }
 
@@ -79,7 +80,7 @@ impl Kernel<2> for GroupedAddKernel {
         (rows, vec![bias])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 2] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 2]) -> [Buffer; 2] {
         let Ok([mut bias]) = <[Buffer; 1]>::try_from(kept) else { unreachable!("forward keeps one") };
         let width = bias.values().len() / self.counts.len();
         let sums = bias.values_mut();

@@ -37,7 +37,7 @@ impl Kernel<2> for NormKernel {
         (Buffer::new(value, &x.shape()), vec![x, gain, moments])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer) -> [Buffer; 2] {
+    fn backward(&self, kept: Vec<Buffer>, mut gradient: Buffer, _wanted: [bool; 2]) -> [Buffer; 2] {
         let [x, gain, moments] = &kept[..] else { unreachable!("forward keeps three") };
         let width = gain.values().len();
         let centred = self.centred;

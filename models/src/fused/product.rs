@@ -182,13 +182,17 @@ impl Kernel<2> for MatmulKernel {
         (value, vec![x, weight])
     }
 
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 2] {
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, [x_wanted, weight_wanted]: [bool; 2]) -> [Buffer; 2] {
         let [x, weight] = &kept[..] else { unreachable!("forward keeps two") };
         let (a, b, gradient) = (x.matrix(), weight.matrix(), gradient.matrix());
-        let to_x = product(gradient, self.oriented(b).transpose(), a.shape);
-        let to_weight = match self.transposed {
-            true => product(gradient.transpose(), a, b.shape),
-            false => product(a.transpose(), gradient, b.shape),
+        let to_x = match x_wanted {
+            true => product(gradient, self.oriented(b).transpose(), a.shape),
+            false => Buffer::empty(),
+        };
+        let to_weight = match (weight_wanted, self.transposed) {
+            (false, _) => Buffer::empty(),
+            (true, true) => product(gradient.transpose(), a, b.shape),
+            (true, false) => product(a.transpose(), gradient, b.shape),
         };
         [to_x, to_weight]
     }

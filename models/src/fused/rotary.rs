@@ -46,7 +46,7 @@ impl Kernel<1> for RotaryKernel {
         (self.turn(x, 1.0), Vec::new())
     }
 
-    fn backward(&self, _kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; 1] {
+    fn backward(&self, _kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 1]) -> [Buffer; 1] {
         [self.turn(gradient, -1.0)]
     }
 }

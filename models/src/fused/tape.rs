@@ -30,6 +30,11 @@ impl Buffer {
         Self(if exact { tensor } else { tensor.to_contiguous() })
     }
 
+    /// Instead of a gradient that nobody reads.
+    pub(super) fn empty() -> Self {
+        Self::new(Vec::new(), &[0])
+    }
+
     pub(super) fn values(&self) -> &[f32] {
         self.0.storage()
     }
@@ -49,8 +54,9 @@ pub(super) trait Kernel<const N: usize>: Debug + Send + Sync + 'static {
     /// The value, and the tensors that the backward pass needs.
     fn forward(&self, inputs: [Buffer; N]) -> (Buffer, Vec<Buffer>);
 
-    /// Gradients of the inputs, from the tensors that `forward` kept and the gradient of the value.
-    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer) -> [Buffer; N];
+    /// Gradients of the inputs, from the tensors that `forward` kept and the gradient of the value. Those that are not
+    /// `wanted` are not read, and may be empty.
+    fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, wanted: [bool; N]) -> [Buffer; N];
 }
 
 /// How a kernel can read a tensor.
@@ -140,7 +146,8 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for Step<K> {
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let gradient = Buffer::contiguous(grads.consume::<Flex>(&ops.node));
         let (kernel, kept) = ops.state;
-        for (parent, gradient) in ops.parents.iter().zip(kernel.backward(kept, gradient)) {
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        for (parent, gradient) in ops.parents.iter().zip(kernel.backward(kept, gradient, wanted)) {
             if let Some(parent) = parent {
                 grads.register::<Flex>(parent.id, gradient.0);
             }

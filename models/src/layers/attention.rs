@@ -1,12 +1,11 @@
 //! Causal self-attention.
 
 use burn::module::{Module, Param};
-use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
 use super::cache::KeyValues;
-use super::linear::{linear, matmul};
+use super::linear::{Linear, linear, linear_part};
 use super::mask::Masks;
 use super::norm::Norm;
 use super::positions::Positions;
@@ -172,19 +171,11 @@ impl Attention {
 
     /// Queries, `[tokens, heads · head_dim]`, keys and values, `[tokens, kv_heads · head_dim]`.
     fn project(&self, x: Tensor<2>) -> [Tensor<2>; 3] {
-        // The weight is sliced, not the projected activations: it is the smaller tensor, and the backward pass of a slice writes
-        // the whole tensor that was sliced.
         let (query, key) = (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
         let part = |index: usize, start: usize, width: usize| {
             let separate = [&self.wq, &self.wk, &self.wv];
             match (&self.qkv, separate[index]) {
-                (Some(qkv), _) => {
-                    let projected = matmul(x.clone(), qkv.weight.val().narrow(1, start, width));
-                    match &qkv.bias {
-                        Some(bias) => projected + bias.val().narrow(0, start, width).unsqueeze(),
-                        None => projected,
-                    }
-                }
+                (Some(qkv), _) => linear_part(qkv, x.clone(), start, width),
                 (None, Some(projection)) => linear(projection, x.clone()),
                 (None, None) => unreachable!("either qkv or all of wq, wk, wv"),
             }

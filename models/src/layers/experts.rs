@@ -5,12 +5,12 @@
 //! directions, so no gradient is a sum whose order a device might choose.
 
 use burn::module::{Module, Param};
-use burn::nn::Linear;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::feed_forward::gated;
-use super::linear::linear;
+use super::linear::{Linear, linear};
+use super::lora::{Adapted, Lora};
 use super::routing::{Choice, Routing};
 #[cfg(feature = "flex")]
 use crate::fused;
@@ -45,6 +45,8 @@ pub struct ExpertStack {
     pub weight: Param<Tensor<3>>,
     /// `[experts, d_out]`.
     pub bias: Option<Param<Tensor<2>>>,
+    /// One adapter for every expert; see [`with_lora`](crate::with_lora).
+    pub lora: Option<Lora<3>>,
 }
 
 impl ExpertStack {
@@ -52,15 +54,41 @@ impl ExpertStack {
         Self {
             weight: init.enter(name).normal([experts, d_in, d_out], std),
             bias: bias.then(|| init.constant(0.0, [experts, d_out])),
+            lora: None,
         }
     }
 
     /// Maps rows, `[rows, d_in]`, to `[rows, d_out]`: the first `counts[0]` of them by the first expert, and so on.
     fn forward(&self, rows: Tensor<2>, counts: &[usize]) -> Tensor<2> {
+        let adapted = self.lora.as_ref().map(|lora| {
+            let inside = grouped_matmul(rows.clone(), lora.a.val(), counts) * lora.scale();
+            grouped_matmul(inside, lora.b.val(), counts)
+        });
         let projected = grouped_matmul(rows, self.weight.val(), counts);
-        match &self.bias {
+        let projected = match &self.bias {
             Some(bias) => grouped_add(projected, bias.val(), counts),
             None => projected,
+        };
+        match adapted {
+            Some(adapted) => projected + adapted,
+            None => projected,
+        }
+    }
+}
+
+impl Adapted for ExpertStack {
+    fn size(&self) -> [usize; 2] {
+        let [_, d_in, d_out] = self.weight.dims();
+        [d_in, d_out]
+    }
+
+    fn adapt(&mut self, rank: usize, scale: f64, seed: u64, path: &str) {
+        self.lora = Some(Lora::new(&self.weight, rank, scale, seed, path));
+    }
+
+    fn merge(&mut self) {
+        if let Some(lora) = self.lora.take() {
+            lora.add_to(&mut self.weight);
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The feed-forward layer of a block.
 
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{self, gelu_approximate, sigmoid, silu};
 
-use super::linear::linear;
+use super::linear::{Linear, linear};
 #[cfg(feature = "flex")]
 use crate::fused;
 use crate::init::{Deviations, Initializer};

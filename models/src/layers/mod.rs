@@ -6,6 +6,7 @@ pub(crate) mod experts;
 pub(crate) mod feed_forward;
 mod kept;
 pub(crate) mod linear;
+pub(crate) mod lora;
 pub(crate) mod loss;
 mod mask;
 pub(crate) mod norm;

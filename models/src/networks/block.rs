@@ -8,6 +8,7 @@ use crate::layers::attention::Attention;
 use crate::layers::cache::KeyValues;
 use crate::layers::experts::MixtureOfExperts;
 use crate::layers::feed_forward::FeedForward;
+use crate::layers::lora::Adapted;
 use crate::layers::norm::Norm;
 use crate::layers::positions::Positions;
 use crate::layers::routing::Routing;
@@ -63,6 +64,28 @@ impl Block {
         let x = x + after(&self.post_norm1, attended);
         let (fed, routing) = self.feed(self.norm2.forward(x.clone()));
         (x + after(&self.post_norm2, fed), routing)
+    }
+
+    /// Every projection, with its path in the block.
+    pub(super) fn projections(&mut self) -> Vec<(String, &mut dyn Adapted)> {
+        let Attention { qkv, wq, wk, wv, wo, .. } = &mut self.attn;
+        let attention =
+            [("qkv", qkv.as_mut()), ("wq", wq.as_mut()), ("wk", wk.as_mut()), ("wv", wv.as_mut()), ("wo", Some(wo))];
+        let mut found: Vec<(String, &mut dyn Adapted)> = Vec::new();
+        let present = attention.into_iter().filter_map(|(name, projection)| Some((name, projection?)));
+        found.extend(present.map(|(name, projection)| (format!("attn.{name}"), projection as &mut dyn Adapted)));
+        if let Some(FeedForward { gate, up, down, .. }) = &mut self.mlp {
+            found.extend(gate.as_mut().map(|gate| ("mlp.gate".to_owned(), gate as &mut dyn Adapted)));
+            found.push(("mlp.up".to_owned(), up));
+            found.push(("mlp.down".to_owned(), down));
+        }
+        if let Some(MixtureOfExperts { router, gate, up, down, .. }) = &mut self.moe {
+            found.push(("moe.router".to_owned(), router));
+            found.push(("moe.gate".to_owned(), gate));
+            found.push(("moe.up".to_owned(), up));
+            found.push(("moe.down".to_owned(), down));
+        }
+        found
     }
 
     fn feed(&self, x: Tensor<2>) -> (Tensor<2>, Option<Routing>) {

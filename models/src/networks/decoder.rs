@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::nn::{Embedding, Linear};
+use burn::nn::Embedding;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::block::Block;
+use super::lora::Projections;
 use crate::error::ModelError;
 use crate::init::{Initializer, STD};
 use crate::layers::cache::{Cache, KeyValues};
-use crate::layers::linear::{linear, matmul_transposed};
+use crate::layers::linear::{Linear, linear, matmul_transposed};
+use crate::layers::lora::Adapted;
 use crate::layers::loss::mean_loss;
 use crate::layers::norm::Norm;
 use crate::layers::positions::Positions;
@@ -73,6 +75,18 @@ impl ModelConfig {
             return Err(ModelError::Zero { key: "vocab_size" });
         }
         Ok(LanguageModel::new(self, vocab_size, &Initializer::new(seed, device)))
+    }
+}
+
+impl Projections for LanguageModel {
+    fn projections(&mut self) -> Vec<(String, &mut dyn Adapted)> {
+        let blocks = self.blocks.iter_mut().enumerate().flat_map(|(index, block)| {
+            block
+                .projections()
+                .into_iter()
+                .map(move |(name, projection)| (format!("blocks.{index}.{name}"), projection))
+        });
+        blocks.chain(self.head.as_mut().map(|head| ("head".to_owned(), head as &mut dyn Adapted))).collect()
     }
 }
 

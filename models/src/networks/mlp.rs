@@ -1,15 +1,16 @@
 //! A multi-layer perceptron for images, tables and regression.
 
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::activation::{gelu, relu, silu, tanh};
 use burn::tensor::{Device, Int, Tensor};
 use polaron::{Role, RoleHint, Roles};
 
 use crate::error::ModelError;
 use crate::init::Initializer;
-use crate::layers::linear::linear;
+use crate::layers::linear::{Linear, linear};
+use crate::layers::lora::Adapted;
 use crate::layers::loss::cross_entropy;
+use crate::networks::lora::{Projections, adapter_roles};
 use crate::settings::choices::Activation;
 use crate::settings::mlp::MlpConfig;
 
@@ -100,6 +101,17 @@ impl Roles for Mlp {
             RoleHint::new("head.weight", Role::Head),
             RoleHint::new("head.bias", Role::Bias),
         ]
+        .into_iter()
+        .chain(adapter_roles())
+        .collect()
+    }
+}
+
+impl Projections for Mlp {
+    fn projections(&mut self) -> Vec<(String, &mut dyn Adapted)> {
+        let layers = self.layers.iter_mut().enumerate();
+        let layers = layers.map(|(index, layer)| (format!("layers.{index}"), layer as &mut dyn Adapted));
+        layers.chain([("head".to_owned(), &mut self.head as &mut dyn Adapted)]).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 pub(crate) mod decoder;
+pub(crate) mod lora;
 pub(crate) mod mlp;
 mod recompute;
 mod roles;

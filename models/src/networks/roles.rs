@@ -3,6 +3,7 @@
 use polaron::{Role, RoleHint, Roles};
 
 use super::decoder::LanguageModel;
+use super::lora::adapter_roles;
 use crate::settings::choices::QkNormKind;
 
 impl Roles for LanguageModel {
@@ -48,6 +49,7 @@ impl Roles for LanguageModel {
             hints.push(attention("wv", Role::AttentionValue, kv_heads));
         }
         hints.push(RoleHint::new("blocks.*.attn.wo.weight", Role::AttentionOutput).with_heads(heads));
+        hints.extend(adapter_roles());
         hints
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod choices;
 mod counts;
 mod keys;
+pub(crate) mod lora;
 pub(crate) mod mlp;
 pub(crate) mod model;
 mod presets;

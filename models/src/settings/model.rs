@@ -170,7 +170,8 @@ impl ModelConfig {
     /// ```
     #[must_use]
     pub fn adam_lr_factor(&self, role: Role) -> f64 {
-        let follows = Role::MATRICES.contains(&role) || role == Role::Router;
+        // The second factor of an adapter has as many inputs at every width.
+        let follows = (Role::MATRICES.contains(&role) && role != Role::LoraB) || role == Role::Router;
         if follows { 1.0 / self.width_ratio() } else { 1.0 }
     }
 }

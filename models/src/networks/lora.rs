@@ -1,0 +1,99 @@
+//! Adding adapters of low rank to a model, and merging them into its weights.
+
+use polaron::layerwise::Pattern;
+use polaron::{Role, RoleHint};
+use polaron_common::did_you_mean_or_list;
+
+use crate::error::ModelError;
+use crate::layers::lora::Adapted;
+use crate::settings::lora::LoraSettings;
+
+/// A model whose projections can have adapters.
+pub trait Projections: Sized {
+    /// Every projection with its path, for example `blocks.0.attn.wq`.
+    fn projections(&mut self) -> Vec<(String, &mut dyn Adapted)>;
+}
+
+/// `model` with an adapter at every projection that the settings match; its outputs are still the same. The first numbers of
+/// the factors depend on `seed` and the path of the projection, see the crate's front page.
+///
+/// To train only the adapters, add `train_only(Role::ADAPTERS)` to the optimizer's builder:
+///
+/// ```
+/// use burn::tensor::Device;
+/// use polaron::{Layerwise, Role};
+/// use polaron_models::{LoraSettings, ModelConfig, with_lora};
+///
+/// let model = ModelConfig::preset("llama-d64")?.init(65, 1, &Device::flex().autodiff())?;
+/// let model = with_lora(model, &LoraSettings::default(), 1)?;
+/// let optimizer = Layerwise::adamw().roles_of(&model).train_only(Role::ADAPTERS).build(&model)?;
+/// let model = optimizer.without_frozen_gradients(model);
+/// assert_eq!(optimizer.plan().parameters() - optimizer.plan().frozen(), 4 * 4 * 8 * (64 + 64));
+/// # let _ = model;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`LoraSettings::validate`], [`ModelError::LoraPattern`], [`ModelError::LoraWithoutPattern`],
+/// [`ModelError::LoraMatchesNothing`], [`ModelError::LoraRank`].
+pub fn with_lora<M: Projections>(mut model: M, settings: &LoraSettings, seed: u64) -> Result<M, ModelError> {
+    settings.validate()?;
+    let patterns = settings.patterns.iter().map(|pattern| Pattern::new(pattern.as_str()));
+    let patterns = patterns.collect::<Result<Vec<_>, _>>().map_err(|error| ModelError::LoraPattern { error })?;
+    let mut projections = model.projections();
+    if patterns.is_empty() {
+        return Err(ModelError::LoraWithoutPattern);
+    }
+    let alone = |pattern: &&Pattern| !projections.iter().any(|(path, _)| matches(pattern, path));
+    if let Some(pattern) = patterns.iter().find(alone) {
+        let pattern = pattern.to_string();
+        let hint = did_you_mean_or_list(&pattern, names(projections.iter().map(|(path, _)| path.as_str())));
+        return Err(ModelError::LoraMatchesNothing { pattern, hint });
+    }
+    projections.retain(|(path, _)| patterns.iter().any(|pattern| matches(pattern, path)));
+    let rank = settings.rank;
+    let larger = projections.iter().find(|(_, projection)| rank > projection.size().into_iter().min().unwrap_or(0));
+    if let Some((path, projection)) = larger {
+        let [d_in, d_out] = projection.size();
+        return Err(ModelError::LoraRank { path: path.clone(), rank, d_in, d_out });
+    }
+    for (path, projection) in projections {
+        projection.adapt(rank, settings.scale(), seed, &path);
+    }
+    Ok(model)
+}
+
+/// `model` with its adapters added to the weights, `W + (alpha / r) a b`, and removed; its outputs are the same up to
+/// rounding.
+pub fn merged<M: Projections>(mut model: M) -> M {
+    model.projections().into_iter().for_each(|(_, projection)| projection.merge());
+    model
+}
+
+/// Whether a pattern matches a path, or what of it is within a block.
+fn matches(pattern: &Pattern, path: &str) -> bool {
+    pattern.matches(path) || pattern.matches(within_block(path))
+}
+
+/// `attn.wq` of `blocks.0.attn.wq`; other paths as they are.
+fn within_block(path: &str) -> &str {
+    path.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')).map_or(path, |(_, inside)| inside)
+}
+
+/// The different names within blocks.
+fn names<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in paths.map(within_block) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The roles of the factors of all adapters.
+pub(super) fn adapter_roles() -> [RoleHint; 2] {
+    [("/\\.lora\\.a$/", Role::LoraA), ("/\\.lora\\.b$/", Role::LoraB)]
+        .map(|(pattern, role)| RoleHint::new(pattern, role))
+}

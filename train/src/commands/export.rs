@@ -103,7 +103,7 @@ fn export(run: &LoadedRun, out: &Path, optimizer_state: bool) -> Result<Vec<Path
     let common = metadata(run)?;
     let weights = [("format", WEIGHTS.to_owned())].map(|(key, value)| (key.to_owned(), value));
     let weights = common.clone().into_iter().chain(weights).collect();
-    let bytes = tensors::to_bytes(&run.network.exported(), &weights).map_err(|error| unstorable("weights", &error))?;
+    let bytes = tensors::to_bytes(&run.merged().exported(), &weights).map_err(|error| unstorable("weights", &error))?;
     let mut files = vec![(out.to_path_buf(), bytes)];
     if optimizer_state {
         let (states, facts) = exported_state::of(&run.optimizer, &run.network.parameters())

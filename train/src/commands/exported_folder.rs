@@ -24,7 +24,8 @@ pub struct ForeignFolder {
 ///
 /// A network that writes no text, a model that no class of `transformers` can express.
 pub fn of(run: &LoadedRun) -> Result<ForeignFolder, Error> {
-    let Some(model) = run.network.as_any().downcast_ref::<LanguageModel>() else {
+    let network = run.merged();
+    let Some(model) = network.as_any().downcast_ref::<LanguageModel>() else {
         let noun = run.config.model.noun();
         return Err(Error::Usage(format!(
             "--format hf is for decoders, and this run holds a {noun}: leave the flag out, then its weights are written as safetensors"

@@ -19,7 +19,8 @@ use crate::networks::decoder::vocabulary;
 use crate::networks::family::{Family, Work};
 use crate::networks::registry::{ForFamily, NetworkConfig};
 use crate::run::estimate::{self, Estimate, Purpose};
-use crate::run::prepare::build_optimizer;
+use crate::run::operations;
+use crate::run::prepare::{build_optimizer, with_adapters};
 use crate::settings::config::Config;
 use crate::settings::layers::{Layers, read_file};
 use crate::store::checkpoint::Store;
@@ -144,7 +145,7 @@ impl ForFamily for Built<'_> {
 
     fn run<F: Family>(self, settings: &F) -> Self::Output {
         let device = device::open(device::default_name())?;
-        let model = settings.init(self.sizes, self.config.train.seed, &device)?;
+        let model = with_adapters(self.config, settings.init(self.sizes, self.config.train.seed, &device)?)?;
         Ok((build_optimizer(self.config, &model)?, F::describe_sizes(self.sizes)))
     }
 }
@@ -154,8 +155,10 @@ fn describe(config: &Config, sizes: DataSizes) -> Result<String, Error> {
     let (optimizer, size) = config.model.with(Built { config, sizes })?;
     let batch = config.train.batch;
     let Work { active, flops_per_row } = config.model.work(sizes);
-    let flops = flops_per_row * batch as f64;
     let plan = optimizer.plan();
+    let idle = active.map_or(0, |active| config.model.memory(sizes).parameters.saturating_sub(active));
+    let difference = operations::difference(plan, idle) * config.model.tokens_per_row() as f64;
+    let flops = (flops_per_row + difference) * batch as f64;
     let rows = match config.model.tokens_per_row() {
         1 => String::new(),
         each => format!("{batch} x {each} = "),
@@ -171,6 +174,11 @@ fn describe(config: &Config, sizes: DataSizes) -> Result<String, Error> {
             format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
         ],
     ];
+    if plan.frozen() > 0 {
+        let trained = (plan.parameters() - plan.frozen()) as u64;
+        let text = format!("{}; {} are frozen", thousands(trained), thousands(plan.frozen() as u64));
+        facts.insert(2, ["trained".into(), text]);
+    }
     let memory = Estimate::of(config, sizes);
     let text = format!("at least {} to train ({})", bytes(memory.total()), memory.parts());
     facts.push(["memory".into(), text]);

@@ -41,6 +41,9 @@ pub struct TrainArgs {
     /// Peak learning rate of the stack's main rule. [default: see `polaron list stacks`]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = usage::real)]
     pub lr: Option<f64>,
+    /// Do not train the parameters whose path matches, e.g. `--freeze 'embed*'`; may be repeated. [default: train all]
+    #[arg(long, value_name = "PATTERN")]
+    pub freeze: Vec<String>,
     /// Seed of the initial weights. [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     pub seed: Option<i64>,
@@ -213,6 +216,7 @@ fn flags(args: &TrainArgs) -> Vec<(&'static str, &'static str, Value)> {
         ("--data", "data.source", text(&args.data)),
         ("--steps", "train.steps", number(args.steps)),
         ("--lr", "optimizer.lr", args.lr.map(Value::Float)),
+        ("--freeze", "train.freeze", (!args.freeze.is_empty()).then(|| names(&args.freeze))),
         ("--seed", "train.seed", number(args.seed)),
         ("--data-seed", "train.data_seed", number(args.data_seed)),
         ("--device", "device.name", text(&args.device)),

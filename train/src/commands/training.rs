@@ -18,7 +18,7 @@ use crate::networks::generate::Sampling;
 use crate::networks::registry::ForFamily;
 use crate::report::page as report;
 use crate::run::estimate::{self, Purpose};
-use crate::run::prepare::build_optimizer;
+use crate::run::prepare::{build_optimizer, with_adapters};
 use crate::run::start::{self, Start};
 use crate::run::trainer::{Ending, Session, Validations};
 use crate::run::{prompt, summary};
@@ -94,7 +94,7 @@ impl ForFamily for Run<'_> {
         let model = settings.init(sizes, config.train.seed, &training_device)?;
         let (model, start) = match weights {
             Some(weights) => start::apply(config, weights, model, &data_sha256, &training_device)?,
-            None => (model, Start::default()),
+            None => (with_adapters(config, model)?, Start::default()),
         };
         let Some(model) = self.train(settings, &data, model, start.on(data_sha256))? else {
             return Ok(EXIT_INTERRUPTED);
@@ -141,6 +141,7 @@ impl Run<'_> {
     ) -> Result<Option<F::Network>, Error> {
         let (config, out, tokenizer) = (self.config, self.folder.path(), F::tokenizer(data));
         let mut optimizer = build_optimizer(config, &model)?;
+        let model = optimizer.without_frozen_gradients(model);
         if let Some(record) = &start.optimizer {
             optimizer.load_record(LayerwiseRecord::from_safetensors(record)?, &self.device)?;
         }

@@ -9,7 +9,9 @@ use burn::tensor::{Device, Tensor};
 use polaron::Roles;
 use polaron::schedule::WarmupRule;
 use polaron_datasets::Tokenizer;
-use polaron_models::{ModelError, NamedTensor, ParameterInfo, RopeLayers, TrainingLoss, parameter_table, to_exported};
+use polaron_models::{
+    ModelError, NamedTensor, ParameterInfo, Projections, RopeLayers, TrainingLoss, parameter_table, to_exported,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::Table;
@@ -94,7 +96,7 @@ pub trait Settings {
 /// Everything else that the program needs of a family of networks: presets, data, model and a step of training.
 pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Sync + 'static {
     /// The model.
-    type Network: Module + Roles + Sync + 'static;
+    type Network: Module + Roles + Projections + Sync + 'static;
     /// What it trains and validates on.
     type Data: Sync + 'static;
     /// Rows of one step.

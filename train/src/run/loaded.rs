@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use polaron_datasets::Tokenizer;
-use polaron_models::{NamedTensor, load_named};
+use polaron_models::{NamedTensor, load_named, merged};
 
 use crate::error::Error;
 use crate::host::device;
@@ -13,6 +13,7 @@ use crate::host::workers::Workers;
 use crate::networks::family::{AnyModel, Family};
 use crate::networks::registry::ForFamily;
 use crate::run::estimate::{self, Purpose};
+use crate::run::prepare::with_adapters;
 use crate::settings::config::Config;
 use crate::store::weights::Weights;
 
@@ -66,6 +67,25 @@ impl LoadedRun {
         let network = config.model.with(stored)?;
         Ok(Self { path: path.into(), config, step, network, tokenizer, optimizer, device, worker })
     }
+
+    /// The network with its adapters, if it has some, merged into its weights: for other programs.
+    pub fn merged(&self) -> Box<dyn AnyModel> {
+        self.config.model.with(Merge(self.network.as_ref()))
+    }
+}
+
+/// A model whose adapters are to be merged into its weights.
+struct Merge<'a>(&'a dyn AnyModel);
+
+impl ForFamily for Merge<'_> {
+    type Output = Box<dyn AnyModel>;
+
+    fn run<F: Family>(self, _settings: &F) -> Self::Output {
+        match self.0.as_any().downcast_ref::<F::Network>() {
+            Some(network) => Box::new(merged(network.clone())),
+            None => unreachable!("a network is of the family of its settings"),
+        }
+    }
 }
 
 /// A stored model, to be loaded by its family.
@@ -84,7 +104,7 @@ impl ForFamily for Stored<'_> {
         let Self { config, tensors, tokenizer, name, device } = self;
         let sizes = settings.stored_sizes(&tensors, tokenizer)?;
         estimate::check(config, name, sizes, Purpose::Look)?;
-        let fresh = settings.init(sizes, config.train.seed, device)?;
+        let fresh = with_adapters(config, settings.init(sizes, config.train.seed, device)?)?;
         Ok(Box::new(load_named(fresh, tensors, device)?))
     }
 }

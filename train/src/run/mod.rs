@@ -3,6 +3,7 @@
 pub mod estimate;
 pub mod evaluation;
 pub mod loaded;
+pub mod operations;
 pub mod prepare;
 pub mod prompt;
 pub mod spectra;

@@ -1,7 +1,9 @@
 //! What a run needs before its first step: its optimizer, and checks for everything that would make it fail.
 
 use burn::module::Module;
-use polaron::{Layerwise, LayerwiseError, LayerwiseOptimizer, Roles};
+use polaron::layerwise::{Plan, PlanEntry};
+use polaron::{Layerwise, LayerwiseError, LayerwiseOptimizer, Role, Roles};
+use polaron_models::{Projections, with_lora};
 
 use crate::error::{ConfigError, Error};
 use crate::host::device;
@@ -38,19 +40,35 @@ impl ForFamily for Checked<'_> {
         self.configs.iter().try_for_each(|config| prompt::check_sample(config, F::tokenizer(&data)))?;
         let sizes = settings.sizes_for(F::data_sizes(&data))?;
         estimate::check(self.first, &device.name, sizes, Purpose::Train)?;
-        let model = settings.init(sizes, train.seed, &opened)?;
+        let model = with_adapters(self.first, settings.init(sizes, train.seed, &opened)?)?;
         self.configs.iter().try_for_each(|config| build_optimizer(config, &model).map(drop))?;
         F::fingerprint(&data)
     }
 }
 
-/// Builds the optimizer that the configuration describes, with the model's hints about roles, and its width rules.
+/// `model` with the adapters of the configuration, if it has some: for initial or loaded weights, and before the weights of
+/// a run with adapters are loaded.
+///
+/// # Errors
+///
+/// [`polaron_models::ModelError`].
+pub fn with_adapters<M: Projections>(config: &Config, model: M) -> Result<M, Error> {
+    match &config.train.lora {
+        Some(lora) => Ok(with_lora(model, lora, config.train.seed)?),
+        None => Ok(model),
+    }
+}
+
+/// Builds the optimizer that the configuration describes, with the model's hints about roles, its width rules and what is
+/// frozen: with adapters, everything else.
 ///
 /// # Errors
 ///
 /// [`polaron::LayerwiseError`].
 pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<LayerwiseOptimizer, Error> {
     let builder = Layerwise::from_config(&config.optimizer)?.hints(model.roles());
+    let builder = config.train.freeze.iter().fold(builder, Layerwise::freeze);
+    let builder = if config.train.lora.is_some() { builder.train_only(Role::ADAPTERS) } else { builder };
     let builder = match config.model.width_ratio() {
         Some(ratio) => builder.width(ratio),
         None => builder,
@@ -60,6 +78,23 @@ pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<
             let rule = format!("`{path}` is updated by {optimizer}, for which no width rule is known: {reason}");
             Err(ConfigError::BadValue { key: "model.parametrization".into(), value: "mup".into(), rule }.into())
         }
-        built => Ok(built?),
+        built => {
+            let optimizer = built?;
+            check_adapters(config, optimizer.plan())?;
+            Ok(optimizer)
+        }
     }
+}
+
+/// Refuses a frozen factor of an adapter: with `train.lora` the factors are all that is trained.
+fn check_adapters(config: &Config, plan: &Plan) -> Result<(), ConfigError> {
+    let factor =
+        |entry: &&PlanEntry| entry.role.is_some_and(|role| Role::ADAPTERS.contains(&role)) && entry.is_frozen();
+    let Some(frozen) = plan.entries().iter().find(factor) else { return Ok(()) };
+    let rule = format!(
+        "it freezes `{}`, but with train.lora only the factors of the adapters are trained: leave the key out, or make \
+         train.lora.match narrower",
+        frozen.path
+    );
+    Err(ConfigError::BadValue { key: "train.freeze".into(), value: config.train.freeze.join(", "), rule })
 }

@@ -4,11 +4,12 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use polaron_datasets::Tokenizer;
-use polaron_models::load_named;
+use polaron_models::{Projections, load_named, merged};
 
-use crate::error::{Error, FolderError, WeightsError};
+use crate::error::{ConfigError, Error, FolderError, WeightsError};
 use crate::host::progress::say;
-use crate::settings::config::Config;
+use crate::run::prepare::with_adapters;
+use crate::settings::config::{Config, LORA};
 use crate::store::checkpoint::TrainerState;
 use crate::store::metrics;
 use crate::store::run_folder::RunFolder;
@@ -78,7 +79,7 @@ pub fn tokenizer(config: &Config, folder: &RunFolder, weights: Option<&Weights>)
 /// # Errors
 ///
 /// Weights that do not fit; data that a continued run was not trained on, unless other data were asked for.
-pub fn apply<M: Module>(
+pub fn apply<M: Module + Projections>(
     config: &Config,
     weights: Weights,
     model: M,
@@ -86,9 +87,14 @@ pub fn apply<M: Module>(
     device: &Device,
 ) -> Result<(M, Start), Error> {
     let Weights { path, config: theirs, tensors, optimizer, trainer, step, .. } = weights;
-    let model = load_named(model, tensors, device)?;
+    let model = load_named(with_adapters(&theirs, model)?, tensors, device)?;
     if !config.train.init_continues {
-        return Ok((model, Start::default()));
+        // Adapters of another run have become a part of its weights.
+        return Ok((with_adapters(config, merged(model))?, Start::default()));
+    }
+    if config.train.lora != theirs.train.lora {
+        let rule = "a run is continued with the adapters that it has: start from its weights with --init instead";
+        ConfigError::ensure(false, LORA, format!("not that of `{}`", path.display()), rule)?;
     }
     if trainer.data_sha256 != data_sha256 && config.data == theirs.data {
         return Err(FolderError::OtherData {

@@ -20,9 +20,13 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
     let tokens = config.tokens_per_step();
     let many = model.unit().many;
     let remaining = train.steps.saturating_sub(step);
+    let frozen = match plan.frozen() {
+        0 => String::new(),
+        frozen => format!(", {} of them frozen", thousands(frozen as u64)),
+    };
     let mut lines = vec![
         format!(
-            "model      {}: {} parameters ({})",
+            "model      {}: {} parameters{frozen} ({})",
             model.preset(),
             thousands(plan.parameters() as u64),
             model.sizes()
@@ -43,6 +47,12 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
     ];
     if let Some(weights) = weights(config) {
         lines.insert(1, format!("weights    {weights}"));
+    }
+    if train.lora.is_some() && train.init.is_empty() && step == 0 {
+        lines.push(
+            "note: the adapters are beside initial weights, which stay as they are; --init starts from trained ones"
+                .into(),
+        );
     }
     if config.schedule.warmup >= train.steps {
         let warmup = config.schedule.warmup;

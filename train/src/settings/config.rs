@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
 use polaron_datasets::{DATASETS, IMAGE_DATASETS, Manifest, Packed, TokenizerKind};
+use polaron_models::LoraSettings;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -73,6 +74,8 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// How many of the newest good checkpoints are kept, besides the one of step 0.
     pub keep: usize,
+    /// Globs or `/regex/` on the paths of parameters that are not trained.
+    pub freeze: Vec<String>,
     /// Steps between two lines of progress when stderr is not a terminal.
     pub log_every: u64,
     /// Where events are written besides `metrics.jsonl`: `tensorboard` writes an event file into the run folder.
@@ -97,6 +100,9 @@ pub struct TrainConfig {
     pub init_continues: bool,
     /// Steps for which the schedule is computed; at a later step it stays as at its end. 0 means `steps`.
     pub schedule_steps: u64,
+    /// Adapters of low rank, which are then the only thing that is trained; absent without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraSettings>,
 }
 
 /// A program whose logs a run can write.
@@ -144,6 +150,9 @@ pub const INIT_CONTINUES: &str = "train.init_continues";
 
 /// The key of the length that the schedule is computed for.
 pub const SCHEDULE_STEPS: &str = "train.schedule_steps";
+
+/// The section of adapters of low rank, which exists only in runs that have them.
+pub const LORA: &str = "train.lora";
 
 /// The key of the path of the data.
 pub const SOURCE: &str = "data.source";
@@ -303,6 +312,7 @@ impl Config {
             &format!("it must not exceed {MAX_THREADS}"),
         )?;
         self.model.validate()?;
+        self.train.lora.as_ref().map_or(Ok(()), LoraSettings::validate)?;
         let tokens = (self.train.batch / self.train.accumulation).saturating_mul(self.model.tokens_per_row());
         let rule = format!(
             "batch / accumulation * context is {tokens} tokens and must not exceed {MAX_MICRO_BATCH_TOKENS}: \

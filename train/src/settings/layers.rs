@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use crate::error::{ConfigError, Error, FileError, one_line};
 use crate::host::progress::say;
 use crate::networks::registry::NetworkConfig;
-use crate::settings::config::{Config, GivenModel, INIT, INIT_CONTINUES};
+use crate::settings::config::{Config, GivenModel, INIT, INIT_CONTINUES, LORA};
 use crate::settings::merge;
 use crate::settings::recipe::{self, Choices};
 
@@ -86,6 +86,7 @@ impl Layers {
             seed: self.number("train.seed").and_then(|number| u64::try_from(number).ok()),
             trained: self.text(INIT)?.is_some_and(|path| !path.is_empty())
                 && self.pick(INIT_CONTINUES) != Some(Value::Boolean(true)),
+            lora: self.names(LORA),
         })
     }
 
@@ -105,6 +106,12 @@ impl Layers {
         let flag = || self.flags.iter().rev().find(|(_, k, _)| *k == key).map(|(_, _, value)| value.clone());
         let file = || self.file.as_ref().and_then(|(_, table)| merge::lookup(table, key)).cloned();
         set.or_else(flag).or_else(file)
+    }
+
+    /// Whether a layer has this section, or sets a key of it.
+    fn names(&self, section: &str) -> bool {
+        let inside = |key: &str| key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.pick(section).is_some() || self.sets.iter().any(|(key, _)| inside(key))
     }
 
     /// The highest-priority value of a key that is a text.

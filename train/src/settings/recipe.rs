@@ -3,6 +3,7 @@
 
 use polaron::LayerwiseConfig;
 use polaron_datasets::TokenizerKind;
+use polaron_models::LoraSettings;
 
 use crate::error::{ConfigError, Error};
 use crate::host::device;
@@ -33,6 +34,8 @@ pub struct Choices {
     pub seed: Option<u64>,
     /// Whether the weights are those of another folder: a run that starts from trained ones validates them first.
     pub trained: bool,
+    /// Whether a key of `train.lora` is given: the others then have defaults.
+    pub lora: bool,
 }
 
 /// Windows of a validation during a run: as much work as a few steps.
@@ -70,6 +73,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             spectra_every: 0,
             checkpoint_every: recipe.checkpoint_every,
             keep: 2,
+            freeze: Vec::new(),
             log_every: (recipe.steps / 40).clamp(1, 50),
             log_to: Vec::new(),
             sample_tokens: 300,
@@ -82,6 +86,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             init_sha256: String::new(),
             init_continues: false,
             schedule_steps: 0,
+            lora: choices.lora.then(LoraSettings::default),
         },
         schedule: Schedule {
             kind: ScheduleKind::Cosine,

@@ -8,6 +8,7 @@ mod devices;
 mod evaluating;
 mod exporting;
 mod exporting_hf;
+mod freezing;
 mod generating;
 mod huggingface;
 mod identity;

@@ -51,8 +51,17 @@ fn a_run_of_before_a_key_existed_goes_on() {
     let place = Place::new();
     place.train(&["--steps", "3", "--out", "run"]).succeeds();
     let config = String::from_utf8(place.read("run/config.toml")).unwrap();
-    let newer =
-        ["kv_heads", "head_dim", "rope_base", "experts", "aux_z", "parametrization", "valid_windows", "spectra_every"];
+    let newer = [
+        "kv_heads",
+        "head_dim",
+        "rope_base",
+        "experts",
+        "aux_z",
+        "parametrization",
+        "valid_windows",
+        "spectra_every",
+        "freeze",
+    ];
     let old = |line: &&str| !newer.iter().any(|key| line.starts_with(key));
     let older: Vec<&str> = config.lines().filter(old).collect();
     assert!(older.len() + newer.len() <= config.lines().count(), "{config}");
@@ -75,6 +84,20 @@ fn a_run_killed_again_and_again_ends_with_the_same_bytes() {
         kill(child);
     }
     place.train(&settings(&["--out", "run"])).succeeds();
+    ends_like_the_undisturbed_run(&place, "run");
+}
+
+#[test]
+fn a_killed_run_with_adapters_ends_with_the_same_bytes() {
+    let place = Place::new();
+    let lora = ["--set", "train.lora.rank=2"];
+    undisturbed(&place, &lora);
+    for step in [1, 34, 150] {
+        let mut child = place.spawn_train(&settings(&[&lora, ["--out", "run"].as_slice()].concat()));
+        place.wait_for_step("run", step, &mut child);
+        kill(child);
+    }
+    place.train(&settings(&[&lora, ["--out", "run"].as_slice()].concat())).succeeds();
     ends_like_the_undisturbed_run(&place, "run");
 }
 

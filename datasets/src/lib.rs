@@ -17,6 +17,7 @@
 //! * [`TextData`]: an embedded text ([`DATASETS`]), any UTF-8 file or packed data, as token numbers, split into
 //!   training and validation.
 //! * [`pack`]: packs many or large texts once into a folder of tokens, which [`TextData`] then maps into memory.
+//! * [`import`]: makes such a folder of the tokens of other programs.
 //! * [`Tokens`]: a sequence of tokens, in memory or memory-mapped.
 //! * [`Tokenizer`]: characters, bytes or byte pairs. A run stores it beside its weights, so that generated
 //!   tokens become text again.
@@ -43,7 +44,7 @@ mod windows;
 pub use embedded::{DATASETS, DatasetInfo, IMAGE_DATASETS};
 pub use errors::{DataError, ImageError, PackError, Problem};
 pub use images::{ImageBatch, ImageData, ImageSampler, Images, image_batches};
-pub use packed::{Manifest, Packed, ShardEntry, pack};
+pub use packed::{Manifest, Packed, ShardEntry, import, pack};
 pub use quote::{quoted, quoted_word};
 pub use text::decode_utf8;
 pub use text_data::TextData;

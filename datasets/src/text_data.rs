@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::embedded::{self, DATASETS, IMAGE_DATASETS, SHAKESPEARE};
 use crate::errors::{DataError, PackError};
 use crate::packed::{Manifest, Packed};
-use crate::split::{check_fraction, training_part};
+use crate::split::{Ends, check_fraction};
 use crate::text::{Event, Sources, TEXT_KEY};
 use crate::tokenizer_kind::TokenizerKind;
 use crate::tokens::{Losses, Tokenizer, Tokens};
@@ -33,7 +33,8 @@ pub struct TextData {
     pub name: String,
     /// The tokenizer that made the tokens.
     pub tokenizer: Tokenizer,
-    /// The first `N * (1 - valid_fraction)` tokens, truncated to a whole number.
+    /// The first `N * (1 - valid_fraction)` tokens, truncated to a whole number; of several documents, up to the end of one that is
+    /// near.
     pub train: Tokens,
     /// The other tokens.
     pub valid: Tokens,
@@ -119,9 +120,11 @@ impl TextData {
         };
         let texts: Vec<Cow<'_, str>> = documents.iter().map(|document| known(document.as_ref())).collect();
         let mut train = Vec::new();
+        let mut ends = Ends::default();
         for (index, tokens) in tokenizer.encode_all(&texts).into_iter().enumerate() {
             if index > 0 {
                 train.extend(tokenizer.separator()?);
+                ends.add(train.len() as u64);
             }
             let tokens = tokens?;
             if let Means::Given(tokenizer) = means {
@@ -129,8 +132,10 @@ impl TextData {
             }
             train.extend(tokens);
         }
-        let notes = judge(name, &tokenizer, &losses)?;
-        let valid = train.split_off(training_part(train.len() as u64, valid_fraction) as usize);
+        let mut notes = judge(name, &tokenizer, &losses)?;
+        let (border, note) = ends.training_part(train.len() as u64, valid_fraction);
+        notes.extend(note);
+        let valid = train.split_off(border as usize);
         train.shrink_to_fit();
         let characters = documents.iter().map(|document| document.as_ref().chars().count() as u64).sum();
         Ok(Self { name: name.into(), tokenizer, train: train.into(), valid: valid.into(), characters, notes })

@@ -165,7 +165,8 @@ fn a_byte_order_mark_is_removed_with_a_note() {
         assert!(data.notes.len() == 1 && data.notes[0].contains("byte order mark"), "{:?}", data.notes);
         place.write("b.txt", &[MARK, b"more"].concat());
         let manifest = place.pack(&[name, "b.txt"], "out").unwrap();
-        assert_eq!((manifest.characters, manifest.notes.len()), (13, 2), "{:?}", manifest.notes);
+        let marks = manifest.notes.iter().filter(|note| note.contains("byte order mark")).count();
+        assert_eq!((manifest.characters, marks), (13, 2), "{:?}", manifest.notes);
     }
     let place = Place::new();
     let only = place.write("only.txt", MARK);

@@ -16,6 +16,10 @@ use tempfile::TempDir;
 
 #[path = "pack/damage.rs"]
 mod damage;
+#[path = "pack/documents.rs"]
+mod documents;
+#[path = "pack/import.rs"]
+mod import;
 
 const ODD: &str = "na\u{ef}ve \u{1F600} \u{4f60}\u{597d}\n\n\ttabs  two spaces\r\n\u{200d}\u{301}end";
 

@@ -158,6 +158,20 @@ pub enum DataError {
         /// How many are unknown, of how many, and which.
         problem: String,
     },
+    /// The text of the tokens is not known.
+    #[error(
+        "the data were imported with --vocab, without a tokenizer, so their tokens have no text: import them again with `polaron data \
+         import --tokenizer tokenizer.json`"
+    )]
+    NoText,
+    /// No token is written like that.
+    #[error(
+        "the tokenizer has no token `{token}`, which --eot asks for: name one of its tokens, or `none`, or leave --eot out"
+    )]
+    NoSuchToken {
+        /// The token that was asked for.
+        token: String,
+    },
     /// A token number outside the vocabulary of the tokenizer.
     #[error(
         "the token {token} at position {position} (counted from 0) is outside the vocabulary of {vocab_size} tokens: decode \

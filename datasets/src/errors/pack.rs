@@ -64,6 +64,22 @@ pub enum PackError {
         /// How a line must be in the format of the file.
         rule: &'static str,
     },
+    /// A file cannot be imported.
+    #[error("`{}` cannot be imported: {problem}", path.display())]
+    NotTokens {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// Every line was left out.
+    #[error(
+        "no document is left ({problem}): leave --skip-bad out to see what is wrong with the first, or check --key"
+    )]
+    OnlyBad {
+        /// How many lines are left out, and why the first ones.
+        problem: String,
+    },
     /// Neither the name of a tokenizer nor a file.
     #[error(
         "`{value}` is neither a tokenizer nor an existing file: write char, byte, bpe:N with N from 257 to 1048576, or the \

@@ -8,6 +8,7 @@ use super::manifest::Manifest;
 use super::options::{PackOptions, PackTokenizer};
 use super::shards::Shards;
 use crate::errors::DataError;
+use crate::split::Ends;
 use crate::text::Event;
 use crate::tokenizer_kind::TokenizerKind;
 use crate::tokens::{Losses, Tokenizer, complete, difference};
@@ -15,7 +16,7 @@ use crate::tokens::{Losses, Tokenizer, complete, difference};
 /// Text that is compared with what its tokens decode to.
 const COMPARED: usize = 1 << 15;
 /// Text that is collected before it is encoded: enough to keep every processor busy.
-const GATHERED: usize = 1 << 22;
+const GATHERED: usize = 1 << 21;
 
 /// Encodes texts as they are read.
 pub(super) struct Encoder<'a> {
@@ -23,6 +24,7 @@ pub(super) struct Encoder<'a> {
     options: &'a PackOptions,
     losses: Losses,
     shards: Shards<'a>,
+    ends: Ends,
     /// Texts that are not encoded yet; the last may go on.
     gathered: Vec<Part>,
     /// Their bytes.
@@ -48,8 +50,8 @@ impl<'a> Encoder<'a> {
         shards: Shards<'a>,
         manifest: &'a mut Manifest,
     ) -> Self {
-        let losses = Losses::default();
-        Self { tokenizer, options, losses, shards, gathered: Vec::new(), bytes: 0, between: false, manifest }
+        let (losses, ends) = Default::default();
+        Self { tokenizer, options, losses, shards, ends, gathered: Vec::new(), bytes: 0, between: false, manifest }
     }
 
     /// Takes an event of the file at `path`.
@@ -74,9 +76,9 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes what is left.
-    pub fn finish(mut self) -> Result<(Shards<'a>, Losses), DataError> {
+    pub fn finish(mut self) -> Result<(Shards<'a>, Ends, Losses), DataError> {
         self.encode()?;
-        Ok((self.shards, self.losses))
+        Ok((self.shards, self.ends, self.losses))
     }
 
     /// Encodes the gathered texts; of a document that goes on, what can be encoded before more of it is known.
@@ -112,8 +114,9 @@ impl<'a> Encoder<'a> {
     fn write(&mut self, part: &Part, tokens: &[u32]) -> Result<(), DataError> {
         if self.between {
             // Only now is it certain that another document follows.
-            self.manifest.separator = self.tokenizer.separator()?;
+            self.manifest.separator = self.tokenizer.separator_as(self.options.eot.as_deref())?;
             self.shards.push(&self.manifest.separator)?;
+            self.ends.add(self.shards.tokens());
         }
         self.shards.push(tokens)?;
         self.manifest.characters += part.text.chars().count() as u64;

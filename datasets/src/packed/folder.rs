@@ -4,8 +4,11 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::manifest::{MANIFEST, Manifest, TOKENIZER, is_shard};
 use crate::errors::{DataError, PackError};
+use crate::tokens::Tokenizer;
 
 const LOCK: &str = "pack.lock";
 /// The manifest before it has its name.
@@ -45,7 +48,7 @@ impl Folder {
     }
 
     /// Writes a file and waits until it is on the disk.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
         let path = self.path.join(name);
         let write = || {
             let mut file = File::create(&path)?;
@@ -55,8 +58,13 @@ impl Folder {
         write().map_err(PackError::writing(&path))
     }
 
-    /// Writes the manifest, which makes the folder a data set.
-    pub fn finish(&self, manifest: &Manifest) -> Result<(), DataError> {
+    /// Writes the tokenizer, then the manifest, which makes the folder a data set.
+    pub fn finish(&self, tokenizer: &Tokenizer, manifest: &mut Manifest) -> Result<(), DataError> {
+        let stored =
+            serde_json::to_vec(tokenizer).map_err(|error| DataError::BadTokenizer { problem: error.into() })?;
+        manifest.tokenizer_sha256 = hex::encode(Sha256::digest(&stored));
+        manifest.vocab_size = tokenizer.vocab_size();
+        self.write(TOKENIZER, &stored)?;
         let path = self.path.join(MANIFEST);
         let problem = |error: serde_json::Error| PackError::BadManifest { path: path.clone(), problem: error.into() };
         let mut json = serde_json::to_vec_pretty(manifest).map_err(problem)?;

@@ -33,7 +33,7 @@ pub struct Manifest {
     pub separator: Vec<u32>,
     /// Number of documents.
     pub documents: u64,
-    /// Their characters, without separators.
+    /// Their characters, without separators; 0 for imported tokens, whose text is not known.
     pub characters: u64,
     /// The fraction of the tokens, at the end, that is for validation.
     pub valid_fraction: f64,

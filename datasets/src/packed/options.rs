@@ -40,6 +40,11 @@ pub struct PackOptions {
     pub tokenizer: PackTokenizer,
     /// The key of a document's text in a JSON record; `text` by default.
     pub key: String,
+    /// What is between two documents: a token, as it is written, or `none`; by default the end-of-text token of the tokenizer, or
+    /// a line break.
+    pub eot: Option<String>,
+    /// Whether lines that are not documents are left out, counted and noted.
+    pub skip_bad: bool,
     /// Whether more than 0.1 % of the text may be unknown to the tokenizer of a file and lost; for an alphabet, whether any of it
     /// may.
     pub allow_unknown: bool,
@@ -57,6 +62,8 @@ impl PackOptions {
             inputs,
             tokenizer,
             key: TEXT_KEY.into(),
+            eot: None,
+            skip_bad: false,
             allow_unknown: false,
             valid_fraction: 0.1,
             shard_tokens: 1 << 26,

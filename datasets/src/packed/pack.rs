@@ -23,7 +23,8 @@
 //! The tokens of all documents, one after the other. Two documents are separated by the end-of-text token, if the tokenizer
 //! has one, otherwise by a line break; nothing is before the first or after the last. So one text file has the same tokens
 //! packed and unpacked, and the same split: the first `N * (1 - valid_fraction)` tokens, truncated to a whole number, are the
-//! training split.
+//! training split. Of several documents, the border is the end of one that is nearest to this, unless a split would change by more
+//! than half; then a note says which parts of a document lie on either side.
 //!
 //! ```text
 //! manifest.json      describes the folder; written last
@@ -50,15 +51,13 @@
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::encoder::Encoder;
 use super::folder::Folder;
 use super::learning::make_tokenizer;
-use super::manifest::{Manifest, TOKENIZER};
+use super::manifest::Manifest;
 pub use super::options::{PackOptions, PackProgress, PackTokenizer};
 use super::shards::{Shards, divide};
-use crate::errors::DataError;
+use crate::errors::{DataError, PackError};
 use crate::split::check_fraction;
 use crate::text::Sources;
 
@@ -80,6 +79,7 @@ pub fn pack(
         return Err(DataError::Zero { what: "shard tokens" });
     }
     let sources = Sources::find(&options.inputs, &options.key)?;
+    let sources = if options.skip_bad { sources.skipping_bad() } else { sources };
     let folder = Folder::claim(out)?;
     let packed = write(options, &sources, &folder, progress);
     if packed.is_err() {
@@ -95,28 +95,33 @@ fn write(
     progress: &mut (dyn FnMut(PackProgress) + Send),
 ) -> Result<Manifest, DataError> {
     let (kind, tokenizer) = make_tokenizer(&options.tokenizer, sources, progress)?;
-    let json = serde_json::to_vec(&tokenizer).map_err(|error| DataError::BadTokenizer { problem: error.into() })?;
+    if options.eot.is_some() {
+        // Before anything is encoded, which may take long.
+        tokenizer.separator_as(options.eot.as_deref())?;
+    }
     let mut manifest = Manifest::empty(kind, options.valid_fraction);
-    manifest.tokenizer_sha256 = hex::encode(Sha256::digest(&json));
-    manifest.vocab_size = tokenizer.vocab_size();
     manifest.sources = sources.files().iter().map(|path| path.display().to_string()).collect();
     let shards = Shards::new(folder, tokenizer.vocab_size(), options.shard_tokens);
     let mut encoder = Encoder::new(&tokenizer, options, shards, &mut manifest);
     let total = sources.bytes();
     let mut report = |read| progress(PackProgress { doing: "encoding", read, total });
     sources.read(&mut report, &mut |path, event| encoder.take(path, event))?;
-    let (shards, losses) = encoder.finish()?;
+    let (shards, ends, losses) = encoder.finish()?;
+    let (border, note) = ends.training_part(shards.tokens(), options.valid_fraction);
     let parts = shards.finish()?;
     manifest.notes.extend(sources.notes());
     if let PackTokenizer::File(path) = &options.tokenizer {
         manifest.notes.extend(losses.judge(path, options.allow_unknown)?);
     }
     if parts.is_empty() {
+        if let Some(problem) = sources.left_out() {
+            return Err(PackError::OnlyBad { problem }.into());
+        }
         let names: Vec<String> = options.inputs.iter().map(|path| path.display().to_string()).collect();
         return Err(DataError::Empty { name: names.join(", ") });
     }
-    [manifest.train, manifest.valid] = divide(folder, parts, options.valid_fraction)?;
-    folder.write(TOKENIZER, &json)?;
-    folder.finish(&manifest)?;
+    manifest.notes.extend(note);
+    divide(folder, parts, border, &mut manifest)?;
+    folder.finish(&tokenizer, &mut manifest)?;
     Ok(manifest)
 }

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use super::folder::Folder;
-use super::manifest::ShardEntry;
+use super::manifest::{Manifest, ShardEntry};
 use crate::errors::{DataError, PackError};
-use crate::split::training_part;
 use crate::tokens::{Header, ShardWriter, split};
 
 /// Shards of the same length, one after the other.
@@ -15,14 +14,21 @@ pub(super) struct Shards<'a> {
     length: u64,
     current: Option<ShardWriter>,
     finished: Vec<Header>,
+    tokens: u64,
 }
 
 impl<'a> Shards<'a> {
     pub fn new(folder: &'a Folder, vocab_size: usize, length: u64) -> Self {
-        Self { folder, vocab_size, length, current: None, finished: Vec::new() }
+        Self { folder, vocab_size, length, current: None, finished: Vec::new(), tokens: 0 }
+    }
+
+    /// Number of all tokens so far.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
     }
 
     pub fn push(&mut self, mut tokens: &[u32]) -> Result<(), PackError> {
+        self.tokens += tokens.len() as u64;
         while !tokens.is_empty() {
             let mut writer = match self.current.take() {
                 Some(writer) => writer,
@@ -49,14 +55,15 @@ impl<'a> Shards<'a> {
     }
 }
 
-/// Names the parts as shards of the two splits, and cuts the part that contains the border.
+/// Names the parts as shards of the two splits, cuts the part that contains the `border`, the number of training tokens,
+/// and lists them in the manifest.
 pub(super) fn divide(
     folder: &Folder,
     parts: Vec<Header>,
-    valid_fraction: f64,
-) -> Result<[Vec<ShardEntry>; 2], DataError> {
-    let total: u64 = parts.iter().map(|part| part.tokens).sum();
-    let border = training_part(total, valid_fraction);
+    border: u64,
+    manifest: &mut Manifest,
+) -> Result<(), DataError> {
+    let (total, valid_fraction) = (parts.iter().map(|part| part.tokens).sum(), manifest.valid_fraction);
     if border == 0 || border == total {
         return Err(PackError::TooFew { tokens: total, valid_fraction }.into());
     }
@@ -82,7 +89,8 @@ pub(super) fn divide(
             splits[side].push(entry(&target, part));
         }
     }
-    Ok(splits)
+    [manifest.train, manifest.valid] = splits;
+    Ok(())
 }
 
 fn entry(path: &Path, header: Header) -> ShardEntry {

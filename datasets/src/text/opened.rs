@@ -42,6 +42,25 @@ impl Notes {
     }
 }
 
+/// Lines that are not documents and left out, because that was asked for.
+#[derive(Default)]
+pub(super) struct Skipped {
+    count: u64,
+    first: Vec<String>,
+}
+
+impl Skipped {
+    /// A sentence about them; None if there are none.
+    pub fn note(&self) -> Option<String> {
+        let (lines, are) = if self.count == 1 { ("line", "is") } else { ("lines", "are") };
+        let first = self.first.join(", ");
+        (self.count > 0).then(|| format!("{} bad {lines} {are} left out, the first {are} {first}", self.count))
+    }
+}
+
+/// How many of the lines that are left out are named.
+const NAMED: usize = 5;
+
 /// A file that is being read.
 pub(super) struct Opened<'a> {
     pub path: &'a Path,
@@ -53,6 +72,8 @@ pub(super) struct Opened<'a> {
     /// The key of a document's text in a JSON record.
     pub key: &'a str,
     pub notes: &'a Notes,
+    /// Where lines that are not documents are counted, if they are left out.
+    pub skipped: Option<&'a Mutex<Skipped>>,
 }
 
 impl Opened<'_> {
@@ -70,6 +91,22 @@ impl Opened<'_> {
     /// Bytes that are not UTF-8 at `offset` of the content, after the bytes `before` and at the front of `around`.
     pub fn not_utf8(&self, offset: usize, before: &[u8], around: &[u8]) -> DataError {
         encoding::not_utf8(self.path, self.compression, offset, before, around)
+    }
+
+    /// A line is not a document: it is left out if that was asked for, otherwise this is the error.
+    pub fn bad(
+        &self,
+        line: usize,
+        problem: Problem,
+        error: impl FnOnce(Problem) -> DataError,
+    ) -> Result<(), DataError> {
+        let Some(skipped) = self.skipped else { return Err(error(problem)) };
+        let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.count += 1;
+        if skipped.first.len() < NAMED {
+            skipped.first.push(format!("`{}:{line}` ({problem})", self.path.display()));
+        }
+        Ok(())
     }
 
     /// For `map_err` while reading.

@@ -14,7 +14,7 @@ pub(crate) const TEXT_KEY: &str = "text";
 
 /// How a line must be, for messages.
 const RULE: &str = "every line must be an object with its text under one key, `text` or the one that `polaron data pack --key \
-                    NAME` names";
+                    NAME` names; `--skip-bad` leaves such lines out";
 
 /// Reads a file of records; blank lines and empty documents are ignored.
 pub(super) fn read(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) -> Flow {
@@ -25,12 +25,17 @@ pub(super) fn read(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) 
         if length == 0 {
             break;
         }
-        let text = std::str::from_utf8(&line).map_err(|error| {
-            let (before, around) = line.split_at(error.valid_up_to());
-            let source = file.not_utf8(offset + before.len(), before, around);
-            DataError::InLine { line: number, source: Box::new(source) }
-        })?;
+        let begins = offset;
         offset += length;
+        let text = match std::str::from_utf8(&line) {
+            Ok(text) => text,
+            Err(error) => {
+                let (before, around) = line.split_at(error.valid_up_to());
+                let source = || Box::new(file.not_utf8(begins + before.len(), before, around));
+                file.bad(number, error.into(), |_| DataError::InLine { line: number, source: source() })?;
+                continue;
+            }
+        };
         // Files that were joined keep their marks.
         let unmarked = text.trim_start_matches('\u{feff}');
         if unmarked.len() < text.len() {
@@ -40,8 +45,14 @@ pub(super) fn read(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) 
         if record.is_empty() {
             continue;
         }
-        let bad = |problem| PackError::BadRecord { path: path.into(), line: number, problem, rule: RULE };
-        let document = document(record, file.key).map_err(bad)?;
+        let bad = |problem| PackError::BadRecord { path: path.into(), line: number, problem, rule: RULE }.into();
+        let document = match document(record, file.key) {
+            Ok(document) => document,
+            Err(problem) => {
+                file.bad(number, problem, bad)?;
+                continue;
+            }
+        };
         if !document.is_empty()
             && (sink(path, Event::Text(&document))?.is_break() || sink(path, Event::End)?.is_break())
         {

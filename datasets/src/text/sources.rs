@@ -8,12 +8,13 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use super::compression::Compression;
 use super::decompress::{BLOCK, counted, decompressed, peek};
 use super::encoding::MARK;
 use super::formats::{self, IN_FOLDERS};
-use super::opened::{Event, Flow, Notes, Opened, START, Sink, damaged, failed};
+use super::opened::{Event, Flow, Notes, Opened, START, Sink, Skipped, damaged, failed};
 use super::{folder, foreign};
 use crate::errors::{DataError, PackError};
 
@@ -23,12 +24,14 @@ pub(crate) struct Sources {
     /// The key of a document's text in a JSON record.
     key: String,
     notes: Notes,
+    /// What the last reading left out, if lines that are not documents are left out.
+    skipped: Option<Mutex<Skipped>>,
 }
 
 impl Sources {
     /// The files in `inputs` in the order given, each once; those of a folder, at any depth, sorted by path.
     pub fn find(inputs: &[PathBuf], key: &str) -> Result<Self, PackError> {
-        let mut sources = Self { files: Vec::new(), key: key.into(), notes: Notes::default() };
+        let mut sources = Self { files: Vec::new(), key: key.into(), notes: Notes::default(), skipped: None };
         let mut seen = HashSet::new();
         for input in inputs {
             for file in sources.files_of(input)? {
@@ -42,6 +45,11 @@ impl Sources {
             }
         }
         Ok(sources)
+    }
+
+    /// The same, without the lines that are not documents; a note counts them.
+    pub fn skipping_bad(self) -> Self {
+        Self { skipped: Some(Mutex::default()), ..self }
     }
 
     fn files_of(&self, input: &Path) -> Result<Vec<PathBuf>, PackError> {
@@ -68,7 +76,12 @@ impl Sources {
 
     /// What a user should know about the files that were found and read so far.
     pub fn notes(&self) -> Vec<String> {
-        self.notes.all()
+        self.notes.all().into_iter().chain(self.left_out()).collect()
+    }
+
+    /// A sentence about the lines that the last reading left out.
+    pub fn left_out(&self) -> Option<String> {
+        self.skipped.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).note()
     }
 
     pub fn files(&self) -> &[PathBuf] {
@@ -82,6 +95,9 @@ impl Sources {
 
     /// Reads everything into `sink`; `progress` is called often with the bytes read from the disk so far.
     pub fn read(&self, progress: &mut dyn FnMut(u64), sink: Sink<'_>) -> Result<(), DataError> {
+        if let Some(skipped) = &self.skipped {
+            *skipped.lock().unwrap_or_else(PoisonError::into_inner) = Skipped::default();
+        }
         let count = Rc::new(Cell::new(0));
         for path in &self.files {
             let mut watched = |path: &Path, event: Event<'_>| {
@@ -114,7 +130,8 @@ impl Sources {
         }
         let start = start.get(offset..).unwrap_or_default();
         foreign::check(path, compression, start)?;
-        let file = Opened { path, compression, start, offset, key: &self.key, notes: &self.notes };
+        let (key, notes, skipped) = (self.key.as_str(), &self.notes, self.skipped.as_ref());
+        let file = Opened { path, compression, start, offset, key, notes, skipped };
         formats::reader(path)(&file, &mut reader, sink)
     }
 }

@@ -27,7 +27,7 @@ const METASPACE: char = '\u{2581}';
 const MIN_PAIRS: u64 = 2;
 
 /// Larger than any vocabulary in use. The library loops over all numbers up to the largest, used or not.
-const MOST_TOKENS: u64 = 1 << 20;
+pub(super) const MOST_TOKENS: u64 = 1 << 20;
 
 /// The numbers of the tokens of a `tokenizer.json`.
 fn numbers(json: &Value) -> impl Iterator<Item = u64> {
@@ -149,6 +149,11 @@ impl Learned {
     /// The token between documents, if the vocabulary has one.
     pub fn end_of_text(&self) -> Option<u32> {
         ENDS.iter().find_map(|name| self.tokenizer.token_to_id(name))
+    }
+
+    /// The number of a token, as it is written.
+    pub fn token(&self, written: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(written)
     }
 
     /// The tokens of a text. Special tokens that are written out in it are encoded as themselves, as in other programs; none is

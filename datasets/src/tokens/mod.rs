@@ -9,6 +9,7 @@ mod pieces;
 mod published;
 mod sequence;
 mod shard;
+mod stored;
 mod stream;
 mod tokenizer;
 mod words;

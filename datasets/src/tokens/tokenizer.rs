@@ -5,19 +5,20 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::alphabet::{Alphabet, Characters};
 use super::byte_lengths::ByteLengths;
-use super::learned::Learned;
+use super::learned::{Learned, MOST_TOKENS};
 use super::losses::{Fate, Losses};
 use super::{pieces, published};
 use crate::errors::{DataError, PackError};
 use crate::text::decode_utf8;
 use crate::tokenizer_kind::TokenizerKind;
 
-/// A tokenizer. Stored as `{"kind": "char", "alphabet": "..."}`, as `{"kind": "byte"}`, or in the
-/// `tokenizer.json` format of the `tokenizers` library, which other programs read too.
+/// A tokenizer. Stored as `{"kind": "char", "alphabet": "..."}`, as `{"kind": "byte"}`, as `{"kind": "none", "vocab_size": N}`
+/// if only the number of tokens is known, or in the `tokenizer.json` format of the `tokenizers` library, which other programs read
+/// too.
 ///
 /// ```
 /// use polaron_datasets::Tokenizer;
@@ -30,21 +31,16 @@ use crate::tokenizer_kind::TokenizerKind;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub struct Tokenizer {
-    inner: Inner,
+    pub(super) inner: Inner,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Inner {
+pub(super) enum Inner {
     Char(Alphabet),
     Byte,
     Learned(Learned),
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum Stored {
-    Char { alphabet: String },
-    Byte {},
+    /// The number of tokens is known, their text is not.
+    None(usize),
 }
 
 impl Tokenizer {
@@ -64,6 +60,24 @@ impl Tokenizer {
     /// The byte tokenizer.
     pub fn byte() -> Self {
         Self { inner: Inner::Byte }
+    }
+
+    /// Tokens without text, of which only the number is known: those that another program made with an unknown tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::BadTokenizer`] for no token, or more than 1,048,576.
+    pub fn without_text(vocab_size: usize) -> Result<Self, DataError> {
+        if (1..=MOST_TOKENS as usize).contains(&vocab_size) {
+            return Ok(Self { inner: Inner::None(vocab_size) });
+        }
+        let problem = format!("a vocabulary of {vocab_size} tokens, but it must have from 1 to {MOST_TOKENS}");
+        Err(DataError::BadTokenizer { problem: problem.into() })
+    }
+
+    /// Whether it turns text into tokens and back.
+    pub fn has_text(&self) -> bool {
+        !matches!(self.inner, Inner::None(_))
     }
 
     /// A byte-level BPE of at most `vocab_size` tokens, learnt from `texts`. The same texts give the same tokenizer,
@@ -135,7 +149,7 @@ impl Tokenizer {
             Inner::Char(_) => TokenizerKind::Char,
             Inner::Byte => TokenizerKind::Byte,
             Inner::Learned(learned) if learned.is_bpe() => TokenizerKind::Bpe(learned.vocab_size()),
-            Inner::Learned(_) => TokenizerKind::File,
+            Inner::Learned(_) | Inner::None(_) => TokenizerKind::File,
         }
     }
 
@@ -159,6 +173,8 @@ impl Tokenizer {
             Inner::Char(alphabet) => published::of_characters(alphabet),
             Inner::Byte => published::of_bytes(),
             Inner::Learned(learned) => learned.json().clone(),
+            // Without text there is nothing to publish but the number.
+            Inner::None(_) => self.clone().into(),
         }
     }
 
@@ -166,7 +182,7 @@ impl Tokenizer {
     pub fn special_names(&self) -> [Option<String>; 2] {
         match &self.inner {
             Inner::Learned(learned) => learned.special_names(),
-            Inner::Char(_) | Inner::Byte => [None, None],
+            Inner::Char(_) | Inner::Byte | Inner::None(_) => [None, None],
         }
     }
 
@@ -185,8 +201,27 @@ impl Tokenizer {
             Inner::Char(alphabet) => alphabet.byte_lengths(),
             Inner::Byte => vec![1; self.vocab_size()],
             Inner::Learned(learned) => learned.byte_lengths()?,
+            Inner::None(_) => return None,
         };
         Some(ByteLengths::new(lengths))
+    }
+
+    /// The same, or instead the token that is written `asked`; nothing for `none`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::NoSuchToken`], and those of [`separator`](Self::separator).
+    pub(crate) fn separator_as(&self, asked: Option<&str>) -> Result<Vec<u32>, DataError> {
+        let token = match (asked, &self.inner) {
+            (None, _) => return self.separator(),
+            (Some("none"), _) => return Ok(Vec::new()),
+            (Some(asked), Inner::Learned(learned)) => learned.token(asked),
+            (Some(asked), _) => {
+                self.encode(asked).ok().and_then(|tokens| <[u32; 1]>::try_from(tokens).ok()).map(|[token]| token)
+            }
+        };
+        let asked = asked.unwrap_or_default();
+        token.map(|token| vec![token]).ok_or_else(|| DataError::NoSuchToken { token: asked.into() })
     }
 
     /// Number of different tokens; every token is below it.
@@ -195,6 +230,7 @@ impl Tokenizer {
             Inner::Char(alphabet) => alphabet.len(),
             Inner::Byte => 256,
             Inner::Learned(learned) => learned.vocab_size(),
+            Inner::None(vocab_size) => *vocab_size,
         }
     }
 
@@ -209,6 +245,7 @@ impl Tokenizer {
             Inner::Byte => Ok(text.bytes().map(u32::from).collect()),
             Inner::Char(alphabet) => alphabet.encode(text),
             Inner::Learned(learned) => learned.encode(text),
+            Inner::None(_) => Err(DataError::NoText),
         }
     }
 
@@ -220,7 +257,7 @@ impl Tokenizer {
     /// The text without the characters that its alphabet does not have; what is unknown to the tokenizer is counted.
     pub(crate) fn known<'a>(&self, text: &'a str, losses: &mut Losses) -> Cow<'a, str> {
         match &self.inner {
-            Inner::Byte => {}
+            Inner::Byte | Inner::None(_) => {}
             Inner::Learned(learned) if learned.keeps_all() => losses.count_kept(text),
             Inner::Learned(learned) => losses.count(text, |character| learned.fate(character)),
             Inner::Char(alphabet) => {
@@ -321,6 +358,7 @@ impl Tokenizer {
                     .collect();
                 learned.decode(&ids?)
             }
+            Inner::None(_) => Err(DataError::NoText),
         }
     }
 }
@@ -331,38 +369,6 @@ pub(super) fn same_front(one: &str, other: &str) -> usize {
         return one.len();
     }
     one.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(character, _)| character.len_utf8()).sum()
-}
-
-impl TryFrom<Value> for Tokenizer {
-    type Error = DataError;
-
-    fn try_from(value: Value) -> Result<Self, DataError> {
-        if published::is_of_bytes(&value) {
-            return Ok(Self::byte());
-        }
-        if let Some(alphabet) = published::characters_in(&value) {
-            return Ok(Self { inner: Inner::Char(alphabet) });
-        }
-        if value.get("model").is_some() {
-            return Ok(Self { inner: Inner::Learned(Learned::from_json(&value.to_string())?) });
-        }
-        let stored: Stored =
-            serde_json::from_value(value).map_err(|error| DataError::BadTokenizer { problem: error.into() })?;
-        match stored {
-            Stored::Char { alphabet } => Ok(Self { inner: Inner::Char(Alphabet::stored(&alphabet)?) }),
-            Stored::Byte {} => Ok(Self::byte()),
-        }
-    }
-}
-
-impl From<Tokenizer> for Value {
-    fn from(tokenizer: Tokenizer) -> Self {
-        match tokenizer.inner {
-            Inner::Char(alphabet) => json!({ "kind": "char", "alphabet": alphabet.to_text() }),
-            Inner::Byte => json!({ "kind": "byte" }),
-            Inner::Learned(learned) => learned.json().clone(),
-        }
-    }
 }
 
 #[cfg(test)]

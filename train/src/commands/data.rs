@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use polaron_common::{table, thousands};
+use polaron_datasets::import::{self, ImportOptions, ImportTokenizer};
 use polaron_datasets::pack::{self, PackOptions, PackProgress};
-use polaron_datasets::{Packed, quoted};
+use polaron_datasets::{DataError, Packed, quoted};
 
 use super::usage;
 use crate::error::{EXIT_DONE, Error};
@@ -18,6 +19,8 @@ use crate::host::progress::{Reading, duration, print};
 pub enum DataCommand {
     /// Pack text files (.txt, .md, .jsonl, .ndjson, also .gz and .zst) of any size into a folder for `polaron train --data`.
     Pack(PackArgs),
+    /// Import files of tokens (nanoGPT's train.bin and val.bin, shards of llm.c and modded-nanogpt) into such a folder.
+    Import(ImportArgs),
     /// Show what a folder of packed tokens holds.
     Info {
         /// Folder that `polaron data pack` wrote.
@@ -44,6 +47,12 @@ pub struct PackArgs {
     /// Key under which the objects of .jsonl files hold the text.
     #[arg(long, value_name = "KEY", default_value = "text")]
     pub key: String,
+    /// Token between two documents, as the tokenizer writes it, or `none`; by default its end-of-text token, or a line break.
+    #[arg(long, value_name = "TOKEN")]
+    pub eot: Option<String>,
+    /// Leave out lines that are not documents, and count them; without it, the first is an error.
+    #[arg(long)]
+    pub skip_bad: bool,
     /// Pack even if the tokenizer.json does not know more than 0.1 % of the text, which is then lost.
     #[arg(long)]
     pub allow_unknown: bool,
@@ -55,14 +64,38 @@ pub struct PackArgs {
     pub shard_tokens: u64,
 }
 
-/// Packs texts or describes packed tokens, and prints a summary.
+/// Arguments of `polaron data import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Files of tokens, in this order. Those with the word `val` in their name are for validation, if there are others too.
+    #[arg(value_name = "FILE", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// The tokenizer.json that made the tokens.
+    #[arg(long, value_name = "FILE", conflicts_with = "vocab", required_unless_present = "vocab")]
+    pub tokenizer: Option<PathBuf>,
+    /// Number of different tokens, if their tokenizer is not at hand: a run on them neither reads nor writes text.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::count)]
+    pub vocab: Option<usize>,
+    /// Folder to write; must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Share of the tokens, taken from the end, that is kept for validation [default: as the names say, or else 0.1].
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = usage::real)]
+    pub valid_fraction: Option<f64>,
+    /// Tokens per file of the folder.
+    #[arg(long, value_name = "N", default_value_t = 1 << 26, allow_negative_numbers = true, value_parser = usage::whole)]
+    pub shard_tokens: u64,
+}
+
+/// Packs texts, imports tokens or describes packed tokens, and prints a summary.
 ///
 /// # Errors
 ///
-/// Those of [`polaron_datasets::pack::pack`], and of opening and checking packed tokens.
+/// Those of [`polaron_datasets::pack::pack`] and [`polaron_datasets::import::import`], and of opening and checking packed tokens.
 pub fn run(command: DataCommand) -> Result<u8, Error> {
     print(&match command {
         DataCommand::Pack(args) => pack_texts(args)?,
+        DataCommand::Import(args) => import_tokens(args)?,
         DataCommand::Info { folder, verify } => info(&folder, verify)?,
     });
     Ok(EXIT_DONE)
@@ -71,21 +104,31 @@ pub fn run(command: DataCommand) -> Result<u8, Error> {
 fn pack_texts(args: PackArgs) -> Result<String, Error> {
     let mut options = PackOptions::new(args.inputs, args.tokenizer.parse()?);
     options.key = args.key;
+    options.eot = args.eot;
+    options.skip_bad = args.skip_bad;
     options.allow_unknown = args.allow_unknown;
     options.valid_fraction = args.valid_fraction;
     options.shard_tokens = args.shard_tokens;
-    pack(&options, &args.out)
+    fill(&args.out, |progress| pack::pack(&options, &args.out, progress).map(drop))
 }
 
-/// Packs texts into the folder `out`; returns a summary.
-///
-/// # Errors
-///
-/// Those of [`polaron_datasets::pack::pack`].
-fn pack(options: &PackOptions, out: &Path) -> Result<String, Error> {
+fn import_tokens(args: ImportArgs) -> Result<String, Error> {
+    // Without a tokenizer, the parser has made sure that there is a vocabulary.
+    let vocabulary = ImportTokenizer::Vocabulary(args.vocab.unwrap_or_default());
+    let mut options = ImportOptions::new(args.inputs, args.tokenizer.map_or(vocabulary, ImportTokenizer::File));
+    options.valid_fraction = args.valid_fraction;
+    options.shard_tokens = args.shard_tokens;
+    fill(&args.out, |progress| import::import(&options, &args.out, progress).map(drop))
+}
+
+/// Shows the progress of `work`, which fills the folder `out` with packed tokens; returns a summary.
+fn fill(
+    out: &Path,
+    work: impl FnOnce(&mut (dyn FnMut(PackProgress) + Send)) -> Result<(), DataError>,
+) -> Result<String, Error> {
     let start = Instant::now();
     let (mut reading, mut total) = (None::<Reading>, 0);
-    pack::pack(options, out, &mut |now: PackProgress| {
+    work(&mut |now: PackProgress| {
         if reading.as_ref().is_none_or(|reading| reading.doing() != now.doing) {
             // The old bar must leave the screen before the new one appears.
             reading = None;
@@ -122,7 +165,7 @@ fn info(folder: &Path, verify: bool) -> Result<String, Error> {
     }
     let packed = Packed::open(folder)?;
     if verify {
-        packed.verify().map_err(polaron_datasets::DataError::from)?;
+        packed.verify().map_err(DataError::from)?;
     }
     let mut rows = facts(&packed);
     let checked = if verify || packed.is_checked() { "good" } else { "not checked; --verify checks them" };
@@ -143,21 +186,23 @@ fn facts(packed: &Packed) -> Vec<[String; 2]> {
     let manifest = &packed.manifest;
     let [train, valid] = manifest.tokens();
     let shards = manifest.train.len() + manifest.valid.len();
-    let per_token = manifest.characters as f64 / (train + valid).max(1) as f64;
-    let tokenizer = format!(
-        "{}, vocabulary {}, {per_token:.2} characters per token",
-        manifest.tokenizer,
-        thousands(manifest.vocab_size as u64)
+    let number =
+        |count: u64, one: &str, many: &str| format!("{} {}", thousands(count), if count == 1 { one } else { many });
+    let mut tokenizer = format!("{}, vocabulary {}", manifest.tokenizer, thousands(manifest.vocab_size as u64));
+    let mut text = format!(
+        "{}, {}",
+        number(manifest.sources.len() as u64, "file", "files"),
+        number(manifest.documents, "document", "documents")
     );
+    if !packed.tokenizer.has_text() {
+        tokenizer = format!("none, the text is not known; vocabulary {}", thousands(manifest.vocab_size as u64));
+    }
+    if manifest.characters > 0 {
+        let per_token = manifest.characters as f64 / (train + valid).max(1) as f64;
+        tokenizer.push_str(&format!(", {per_token:.2} characters per token"));
+        text.push_str(&format!(", {} characters", thousands(manifest.characters)));
+    }
     let tokens = format!("{} training and {} validation tokens", thousands(train), thousands(valid));
-    let text = format!(
-        "{} {}, {} {}, {} characters",
-        thousands(manifest.sources.len() as u64),
-        if manifest.sources.len() == 1 { "file" } else { "files" },
-        thousands(manifest.documents),
-        if manifest.documents == 1 { "document" } else { "documents" },
-        thousands(manifest.characters)
-    );
     vec![
         ["text".into(), text],
         ["tokenizer".into(), tokenizer],

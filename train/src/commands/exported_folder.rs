@@ -31,7 +31,7 @@ pub fn of(run: &LoadedRun) -> Result<ForeignFolder, Error> {
             "--format hf is for decoders, and this run holds a {noun}: leave the flag out, then its weights are written as safetensors"
         )));
     };
-    let Some(tokenizer) = &run.tokenizer else {
+    let Some(tokenizer) = run.tokenizer.as_ref().filter(|tokenizer| tokenizer.has_text()) else {
         let (path, what) = (run.path.clone(), "other programs could not use the model".into());
         return Err(WeightsError::NoTokenizer { path, what }.into());
     };

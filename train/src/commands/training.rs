@@ -220,7 +220,7 @@ impl Run<'_> {
     /// Prints the sample text of a finished run, if its model writes text.
     fn print_sample<F: Family>(&self, model: &F::Network, data: &F::Data) -> Result<(), Error> {
         let train = &self.config.train;
-        if train.sample_tokens == 0 || !self.config.model.is_text() {
+        if train.sample_tokens == 0 || !F::tokenizer(data).is_some_and(Tokenizer::has_text) {
             return Ok(());
         }
         let sampling = Sampling {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use polaron_common::thousands;
-use polaron_datasets::{Tokenizer, decode_utf8};
+use polaron_datasets::{DataError, Tokenizer, decode_utf8};
 use serde_json::Value;
 
 use crate::error::{ConfigError, Error, FileError};
@@ -62,8 +62,12 @@ fn in_json(line: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// [`ConfigError::BadValue`] with the characters that the tokenizer does not know, or for a prompt that has no tokens.
+/// [`ConfigError::BadValue`] with the characters that the tokenizer does not know, or for a prompt that has no tokens;
+/// [`DataError::NoText`].
 pub fn check(key: &str, prompt: &str, tokenizer: &Tokenizer, context: usize) -> Result<(), Error> {
+    if !tokenizer.has_text() {
+        return Err(DataError::NoText.into());
+    }
     let bad = |rule: String| ConfigError::BadValue { key: key.into(), value: format!("{prompt:?}"), rule };
     let tokens = match tokenizer.encode(prompt) {
         Ok(tokens) => tokens,
@@ -93,6 +97,8 @@ pub fn check_sample(config: &Config, tokenizer: Option<&Tokenizer>) -> Result<()
     const KEY: &str = "train.sample_prompt";
     let prompt = &config.train.sample_prompt;
     match tokenizer {
+        // A run on tokens without text writes no sample.
+        Some(tokenizer) if !tokenizer.has_text() && prompt.is_empty() => Ok(()),
         Some(tokenizer) if config.train.sample_tokens > 0 => {
             check(KEY, prompt, tokenizer, config.model.tokens_per_row())
         }

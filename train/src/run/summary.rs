@@ -110,7 +110,7 @@ pub fn end(config: &Config, state: &TrainerState, validations: &Validations, pea
 pub fn commands(config: &Config, tokenizer: Option<&Tokenizer>, out: &Path) -> String {
     let run = quoted(out);
     let mut lines = vec![format!("run folder       {}", out.display())];
-    lines.extend(tokenizer.map(|tokenizer| {
+    lines.extend(tokenizer.filter(|tokenizer| tokenizer.has_text()).map(|tokenizer| {
         let prompt = quoted_word(&prompt::suggested(&config.train.sample_prompt, tokenizer));
         format!("generate text    polaron generate {run} --prompt {prompt}")
     }));

@@ -178,10 +178,10 @@ fn every_kind_of_text_file_trains_without_packing_and_the_rest_is_named() {
     let records: String = text.lines().map(|line| format!("{{\"text\": \"{line}\"}}\r\n")).collect();
     place.write("UPPER.JSONL", records.as_bytes());
     place.train(&short(&["--data", "UPPER.JSONL", "--out", "records"])).succeeds();
-    // A line break stands between two documents, as it stood between two lines; the last one has none after it.
-    place.write("cut.txt", text.trim_end().as_bytes());
-    place.train(&short(&["--data", "cut.txt", "--out", "plain"])).succeeds();
-    assert_eq!(place.weights("records", 12), place.weights("plain", 12));
+    // Packed or not, the splits are divided between two documents.
+    place.run(&["data", "pack", "UPPER.JSONL", "--tokenizer", "char", "--out", "packed"]).succeeds();
+    place.train(&short(&["--data", "packed", "--out", "again"])).succeeds();
+    assert_eq!(place.weights("records", 12), place.weights("again", 12));
     place.write("marked.txt", format!("\u{feff}{text}").as_bytes());
     let said = place.train(&short(&["--data", "marked.txt", "--out", "marked"])).succeeds().err;
     assert!(said.contains("note: the byte order mark at the front of") && said.contains("marked.txt"), "{said}");
@@ -215,4 +215,61 @@ fn a_tokenizer_that_loses_the_text_is_refused_unless_allowed() {
     let said = place.train(&short(&["--data", "packed", "--out", "run"])).succeeds().err;
     assert!(said.contains("note: 200 of 2400 characters"), "{said}");
     place.run(&["generate", "run", "--prompt", "\u{4e2d}"]).fails(2, &["'\u{4e2d}'"]);
+}
+
+#[test]
+fn tokens_of_another_program_are_trained_on_without_their_tokenizer() {
+    let place = Place::new();
+    let tokens = |count: u32, seed: u32| -> Vec<u8> {
+        (0..count).flat_map(|n| ((n * n + seed) as u16 % 300).to_le_bytes()).collect()
+    };
+    place.write("train.bin", &tokens(6000, 1));
+    place.write("val.bin", &tokens(600, 7));
+    let said =
+        place.run(&["data", "import", "train.bin", "val.bin", "--vocab", "300", "--out", "packed"]).succeeds().out;
+    for part in ["2 files", "vocabulary 300", "6,000 training and 600 validation tokens", "the text is not known"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    assert!(!said.contains("characters"), "{said}");
+    let done = place.train(&short(&["--data", "packed", "--out", "run"])).succeeds().out;
+    assert!(!done.contains("sample") && !done.contains("polaron generate"), "{done}");
+    let unknown = ["imported with --vocab", "--tokenizer"];
+    for prompt in ["x", ""] {
+        place.run(&["generate", "run", "--prompt", prompt]).fails(2, &unknown);
+    }
+    place.train(&short(&["--data", "packed", "--set", "train.sample_prompt=x", "--out", "other"])).fails(2, &unknown);
+    assert!(!place.path("other").exists());
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused_and_nothing_stays_behind() {
+    let place = Place::new();
+    place.write("good.bin", &[1, 0].repeat(50));
+    place.write("odd.bin", &[1; 11]);
+    let before = names_in(&place.path(""));
+    let refused = |arguments: &[&str], parts: &[&str]| {
+        place.run(&[&["data", "import", "--out", "packed"], arguments].concat()).fails(2, parts);
+        assert_eq!(names_in(&place.path("")), before, "something was written");
+    };
+    refused(&["good.bin"], &["--tokenizer"]);
+    refused(&["good.bin", "--vocab", "300", "--tokenizer", "t.json"], &["--vocab"]);
+    refused(&["good.bin", "--tokenizer", "t.json"], &["t.json"]);
+    refused(&["good.bin", "odd.bin", "--vocab", "300"], &["odd.bin", "byte offset 10"]);
+    refused(&["good.bin", "--vocab", "1"], &["good.bin", "token 1 at byte offset 0", "vocabulary of 1"]);
+    refused(&["good.bin", "--vocab", "0"], &["vocabulary of 0"]);
+    refused(&["good.bin", "--vocab", "300", "--valid-fraction", "1"], &["`valid_fraction` is 1"]);
+}
+
+#[test]
+fn bad_lines_are_left_out_if_that_is_asked_for() {
+    let place = Place::new();
+    place.write("a.jsonl", b"{\"text\": \"The king is dead.\"}\n{\"text\": 5}\n{\"text\": \"Long live the king.\"}\n");
+    let pack = |more: &[&str]| {
+        place.run(&[&["data", "pack", "a.jsonl", "--tokenizer", "byte", "--out", "packed"], more].concat())
+    };
+    pack(&[]).fails(2, &["line 2", "a.jsonl", "--skip-bad"]);
+    let said = pack(&["--skip-bad", "--eot", "|"]).succeeds().out;
+    assert!(said.contains("1 bad line is left out, the first is `a.jsonl:2`"), "{said}");
+    std::fs::remove_dir_all(place.path("packed")).unwrap();
+    pack(&["--skip-bad", "--eot", "</s>"]).fails(2, &["no token `</s>`"]);
 }

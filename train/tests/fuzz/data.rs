@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use polaron_datasets::import::{ImportOptions, ImportTokenizer, import};
 use polaron_datasets::pack::{PackOptions, PackTokenizer, pack};
 use polaron_datasets::{ImageData, Packed, TextData, Tokenizer, TokenizerKind};
 use sha2::{Digest, Sha256};
@@ -71,6 +72,22 @@ fn gzip_is_refused_in_words_or_packed() {
 #[test]
 fn zstd_is_refused_in_words_or_packed() {
     fuzz("zstd", 300, |folder, bytes| packed(folder, "x.txt.zst", bytes, PackTokenizer::Kind(TokenizerKind::Byte)));
+}
+
+#[test]
+fn files_of_tokens_are_refused_in_words_or_imported() {
+    fuzz("tokens", 300, |folder, bytes| {
+        let (path, out) = (folder.join("x.bin"), folder.join("out"));
+        std::fs::write(&path, bytes).unwrap();
+        let _ = std::fs::remove_dir_all(&out);
+        let options = ImportOptions::new([path], ImportTokenizer::Vocabulary(300));
+        let manifest = import(&options, &out, &mut |_| {}).map_err(|error| {
+            assert!(!out.exists(), "something was left behind");
+            words(error)
+        })?;
+        assert_eq!(Packed::open(&out).expect("what was just imported").manifest, manifest);
+        Ok(())
+    });
 }
 
 #[test]

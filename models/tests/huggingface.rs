@@ -273,6 +273,8 @@ fn keys_that_the_decoder_cannot_follow_are_refused_with_their_value() {
         ("llama-d64", "architectures", json!(["LlamaForSequenceClassification"]), "LlamaForCausalLM"),
         ("llama-d64", "hidden_act", json!("relu"), "silu"),
         ("llama-d64", "hidden_size", json!(-3), "whole number"),
+        ("llama-d64", "hidden_size", json!(1_u64 << 60), "from 1 to 2147483648"),
+        ("llama-d64", "num_hidden_layers", json!(1_000_000_000), "from 1 to 1000"),
         ("llama-d64", "tie_word_embeddings", json!("yes"), "true or false"),
         ("llama-d64", "rope_parameters", json!({"rope_type": "llama3", "factor": 8.0}), "default"),
         ("llama-d64", "rope_scaling", json!({"type": "linear", "factor": 2.0}), "default"),
@@ -287,6 +289,7 @@ fn keys_that_the_decoder_cannot_follow_are_refused_with_their_value() {
         ("gemma3-tiny", "use_bidirectional_attention", json!(true), "looks back"),
         ("olmoe-tiny", "norm_topk_prob", json!(true), "renormalise"),
         ("olmoe-tiny", "clip_qkv", json!(8.0), "clip"),
+        ("olmoe-tiny", "num_hidden_layers", json!(1001), "from 1 to 1000"),
         ("gpt-oss-tiny", "rope_parameters", Value::Null, "yarn"),
         ("gpt-oss-tiny", "swiglu_limit", json!(10.0), "clamps at 7"),
         ("nanogpt-char", "activation_function", json!("relu"), "gelu_new"),
@@ -305,6 +308,17 @@ fn keys_that_the_decoder_cannot_follow_are_refused_with_their_value() {
     config["num_key_value_heads"] = json!(3);
     assert!(read_config(&config).unwrap_err().to_string().contains("kv_heads"));
     assert!(read_config(&json!([1])).is_err());
+    // Sizes of nobody's files cost no memory: the shapes are compared first.
+    let mut config = golden("gpt-oss-tiny").config;
+    for key in ["hidden_size", "intermediate_size", "vocab_size"] {
+        config[key] = json!(1_u64 << 31);
+    }
+    config["num_local_experts"] = json!(1000);
+    let read = read_config(&config).unwrap();
+    let import = Import::new(&read.model, read.vocab_size).unwrap();
+    assert!(
+        import.check([("model.embed_tokens.weight", &[11, 16][..])]).unwrap_err().to_string().contains("2147483648")
+    );
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn read(keys: &Keys, preset: ModelConfig, defaults: &Defaults) -> Res
     let mut config = preset;
     config.d_model = keys.size("hidden_size", defaults.hidden_size)?;
     config.hidden = keys.size("intermediate_size", defaults.intermediate_size)?;
-    config.layers = keys.size("num_hidden_layers", defaults.layers)?;
+    config.layers = keys.count("num_hidden_layers", defaults.layers)?;
     config.heads = keys.size("num_attention_heads", defaults.heads)?;
     config.context = keys.size("max_position_embeddings", defaults.context)?;
     config.base_width = config.d_model;
@@ -167,13 +167,13 @@ impl Links {
             let Projection { path, outputs, first, count } = part;
             self.0.push(Link {
                 theirs: Place::swapped(format!("{theirs}.{name}.weight"), &[count, width]),
-                ours: Some(Place::whole(format!("{ours}.{path}.weight"), &[width, outputs]).from_output(first)),
+                ours: Some(Place::whole(format!("{ours}.{path}.weight"), &[width, outputs]).at_output(first)),
                 size: [1, width, count],
             });
             if config.attention_bias {
                 self.0.push(Link {
                     theirs: Place::whole(format!("{theirs}.{name}.bias"), &[count]),
-                    ours: Some(Place::whole(format!("{ours}.{path}.bias"), &[outputs]).from_output(first)),
+                    ours: Some(Place::whole(format!("{ours}.{path}.bias"), &[outputs]).at_output(first)),
                     size: [1, 1, count],
                 });
             }

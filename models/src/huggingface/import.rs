@@ -33,7 +33,7 @@ pub struct Import {
     links: BTreeMap<String, Vec<Link>>,
     /// The names that are published, which messages use.
     published: BTreeSet<String>,
-    /// Shapes and values.
+    /// Shapes and values; no values until the first tensor that has some.
     parameters: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     seen: Seen,
 }
@@ -58,8 +58,7 @@ impl Import {
         let (mut by_name, mut parameters) = (BTreeMap::<String, Vec<Link>>::new(), BTreeMap::new());
         for link in links.into_iter().chain((class.other_links)(config)) {
             if let Some(ours) = &link.ours {
-                let empty = || (ours.shape.clone(), vec![0.0; ours.count()]);
-                parameters.entry(ours.name.clone()).or_insert_with(empty);
+                parameters.entry(ours.name.clone()).or_insert_with(|| (ours.shape.clone(), Vec::new()));
             }
             by_name.entry(link.theirs.name.clone()).or_default().push(link);
         }
@@ -107,10 +106,15 @@ impl Import {
         }
         let values: Vec<f32> = data.iter::<f32>().collect();
         for link in links {
-            match link.ours.as_ref().map(|ours| self.parameters.get_mut(&ours.name)) {
-                Some(Some((_, parameter))) => link.read(&values, parameter),
-                _ if values.iter().all(|value| *value == 0.0) => {}
-                _ => return Err(foreign(name, "has values, but the model was told to be without it".into())),
+            let parameter =
+                link.ours.as_ref().and_then(|ours| Some((self.parameters.get_mut(&ours.name)?, ours.count())));
+            match parameter {
+                Some(((_, parameter), count)) => {
+                    parameter.resize(count, 0.0);
+                    link.read(&values, parameter);
+                }
+                None if values.iter().all(|value| *value == 0.0) => {}
+                None => return Err(foreign(name, "has values, but the model was told to be without it".into())),
             }
         }
         Ok(())
@@ -162,7 +166,7 @@ impl Import {
         for link in links {
             let Some(ours) = &link.ours else { continue };
             let count = seen.values.entry(ours.name.clone()).or_default();
-            *count += link.count();
+            *count = count.saturating_add(link.count());
             twice |= *count > ours.count();
         }
         if twice {
@@ -174,7 +178,7 @@ impl Import {
     /// Checks that every value of every parameter was given.
     fn check_complete(&self, seen: &Seen) -> Result<(), ModelError> {
         for (path, (shape, _)) in &self.parameters {
-            if seen.values.get(path).copied().unwrap_or(0) == shape.iter().product::<usize>() {
+            if seen.values.get(path).copied().unwrap_or(0) == shape.iter().copied().fold(1, usize::saturating_mul) {
                 continue;
             }
             let belongs = |link: &Link| link.ours.as_ref().is_some_and(|ours| ours.name == *path);

@@ -78,10 +78,25 @@ impl<'a> Keys<'a> {
         self.map.get(key).is_some_and(Value::is_null)
     }
 
+    /// A width or a length.
     pub fn size(&self, key: &str, default: usize) -> Result<usize, ModelError> {
+        /// Far more than any in use; products of a few of them still fit.
+        const LARGEST: usize = 1 << 31;
+        self.up_to(key, default, LARGEST)
+    }
+
+    /// A number of layers or experts, for each of which there are tensors.
+    pub fn count(&self, key: &str, default: usize) -> Result<usize, ModelError> {
+        /// Far more than any in use.
+        const MOST: usize = 1000;
+        self.up_to(key, default, MOST)
+    }
+
+    fn up_to(&self, key: &str, default: usize, largest: usize) -> Result<usize, ModelError> {
         let Some(value) = self.get(key) else { return Ok(default) };
-        let size = value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
-        size.ok_or_else(|| refused(key, value, "it must be a whole number above 0"))
+        let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
+        let fits = size.filter(|size| (1..=largest).contains(size));
+        fits.ok_or_else(|| refused(key, value, &format!("it must be a whole number from 1 to {largest}")))
     }
 
     pub fn number(&self, key: &str, default: f64) -> Result<f64, ModelError> {

@@ -27,7 +27,7 @@ impl Place {
     }
 
     /// From the output `first` on.
-    pub fn from_output(self, first: usize) -> Self {
+    pub fn at_output(self, first: usize) -> Self {
         Self { outputs: (first, 1), ..self }
     }
 
@@ -37,13 +37,13 @@ impl Place {
     }
 
     /// From this expert on.
-    pub fn from_expert(self, expert: usize) -> Self {
+    pub fn at_expert(self, expert: usize) -> Self {
         Self { expert, ..self }
     }
 
     /// Number of elements of the whole tensor.
     pub fn count(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().copied().fold(1, usize::saturating_mul)
     }
 
     /// Inputs and outputs of the whole tensor.
@@ -78,7 +78,7 @@ pub(super) struct Link {
 impl Link {
     /// Number of elements.
     pub fn count(&self) -> usize {
-        self.size.iter().product()
+        self.size.iter().copied().fold(1, usize::saturating_mul)
     }
 
     /// Copies the elements of `theirs` to `ours`.
@@ -138,7 +138,7 @@ mod tests {
     fn a_part_of_a_fused_projection_is_a_projection() {
         let link = Link {
             theirs: Place::swapped("k_proj", &[1, 2]),
-            ours: Some(Place::whole("qkv", &[2, 4]).from_output(2)),
+            ours: Some(Place::whole("qkv", &[2, 4]).at_output(2)),
             size: [1, 2, 1],
         };
         let mut ours = vec![0.0; 8];

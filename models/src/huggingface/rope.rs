@@ -39,8 +39,11 @@ pub(super) fn bases(keys: &Keys, defaults: [f64; 2]) -> Result<[f64; 2], ModelEr
     Ok([nested(FULL)?.unwrap_or(full), nested(SLIDING)?.unwrap_or(sliding)])
 }
 
-/// The parameters of a file, with their key.
-fn parameters<'a>(keys: &Keys<'a>) -> Result<Option<(&'static str, &'a Map<String, Value>)>, ModelError> {
+/// Parameters with their key.
+type Keyed<'a> = (&'static str, &'a Map<String, Value>);
+
+/// The parameters of a file.
+fn parameters<'a>(keys: &Keys<'a>) -> Result<Option<Keyed<'a>>, ModelError> {
     keys.only("partial_rotary_factor", &json!(1.0), "the decoder rotates whole heads")?;
     let mut found = None;
     // As in transformers, the older key counts if both are there.

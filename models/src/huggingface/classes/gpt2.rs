@@ -38,7 +38,7 @@ pub(super) static CLASS: Class = Class {
 fn read(keys: &Keys, preset: ModelConfig) -> Result<ModelConfig, ModelError> {
     let mut config = preset;
     config.d_model = keys.size("n_embd", 768)?;
-    config.layers = keys.size("n_layer", 12)?;
+    config.layers = keys.count("n_layer", 12)?;
     config.heads = keys.size("n_head", 12)?;
     config.context = keys.size("n_positions", 1024)?;
     config.hidden = keys.size("n_inner", config.d_model.saturating_mul(4))?;
@@ -116,13 +116,13 @@ fn attention(links: &mut Links, theirs: &str, ours: &str, config: &ModelConfig) 
     for (index, part) in projections(config).into_iter().enumerate() {
         let Projection { path, outputs, first, count } = part;
         links.0.push(Link {
-            theirs: Place::whole(format!("{theirs}.weight"), &[width, 3 * width]).from_output(index * width),
-            ours: Some(Place::whole(format!("{ours}.{path}.weight"), &[width, outputs]).from_output(first)),
+            theirs: Place::whole(format!("{theirs}.weight"), &[width, 3 * width]).at_output(index * width),
+            ours: Some(Place::whole(format!("{ours}.{path}.weight"), &[width, outputs]).at_output(first)),
             size: [1, width, count],
         });
-        let bias = || Place::whole(format!("{ours}.{path}.bias"), &[outputs]).from_output(first);
+        let bias = || Place::whole(format!("{ours}.{path}.bias"), &[outputs]).at_output(first);
         links.0.push(Link {
-            theirs: Place::whole(format!("{theirs}.bias"), &[3 * width]).from_output(index * width),
+            theirs: Place::whole(format!("{theirs}.bias"), &[3 * width]).at_output(index * width),
             ours: config.attention_bias.then(bias),
             size: [1, 1, count],
         });

@@ -49,7 +49,7 @@ fn read(keys: &Keys, preset: ModelConfig) -> Result<ModelConfig, ModelError> {
         let rule = "without it this class scales its rotary positions (yarn), which the decoder does not";
         return Err(refused("rope_parameters", &Value::Null, rule));
     }
-    config.experts = keys.size("num_local_experts", keys.size("num_experts", 128)?)?;
+    config.experts = keys.count("num_local_experts", keys.count("num_experts", 128)?)?;
     config.top_k = keys.size("num_experts_per_tok", keys.size("experts_per_token", 4)?)?;
     let limit = json!(f64::from(FeedForwardKind::CLAMP));
     keys.only("swiglu_limit", &limit, "the decoder clamps at 7")?;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::error::ModelError;
 use crate::huggingface::class::{Class, GATED, ROTARY_BUFFERS};
 use crate::huggingface::decoder::{self, Defaults, Links, first_unmet, heads_fill_the_width};
-use crate::huggingface::keys::Keys;
+use crate::huggingface::keys::{Keys, refused};
 use crate::huggingface::link::{Link, Place};
 use crate::huggingface::rope;
 use crate::settings::model::{ModelConfig, ROTARY_BASE};
@@ -40,10 +40,17 @@ const DEFAULTS: Defaults = Defaults {
     tied: false,
 };
 
+/// Each has tensors of its own; far more than any model has.
+const MOST_EXPERTS: usize = 100_000;
+
 fn read(keys: &Keys, preset: ModelConfig) -> Result<ModelConfig, ModelError> {
     let mut config = decoder::read(keys, preset, &DEFAULTS)?;
     config.rope_base = rope::base(keys, ROTARY_BASE)?;
-    config.experts = keys.size("num_experts", keys.size("num_local_experts", 64)?)?;
+    config.experts = keys.count("num_experts", keys.count("num_local_experts", 64)?)?;
+    if config.layers * config.experts > MOST_EXPERTS {
+        let rule = format!("with {} layers at most {MOST_EXPERTS} experts in all are read", config.layers);
+        return Err(refused("num_experts", &json!(config.experts), &rule));
+    }
     config.top_k = keys.size("num_experts_per_tok", 8)?;
     keys.only("norm_topk_prob", &json!(false), "the decoder does not renormalise the weights of the chosen experts")?;
     keys.none("clip_qkv", "the decoder does not clip queries, keys and values")?;
@@ -84,7 +91,7 @@ fn links(config: &ModelConfig, vocab_size: usize) -> Vec<Link> {
                 let ours = format!("blocks.{layer}.moe.{name}.weight");
                 links.0.push(Link {
                     theirs: Place::swapped(theirs, &[outputs, inputs]),
-                    ours: Some(Place::whole(ours, &[experts, inputs, outputs]).from_expert(expert)),
+                    ours: Some(Place::whole(ours, &[experts, inputs, outputs]).at_expert(expert)),
                     size: [1, inputs, outputs],
                 });
             }
@@ -100,7 +107,7 @@ fn stacked(config: &ModelConfig) -> Vec<Link> {
         let theirs = |name: &str| format!("model.layers.{layer}.mlp.experts.{name}");
         let both = || Place::swapped(theirs("gate_up_proj"), &[experts, 2 * hidden, width]);
         let down = Place::swapped(theirs("down_proj"), &[experts, width, hidden]);
-        let parts = [("gate", both()), ("up", both().from_output(hidden)), ("down", down)];
+        let parts = [("gate", both()), ("up", both().at_output(hidden)), ("down", down)];
         parts.map(|(name, theirs)| {
             let size = if name == "down" { [experts, hidden, width] } else { [experts, width, hidden] };
             let ours = Some(Place::whole(format!("blocks.{layer}.moe.{name}.weight"), &size));

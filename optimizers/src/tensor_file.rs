@@ -41,16 +41,30 @@ const DTYPES: [(DType, Dtype, &str); 4] = [
     (DType::BF16, Dtype::BF16, "BF16"),
 ];
 
-/// Writes float tensors and metadata as a safetensors file in memory.
-///
-/// Tensors are ordered by the size of their element, then by name.
+/// Writes float tensors and metadata as a safetensors file in memory; see [`write`].
 ///
 /// # Errors
-/// If the dtype of a tensor is not f64, f32, f16 or bf16.
+/// Those of [`write`].
 pub fn to_bytes<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a TensorData)>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, TensorFileError> {
+    let mut bytes = Vec::new();
+    write(tensors, metadata, &mut |part| bytes.extend_from_slice(part))?;
+    Ok(bytes)
+}
+
+/// Passes a safetensors file of float tensors and metadata to `write`, part after part.
+///
+/// Tensors are ordered by the size of their element, then by name.
+///
+/// # Errors
+/// If the dtype of a tensor is not f64, f32, f16 or bf16; nothing has been written then.
+pub fn write<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a TensorData)>,
+    metadata: &BTreeMap<String, String>,
+    write: &mut dyn FnMut(&[u8]),
+) -> Result<(), TensorFileError> {
     let mut ordered: Vec<(&str, &TensorData)> = tensors.into_iter().collect();
     ordered.sort_by(|(a, x), (b, y)| y.dtype().size().cmp(&x.dtype().size()).then_with(|| a.cmp(b)));
     let mut header = Map::new();
@@ -70,13 +84,10 @@ pub fn to_bytes<'a>(
     }
     let mut text = Value::Object(header).to_string();
     text.push_str(&" ".repeat(text.len().next_multiple_of(ALIGNMENT) - text.len()));
-    let mut bytes = Vec::with_capacity(8 + text.len() + offset);
-    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(text.as_bytes());
-    for (_, data) in ordered {
-        bytes.extend_from_slice(data.as_bytes());
-    }
-    Ok(bytes)
+    write(&(text.len() as u64).to_le_bytes());
+    write(text.as_bytes());
+    ordered.iter().for_each(|(_, data)| write(data.as_bytes()));
+    Ok(())
 }
 
 /// Tensors and metadata, each by name.

@@ -47,6 +47,16 @@ impl LayerwiseRecord {
     /// # Errors
     /// If a buffer has a dtype that safetensors does not know.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, LayerwiseError> {
+        let mut bytes = Vec::new();
+        self.write_safetensors(&mut |part| bytes.extend_from_slice(part))?;
+        Ok(bytes)
+    }
+
+    /// Passes the same file to `write`, part after part: a large record need not be in memory twice.
+    ///
+    /// # Errors
+    /// As [`to_safetensors`](Self::to_safetensors).
+    pub fn write_safetensors(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), LayerwiseError> {
         let scalars: BTreeMap<&String, Value> =
             self.scalars.iter().map(|(name, scalar)| (name, scalar_to_json(scalar))).collect();
         let metadata = BTreeMap::from([
@@ -59,7 +69,7 @@ impl LayerwiseRecord {
             ("with_state".to_string(), json!(self.with_state).to_string()),
         ]);
         let tensors = self.tensors.iter().map(|(name, data)| (name.as_str(), data));
-        tensor_file::to_bytes(tensors, &metadata).map_err(|error| RecordError::from(error).into())
+        tensor_file::write(tensors, &metadata, write).map_err(|error| RecordError::from(error).into())
     }
 
     /// Reads a safetensors file in memory.

@@ -10,7 +10,7 @@ use polaron::LayerwiseOptimizer;
 use polaron::layerwise::ParameterUpdate;
 use polaron_models::to_named;
 
-use crate::error::{Diverged, Error};
+use crate::error::{Diverged, Error, Problem};
 use crate::host::interrupt;
 use crate::host::memory;
 use crate::host::progress::{Progress, StepReport};
@@ -19,7 +19,7 @@ use crate::networks::evaluate::{self, Backward};
 use crate::networks::family::{Family, Validation};
 use crate::run::spectra;
 use crate::settings::config::Config;
-use crate::store::checkpoint::{Checkpoint, Store, TrainerState};
+use crate::store::checkpoint::{Content, Store, TrainerState};
 use crate::store::log::Log;
 use crate::store::metrics::{End, Event};
 use crate::store::tensors;
@@ -268,14 +268,12 @@ impl<F: Family> Session<'_, F> {
     /// Writes a checkpoint of the current step. Non-finite weights are not written: the last good checkpoint is worth
     /// more.
     fn save(&self, model: &F::Network) -> Result<(), Error> {
-        let named = to_named(model);
-        if let Some(name) = tensors::first_non_finite(&named) {
+        if let Some(name) = tensors::first_non_finite(&to_named(model)).map(String::from) {
             return Err(self.divergence(format!("after step {} the weights `{name}` are not finite", self.state.step)));
         }
         self.log.sync()?;
-        let optimizer = self.optimizer.to_record().to_safetensors()?;
         let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
-        let checkpoint = Checkpoint { model: named, optimizer, trainer };
+        let checkpoint = Saved { model, optimizer: &self.optimizer, trainer };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 
@@ -297,6 +295,27 @@ impl<F: Family> Session<'_, F> {
         };
         self.log.write(&Event::End(end))?;
         Ok(self.log.sync()?)
+    }
+}
+
+/// The content of a checkpoint during training.
+struct Saved<'a, M> {
+    model: &'a M,
+    optimizer: &'a LayerwiseOptimizer,
+    trainer: TrainerState,
+}
+
+impl<M: Module> Content for Saved<'_, M> {
+    fn trainer(&self) -> &TrainerState {
+        &self.trainer
+    }
+
+    fn model(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
+        Ok(tensors::write(&to_named(self.model), write)?)
+    }
+
+    fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
+        Ok(self.optimizer.to_record().write_safetensors(write)?)
     }
 }
 

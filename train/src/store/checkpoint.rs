@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use polaron_models::NamedTensor;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{CheckpointError, FORMAT, FileError, Problem};
 use crate::store::files::{sync_folder, write_synced};
+use crate::store::sums::{Sum, SummedFile};
 use crate::store::tensors;
 
 const MODEL: &str = "model.safetensors";
@@ -44,6 +44,41 @@ pub struct TrainerState {
     pub config: String,
 }
 
+/// What a checkpoint is written from. A file is made when it is written, so that only one is in memory at a time.
+pub trait Content {
+    /// The state of training.
+    fn trainer(&self) -> &TrainerState;
+
+    /// Passes the file of the weights to `write`, part after part.
+    ///
+    /// # Errors
+    ///
+    /// When the weights cannot be stored.
+    fn model(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem>;
+
+    /// The same for the file of the optimizer's record.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be stored.
+    fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem>;
+}
+
+impl Content for Checkpoint {
+    fn trainer(&self) -> &TrainerState {
+        &self.trainer
+    }
+
+    fn model(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
+        Ok(tensors::write(&self.model, write)?)
+    }
+
+    fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
+        write(&self.optimizer);
+        Ok(())
+    }
+}
+
 /// One checkpoint in memory.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
@@ -60,18 +95,6 @@ struct Marker {
     format: u32,
     step: u64,
     files: BTreeMap<String, Sum>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Sum {
-    bytes: u64,
-    sha256: String,
-}
-
-impl Sum {
-    fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
-    }
 }
 
 /// The checkpoints of one run.
@@ -123,8 +146,8 @@ impl Store {
     /// # Errors
     ///
     /// [`CheckpointError::File`] naming the file; the existing checkpoints are left unchanged, and nothing unfinished is left.
-    pub fn write(&self, checkpoint: &Checkpoint, keep: usize) -> Result<(), CheckpointError> {
-        let step = checkpoint.trainer.step;
+    pub fn write(&self, checkpoint: &impl Content, keep: usize) -> Result<(), CheckpointError> {
+        let step = checkpoint.trainer().step;
         let target = self.folder(step);
         let temporary = self.path.join(format!("{TEMPORARY}step-{step:06}"));
         let written = fill(&temporary, checkpoint).and_then(|()| self.publish(&temporary, &target));
@@ -150,7 +173,7 @@ impl Store {
     /// Checks every candidate before anything is removed, so that the only good one is never lost to a damaged newer one.
     fn thin_out(&self, keep: usize) {
         let newest_first = self.steps().into_iter().rev();
-        let good: Vec<u64> = newest_first.filter(|step| self.check(*step).is_ok()).take(keep.max(1)).collect();
+        let good: Vec<u64> = newest_first.filter(|step| self.is_good(*step)).take(keep.max(1)).collect();
         let Some(oldest) = good.last().copied().filter(|_| good.len() >= keep) else { return };
         for step in self.steps().into_iter().filter(|step| *step != 0 && *step < oldest) {
             let folder = self.folder(step);
@@ -236,6 +259,15 @@ impl Store {
         self.read(step, name).ok().filter(|bytes| marker.files.get(name) == Some(&Sum::of(bytes)))
     }
 
+    /// Whether all files of a checkpoint match its marker.
+    fn is_good(&self, step: u64) -> bool {
+        let marker = self.read(step, MARKER).and_then(|bytes| self.parse_marker(step, &bytes));
+        marker.is_ok_and(|marker| {
+            let found = |name: &str| Sum::of_file(&self.folder(step).join(name));
+            marker.files.iter().all(|(name, sum)| found(name).is_ok_and(|found| found == *sum))
+        })
+    }
+
     /// Reads all files of a checkpoint and compares them with its marker.
     fn check(&self, step: u64) -> Result<BTreeMap<String, Vec<u8>>, CheckpointError> {
         let folder = self.folder(step);
@@ -294,19 +326,30 @@ impl Store {
 }
 
 /// Writes all files of a checkpoint into a fresh folder, the marker last.
-fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-    let step = checkpoint.trainer.step;
+fn fill(folder: &Path, checkpoint: &impl Content) -> Result<(), CheckpointError> {
+    let trainer = checkpoint.trainer();
+    let step = trainer.step;
     let unstorable = |source: Problem| CheckpointError::Unstorable { step, source };
-    let model = tensors::to_bytes(&checkpoint.model, &BTreeMap::new()).map_err(|error| unstorable(error.into()))?;
-    let trainer = serde_json::to_vec(&checkpoint.trainer).map_err(|error| unstorable(error.into()))?;
+    let state = serde_json::to_vec(trainer).map_err(|error| unstorable(error.into()))?;
     if folder.exists() {
         std::fs::remove_dir_all(folder).map_err(FileError::at("replace", folder))?;
     }
     std::fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
     let mut files = BTreeMap::new();
-    for (name, bytes) in [(MODEL, &model), (OPTIMIZER, &checkpoint.optimizer), (TRAINER, &trainer)] {
-        write_synced(&folder.join(name), bytes)?;
-        files.insert(name.to_owned(), Sum::of(bytes));
+    type Fill<'a> = &'a dyn Fn(&mut dyn FnMut(&[u8])) -> Result<(), Problem>;
+    let contents: [(&str, Fill<'_>); 3] = [
+        (MODEL, &|write| checkpoint.model(write)),
+        (OPTIMIZER, &|write| checkpoint.optimizer(write)),
+        (TRAINER, &|write| {
+            write(&state);
+            Ok(())
+        }),
+    ];
+    for (name, content) in contents {
+        let path = folder.join(name);
+        let mut file = SummedFile::create(&path).map_err(FileError::at("write", &path))?;
+        content(&mut |part| file.write(part)).map_err(unstorable)?;
+        files.insert(name.to_owned(), file.finish().map_err(FileError::at("write", &path))?);
     }
     let marker =
         serde_json::to_vec(&Marker { format: FORMAT, step, files }).map_err(|error| unstorable(error.into()))?;

@@ -9,6 +9,7 @@ pub mod log;
 pub mod metrics;
 pub mod run_folder;
 pub mod shards;
+mod sums;
 mod tensorboard;
 pub mod tensors;
 pub mod weights;

@@ -14,6 +14,16 @@ pub fn to_bytes(tensors: &[NamedTensor], metadata: &BTreeMap<String, String>) ->
     tensor_file::to_bytes(tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.data)), metadata)
 }
 
+/// Passes the same file to `write`, part after part.
+///
+/// # Errors
+///
+/// As [`to_bytes`].
+pub fn write(tensors: &[NamedTensor], write: &mut dyn FnMut(&[u8])) -> Result<(), TensorFileError> {
+    let tensors = tensors.iter().map(|tensor| (tensor.name.as_str(), &tensor.data));
+    tensor_file::write(tensors, &BTreeMap::new(), write)
+}
+
 /// Reads the weights of a safetensors file in memory, ordered by name.
 ///
 /// # Errors

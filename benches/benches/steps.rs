@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use polaron_benches::{chosen, digits, gemm_rate, median, quick, table, training};
+use polaron_models::ModelConfig;
 use polaron_train::Error;
 use polaron_train::host::device::set_threads;
 use polaron_train::networks::registry::NetworkConfig;
@@ -57,10 +58,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Presets of the sizes of papers, whose steps take seconds, are run only if they are named in full.
+fn is_asked_for(preset: &str) -> bool {
+    let large = ModelConfig::PRESETS.contains(&preset) && !ModelConfig::SMALL_PRESETS.contains(&preset);
+    let named = std::env::args().any(|argument| argument == preset);
+    chosen(preset) && (named || !large) && (!quick() || SMALL.contains(&preset))
+}
+
 fn rows() -> Result<(Vec<Vec<String>>, Vec<f64>), Error> {
-    let presets = NetworkConfig::presets().into_iter().filter(|name| !quick() || SMALL.contains(name));
+    let presets = NetworkConfig::presets().into_iter().filter(|name| is_asked_for(name));
     let (mut rows, mut rates) = (Vec::new(), Vec::new());
-    for preset in presets.filter(|name| chosen(name)) {
+    for preset in presets {
         for stack in STACKS {
             eprintln!("{preset}, {stack}");
             let before = gemm_rate(SIDE, &Device::flex());

@@ -39,14 +39,20 @@ const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
 /// Makes the parameters below a path, from one seed, on one device.
 #[derive(Clone, Debug)]
 pub(crate) struct Initializer<'a> {
-    seed: u64,
+    /// None for an outline: parameters whose elements are all one zero in memory.
+    seed: Option<u64>,
     path: String,
     device: &'a Device,
 }
 
 impl<'a> Initializer<'a> {
     pub(crate) fn new(seed: u64, device: &'a Device) -> Self {
-        Self { seed, path: String::new(), device }
+        Self { seed: Some(seed), path: String::new(), device }
+    }
+
+    /// Makes parameters that have a shape, but no values.
+    pub(crate) fn outline(device: &'a Device) -> Self {
+        Self { seed: None, path: String::new(), device }
     }
 
     /// The same for the parameters below `name`.
@@ -70,14 +76,22 @@ impl<'a> Initializer<'a> {
 
     /// The parameter at this path, normal with standard deviation `std`.
     pub(crate) fn drawn<const D: usize>(&self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
-        let values = normal_values(self.seed, &self.path, shape.iter().product(), std);
+        let Some(seed) = self.seed else { return self.of_one_zero(shape) };
+        let values = normal_values(seed, &self.path, shape.iter().product(), std);
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
     /// A parameter whose elements all are `value`.
     pub(crate) fn constant<const D: usize>(&self, value: f32, shape: [usize; D]) -> Param<Tensor<D>> {
+        if self.seed.is_none() {
+            return self.of_one_zero(shape);
+        }
         let values = TensorData::new(vec![value; shape.iter().product()], shape);
         Param::from_tensor(Tensor::from_data(values, self.device))
+    }
+
+    fn of_one_zero<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
+        Param::from_tensor(Tensor::<D>::zeros([1; D], self.device).expand(shape))
     }
 }
 

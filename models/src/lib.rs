@@ -146,6 +146,7 @@ pub use settings::choices::{
     Activation, FeedForwardKind, NormKind, Parametrization, PositionKind, ProjectionKind, QkNormKind, RouterKind,
 };
 pub use settings::lora::LoraSettings;
+pub use settings::memory::Activations;
 pub use settings::mlp::MlpConfig;
 pub use settings::model::{ModelConfig, ROTARY_BASE};
 pub use settings::rope_bounds::{RopeBound, RopeLayers, Severity, rope_bounds};

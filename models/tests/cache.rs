@@ -6,9 +6,9 @@ use polaron_models::{Cache, LanguageModel, ModelConfig};
 const VOCAB: usize = 31;
 const CONTEXT: usize = 24;
 
-/// Every preset at its full width, but with few layers and a short context.
+/// Every small preset at its full width, but with few layers and a short context.
 fn models() -> impl Iterator<Item = (&'static str, LanguageModel)> {
-    ModelConfig::PRESETS.iter().map(|preset| {
+    ModelConfig::SMALL_PRESETS.iter().map(|preset| {
         let mut config = ModelConfig::preset(preset).unwrap();
         (config.context, config.sliding_window) = (CONTEXT, 5);
         (config.layers, config.full_every) = (2, config.full_every.min(2));

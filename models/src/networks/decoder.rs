@@ -70,11 +70,25 @@ impl ModelConfig {
     ///
     /// Those of [`validate`](Self::validate), and [`ModelError::Zero`] for a vocabulary of 0.
     pub fn init(&self, vocab_size: usize, seed: u64, device: &Device) -> Result<LanguageModel, ModelError> {
+        self.build(vocab_size, &Initializer::new(seed, device))
+    }
+
+    /// A model whose parameters have their shapes, but no values and, on a device that can repeat an element, no memory: enough
+    /// for a plan of an optimizer, whatever its size.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`init`](Self::init).
+    pub fn outline(&self, vocab_size: usize, device: &Device) -> Result<LanguageModel, ModelError> {
+        self.build(vocab_size, &Initializer::outline(device))
+    }
+
+    fn build(&self, vocab_size: usize, init: &Initializer) -> Result<LanguageModel, ModelError> {
         self.validate()?;
         if vocab_size == 0 {
             return Err(ModelError::Zero { key: "vocab_size" });
         }
-        Ok(LanguageModel::new(self, vocab_size, &Initializer::new(seed, device)))
+        Ok(LanguageModel::new(self, vocab_size, init))
     }
 }
 

@@ -43,11 +43,23 @@ impl MlpConfig {
     ///
     /// [`ModelError::Zero`] for a size of 0.
     pub fn init(&self, inputs: usize, outputs: usize, seed: u64, device: &Device) -> Result<Mlp, ModelError> {
+        self.build(inputs, outputs, &Initializer::new(seed, device))
+    }
+
+    /// A model whose parameters have their shapes, but no values; see [`ModelConfig::outline`](crate::ModelConfig::outline).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`init`](Self::init).
+    pub fn outline(&self, inputs: usize, outputs: usize, device: &Device) -> Result<Mlp, ModelError> {
+        self.build(inputs, outputs, &Initializer::outline(device))
+    }
+
+    fn build(&self, inputs: usize, outputs: usize, init: &Initializer) -> Result<Mlp, ModelError> {
         self.validate()?;
         if let Some((key, _)) = [("inputs", inputs), ("outputs", outputs)].into_iter().find(|(_, size)| *size == 0) {
             return Err(ModelError::Zero { key });
         }
-        let init = Initializer::new(seed, device);
         let layer = |index: usize| {
             let d_in = if index == 0 { inputs } else { self.width };
             let std = self.activation.gain() / (d_in as f64).sqrt();

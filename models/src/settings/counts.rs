@@ -150,6 +150,24 @@ mod tests {
     }
 
     #[test]
+    fn presets_of_papers_have_the_published_numbers_of_parameters() {
+        for (name, vocabulary, all, active) in [
+            ("gpt2-124m", 50_257, 124_439_808, 124_439_808),
+            ("llama2-130m", 32_000, 134_105_856, 134_105_856),
+            ("llama2-350m", 32_000, 367_969_280, 367_969_280),
+            ("qwen3-0.6b", 151_936, 596_049_920, 596_049_920),
+            ("gemma3-1b", 262_144, 999_885_952, 999_885_952),
+            ("olmoe-1b-7b", 50_304, 6_919_161_856, 1_282_017_280),
+            ("gpt-oss-small", 201_088, 3_467_779_008, 1_654_954_944),
+        ] {
+            let config = ModelConfig::preset(name).unwrap();
+            config.validate().unwrap();
+            assert_eq!(config.parameters(vocabulary), all, "{name}");
+            assert_eq!(config.active_parameters(vocabulary), active, "{name}");
+        }
+    }
+
+    #[test]
     fn active_parameters_leave_out_the_experts_that_a_token_is_not_sent_to() {
         for name in ["nanogpt-char", "llama-d64", "qwen3-tiny", "gemma3-tiny"] {
             let config = ModelConfig::preset(name).unwrap();

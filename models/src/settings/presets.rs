@@ -1,136 +1,20 @@
-//! The presets: named settings of the same decoder, a row each.
+//! The presets: named settings of the same decoder, a row of a table each.
 
 use polaron_common::did_you_mean_or_list;
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::choices::{FeedForwardKind, NormKind, PositionKind, ProjectionKind, QkNormKind, RouterKind};
 use super::model::{ModelConfig, Overrides};
+use super::papers::PAPERS;
+use super::small::SMALL;
+use super::table::{Preset, names};
 use crate::error::ModelError;
-
-/// A row of the table.
-struct Preset {
-    name: &'static str,
-    /// One line about it.
-    about: &'static str,
-    settings: fn() -> ModelConfig,
-}
-
-/// All presets. A new one is a row here and nothing else; figures for the tables below are welcome.
-static TABLE: &[Preset] = &[
-    Preset {
-        name: "nanogpt-char",
-        about: "GPT-2 style, 4 layers of 128, context 64: LayerNorm without bias, learned positions, exact GELU, tied head",
-        settings: || ModelConfig {
-            hidden: FeedForwardKind::Gelu.usual_hidden(128),
-            norm: NormKind::LayerNorm,
-            position: PositionKind::Learned,
-            projection: ProjectionKind::Fused,
-            feed_forward: FeedForwardKind::Gelu,
-            tied_head: true,
-            ..llama(128, 4, 4, 64)
-        },
-    },
-    Preset {
-        name: "llama-d64",
-        about: "Llama style, 4 layers of 64, context 64: RMSNorm, rotary positions, SwiGLU",
-        settings: || llama(64, 4, 4, 64),
-    },
-    Preset {
-        name: "llama-d128",
-        about: "Llama style, 4 layers of 128, context 128: RMSNorm, rotary positions, SwiGLU",
-        settings: || llama(128, 4, 4, 128),
-    },
-    Preset {
-        name: "llama-d256",
-        about: "Llama style, 6 layers of 256, context 256: RMSNorm, rotary positions, SwiGLU",
-        settings: || llama(256, 6, 4, 256),
-    },
-    Preset {
-        name: "qwen3-tiny",
-        about: "Qwen3 style, 4 layers of 128, context 128: two query heads per key head, QK-norm per head, SwiGLU",
-        settings: || ModelConfig {
-            kv_heads: 2,
-            head_dim: 64,
-            norm_eps: 1e-6,
-            qk_norm: QkNormKind::PerHead,
-            rope_base: 1e6,
-            ..llama(128, 4, 4, 128)
-        },
-    },
-    Preset {
-        name: "gemma3-tiny",
-        about: "Gemma 3 style, 6 layers of 144, context 128: norms before and after, five layers that see 32 tokens and one \
-                that sees all, GeGLU",
-        settings: || ModelConfig {
-            kv_heads: 1,
-            head_dim: 64,
-            hidden: 864,
-            norm: NormKind::RmsNormPlusOne,
-            norm_eps: 1e-6,
-            post_norm: true,
-            qk_norm: QkNormKind::PerHead,
-            rope_base: 1e6,
-            rope_base_sliding: 1e4,
-            full_every: 6,
-            feed_forward: FeedForwardKind::GeGlu,
-            scale_embedding: true,
-            ..llama(144, 6, 2, 128)
-        },
-    },
-    Preset {
-        name: "olmoe-tiny",
-        about: "OLMoE style, 4 layers of 128, context 128: 16 experts of 64, 4 of them per token, QK-norm over the full width",
-        settings: || ModelConfig {
-            hidden: 64,
-            qk_norm: QkNormKind::FullWidth,
-            experts: 16,
-            top_k: 4,
-            ..llama(128, 4, 4, 128)
-        },
-    },
-    Preset {
-        name: "gpt-oss-tiny",
-        about: "gpt-oss style, 4 layers of 128, context 128: 8 experts of 128, 2 of them per token, attention sinks, biases, \
-                every other layer sees 32 tokens",
-        settings: || ModelConfig {
-            kv_heads: 1,
-            head_dim: 32,
-            hidden: 128,
-            rope_base: 1.5e5,
-            attention_bias: true,
-            sinks: true,
-            full_every: 2,
-            feed_forward: FeedForwardKind::ClampedGlu,
-            experts: 8,
-            top_k: 2,
-            router: RouterKind::TopKThenSoftmax,
-            expert_bias: true,
-            ..llama(128, 4, 8, 128)
-        },
-    },
-];
-
-/// The default of every other key, for models of these sizes.
-fn llama(d_model: usize, layers: usize, heads: usize, context: usize) -> ModelConfig {
-    let defaults = ModelConfig::defaults();
-    let hidden = defaults.feed_forward.usual_hidden(d_model);
-    ModelConfig { d_model, layers, heads, context, hidden, base_width: d_model, ..defaults }
-}
-
-/// The names of the table.
-const NAMES: [&str; TABLE.len()] = {
-    let mut names = [""; TABLE.len()];
-    let mut row = 0;
-    while row < names.len() {
-        names[row] = TABLE[row].name;
-        row += 1;
-    }
-    names
-};
 
 impl ModelConfig {
     /// Names of the presets.
-    pub const PRESETS: &'static [&'static str] = &NAMES;
+    pub const PRESETS: &'static [&'static str] = &names::<{ SMALL.len() + PAPERS.len() }>([SMALL, PAPERS]);
+
+    /// Those of them that take less than a second to build.
+    pub const SMALL_PRESETS: &'static [&'static str] = &names::<{ SMALL.len() }>([SMALL, PAPERS]);
 
     /// The preset of that name; [`describe_preset`](Self::describe_preset) describes each in a line.
     ///
@@ -161,6 +45,21 @@ impl ModelConfig {
     /// | parameters at 65 tokens | 1,001,344 | 2,594,352 | 1,862,016 | 1,903,808 |
     /// | of these used by one token | 1,001,344 | 2,594,352 | 682,368 | 714,944 |
     ///
+    /// The others have sizes on which papers compare optimizers; their parameters are counted at the vocabulary of the model, and are
+    /// the published numbers. Rotary positions leave the context open: it is that of GaLore's experiments (256) or of those of
+    /// arXiv 2605.18106 (1024). `gpt-oss-small` is the latter's smaller gpt-oss: half of the 24 layers, a width of 2048 instead of
+    /// 2880, 16 experts instead of 32.
+    ///
+    /// | | layers x width | heads of queries / of keys x features | feed-forward | context | a query sees | head | vocabulary | parameters | of these used by one token |
+    /// |---|---|---|---|---|---|---|---|---|---|
+    /// | `gpt2-124m` | 12 x 768 | 12 / 12 x 64 | GELU (tanh) of 3072, all biases | 1024 | all | tied | 50,257 | 124,439,808 | all |
+    /// | `llama2-130m` | 12 x 768 | 12 / 12 x 64 | SwiGLU of 2048 | 256 | all | not tied | 32,000 | 134,105,856 | all |
+    /// | `llama2-350m` | 24 x 1024 | 16 / 16 x 64 | SwiGLU of 2736 | 256 | all | not tied | 32,000 | 367,969,280 | all |
+    /// | `qwen3-0.6b` | 28 x 1024 | 16 / 8 x 128 | SwiGLU of 3072 | 1024 | all | tied | 151,936 | 596,049,920 | all |
+    /// | `gemma3-1b` | 26 x 1152 | 4 / 1 x 256 | GeGLU of 6912 | 1024 | 512 tokens, every sixth layer all | tied | 262,144 | 999,885,952 | all |
+    /// | `olmoe-1b-7b` | 16 x 2048 | 16 / 16 x 128 | 64 experts of 1024, 8 per token | 1024 | all | not tied | 50,304 | 6,919,161,856 | 1,282,017,280 |
+    /// | `gpt-oss-small` | 12 x 2048 | 64 / 8 x 64 | 16 experts of 2048, 4 per token | 1024 | 128 tokens, every other layer all | not tied | 201,088 | 3,467,779,008 | 1,654,954,944 |
+    ///
     /// The clamped expert is `down(g · sigmoid(1.702 g) · (u + 1))` with `g = min(gate, 7)` and u = up clamped to [-7, 7]. A sink is
     /// a learned score of a query head that takes part in its softmax and has no value vector.
     ///
@@ -171,7 +70,7 @@ impl ModelConfig {
         match row(name) {
             Some(row) => Ok(Self { preset: name.into(), ..(row.settings)() }),
             None => {
-                let hint = did_you_mean_or_list(name, NAMES);
+                let hint = did_you_mean_or_list(name, Self::PRESETS.iter().copied());
                 Err(ModelError::UnknownPreset { name: name.into(), hint })
             }
         }
@@ -184,7 +83,7 @@ impl ModelConfig {
 }
 
 fn row(name: &str) -> Option<&'static Preset> {
-    TABLE.iter().find(|row| row.name == name)
+    SMALL.iter().chain(PAPERS).find(|row| row.name == name)
 }
 
 /// A file: a preset, and the keys that differ from it.

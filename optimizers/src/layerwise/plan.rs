@@ -2,7 +2,7 @@
 
 use super::{PlannedOptimizer, Role};
 use crate::matrix::Placement;
-use crate::rule::{Kept, Scale};
+use crate::rule::{Extent, Kept, Scale};
 use crate::rules::OptimizerConfig;
 
 /// One parameter of a plan.
@@ -93,6 +93,25 @@ impl PlanEntry {
     /// The factor by the shape; `None` for an optimizer that is not of this crate.
     pub fn scale(&self) -> Option<Scale> {
         self.optimizer.pipeline().map(|pipeline| pipeline.scale())
+    }
+
+    /// Numbers kept between steps, of buffers per unit as many as the longer side has at most; `None` for an optimizer that is not
+    /// of this crate.
+    pub fn state(&self) -> Option<usize> {
+        let shortest = self.shape.iter().rev().take(2).copied().min().unwrap_or(1).max(1);
+        let numbers = |kept: Kept| match kept.extent {
+            Extent::Entries => self.count(),
+            Extent::Units => self.count() / shortest,
+        };
+        Some(self.memories()?.into_iter().map(numbers).sum())
+    }
+
+    /// Operations of the matrix products of one update ([`Cost::product_operations`](crate::rule::Cost::product_operations)); of a
+    /// matrix that is updated in blocks as many as of the whole.
+    pub fn product_operations(&self) -> f64 {
+        let (Some(config), [.., rows, columns]) = (self.config(), self.shape.as_slice()) else { return 0.0 };
+        let matrices = self.count() / (rows * columns).max(1);
+        matrices as f64 * config.describe().cost.product_operations(*rows, *columns)
     }
 
     /// The buffers kept between steps; `None` for an optimizer that is not of this crate.

@@ -134,17 +134,33 @@ pub struct Cost {
     pub on_host: bool,
     /// Operations, in words.
     pub work: String,
+    /// The operations of matrix products: how many r²R and r³, where r is the shorter side and R the longer.
+    #[serde(skip)]
+    products: [usize; 2],
 }
 
 impl Cost {
     /// Work on the device of the parameter.
     pub(crate) fn device(work: impl Into<String>) -> Self {
-        Self { on_host: false, work: work.into() }
+        Self { on_host: false, work: work.into(), products: [0; 2] }
     }
 
     /// A decomposition on the host, and other work if any.
     pub(crate) fn host(work: impl Into<String>) -> Self {
-        Self { on_host: true, work: work.into() }
+        Self { on_host: true, work: work.into(), products: [0; 2] }
+    }
+
+    /// The same with so many r²R and r³ in matrix products.
+    pub(crate) fn with_products(self, products: [usize; 2]) -> Self {
+        Self { products, ..self }
+    }
+
+    /// Operations of the matrix products for one matrix on its device, for all but small matrices nearly all of the work; a
+    /// decomposition on the host is not counted.
+    pub fn product_operations(&self, rows: usize, columns: usize) -> f64 {
+        let (short, long) = (rows.min(columns) as f64, rows.max(columns) as f64);
+        let [mixed, cubes] = self.products.map(|count| count as f64);
+        short * short * (mixed * long + cubes * short)
     }
 }
 

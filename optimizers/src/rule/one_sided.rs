@@ -79,7 +79,10 @@ impl OneSided {
         match self {
             OneSided::GramEigh => Cost::host(more.trim_start_matches(" + ")),
             // Two products of the short side n per matrix, and four of n × n in every step.
-            OneSided::GramPolarExpress { steps } => Cost::device(format!("4 mn² + {} n³{more}", 8 * steps + 2)),
+            OneSided::GramPolarExpress { steps } => {
+                let cubes = 8 * steps + 2;
+                Cost::device(format!("4 mn² + {cubes} n³{more}")).with_products([4, cubes])
+            }
             OneSided::Polar(polar) => polar.cost(more),
         }
     }

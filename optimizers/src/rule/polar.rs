@@ -203,7 +203,12 @@ impl Polar {
     pub(crate) fn cost(&self, more: &str) -> Cost {
         match self.schedule().len() {
             0 => Cost::host(more.trim_start_matches(" + ")),
-            steps => Cost::device(format!("{} r²R + {} r³{more} (r = min(m, n), R = max(m, n))", 4 * steps, 2 * steps)),
+            steps => {
+                let products = [4 * steps, 2 * steps];
+                let [mixed, cubes] = products;
+                Cost::device(format!("{mixed} r²R + {cubes} r³{more} (r = min(m, n), R = max(m, n))"))
+                    .with_products(products)
+            }
         }
     }
 

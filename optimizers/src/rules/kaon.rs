@@ -65,11 +65,12 @@ impl Kind for KaonConfig {
 
     fn about(&self) -> About {
         let steps = self.steps;
-        let work = format!("{} r²R + {} r³ (r = min(m, n), R = max(m, n))", 4 * steps, 2 * steps);
+        let products = [4 * steps, 2 * steps];
+        let work = format!("{} r²R + {} r³ (r = min(m, n), R = max(m, n))", products[0], products[1]);
         About {
             formula: self.formula(&format!("X = d/‖d‖_F, {steps} times X ← 4.1 (I - X Xᵀ)² X, U = X/1.175")),
             source: "arXiv 2605.11181, algorithm 2",
-            cost: Cost::device(work),
+            cost: Cost::device(work).with_products(products),
             detail: format!("{steps} steps"),
             stack: StackRow::new(0.03, 0.01, "Kaon for the matrices, AdamW for the rest"),
             symmetries: vec![SymmetryRow::new("kaon", "", SymmetryRow::SPECTRAL, 0)],

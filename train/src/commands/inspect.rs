@@ -10,17 +10,16 @@ use polaron_common::{did_you_mean, table, thousands};
 use polaron_models::{RopeLayers, Severity};
 use toml::Value;
 
-use super::usage;
-use crate::error::{EXIT_DONE, Error, FileError, bytes};
+use super::{cost, usage};
+use crate::error::{EXIT_DONE, Error, FileError};
 use crate::host::device;
 use crate::host::progress::print;
 use crate::networks::data::{DataConfig, DataSizes};
 use crate::networks::decoder::vocabulary;
-use crate::networks::family::{Family, Work};
+use crate::networks::family::Family;
 use crate::networks::registry::{ForFamily, NetworkConfig};
-use crate::run::estimate::{self, Estimate, Purpose};
-use crate::run::operations;
-use crate::run::prepare::{build_optimizer, with_adapters};
+use crate::run::estimate;
+use crate::run::prepare::outline;
 use crate::settings::config::Config;
 use crate::settings::layers::{Layers, read_file};
 use crate::store::checkpoint::Store;
@@ -38,6 +37,9 @@ pub struct InspectArgs {
     /// Vocabulary size. [default: that of the run or the text; 65 for a bare preset, as in the published recipes]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::count)]
     pub vocab: Option<usize>,
+    /// Estimate the time of a step and of the run, from the measured time of a matrix product.
+    #[arg(long)]
+    pub time: bool,
 }
 
 /// Prints a description of a run folder, a Hugging Face folder, a configuration file or a preset.
@@ -46,7 +48,7 @@ pub struct InspectArgs {
 ///
 /// A target that is none of these, or that is invalid.
 pub fn run(args: &InspectArgs) -> Result<u8, Error> {
-    print(&inspect(&args.target, args.vocab)?);
+    print(&inspect(&args.target, args.vocab, args.time)?);
     Ok(EXIT_DONE)
 }
 
@@ -54,22 +56,22 @@ pub fn run(args: &InspectArgs) -> Result<u8, Error> {
 const RECIPE_VOCABULARY: usize = 65;
 
 /// Describes the folder, the configuration file or the preset called `target`. `vocabulary` overrides the number of
-/// tokens that the run, the configuration's text or the recipe has.
+/// tokens that the run, the configuration's text or the recipe has. `timed`: whether to estimate the time of a step.
 ///
 /// # Errors
 ///
 /// A target that is none of these, or that is invalid.
-fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
+fn inspect(target: &str, vocabulary: Option<usize>, timed: bool) -> Result<String, Error> {
     let path = Path::new(target);
     let presets = NetworkConfig::presets();
     if presets.contains(&target) {
         let preset = ("inspect", "model.preset", Value::String(target.into()));
         let config = Layers { flags: vec![preset], ..Layers::default() }.resolve()?;
         let recipe = config.model.is_text().then_some(RECIPE_VOCABULARY);
-        return describe(&config, data_sizes(&config, vocabulary.or(recipe))?);
+        return describe(&config, data_sizes(&config, vocabulary.or(recipe))?, timed);
     }
     if path.is_dir() && weights::kind_of(path)? == Kind::HuggingFace {
-        return describe_foreign(path);
+        return describe_foreign(path, timed);
     }
     if path.is_dir() {
         let folder = RunFolder::existing(path)?;
@@ -79,12 +81,12 @@ fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
             given => given,
         };
         let sizes = data_sizes(&config, stored)?;
-        return Ok(format!("{}\n{}", describe(&config, sizes)?, describe_run(&folder, &config)?));
+        return Ok(format!("{}\n{}", describe(&config, sizes, timed)?, describe_run(&folder, &config)?));
     }
     if path.is_file() {
         let file = Some((path.to_path_buf(), read_file(path)?));
         let config = weights::resolve(Layers { file, ..Layers::default() })?;
-        return describe(&config, data_sizes(&config, vocabulary)?);
+        return describe(&config, data_sizes(&config, vocabulary)?, timed);
     }
     if target.contains('/') {
         weights::kind_of(path)?;
@@ -98,7 +100,7 @@ fn inspect(target: &str, vocabulary: Option<usize>) -> Result<String, Error> {
 }
 
 /// Describes a folder of Hugging Face: its model, trained by the defaults, and its files.
-fn describe_foreign(path: &Path) -> Result<String, Error> {
+fn describe_foreign(path: &Path, timed: bool) -> Result<String, Error> {
     let folder = huggingface::Folder::open(path)?;
     let config = folder.config()?;
     let sizes = config.model.sizes_for(vocabulary(0))?;
@@ -107,7 +109,7 @@ fn describe_foreign(path: &Path) -> Result<String, Error> {
     let mut facts =
         vec![["weights".into(), folder.describe()], ["tokenizer".into(), tokenizer.unwrap_or_else(|| "none".into())]];
     facts.extend(folder.notes.iter().map(|note| ["note".into(), note.clone()]));
-    Ok(format!("{}\n{}", describe(&config, sizes)?, table(facts, &[])))
+    Ok(format!("{}\n{}", describe(&config, sizes, timed)?, table(facts, &[])))
 }
 
 /// The sizes that the data of a configuration determine, read from the data unless the vocabulary is given.
@@ -134,56 +136,45 @@ impl ForFamily for OfData<'_> {
     }
 }
 
-/// A configuration whose model is built, to see the plan of its optimizer.
-struct Built<'a> {
+/// A configuration whose model is outlined, to see the plan of its optimizer.
+struct Outlined<'a> {
     config: &'a Config,
     sizes: DataSizes,
 }
 
-impl ForFamily for Built<'_> {
+impl ForFamily for Outlined<'_> {
     type Output = Result<(LayerwiseOptimizer, String), Error>;
 
     fn run<F: Family>(self, settings: &F) -> Self::Output {
-        let device = device::open(device::default_name())?;
-        let model = with_adapters(self.config, settings.init(self.sizes, self.config.train.seed, &device)?)?;
-        Ok((build_optimizer(self.config, &model)?, F::describe_sizes(self.sizes)))
+        Ok((outline(self.config, settings, self.sizes)?, F::describe_sizes(self.sizes)))
     }
 }
 
-fn describe(config: &Config, sizes: DataSizes) -> Result<String, Error> {
-    estimate::check(config, device::default_name(), sizes, Purpose::Look)?;
-    let (optimizer, size) = config.model.with(Built { config, sizes })?;
-    let batch = config.train.batch;
-    let Work { active, flops_per_row } = config.model.work(sizes);
+/// Models of more parameters are described only where they could exist.
+const ANY_MACHINE: usize = 1_000_000_000_000;
+
+fn describe(config: &Config, sizes: DataSizes, timed: bool) -> Result<String, Error> {
+    if config.model.memory(sizes).parameters > ANY_MACHINE {
+        estimate::check_weights(config, device::default_name(), sizes)?;
+    }
+    let (optimizer, size) = config.model.with(Outlined { config, sizes })?;
     let plan = optimizer.plan();
-    let idle = active.map_or(0, |active| config.model.memory(sizes).parameters.saturating_sub(active));
-    let difference = operations::difference(plan, idle) * config.model.tokens_per_row() as f64;
-    let flops = (flops_per_row + difference) * batch as f64;
-    let rows = match config.model.tokens_per_row() {
-        1 => String::new(),
-        each => format!("{batch} x {each} = "),
-    };
-    let step = format!("{rows}{} {}", config.tokens_per_step(), config.model.unit().many);
     let mut facts = vec![
         ["model".into(), format!("{} ({size})", config.model.preset())],
         ["parameters".into(), thousands(plan.parameters() as u64)],
         ["in hidden matrices".into(), thousands(hidden_parameters(plan) as u64)],
-        ["step".into(), format!("{step}, {:.2} GFLOP forward and backward", flops / 1e9)],
-        [
-            "run".into(),
-            format!("{} steps, {:.3} TFLOP", thousands(config.train.steps), flops * config.train.steps as f64 / 1e12),
-        ],
     ];
     if plan.frozen() > 0 {
         let trained = (plan.parameters() - plan.frozen()) as u64;
         let text = format!("{}; {} are frozen", thousands(trained), thousands(plan.frozen() as u64));
         facts.insert(2, ["trained".into(), text]);
     }
-    let memory = Estimate::of(config, sizes);
-    let text = format!("at least {} to train ({})", bytes(memory.total()), memory.parts());
-    facts.push(["memory".into(), text]);
-    if let Some(active) = active {
+    if let Some(active) = config.model.work(sizes).active {
         facts.insert(2, ["active per token".into(), thousands(active as u64)]);
+    }
+    facts.extend(cost::facts(config, sizes, plan));
+    if timed {
+        facts.push(["time".into(), cost::time(config, sizes, plan)?]);
     }
     facts.extend(config.model.rope_layers().iter().map(|layers| {
         let name = if layers.sliding { "sliding base" } else { "rotary base" };

@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod compare;
+mod cost;
 mod data;
 mod eval;
 mod export;

@@ -84,6 +84,9 @@ pub struct TrainArgs {
     /// all `--steps`.
     #[arg(long, requires = "extend")]
     pub keep_schedule: bool,
+    /// Train although the memory may not suffice.
+    #[arg(long)]
+    pub force: bool,
     /// Save and end when standard input closes; for programs that start this one.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -121,7 +124,7 @@ pub fn run(args: &TrainArgs) -> Result<u8, Error> {
     if args.stop_with_stdin {
         interrupt::stop_with_stdin();
     }
-    train(&config, &out, &training::Request { resume, data_sha256: args.data_sha256.as_deref() })
+    train(&config, &out, &training::Request { resume, data_sha256: args.data_sha256.as_deref(), force: args.force })
 }
 
 /// The default folder; of a continued run, written as its folder was given.

@@ -17,8 +17,7 @@ use crate::networks::family::Family;
 use crate::networks::generate::Sampling;
 use crate::networks::registry::ForFamily;
 use crate::report::page as report;
-use crate::run::estimate::{self, Purpose};
-use crate::run::prepare::{build_optimizer, with_adapters};
+use crate::run::prepare::{build_optimizer, check_memory, with_adapters};
 use crate::run::start::{self, Start};
 use crate::run::trainer::{Ending, Session, Validations};
 use crate::run::{prompt, summary};
@@ -45,6 +44,8 @@ pub struct Request<'a> {
     pub resume: Resume,
     /// The fingerprint that the data must have.
     pub data_sha256: Option<&'a str>,
+    /// Whether to train although the memory may not suffice.
+    pub force: bool,
 }
 
 /// Trains the run of `config` in the folder `out`, new or resumed. Returns the exit code.
@@ -89,7 +90,9 @@ impl ForFamily for Run<'_> {
         }
         prompt::check_sample(config, F::tokenizer(&data))?;
         let sizes = settings.sizes_for(F::data_sizes(&data))?;
-        estimate::check(config, &config.device.name, sizes, Purpose::Train)?;
+        if !self.request.force {
+            check_memory(config, settings, sizes)?;
+        }
         let training_device = self.device.clone().autodiff();
         let model = settings.init(sizes, config.train.seed, &training_device)?;
         let (model, start) = match weights {

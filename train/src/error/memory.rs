@@ -2,16 +2,39 @@
 
 /// A model that does not fit.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("this model needs at least {} of memory ({parts}), but {} are available: lower {keys}", bytes(*.needed), bytes(*.available))]
-pub struct TooLarge {
-    /// Bytes that it needs.
-    pub needed: f64,
-    /// Bytes that are available.
-    pub available: f64,
-    /// What needs them.
-    pub parts: String,
-    /// Keys that decide its size, with their values.
-    pub keys: String,
+#[non_exhaustive]
+pub enum TooLarge {
+    /// Its weights alone are larger than the memory.
+    #[error(
+        "the weights of this model alone need at least {} of memory, but {} are available: lower {keys}",
+        bytes(*.needed), bytes(*.available)
+    )]
+    Weights {
+        /// Bytes that it needs.
+        needed: f64,
+        /// Bytes that are available.
+        available: f64,
+        /// Keys that decide its size, with their values.
+        keys: String,
+    },
+    /// Training would need nearly all of the memory.
+    #[error(
+        "training needs about {} of memory ({parts}), which is more than {share:.0} % of the {} that are available: {remedy}, or go \
+         on with --force",
+        bytes(*.needed), bytes(*.available)
+    )]
+    Training {
+        /// Bytes that it needs.
+        needed: f64,
+        /// Bytes that are available.
+        available: f64,
+        /// How much of them a run may take, in per cent.
+        share: f64,
+        /// What needs them.
+        parts: String,
+        /// What would need less.
+        remedy: String,
+    },
 }
 
 /// A number of bytes with its unit.

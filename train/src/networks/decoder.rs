@@ -2,7 +2,6 @@
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use polaron::schedule::WarmupRule;
 use polaron_common::thousands;
 use polaron_datasets::{Batch, TextData, Tokenizer, Windows};
 use polaron_models::{
@@ -13,8 +12,9 @@ use toml::{Table, Value};
 
 use super::data::{DataConfig, DataSizes};
 use super::evaluate;
-use super::family::{Family, Memory, Recipe, Settings, Unit, Validation, Work, valid_every};
+use super::family::{Family, Memory, Recipe, Settings, Unit, Validation, Work};
 use super::generate::{Sampling, generate};
+use super::recipes;
 use crate::error::{ConfigError, Error, one_line};
 use crate::host::progress::say;
 use crate::host::workers::Workers;
@@ -71,13 +71,19 @@ impl Settings for ModelConfig {
         if self.experts > 0 { vec![("expert_layout", "expert_in_out")] } else { Vec::new() }
     }
 
+    fn layers(&self) -> usize {
+        self.layers
+    }
+
+    fn layers_key(&self) -> &'static str {
+        "model.layers"
+    }
+
     fn memory(&self, sizes: DataSizes) -> Memory {
-        let vocabulary = sizes.inputs;
-        let hidden = self.hidden as f64 * self.top_k.max(1) as f64;
-        let layer = 4.0 * self.d_model as f64 + self.query_width() as f64 + self.key_width() as f64 + 2.0 * hidden;
         Memory {
-            parameters: self.parameters(vocabulary),
-            kept_per_row: self.context as f64 * (self.layers as f64 * layer + vocabulary as f64),
+            parameters: self.parameters(sizes.inputs),
+            table: sizes.inputs as f64 * self.d_model as f64,
+            row: self.activations(sizes.inputs),
         }
     }
 
@@ -121,43 +127,8 @@ impl Family for ModelConfig {
         ModelConfig::describe_preset(name)
     }
 
-    /// Published recipes, which can be repeated with other programs.
     fn recipe(preset: &str, steps: Option<u64>) -> Recipe {
-        let llama = |default_steps: u64, batch, checkpoint_every, part_lr| {
-            let steps = steps.unwrap_or(default_steps);
-            Recipe {
-                steps,
-                batch,
-                valid_every: valid_every(steps),
-                checkpoint_every,
-                warmup: (steps / 10).clamp(10, 100),
-                warmup_rule: WarmupRule::Llama,
-                muon_decay: 0.1,
-                part_lr,
-                part_decay: 0.1,
-            }
-        };
-        match preset {
-            "nanogpt-char" => {
-                let steps = steps.unwrap_or(2000);
-                Recipe {
-                    steps,
-                    batch: 12,
-                    valid_every: valid_every(steps),
-                    checkpoint_every: 500,
-                    warmup: 100,
-                    warmup_rule: WarmupRule::Nanogpt,
-                    muon_decay: 0.01,
-                    part_lr: 1e-3,
-                    part_decay: 0.0,
-                }
-            }
-            "llama-d64" => llama(1500, 32, 500, 6e-3),
-            "llama-d256" => llama(100, 16, 50, 3e-3),
-            "gemma3-tiny" => llama(300, 16, 100, 3e-3),
-            // llama-d128, and any preset without a published recipe.
-            _ => llama(300, 32, 100, 3e-3),
-        }
+        recipes::of(preset, steps)
     }
 
     fn embedded_data(_preset: &str) -> (&'static str, f64) {
@@ -237,6 +208,10 @@ impl Family for ModelConfig {
 
     fn init(&self, sizes: DataSizes, seed: u64, device: &Device) -> Result<LanguageModel, ModelError> {
         self.init(sizes.inputs, seed, device)
+    }
+
+    fn outline(&self, sizes: DataSizes, device: &Device) -> Result<LanguageModel, ModelError> {
+        self.outline(sizes.inputs, device)
     }
 
     fn batch<'a>(&self, data: &'a TextData, data_seed: u64, rows: usize, step: u64) -> Result<Batch<'a>, Error> {

@@ -10,7 +10,8 @@ use polaron::Roles;
 use polaron::schedule::WarmupRule;
 use polaron_datasets::Tokenizer;
 use polaron_models::{
-    ModelError, NamedTensor, ParameterInfo, Projections, RopeLayers, TrainingLoss, parameter_table, to_exported,
+    Activations, ModelError, NamedTensor, ParameterInfo, Projections, RopeLayers, TrainingLoss, parameter_table,
+    to_exported,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,6 +82,12 @@ pub trait Settings {
     fn export_facts(&self) -> Vec<(&'static str, &'static str)> {
         Vec::new()
     }
+
+    /// Layers one after another.
+    fn layers(&self) -> usize;
+
+    /// The key that sets them.
+    fn layers_key(&self) -> &'static str;
 
     /// How many numbers are in memory, computed from the sizes; quick for any sizes, since it decides which are refused.
     fn memory(&self, sizes: DataSizes) -> Memory;
@@ -182,6 +189,13 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     /// [`ModelError`].
     fn init(&self, sizes: DataSizes, seed: u64, device: &Device) -> Result<Self::Network, ModelError>;
 
+    /// A model of the same shapes without values, whatever its size.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`].
+    fn outline(&self, sizes: DataSizes, device: &Device) -> Result<Self::Network, ModelError>;
+
     /// The batch of the step with index `step` (from 0): `rows` rows, determined by `data_seed`.
     ///
     /// # Errors
@@ -281,8 +295,10 @@ pub struct Unit {
 pub struct Memory {
     /// Numbers that are trained.
     pub parameters: usize,
-    /// Numbers that the backward pass needs from a row of a batch, a low estimate: fused layers keep less than others.
-    pub kept_per_row: f64,
+    /// Numbers of the head, or of the embedding, whose gradients exist beside all activations or all gradients.
+    pub table: f64,
+    /// What the backward pass needs of a row of a batch.
+    pub row: Activations,
 }
 
 /// The work of a model of some size.
@@ -301,6 +317,8 @@ pub struct Recipe {
     pub steps: u64,
     /// Rows of a batch.
     pub batch: usize,
+    /// Rows of a micro-batch, where a batch is too large for most machines.
+    pub micro_batch: Option<usize>,
     /// Steps between validations.
     pub valid_every: u64,
     /// Steps between checkpoints.

@@ -6,6 +6,7 @@ pub mod evaluate;
 pub mod family;
 pub mod generate;
 pub mod perceptron;
+mod recipes;
 pub mod registry;
 pub mod routers;
 pub mod stops;

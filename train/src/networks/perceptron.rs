@@ -38,10 +38,19 @@ impl Settings for MlpConfig {
         format!("{} hidden layers of {} units", self.depth, self.width)
     }
 
+    fn layers(&self) -> usize {
+        self.depth
+    }
+
+    fn layers_key(&self) -> &'static str {
+        "model.depth"
+    }
+
     fn memory(&self, DataSizes { inputs, outputs }: DataSizes) -> Memory {
         Memory {
             parameters: self.parameters(inputs, outputs),
-            kept_per_row: inputs as f64 + self.depth as f64 * self.width as f64,
+            table: self.width as f64 * outputs as f64,
+            row: self.activations(inputs, outputs),
         }
     }
 
@@ -73,6 +82,7 @@ impl Family for MlpConfig {
         Recipe {
             steps: steps.unwrap_or(600),
             batch: 64,
+            micro_batch: None,
             valid_every: 200,
             checkpoint_every: 200,
             warmup: 0,
@@ -140,6 +150,10 @@ impl Family for MlpConfig {
 
     fn init(&self, sizes: DataSizes, seed: u64, device: &Device) -> Result<Mlp, ModelError> {
         self.init(sizes.inputs, sizes.outputs, seed, device)
+    }
+
+    fn outline(&self, sizes: DataSizes, device: &Device) -> Result<Mlp, ModelError> {
+        self.outline(sizes.inputs, sizes.outputs, device)
     }
 
     fn batch<'a>(&self, data: &'a ImageData, data_seed: u64, rows: usize, step: u64) -> Result<ImageBatch<'a>, Error> {

@@ -1,93 +1,155 @@
-//! An estimate of the memory that a model needs, made before any of it is allocated.
+//! An estimate of the memory that a run needs, made before any of it is allocated.
+
+use polaron::layerwise::Plan;
 
 use crate::error::{Error, TooLarge, bytes};
 use crate::host::device;
 use crate::host::memory;
 use crate::networks::data::DataSizes;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, RECOMPUTE};
 
 /// Bytes per number in weights, gradients, states and activations.
 const FLOAT: f64 = 4.0;
 /// Bytes per token of a batch: one number for the input, one for the target.
 const TOKEN: f64 = 8.0;
+/// The program itself, its data and its threads.
+const PROGRAM: f64 = 60e6;
+/// What the backward pass of a block needs beside what its forward pass kept.
+const TEMPORARY: f64 = 0.4;
+/// How much of the available memory a run may take: the estimate is not exact, and other programs need some too.
+const SHARE: f64 = 0.9;
 
-/// What a model is needed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Only its weights.
-    Look,
-    /// Training: weights, gradients, optimizer states and activations.
-    Train,
-}
-
-/// Memory of a run in bytes. Every part is a lower bound, so that no model that fits is refused.
+/// Memory of a run in bytes, with the fused layers of the CPU device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// Weights.
     pub weights: f64,
-    /// Gradients and optimizer states.
-    pub updates: f64,
-    /// A batch, and what its forward pass keeps for the backward pass.
+    /// Gradients, of every worker and of the micro-batches before.
+    pub gradients: f64,
+    /// What the optimizer keeps between steps.
+    pub states: f64,
+    /// What the forward pass of a micro-batch keeps of the blocks for the backward pass.
     pub activations: f64,
+    /// The same with `train.recompute`; None where the family keeps everything.
+    pub recomputed: Option<f64>,
+    /// Logits of a micro-batch.
+    pub logits: f64,
+    /// The most that is needed at one time.
+    pub peak: f64,
+    /// The same with `train.recompute`.
+    pub recomputed_peak: Option<f64>,
 }
 
 impl Estimate {
-    /// The estimate for a configuration and the sizes that its data determine.
-    pub fn of(config: &Config, sizes: DataSizes) -> Self {
-        let model = config.model.memory(sizes);
-        let train = &config.train;
+    /// The estimate for a configuration, the sizes that its data determine, and the plan of its optimizer.
+    pub fn of(config: &Config, sizes: DataSizes, plan: &Plan) -> Self {
+        let (model, train) = (config.model.memory(sizes), &config.train);
         let rows = train.batch as f64 / train.accumulation as f64;
-        let states = match config.optimizer.stack.as_str() {
-            "adamw" => 2.0,
-            "sgd" => 0.0,
-            _ => 1.0,
-        };
-        let weights = model.parameters as f64 * FLOAT;
-        let batch = config.tokens_per_step() as f64 * TOKEN;
-        Self { weights, updates: weights * (1.0 + states), activations: rows * model.kept_per_row * FLOAT + batch }
+        let workers = device::workers(&config.device.name, config.device.threads).unwrap_or(0).max(1) as f64;
+        let workers = workers.min(rows.max(1.0));
+        let earlier = if train.accumulation > 1 { 1.0 } else { 0.0 };
+        let weights = FLOAT * plan.entries().iter().map(|entry| entry.count() as f64).sum::<f64>();
+        let states =
+            FLOAT * plan.entries().iter().filter_map(|entry| entry.state()).map(|state| state as f64).sum::<f64>();
+        let trained = weights - FLOAT * plan.frozen() as f64;
+        let gradients = trained * (workers + earlier);
+        let (table, logits) = (FLOAT * workers * model.table, FLOAT * rows * model.row.head);
+        let block = FLOAT * rows * model.row.largest_block;
+        let (blocks, inputs) = (FLOAT * rows * model.row.blocks, FLOAT * rows * model.row.inputs);
+        // The backward pass begins with all activations and ends with all gradients, which are of other sizes: the allocator keeps
+        // the memory of the former when it needs some for the latter.
+        let ends = gradients + logits + table + TEMPORARY * block;
+        let (kept, recomputed) = (blocks + ends, inputs + block + ends);
+        let program = PROGRAM + TOKEN * config.tokens_per_step() as f64;
+        // A checkpoint copies the weights, then the states.
+        let peak = |backward: f64| program + weights + states + backward.max(weights).max(states);
+        Self {
+            weights,
+            gradients,
+            states,
+            activations: blocks,
+            recomputed: config.model.recomputes().then_some(inputs + block),
+            logits,
+            peak: peak(kept),
+            recomputed_peak: config.model.recomputes().then(|| peak(recomputed)),
+        }
     }
 
-    /// The sum of all parts, in bytes.
-    pub fn total(&self) -> f64 {
-        self.weights + self.updates + self.activations
+    /// What a run of this configuration needs at most at one time.
+    pub fn needed(&self, config: &Config) -> f64 {
+        self.recomputed_peak.filter(|_| config.train.recompute).unwrap_or(self.peak)
     }
 
     /// The parts as text.
-    pub fn parts(&self) -> String {
+    pub fn parts(&self, config: &Config) -> String {
+        let activations = self.recomputed.filter(|_| config.train.recompute).unwrap_or(self.activations);
         format!(
-            "weights {}, gradients and optimizer {}, activations {}",
+            "weights {}, gradients {}, optimizer states {}, activations {}, logits {}",
             bytes(self.weights),
-            bytes(self.updates),
-            bytes(self.activations)
+            bytes(self.gradients),
+            bytes(self.states),
+            bytes(activations),
+            bytes(self.logits)
         )
     }
 }
 
-/// Refuses a model that cannot fit into the memory of this machine, before it is built. Nothing is refused if the system
-/// does not report its available memory, or if the device has its own memory.
+/// Refuses a model whose weights alone are larger than the memory of this machine, before it is built. Nothing is refused if
+/// the system does not report its available memory, or if the device has its own memory.
 ///
 /// # Errors
 ///
 /// [`TooLarge`] with figures and keys; an unknown device.
-pub fn check(config: &Config, device: &str, sizes: DataSizes, purpose: Purpose) -> Result<(), Error> {
-    if !device::find(device)?.on_host {
-        return Ok(());
-    }
-    let Some(available) = memory::available_bytes() else { return Ok(()) };
-    Ok(fits(config, sizes, purpose, available as f64)?)
+pub fn check_weights(config: &Config, device: &str, sizes: DataSizes) -> Result<(), Error> {
+    let Some(available) = available(device)? else { return Ok(()) };
+    Ok(weights_fit(config, sizes, available)?)
 }
 
-fn fits(config: &Config, sizes: DataSizes, purpose: Purpose, available: f64) -> Result<(), TooLarge> {
-    let estimate = Estimate::of(config, sizes);
-    let (needed, parts) = match purpose {
-        Purpose::Look => (estimate.weights, format!("its weights alone; training needs {}", bytes(estimate.total()))),
-        Purpose::Train => (estimate.total(), estimate.parts()),
-    };
+/// The same for a run that would need more than nine tenths of the available memory.
+///
+/// # Errors
+///
+/// [`TooLarge`] with figures, and with what would need less; an unknown device.
+pub fn check_training(config: &Config, sizes: DataSizes, plan: &Plan) -> Result<(), Error> {
+    let Some(available) = available(&config.device.name)? else { return Ok(()) };
+    Ok(training_fits(config, sizes, &Estimate::of(config, sizes, plan), available)?)
+}
+
+fn available(device: &str) -> Result<Option<f64>, Error> {
+    if !device::find(device)?.on_host {
+        return Ok(None);
+    }
+    Ok(memory::available_bytes().map(|bytes| bytes as f64))
+}
+
+fn weights_fit(config: &Config, sizes: DataSizes, available: f64) -> Result<(), TooLarge> {
+    let needed = FLOAT * config.model.memory(sizes).parameters as f64;
     if needed <= available {
         return Ok(());
     }
-    let by_batch = purpose == Purpose::Train && estimate.activations > estimate.weights + estimate.updates;
-    Err(TooLarge { needed, available, parts, keys: keys(config, sizes, by_batch) })
+    Err(TooLarge::Weights { needed, available, keys: keys(config, sizes, false) })
+}
+
+fn training_fits(config: &Config, sizes: DataSizes, estimate: &Estimate, available: f64) -> Result<(), TooLarge> {
+    let (needed, share) = (estimate.needed(config), 100.0 * SHARE);
+    if needed <= SHARE * available {
+        return Ok(());
+    }
+    let (parts, remedy) = (estimate.parts(config), remedy(config, sizes, estimate));
+    Err(TooLarge::Training { needed, available, share, parts, remedy })
+}
+
+/// What needs less memory, the cheapest first.
+fn remedy(config: &Config, sizes: DataSizes, estimate: &Estimate) -> String {
+    let train = &config.train;
+    let recomputed = estimate.recomputed_peak.filter(|peak| !train.recompute && *peak < SHARE * estimate.peak);
+    let mut remedies: Vec<String> = recomputed.map(|_| format!("set `{RECOMPUTE}`")).into_iter().collect();
+    let by_batch = estimate.needed(config) > 2.0 * (estimate.weights + estimate.gradients + estimate.states);
+    if by_batch && train.batch > train.accumulation {
+        remedies.push(format!("raise `train.accumulation` ({})", train.accumulation));
+    }
+    remedies.push(format!("lower {}", keys(config, sizes, by_batch)));
+    remedies.join(", ")
 }
 
 /// The keys that determine the larger part, with their values.
@@ -101,44 +163,5 @@ fn keys(config: &Config, sizes: DataSizes, by_batch: bool) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::networks::decoder::vocabulary;
-    use crate::settings::layers::Layers;
-
-    fn with_sets(sets: &[(&str, &str)]) -> Config {
-        let sets = sets.iter().map(|(key, raw)| ((*key).into(), (*raw).into())).collect();
-        Layers { sets, ..Layers::default() }.resolve().unwrap()
-    }
-
-    #[test]
-    fn the_parts_are_counted_from_the_sizes() {
-        let config = with_sets(&[("optimizer.stack", "adamw"), ("train.accumulation", "2")]);
-        let estimate = Estimate::of(&config, vocabulary(65));
-        assert_eq!((estimate.weights, estimate.updates), (4.0 * 221_888.0, 3.0 * 4.0 * 221_888.0));
-        let tokens = (config.train.batch * 64) as f64;
-        let kept = 4.0 * (4.0 * 64.0 + 64.0 + 64.0 + 2.0 * 192.0) + 65.0;
-        assert_eq!(estimate.activations, tokens / 2.0 * kept * 4.0 + tokens * 8.0);
-    }
-
-    #[test]
-    fn what_does_not_fit_names_figures_and_keys() {
-        let config = with_sets(&[("model.d_model", "1000000")]);
-        let said = fits(&config, vocabulary(65), Purpose::Train, 16e9).unwrap_err().to_string();
-        for fragment in ["at least 576 TB", "16 GB are available", "weights 192 TB", "`model.d_model` (1000000)"] {
-            assert!(said.contains(fragment), "{fragment}: {said}");
-        }
-        let config = with_sets(&[("train.batch", "200000")]);
-        let said = fits(&config, vocabulary(65), Purpose::Train, 16e9).unwrap_err().to_string();
-        assert!(said.contains("lower `train.batch` (200000)"), "{said}");
-        fits(&config, vocabulary(65), Purpose::Look, 16e9).unwrap();
-    }
-
-    #[test]
-    fn what_fits_is_not_refused() {
-        for preset in ["llama-d64", "llama-d256", "olmoe-tiny", "gpt-oss-tiny", "gemma3-tiny"] {
-            let config = with_sets(&[("model.preset", preset)]);
-            fits(&config, vocabulary(256), Purpose::Train, 1e9).unwrap();
-        }
-    }
-}
+#[path = "estimate_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use crate::host::progress::say;
 use crate::host::workers::Workers;
 use crate::networks::family::{AnyModel, Family};
 use crate::networks::registry::ForFamily;
-use crate::run::estimate::{self, Purpose};
+use crate::run::estimate;
 use crate::run::prepare::with_adapters;
 use crate::settings::config::Config;
 use crate::store::weights::Weights;
@@ -103,7 +103,7 @@ impl ForFamily for Stored<'_> {
     fn run<F: Family>(self, settings: &F) -> Self::Output {
         let Self { config, tensors, tokenizer, name, device } = self;
         let sizes = settings.stored_sizes(&tensors, tokenizer)?;
-        estimate::check(config, name, sizes, Purpose::Look)?;
+        estimate::check_weights(config, name, sizes)?;
         let fresh = with_adapters(config, settings.init(sizes, config.train.seed, device)?)?;
         Ok(Box::new(load_named(fresh, tensors, device)?))
     }

@@ -7,9 +7,10 @@ use polaron_models::{Projections, with_lora};
 
 use crate::error::{ConfigError, Error};
 use crate::host::device;
+use crate::networks::data::DataSizes;
 use crate::networks::family::Family;
 use crate::networks::registry::ForFamily;
-use crate::run::estimate::{self, Purpose};
+use crate::run::estimate;
 use crate::run::prompt;
 use crate::settings::config::Config;
 
@@ -33,15 +34,15 @@ impl ForFamily for Checked<'_> {
     type Output = Result<String, Error>;
 
     fn run<F: Family>(self, settings: &F) -> Self::Output {
-        let Config { data, train, device, .. } = self.first;
-        let opened = device::open(&device.name)?;
+        let Config { data, device, .. } = self.first;
+        device::open(&device.name)?;
         let data = F::load(data, None)?;
         settings.check_data(&data)?;
         self.configs.iter().try_for_each(|config| prompt::check_sample(config, F::tokenizer(&data)))?;
         let sizes = settings.sizes_for(F::data_sizes(&data))?;
-        estimate::check(self.first, &device.name, sizes, Purpose::Train)?;
-        let model = with_adapters(self.first, settings.init(sizes, train.seed, &opened)?)?;
-        self.configs.iter().try_for_each(|config| build_optimizer(config, &model).map(drop))?;
+        for config in self.configs {
+            check_memory(config, settings, sizes)?;
+        }
         F::fingerprint(&data)
     }
 }
@@ -57,6 +58,27 @@ pub fn with_adapters<M: Projections>(config: &Config, model: M) -> Result<M, Err
         Some(lora) => Ok(with_lora(model, lora, config.train.seed)?),
         None => Ok(model),
     }
+}
+
+/// Refuses a run that would not fit into the memory of its device, or would take nearly all of it, before its model is built.
+///
+/// # Errors
+///
+/// [`TooLarge`](crate::error::TooLarge), or those of [`build_optimizer`].
+pub fn check_memory<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Result<(), Error> {
+    estimate::check_weights(config, &config.device.name, sizes)?;
+    let optimizer = outline(config, settings, sizes)?;
+    estimate::check_training(config, sizes, optimizer.plan())
+}
+
+/// The optimizer of a configuration, made from the shapes of its model alone.
+///
+/// # Errors
+///
+/// Those of [`build_optimizer`].
+pub fn outline<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Result<LayerwiseOptimizer, Error> {
+    let device = device::open(device::default_name())?;
+    build_optimizer(config, &with_adapters(config, settings.outline(sizes, &device)?)?)
 }
 
 /// Builds the optimizer that the configuration describes, with the model's hints about roles, its width rules and what is

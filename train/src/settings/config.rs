@@ -18,6 +18,9 @@ use polaron::schedule::Schedule;
 /// The largest number of tokens in one micro-batch; a run with more is refused as a typing error.
 const MAX_MICRO_BATCH_TOKENS: usize = 1 << 24;
 
+/// More layers than any network has: every one needs entries in tables, whatever its size.
+const MAX_LAYERS: usize = 100_000;
+
 /// More threads than any machine has.
 const MAX_THREADS: usize = 1024;
 
@@ -313,6 +316,8 @@ impl Config {
         )?;
         self.model.validate()?;
         self.train.lora.as_ref().map_or(Ok(()), LoraSettings::validate)?;
+        let (key, layers) = (self.model.layers_key(), self.model.layers());
+        ConfigError::ensure(layers <= MAX_LAYERS, key, layers, &format!("it must not exceed {MAX_LAYERS}"))?;
         let tokens = (self.train.batch / self.train.accumulation).saturating_mul(self.model.tokens_per_row());
         let rule = format!(
             "batch / accumulation * context is {tokens} tokens and must not exceed {MAX_MICRO_BATCH_TOKENS}: \

@@ -82,6 +82,7 @@ impl Layers {
                 .or_else(|| self.model.as_ref()?.keys.get("preset")?.as_str().map(String::from)),
             model: NetworkConfig::followed().into_iter().filter_map(given).collect(),
             stack: self.text("optimizer.stack")?,
+            batch: self.number("train.batch").and_then(|number| usize::try_from(number).ok()),
             steps: self.number("train.steps").and_then(|number| u64::try_from(number).ok()),
             seed: self.number("train.seed").and_then(|number| u64::try_from(number).ok()),
             trained: self.text(INIT)?.is_some_and(|path| !path.is_empty())

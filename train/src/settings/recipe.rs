@@ -28,6 +28,8 @@ pub struct Choices {
     pub model: toml::Table,
     /// `optimizer.stack`.
     pub stack: Option<String>,
+    /// `train.batch`: how many micro-batches it is split into depends on it.
+    pub batch: Option<usize>,
     /// `train.steps`: the warm-up of the Llama recipes depends on it.
     pub steps: Option<u64>,
     /// `train.seed`: the data seed depends on it.
@@ -61,7 +63,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
         train: TrainConfig {
             steps: recipe.steps,
             batch: recipe.batch,
-            accumulation: 1,
+            accumulation: accumulation(&recipe, choices.batch),
             recompute: false,
             seed,
             // The largest integer in TOML is i64::MAX.
@@ -98,6 +100,12 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
         optimizer: optimizer(stack, &recipe)?,
         device: DeviceConfig { name: device::default_name().into(), threads: 0 },
     })
+}
+
+/// How many micro-batches of the recipe's size a batch has; one if they do not divide it.
+fn accumulation(recipe: &Recipe, batch: Option<usize>) -> usize {
+    let batch = batch.unwrap_or(recipe.batch);
+    recipe.micro_batch.filter(|rows| batch > 0 && batch.is_multiple_of(*rows)).map_or(1, |rows| batch / rows)
 }
 
 /// The stack with the recipe's values. The stacks adamw, sgd and scion keep their own weight decay.
@@ -151,6 +159,17 @@ mod tests {
         }
         assert_eq!(of("llama-d64", "adamw", Some(20)).schedule.warmup, 10);
         assert_eq!(of("llama-d64", "adamw", Some(20_000)).schedule.warmup, 100);
+    }
+
+    #[test]
+    fn batches_of_papers_are_split_into_micro_batches_that_divide_them() {
+        for (batch, expected) in [(None, 64), (Some(16), 2), (Some(1), 1), (Some(0), 1)] {
+            let choices = Choices { preset: Some("gpt2-124m".into()), batch, ..Choices::default() };
+            assert_eq!(defaults(&choices).unwrap().train.accumulation, expected, "{batch:?}");
+        }
+        let sets =
+            ["qwen3-0.6b", "gemma3-1b", "olmoe-1b-7b", "gpt-oss-small"].map(|preset| of(preset, "muon", None).train);
+        assert_eq!(sets.map(|train| (train.batch, train.accumulation)), [(224, 56), (144, 72), (160, 40), (64, 16)]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn a_model_that_fits_no_machine_is_refused_with_figures_and_keys() {
     refused(&place, &["inspect", "c.toml"], &["TB of memory", "`model.d_model` (1000000)"]);
     refused(&place, &["inspect", "llama-d64", "--vocab", "1000000000000"], &["vocabulary (1000000000000)"]);
     let mlp = ["train", "--model", "mlp", "--set", "model.width=10000000", "--out", "run"];
-    refused(&place, &mlp, &["PB of memory", "`model.width` (10000000)"]);
+    refused(&place, &mlp, &["TB of memory", "`model.width` (10000000)"]);
 }
 
 #[cfg(target_os = "linux")]

@@ -1,6 +1,7 @@
 //! Settings come back exactly from what is written, for every kind, every key and numbers of every size.
 
 use polaron::{LayerwiseConfig, OptimizerConfig};
+use polaron_train::networks::registry::NetworkConfig;
 use polaron_train::settings::config::Config;
 use polaron_train::settings::layers::Layers;
 use serde_json::{Map, Value};
@@ -8,18 +9,6 @@ use serde_json::{Map, Value};
 use crate::changes::Draws;
 use crate::settings::comes_back;
 
-/// Presets of models.
-const PRESETS: &[&str] = &[
-    "llama-d64",
-    "llama-d128",
-    "llama-d256",
-    "nanogpt-char",
-    "qwen3-tiny",
-    "gemma3-tiny",
-    "olmoe-tiny",
-    "gpt-oss-tiny",
-    "mlp",
-];
 /// Numbers that are easily written with a digit too few.
 const NUMBERS: &[f64] = &[
     0.0,
@@ -88,14 +77,11 @@ fn resolve(sets: &[(&str, String)]) -> Result<Config, polaron_train::Error> {
 
 #[test]
 fn every_preset_with_every_stack_comes_back() {
-    for preset in PRESETS {
+    for preset in NetworkConfig::presets() {
         for stack in LayerwiseConfig::STACKS {
-            let data = if *preset == "mlp" { "digits" } else { "shakespeare" };
-            let sets = [
-                ("model.preset", (*preset).into()),
-                ("optimizer.stack", (*stack).into()),
-                ("data.source", data.into()),
-            ];
+            let data = if preset == "mlp" { "digits" } else { "shakespeare" };
+            let sets =
+                [("model.preset", preset.into()), ("optimizer.stack", (*stack).into()), ("data.source", data.into())];
             comes_back(&resolve(&sets).unwrap());
         }
     }

@@ -1,0 +1,95 @@
+use polaron::LayerwiseConfig;
+
+use super::*;
+use crate::networks::data::DataSizes;
+use crate::networks::decoder::vocabulary;
+use crate::networks::family::Family;
+use crate::networks::registry::{ForFamily, NetworkConfig};
+use crate::run::prepare::outline;
+use crate::settings::layers::Layers;
+
+fn with_sets(sets: &[(&str, &str)]) -> Config {
+    let sets = sets.iter().map(|(key, raw)| ((*key).into(), (*raw).into())).collect();
+    Layers { sets, ..Layers::default() }.resolve().unwrap()
+}
+
+struct Estimated<'a>(&'a Config, DataSizes);
+
+impl ForFamily for Estimated<'_> {
+    type Output = Estimate;
+
+    fn run<F: Family>(self, settings: &F) -> Estimate {
+        Estimate::of(self.0, self.1, outline(self.0, settings, self.1).unwrap().plan())
+    }
+}
+
+fn estimate(config: &Config, sizes: DataSizes) -> Estimate {
+    config.model.with(Estimated(config, sizes))
+}
+
+fn refusal(config: &Config, sizes: DataSizes, available: f64) -> String {
+    training_fits(config, sizes, &estimate(config, sizes), available).unwrap_err().to_string()
+}
+
+#[test]
+fn weights_gradients_and_states_are_counted_from_the_plan() {
+    let parameters = 4.0 * 221_888.0;
+    for (stack, states) in [("adamw", 2.0), ("sgd", 1.0)] {
+        let config = with_sets(&[("optimizer.stack", stack), ("device.threads", "1")]);
+        let estimate = estimate(&config, vocabulary(65));
+        assert_eq!((estimate.weights, estimate.gradients), (parameters, parameters), "{stack}");
+        assert_eq!(estimate.states, states * parameters, "{stack}");
+    }
+    let config = with_sets(&[("device.threads", "2"), ("train.accumulation", "2")]);
+    let several = estimate(&config, vocabulary(65));
+    assert_eq!(several.gradients, 3.0 * parameters, "two workers, and the micro-batch before");
+}
+
+#[test]
+fn every_stack_has_a_known_state_of_at_least_a_buffer_for_most_parameters() {
+    for stack in LayerwiseConfig::STACKS {
+        let found = estimate(&with_sets(&[("optimizer.stack", stack)]), vocabulary(65));
+        assert!((0.0..=4.0 * found.weights).contains(&found.states), "{stack}: {found:?}");
+    }
+}
+
+#[test]
+fn recomputing_keeps_the_inputs_of_the_blocks_and_one_block() {
+    let config = with_sets(&[("model.preset", "llama-d256")]);
+    let found = estimate(&config, vocabulary(65));
+    let row = config.model.memory(vocabulary(65)).row;
+    assert_eq!(found.recomputed, Some(FLOAT * 16.0 * (row.inputs + row.largest_block)));
+    assert!(found.recomputed_peak.unwrap() < 0.5 * found.peak, "{found:?}");
+    let perceptron = estimate(&with_sets(&[("model.preset", "mlp")]), DataSizes { inputs: 64, outputs: 10 });
+    assert_eq!((perceptron.recomputed, perceptron.recomputed_peak), (None, None));
+}
+
+#[test]
+fn what_does_not_fit_names_figures_and_what_needs_less() {
+    let config = with_sets(&[("model.d_model", "1000000")]);
+    let said = weights_fit(&config, vocabulary(65), 16e9).unwrap_err().to_string();
+    for fragment in ["at least 192 TB", "16 GB are available", "lower `model.d_model` (1000000)"] {
+        assert!(said.contains(fragment), "{fragment}: {said}");
+    }
+    let config = with_sets(&[("train.batch", "200000")]);
+    let said = refusal(&config, vocabulary(65), 16e9);
+    for fragment in
+        ["set `train.recompute`", "raise `train.accumulation` (1)", "lower `train.batch` (200000)", "--force"]
+    {
+        assert!(said.contains(fragment), "{fragment}: {said}");
+    }
+    weights_fit(&config, vocabulary(65), 16e9).unwrap();
+}
+
+#[test]
+fn what_fits_is_not_refused() {
+    for preset in NetworkConfig::presets() {
+        let config = with_sets(&[("model.preset", preset), ("train.batch", "2")]);
+        let (sizes, found) = match config.model.is_text() {
+            true => (vocabulary(256), estimate(&config, vocabulary(256))),
+            false => (DataSizes { inputs: 64, outputs: 10 }, estimate(&config, DataSizes { inputs: 64, outputs: 10 })),
+        };
+        training_fits(&config, sizes, &found, found.peak / 0.89).unwrap();
+        training_fits(&config, sizes, &found, found.peak / 0.91).unwrap_err();
+    }
+}

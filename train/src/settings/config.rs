@@ -12,6 +12,7 @@ use crate::error::{ConfigError, Error};
 use crate::host::device;
 use crate::networks::data::DataConfig;
 use crate::networks::registry::NetworkConfig;
+use crate::settings::given_model::{GivenModel, INIT_CONTINUES, INIT_SHA256, INIT_STEP};
 use crate::settings::merge;
 use polaron::schedule::Schedule;
 
@@ -142,18 +143,6 @@ pub const REPORTING_KEYS: &[&str] = &[
     "train.sample_seed",
 ];
 
-/// The key of the folder whose weights a run starts from.
-pub const INIT: &str = "train.init";
-/// The key of the checkpoint there.
-pub const INIT_STEP: &str = "train.init_step";
-/// The key of the checksum of those weights.
-pub const INIT_SHA256: &str = "train.init_sha256";
-/// The key that says whether that run is continued.
-pub const INIT_CONTINUES: &str = "train.init_continues";
-
-/// The key of the length that the schedule is computed for.
-pub const SCHEDULE_STEPS: &str = "train.schedule_steps";
-
 /// The section of adapters of low rank, which exists only in runs that have them.
 pub const LORA: &str = "train.lora";
 
@@ -210,9 +199,7 @@ impl Config {
         if !embedded && Path::new(&self.data.source).exists() {
             self.data.source = absolute(&self.data.source);
         }
-        if !self.train.init.is_empty() {
-            self.train.init = absolute(&self.train.init);
-        }
+        self.train.init = absolute(&self.train.init);
         self.settle_tokenizer(model)
     }
 
@@ -221,13 +208,11 @@ impl Config {
         let asked = self.data.tokenizer;
         let packed = self.packed().map(|manifest| manifest.tokenizer);
         let given = model.filter(|_| packed.is_none() && self.model.is_text());
-        if let Some(GivenModel { path, tokenizer: Some(theirs), .. }) = given {
-            let rule = format!("the tokenizer of `{}` is {theirs}: leave the key out", path.display());
-            ConfigError::ensure([TokenizerKind::Auto, *theirs].contains(&asked), "data.tokenizer", asked, &rule)?;
-            self.data.tokenizer = *theirs;
-        } else if asked == TokenizerKind::Auto {
-            self.data.tokenizer = packed.unwrap_or(TokenizerKind::Char);
-        }
+        self.data.tokenizer = match given.map_or(Ok(None), |model| model.tokenizer_for(asked))? {
+            Some(theirs) => theirs,
+            None if asked == TokenizerKind::Auto => packed.unwrap_or(TokenizerKind::Char),
+            None => asked,
+        };
         Ok(())
     }
 
@@ -330,11 +315,16 @@ impl Config {
     fn validate_train(&self) -> Result<(), ConfigError> {
         let train = &self.train;
         ConfigError::ensure(train.steps >= 1, "train.steps", train.steps, "it must be at least 1")?;
-        let done = if train.init_continues { train.init_step } else { 0 };
-        let rule = format!("`{}` is already at step {done}: choose more steps, or an earlier checkpoint", train.init);
-        ConfigError::ensure(train.steps > done, "train.steps", train.steps, &rule)?;
-        let rule = "there is no run to continue: set `train.init` to its folder";
-        ConfigError::ensure(!train.init_continues || !train.init.is_empty(), INIT_CONTINUES, true, rule)?;
+        let named = !train.init.is_empty();
+        let rule = "no weights to start from are named: set `train.init` to their folder";
+        ConfigError::ensure(named || train.init_step == 0, INIT_STEP, train.init_step, rule)?;
+        ConfigError::ensure(named || train.init_sha256.is_empty(), INIT_SHA256, &train.init_sha256, rule)?;
+        ConfigError::ensure(named || !train.init_continues, INIT_CONTINUES, true, rule)?;
+        if train.init_continues {
+            let (run, done) = (&train.init, train.init_step);
+            let rule = format!("`{run}` is already at step {done}: choose more steps, or an earlier checkpoint");
+            ConfigError::ensure(train.steps > done, "train.steps", train.steps, &rule)?;
+        }
         ConfigError::ensure(train.batch >= 1, "train.batch", train.batch, "it must be at least 1")?;
         ConfigError::ensure(
             train.accumulation >= 1,
@@ -383,56 +373,10 @@ impl Config {
     }
 }
 
-/// A path in its absolute form, where it has one as text.
+/// A path in its absolute form, where it has one as text; an empty one has none.
 fn absolute(path: &str) -> String {
     let absolute = std::path::absolute(path).ok().and_then(|path| path.to_str().map(String::from));
     absolute.unwrap_or_else(|| path.into())
-}
-
-/// The model of weights that a run starts from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GivenModel {
-    /// The folder that holds the weights.
-    pub path: PathBuf,
-    /// Every key of `[model]`.
-    pub keys: Table,
-    /// The kind of its tokenizer; None without one.
-    pub tokenizer: Option<TokenizerKind>,
-}
-
-/// Keys of a model that may differ from those of the weights: they change the loss of training alone.
-const FREE: &[&str] = &["aux_load_balance", "aux_z"];
-
-impl GivenModel {
-    /// Gives a configuration whose vocabulary follows from the tokenizer the size of that of the weights.
-    pub fn fill_vocabulary(&self, config: &mut Table) {
-        const KEY: &str = "vocab_size";
-        let model = config.get_mut("model").and_then(Value::as_table_mut);
-        if let Some((size, theirs)) = model.and_then(|model| model.get_mut(KEY)).zip(self.keys.get(KEY))
-            && size.as_integer() == Some(0)
-        {
-            *size = theirs.clone();
-        }
-    }
-
-    /// Checks that a configuration, as a table, has this model. The context may be shorter where no weight depends on it.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::OtherModel`] with every key that differs.
-    pub fn check(&self, config: &Table) -> Result<(), ConfigError> {
-        let empty = Table::new();
-        let now = config.get("model").and_then(Value::as_table).unwrap_or(&empty);
-        let rotary = now.get("position").and_then(Value::as_str) == Some("rotary");
-        let number = |table: &Table| table.get("context").and_then(Value::as_integer);
-        let shorter = rotary && number(now) < number(&self.keys);
-        let ignored: Vec<&str> = FREE.iter().copied().chain(shorter.then_some("context")).collect();
-        let differences = merge::differences(&self.keys, now, &ignored);
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(ConfigError::OtherModel { path: self.path.clone(), differences })
-    }
 }
 
 /// Checks the names here, since the errors of the TOML library do not name the nearest choice.

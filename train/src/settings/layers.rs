@@ -8,7 +8,8 @@ use toml::{Table, Value};
 use crate::error::{ConfigError, Error, FileError, one_line};
 use crate::host::progress::say;
 use crate::networks::registry::NetworkConfig;
-use crate::settings::config::{Config, GivenModel, INIT, INIT_CONTINUES, LORA};
+use crate::settings::config::{Config, LORA};
+use crate::settings::given_model::{GivenModel, INIT, INIT_CONTINUES};
 use crate::settings::merge;
 use crate::settings::recipe::{self, Choices};
 

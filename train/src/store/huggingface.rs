@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::shards::{Shard, damaged};
 use crate::error::{ConfigError, Error, FileError, WeightsError, bytes};
-use crate::settings::config::{Config, GivenModel};
+use crate::settings::config::Config;
+use crate::settings::given_model::GivenModel;
 use crate::settings::layers::Layers;
 
 const CONFIG: &str = "config.json";

@@ -14,7 +14,8 @@ use crate::host::progress::say;
 use crate::networks::decoder::tokenizer_sha256;
 use crate::networks::family::Family;
 use crate::networks::registry::ForFamily;
-use crate::settings::config::{Config, GivenModel, INIT, INIT_SHA256, INIT_STEP};
+use crate::settings::config::Config;
+use crate::settings::given_model::{GivenModel, INIT, INIT_SHA256, INIT_STEP};
 use crate::settings::layers::Layers;
 
 /// What holds weights.

@@ -55,6 +55,7 @@ fn logits_are_those_of_transformers() {
         assert_eq!(logits.len(), expected.len(), "{name}");
         let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
         let off = logits.iter().zip(&expected).map(|(x, y)| (f64::from(*x) - y).abs()).fold(0.0, f64::max);
+        eprintln!("{name}: {:.1e}", off / largest);
         assert!(off <= 1e-4 * largest, "{name}: {off} of {largest}");
     }
 }
@@ -68,6 +69,8 @@ fn every_class_can_be_looked_at_trained_exported_and_continue_a_prompt() {
         assert!(said.out.contains("safetensors file") && said.out.contains("30 tokens"), "{name}: {said:?}");
         let said = place.run(&["generate", name, "--prompt", "the ", "--tokens", "9"]).succeeds();
         assert!(said.out.starts_with("the "), "{name}: {said:?}");
+        let said = place.run(&["eval", name, "--data", "small.txt"]).succeeds();
+        assert!(said.out.contains("nats per token"), "{name}: {said:?}");
         place.run(&["export", name, "--out", "out.safetensors"]).succeeds();
         place.run(&["export", name, "--format", "hf", "--out", "again"]).succeeds();
         let said = start(&place, name, &["--steps", "2", "--out", "run"]).succeeds();

@@ -44,6 +44,11 @@ fn an_earlier_checkpoint_can_be_taken_and_a_missing_one_is_refused_with_those_th
     place
         .train(&["--steps", "2", "--init", "first", "--init-step", "0"])
         .fails(2, &["--init-step", "no trained weights"]);
+    for key in ["train.init_step=2", "train.init_sha256=ab", "train.init_continues=true"] {
+        place
+            .train(&["--steps", "2", "--set", key, "--out", "third"])
+            .fails(2, &["no weights to start from are named"]);
+    }
     place
         .train(&["--steps", "2", "--init", "nowhere", "--out", "third"])
         .fails(2, &["`nowhere` is neither a run folder"]);

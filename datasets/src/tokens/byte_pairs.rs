@@ -185,7 +185,7 @@ fn number(value: &Value) -> Option<u32> {
 pub(super) fn alphabet() -> Vec<char> {
     let printed = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut others = (256_u32..).filter_map(char::from_u32);
-    (0..=u8::MAX).map(|byte| if printed(byte) { Some(byte.into()) } else { others.next() }).flatten().collect()
+    (0..=u8::MAX).filter_map(|byte| if printed(byte) { Some(byte.into()) } else { others.next() }).collect()
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ const FLOAT: f64 = 4.0;
 const TOKEN: f64 = 8.0;
 /// The program itself, its data and its threads.
 const PROGRAM: f64 = 60e6;
-/// What the backward pass of a block needs beside what its forward pass kept.
-const TEMPORARY: f64 = 0.4;
+/// What the backward pass of a block needs beside what its forward pass kept, as measured.
+const TEMPORARY: f64 = 1.0;
 /// How much of the available memory a run may take: the estimate is not exact, and other programs need some too.
 const SHARE: f64 = 0.9;
 

@@ -55,7 +55,7 @@ fn every_stack_has_a_known_state_of_at_least_a_buffer_for_most_parameters() {
 
 #[test]
 fn recomputing_keeps_the_inputs_of_the_blocks_and_one_block() {
-    let config = with_sets(&[("model.preset", "llama-d256")]);
+    let config = with_sets(&[("model.preset", "llama-d256"), ("device.threads", "1")]);
     let found = estimate(&config, vocabulary(65));
     let row = config.model.memory(vocabulary(65)).row;
     assert_eq!(found.recomputed, Some(FLOAT * 16.0 * (row.inputs + row.largest_block)));

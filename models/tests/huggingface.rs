@@ -346,3 +346,46 @@ fn a_model_of_no_class_is_refused_with_the_key() {
         assert_eq!(Import::new(&config, 65).unwrap_err(), error);
     }
 }
+
+/// Whatever a file says: it is read, or refused in one line that names the key.
+#[test]
+fn any_value_of_any_key_is_followed_or_refused_in_one_line() {
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(1),
+        json!(7),
+        json!(2.5),
+        json!(1e300),
+        json!(u64::MAX),
+        json!("x"),
+        json!([]),
+        json!({}),
+        json!(["sliding_attention"]),
+        json!({ "full_attention": { "rope_type": "yarn" } }),
+        json!({ "sliding_attention": null, "full_attention": null }),
+    ];
+    let (mut followed, mut refused) = (0, 0);
+    for (preset, golden) in goldens() {
+        let keys: Vec<String> = golden.config.as_object().unwrap().keys().cloned().collect();
+        for (key, value) in keys.iter().flat_map(|key| odd.iter().map(move |value| (key, value))) {
+            let mut config = golden.config.clone();
+            config[key] = value.clone();
+            match read_config(&config) {
+                Ok(read) => {
+                    followed += 1;
+                    Import::new(&read.model, read.vocab_size).unwrap();
+                    let back = read_config(&write_config(&read.model, read.vocab_size, None).unwrap()).unwrap();
+                    assert_eq!(back.model, read.model, "{preset}: {key} = {value}");
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.to_string().contains('\n'), "{error}");
+                }
+            }
+        }
+    }
+    assert!(followed > 500 && refused > 500, "{followed} followed, {refused} refused");
+}

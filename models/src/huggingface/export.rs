@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, TensorData};
 
+use super::classes::class_for;
 use super::link::Link;
-use super::write::class_for;
 use crate::error::ModelError;
 use crate::settings::model::ModelConfig;
 use crate::weights::NamedTensor;

@@ -6,8 +6,8 @@ use burn::tensor::{DType, TensorData};
 use polaron_common::did_you_mean;
 
 use super::class::Class;
+use super::classes::class_for;
 use super::link::Link;
-use super::write::class_for;
 use crate::error::ModelError;
 use crate::settings::model::ModelConfig;
 use crate::weights::NamedTensor;

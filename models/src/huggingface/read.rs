@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::class::Class;
-use super::classes::CLASSES;
+use super::classes::{CLASSES, check};
 use super::keys::{Keys, refused};
 use crate::error::ModelError;
 use crate::settings::model::ModelConfig;
@@ -24,7 +24,8 @@ pub struct ForeignConfig {
 ///
 /// # Errors
 ///
-/// [`ModelError::ForeignKey`] for the first key whose value the decoder cannot follow; those of [`ModelConfig::validate`].
+/// [`ModelError::ForeignKey`] for the first key whose value the decoder cannot follow; those of [`ModelConfig::validate`];
+/// [`ModelError::NoForeignClass`] for sizes that the class itself refuses.
 pub fn read_config(json: &Value) -> Result<ForeignConfig, ModelError> {
     let Some(map) = json.as_object() else {
         return Err(refused("config.json", json, "it must be an object with keys and values"));
@@ -39,6 +40,7 @@ pub fn read_config(json: &Value) -> Result<ForeignConfig, ModelError> {
     model.feed_forward = keys.choice(key, default, kinds)?;
     let vocab_size = keys.size("vocab_size", class.vocab_size)?;
     model.validate()?;
+    check(class, &model)?;
     Ok(ForeignConfig { model, vocab_size, ignored: keys.ignored() })
 }
 

@@ -52,7 +52,7 @@ fn read(keys: &Keys, preset: ModelConfig) -> Result<ModelConfig, ModelError> {
         let rule = "layers of sliding_attention need `use_sliding_window` and `sliding_window`";
         return Err(refused("layer_types", keys.get("layer_types").unwrap_or(&Value::Null), rule));
     }
-    if slides {
+    if full_every > 1 {
         (config.full_every, config.sliding_window) = (full_every, window);
     }
     Ok(config)

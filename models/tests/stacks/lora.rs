@@ -82,6 +82,10 @@ fn a_model_with_new_adapters_has_the_outputs_of_its_base() {
             stored(&adapted).into_keys().filter(|name| !stored(&base).contains_key(name)).collect();
         assert!(added.len() >= 16 && added.iter().all(|name| name.contains(".lora.")), "{preset}: {added:?}");
         assert!(stored(&base).into_iter().all(|(name, values)| stored(&adapted)[&name] == values), "{preset}");
+        for info in parameter_table(&base).iter().filter(|info| info.swapped || info.shape.len() == 3) {
+            let factor = info.path.replace(".weight", ".lora.a");
+            assert!(added.contains(&factor), "{preset}: `{}` is in no list of projections", info.path);
+        }
     }
 }
 

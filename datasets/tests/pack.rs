@@ -20,6 +20,8 @@ mod damage;
 mod documents;
 #[path = "pack/import.rs"]
 mod import;
+#[path = "pack/tables.rs"]
+mod tables;
 
 const ODD: &str = "na\u{ef}ve \u{1F600} \u{4f60}\u{597d}\n\n\ttabs  two spaces\r\n\u{200d}\u{301}end";
 

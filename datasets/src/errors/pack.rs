@@ -52,11 +52,13 @@ pub enum PackError {
         source: std::io::Error,
     },
     /// A line of a file is not a document.
-    #[error("line {line} of `{}` is not a document ({problem}): {rule}", path.display())]
+    #[error("{unit} {line} of `{}` is not a document ({problem}): {rule}", path.display())]
     BadRecord {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// "line", or "row" of a table.
+        unit: &'static str,
+        /// Its number, from 1.
         line: usize,
         /// What is wrong with it.
         #[source]
@@ -71,6 +73,30 @@ pub enum PackError {
         path: PathBuf,
         /// What is wrong with it, and what to do.
         problem: String,
+    },
+    /// A Parquet table cannot be read.
+    #[error("the Parquet table `{}` cannot be read ({problem}): download it again, or write it again with {codecs}", path.display())]
+    BadTable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: Problem,
+        /// The compressions that are read.
+        codecs: &'static str,
+    },
+    /// A Parquet table has no such column of text.
+    #[error(
+        "the Parquet table `{}` has no column `{key}` of text, only: {columns}: name its column with `polaron data pack --key NAME`",
+        path.display()
+    )]
+    NoColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column that was asked for.
+        key: String,
+        /// The columns that it has, and their types.
+        columns: String,
     },
     /// Every line was left out.
     #[error(

@@ -43,13 +43,7 @@ const KINDS: &[Kind] = &[
         "a shard of packed tokens",
         "give the folder that it is in: `polaron train --data {folder}`",
     ),
-    kind(
-        b"PAR1",
-        &["parquet", "pq"],
-        "a Parquet table",
-        "convert it to lines of JSON with `python3 -c 'import sys, pandas; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], \
-         orient=\"records\", lines=True)' {file} {lines}`",
-    ),
+    kind(b"PAR1", &[], "a Parquet table", "give it a name that ends in .parquet"),
     kind(b"ARROW1", &["arrow", "feather"], "an Arrow table", FEATHER),
     kind(b"FEA1", &["feather"], "an Arrow table", FEATHER),
     kind(
@@ -187,6 +181,11 @@ pub(crate) fn json_document(path: &Path, compression: Compression, is_array: boo
         "write one record per line with `jq -c . {file} > {lines}` and give {lines}"
     };
     foreign(path, compression, "one JSON document, not lines of JSON,", advice)
+}
+
+/// A table inside compressed data, where it cannot be read in any order.
+pub(crate) fn compressed_table(path: &Path, compression: Compression) -> DataError {
+    foreign(path, compression, "a Parquet table", "give {file}")
 }
 
 fn foreign(path: &Path, compression: Compression, what: &str, advice: &str) -> DataError {

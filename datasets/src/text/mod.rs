@@ -10,6 +10,7 @@ mod opened;
 mod plain;
 mod records;
 mod sources;
+mod table;
 
 pub use encoding::decode_utf8;
 pub(crate) use encoding::without_mark;

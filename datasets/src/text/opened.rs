@@ -74,6 +74,8 @@ pub(super) struct Opened<'a> {
     pub notes: &'a Notes,
     /// Where lines that are not documents are counted, if they are left out.
     pub skipped: Option<&'a Mutex<Skipped>>,
+    /// Called with the share of the file that was read, by a reader that does not read it from front to end.
+    pub progress: &'a dyn Fn(f64),
 }
 
 impl Opened<'_> {
@@ -93,7 +95,7 @@ impl Opened<'_> {
         encoding::not_utf8(self.path, self.compression, offset, before, around)
     }
 
-    /// A line is not a document: it is left out if that was asked for, otherwise this is the error.
+    /// A line, or a row of a table, is not a document: it is left out if that was asked for, otherwise this is the error.
     pub fn bad(
         &self,
         line: usize,

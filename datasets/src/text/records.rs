@@ -45,7 +45,9 @@ pub(super) fn read(file: &Opened<'_>, reader: &mut dyn BufRead, sink: Sink<'_>) 
         if record.is_empty() {
             continue;
         }
-        let bad = |problem| PackError::BadRecord { path: path.into(), line: number, problem, rule: RULE }.into();
+        let bad = |problem| {
+            PackError::BadRecord { path: path.into(), unit: "line", line: number, problem, rule: RULE }.into()
+        };
         let document = match document(record, file.key) {
             Ok(document) => document,
             Err(problem) => {

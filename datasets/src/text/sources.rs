@@ -1,7 +1,7 @@
 //! Documents from many files, read as a stream: only one block, or one record, is in memory at a time.
 //!
 //! The ending of a file tells its [format](super::formats), its content tells whether it is compressed by gzip or zstd. Empty
-//! documents are ignored. What is not UTF-8 text is refused and named.
+//! documents are ignored. What is neither UTF-8 text nor a table with a column of it is refused and named.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -115,6 +115,7 @@ impl Sources {
     fn read_file(&self, path: &Path, count: &Rc<Cell<u64>>, sink: Sink<'_>) -> Flow {
         let unreadable = |source| DataError::from(PackError::Unreadable { path: path.into(), source });
         let file = std::fs::File::open(path).map_err(unreadable)?;
+        let (begin, length) = (count.get(), file.metadata().map_err(unreadable)?.len());
         let (start, raw) = peek(counted(file, count), 8).map_err(unreadable)?;
         let (named, compression) = (Compression::of_name(path), Compression::of_content(&start));
         if compression == Compression::None && named != Compression::None {
@@ -129,9 +130,12 @@ impl Sources {
             self.notes.add(format!("the byte order mark at the front of `{}` is removed", path.display()));
         }
         let start = start.get(offset..).unwrap_or_default();
-        foreign::check(path, compression, start)?;
+        if formats::is_text(path) {
+            foreign::check(path, compression, start)?;
+        }
+        let progress = |share: f64| count.set(begin + (share * length as f64) as u64);
         let (key, notes, skipped) = (self.key.as_str(), &self.notes, self.skipped.as_ref());
-        let file = Opened { path, compression, start, offset, key, notes, skipped };
+        let file = Opened { path, compression, start, offset, key, notes, skipped, progress: &progress };
         formats::reader(path)(&file, &mut reader, sink)
     }
 }

@@ -17,7 +17,8 @@ use crate::host::progress::{Reading, duration, print};
 /// Commands on packed tokens.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Pack text files (.txt, .md, .jsonl, .ndjson, also .gz and .zst) of any size into a folder for `polaron train --data`.
+    /// Pack text files (.txt, .md, .jsonl, .ndjson, also .gz and .zst, .parquet) of any size into a folder for `polaron train
+    /// --data`.
     Pack(PackArgs),
     /// Import files of tokens (nanoGPT's train.bin and val.bin, shards of llm.c and modded-nanogpt) into such a folder.
     Import(ImportArgs),
@@ -44,7 +45,7 @@ pub struct PackArgs {
     /// Folder to write; must be new or empty.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Key under which the objects of .jsonl files hold the text.
+    /// Key under which the objects of .jsonl files hold the text; column of .parquet files.
     #[arg(long, value_name = "KEY", default_value = "text")]
     pub key: String,
     /// Token between two documents, as the tokenizer writes it, or `none`; by default its end-of-text token, or a line break.

@@ -186,7 +186,9 @@ fn every_kind_of_text_file_trains_without_packing_and_the_rest_is_named() {
     let said = place.train(&short(&["--data", "marked.txt", "--out", "marked"])).succeeds().err;
     assert!(said.contains("note: the byte order mark at the front of") && said.contains("marked.txt"), "{said}");
     place.write("x.parquet", b"PAR1\x15\x04\x15\x10");
-    place.train(&short(&["--data", "x.parquet", "--out", "x"])).fails(2, &["x.parquet", "Parquet", "read_parquet"]);
+    place
+        .train(&short(&["--data", "x.parquet", "--out", "x"]))
+        .fails(2, &["x.parquet", "Parquet table", "cannot be read"]);
     place.write("a b.txt", b"caf\xe9 and more");
     place.train(&short(&["--data", "a b.txt", "--out", "x"])).fails(2, &["iconv -f ISO-8859-1 -t UTF-8 '", "a b.txt'"]);
     assert!(!place.path("x").exists());

@@ -75,6 +75,11 @@ fn zstd_is_refused_in_words_or_packed() {
 }
 
 #[test]
+fn tables_are_refused_in_words_or_packed() {
+    fuzz("parquet", 300, |folder, bytes| packed(folder, "x.parquet", bytes, PackTokenizer::Kind(TokenizerKind::Byte)));
+}
+
+#[test]
 fn files_of_tokens_are_refused_in_words_or_imported() {
     fuzz("tokens", 300, |folder, bytes| {
         let (path, out) = (folder.join("x.bin"), folder.join("out"));

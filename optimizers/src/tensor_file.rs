@@ -41,7 +41,7 @@ const DTYPES: [(DType, Dtype, &str); 4] = [
     (DType::BF16, Dtype::BF16, "BF16"),
 ];
 
-/// Writes float tensors and metadata as a safetensors file in memory; see [`write`].
+/// Writes float tensors and metadata as a safetensors file in memory; see [`write()`].
 ///
 /// # Errors
 /// Those of [`write`].

@@ -10,9 +10,9 @@ use super::plan::{Contender, Plan, Purpose, Request, Settings, round, section};
 use super::sizes::{check_settings, default_jobs, settings};
 use crate::error::{CompareError, ConfigError, Error};
 use crate::host::device;
-use crate::settings::config::REPORTING_KEYS;
 use crate::settings::layers::Layers;
 use crate::settings::merge;
+use crate::settings::train::REPORTING_KEYS;
 
 /// The optimizers that are compared by default.
 pub const DEFAULT_OPTIMIZERS: &[&str] = &["adamw", "muon", "muon_eq", "symmetric"];

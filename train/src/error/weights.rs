@@ -74,8 +74,8 @@ pub enum WeightsError {
     Model {
         /// The folder or the file.
         path: PathBuf,
-        /// Why not.
-        source: ModelError,
+        /// Why not; boxed, because every result of the program would be as large.
+        source: Box<ModelError>,
     },
     /// The tokenizer has tokens that the model does not.
     #[error("the tokenizer `{}` has {tokens} tokens, but the embedding of the model has only {rows} rows: put the tokenizer of this model there", path.display())]

@@ -12,8 +12,9 @@ use crate::error::{ConfigError, Error};
 use crate::host::device;
 use crate::networks::data::DataConfig;
 use crate::networks::registry::NetworkConfig;
-use crate::settings::given_model::{GivenModel, INIT_CONTINUES, INIT_SHA256, INIT_STEP};
+use crate::settings::given_model::GivenModel;
 use crate::settings::merge;
+use crate::settings::train::{LogTarget, REPORTING_KEYS, TrainConfig};
 use polaron::schedule::Schedule;
 
 /// The largest number of tokens in one micro-batch; a run with more is refused as a typing error.
@@ -43,85 +44,6 @@ pub struct Config {
     pub device: DeviceConfig,
 }
 
-/// `[train]`: length, batches, seeds, validations, checkpoints and samples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Windows (or images) per step, over all micro-batches.
-    pub batch: usize,
-    /// Micro-batches per step; must divide `batch`.
-    pub accumulation: usize,
-    /// Whether the activations of a block are computed again in the backward pass, instead of being kept: the same numbers, in
-    /// less memory and more time.
-    pub recompute: bool,
-    /// Seed of the initial weights.
-    pub seed: u64,
-    /// Seed of the batches; by default `seed + 1`.
-    pub data_seed: u64,
-    /// Steps between validations; 0 validates at the end only.
-    pub valid_every: u64,
-    /// Windows of the validations before the last step, evenly spaced over the split; 0 means all. A comparison takes its curves
-    /// from them. Images are always all validated.
-    pub valid_windows: u64,
-    /// Windows of the validation after the last step, and of the one before the first step of a run that starts from trained
-    /// weights; 0 means all.
-    pub valid_windows_end: u64,
-    /// Whether to validate before the first step too. By default only a run that starts from trained weights does: it delays the
-    /// first step by a whole validation.
-    pub valid_at_start: bool,
-    /// Steps between two records of the weights' spectra, which `polaron report` draws; 0 records none. Does not affect the
-    /// weights.
-    pub spectra_every: u64,
-    /// Steps between checkpoints; 0 writes only the first and the last.
-    pub checkpoint_every: u64,
-    /// How many of the newest good checkpoints are kept, besides the one of step 0.
-    pub keep: usize,
-    /// Globs or `/regex/` on the paths of parameters that are not trained.
-    pub freeze: Vec<String>,
-    /// Steps between two lines of progress when stderr is not a terminal.
-    pub log_every: u64,
-    /// Where events are written besides `metrics.jsonl`: `tensorboard` writes an event file into the run folder.
-    pub log_to: Vec<LogTarget>,
-    /// Tokens of sample text at the end; 0 means no sample.
-    pub sample_tokens: usize,
-    /// Prompt of the sample text; may be empty.
-    pub sample_prompt: String,
-    /// Randomness of the sample text; 0 always takes the likeliest token.
-    pub sample_temperature: f64,
-    /// The sample text draws from this many likeliest tokens; 0 draws from all.
-    pub sample_top_k: usize,
-    /// Seed of the sample text.
-    pub sample_seed: u64,
-    /// Where the first weights come from: the folder of another run, or one of Hugging Face; empty means from `seed`. Their model decides all of `[model]`.
-    pub init: String,
-    /// The checkpoint of `init`; 0 means its newest and is replaced by its step in a resolved configuration.
-    pub init_step: u64,
-    /// SHA-256 of the weights of `init`: others are refused. Empty means any, and is replaced in a resolved configuration.
-    pub init_sha256: String,
-    /// Whether the run goes on where `init` was, with its optimizer states and at its step, and not at step 0.
-    pub init_continues: bool,
-    /// Steps for which the schedule is computed; at a later step it stays as at its end. 0 means `steps`.
-    pub schedule_steps: u64,
-    /// Adapters of low rank, which are then the only thing that is trained; absent without them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lora: Option<LoraSettings>,
-}
-
-/// A program whose logs a run can write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogTarget {
-    /// TensorBoard, and what else reads its event files.
-    Tensorboard,
-}
-
-impl LogTarget {
-    /// Their names.
-    pub const NAMES: &'static [&'static str] = &["tensorboard"];
-}
-
 /// `[device]`: the device and its threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,17 +53,6 @@ pub struct DeviceConfig {
     /// CPU threads; 0 means all and is replaced by their number in a resolved configuration.
     pub threads: usize,
 }
-
-/// Keys that change only what is printed, not what is computed or stored.
-pub const REPORTING_KEYS: &[&str] = &[
-    "train.log_every",
-    "train.log_to",
-    "train.sample_tokens",
-    "train.sample_prompt",
-    "train.sample_temperature",
-    "train.sample_top_k",
-    "train.sample_seed",
-];
 
 /// The section of adapters of low rank, which exists only in runs that have them.
 pub const LORA: &str = "train.lora";
@@ -264,7 +175,7 @@ impl Config {
     ///
     /// [`ConfigError::BadValue`] for the first value outside its range, or the model's own error.
     pub fn validate(&self) -> Result<(), Error> {
-        self.validate_train()?;
+        self.train.validate()?;
         let rule = format!("a {} keeps its activations: leave the key out", self.model.noun());
         ConfigError::ensure(!self.train.recompute || self.model.recomputes(), RECOMPUTE, true, &rule)?;
         let (schedule, optimizer) = (&self.schedule, &self.optimizer);
@@ -310,37 +221,6 @@ impl Config {
         );
         ConfigError::ensure(tokens <= MAX_MICRO_BATCH_TOKENS, "train.batch", self.train.batch, &rule)?;
         Ok(())
-    }
-
-    fn validate_train(&self) -> Result<(), ConfigError> {
-        let train = &self.train;
-        ConfigError::ensure(train.steps >= 1, "train.steps", train.steps, "it must be at least 1")?;
-        let named = !train.init.is_empty();
-        let rule = "no weights to start from are named: set `train.init` to their folder";
-        ConfigError::ensure(named || train.init_step == 0, INIT_STEP, train.init_step, rule)?;
-        ConfigError::ensure(named || train.init_sha256.is_empty(), INIT_SHA256, &train.init_sha256, rule)?;
-        ConfigError::ensure(named || !train.init_continues, INIT_CONTINUES, true, rule)?;
-        if train.init_continues {
-            let (run, done) = (&train.init, train.init_step);
-            let rule = format!("`{run}` is already at step {done}: choose more steps, or an earlier checkpoint");
-            ConfigError::ensure(train.steps > done, "train.steps", train.steps, &rule)?;
-        }
-        ConfigError::ensure(train.batch >= 1, "train.batch", train.batch, "it must be at least 1")?;
-        ConfigError::ensure(
-            train.accumulation >= 1,
-            "train.accumulation",
-            train.accumulation,
-            "it must be at least 1",
-        )?;
-        let rule = format!("it must divide train.batch, which is {}", train.batch);
-        ConfigError::ensure(
-            train.batch.is_multiple_of(train.accumulation),
-            "train.accumulation",
-            train.accumulation,
-            &rule,
-        )?;
-        ConfigError::ensure(train.keep >= 1, "train.keep", train.keep, "it must be at least 1")?;
-        ConfigError::ensure(train.log_every >= 1, "train.log_every", train.log_every, "it must be at least 1")
     }
 
     /// Tokens of one step.

@@ -5,3 +5,4 @@ pub mod given_model;
 pub mod layers;
 pub mod merge;
 pub mod recipe;
+pub mod train;

@@ -10,7 +10,8 @@ use crate::host::device;
 use crate::networks::data::DataConfig;
 use crate::networks::family::Recipe;
 use crate::networks::registry::{Defaults, NetworkConfig};
-use crate::settings::config::{Config, DeviceConfig, TrainConfig};
+use crate::settings::config::{Config, DeviceConfig};
+use crate::settings::train::TrainConfig;
 use polaron::schedule::{Schedule, ScheduleKind};
 
 /// The default preset: of the four measured, it reaches the lowest loss within two minutes on two cores.

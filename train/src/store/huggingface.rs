@@ -99,7 +99,7 @@ impl Folder {
 }
 
 fn in_file(path: &Path) -> impl Fn(ModelError) -> WeightsError + '_ {
-    |source| WeightsError::Model { path: path.into(), source }
+    |source| WeightsError::Model { path: path.into(), source: Box::new(source) }
 }
 
 fn json(path: &Path) -> Result<Value, Error> {

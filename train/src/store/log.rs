@@ -1,7 +1,7 @@
 //! Where a run writes its events: to `metrics.jsonl`, and to the logs that are asked for.
 
 use crate::error::FileError;
-use crate::settings::config::LogTarget;
+use crate::settings::train::LogTarget;
 use crate::store::metrics::{Event, Metrics};
 use crate::store::run_folder::RunFolder;
 use crate::store::tensorboard::EventFile;

@@ -83,7 +83,7 @@ impl Shard {
     /// [`FileError`]; [`WeightsError`] for a tensor that does not fit, or with elements of another type.
     pub fn read(&self, hasher: &mut Sha256, import: &mut Import) -> Result<(), Error> {
         let unreadable = |error| FileError::at("read", &self.path)(error);
-        let misfit = |source| WeightsError::Model { path: self.path.clone(), source };
+        let misfit = |source| WeightsError::Model { path: self.path.clone(), source: Box::new(source) };
         let mut file = BufReader::new(File::open(&self.path).map_err(unreadable)?);
         let mut front = vec![0; self.front.len()];
         file.read_exact(&mut front).map_err(unreadable)?;

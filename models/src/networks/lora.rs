@@ -1,5 +1,6 @@
 //! Adding adapters of low rank to a model, and merging them into its weights.
 
+use burn::module::Module;
 use polaron::layerwise::Pattern;
 use polaron::{Role, RoleHint};
 use polaron_common::did_you_mean_or_list;
@@ -7,6 +8,7 @@ use polaron_common::did_you_mean_or_list;
 use crate::error::ModelError;
 use crate::layers::lora::Adapted;
 use crate::settings::lora::LoraSettings;
+use crate::weights::parameter_table;
 
 /// A model whose projections can have adapters.
 pub trait Projections: Sized {
@@ -92,8 +94,11 @@ fn names<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-/// The roles of the factors of all adapters.
-pub(super) fn adapter_roles() -> [RoleHint; 2] {
-    [("/\\.lora\\.a$/", Role::LoraA), ("/\\.lora\\.b$/", Role::LoraB)]
-        .map(|(pattern, role)| RoleHint::new(pattern, role))
+/// The roles of the factors of all adapters; none for a model without adapters.
+pub(super) fn adapter_roles<M: Module>(model: &M) -> Vec<RoleHint> {
+    let roles = [("a", Role::LoraA), ("b", Role::LoraB)];
+    match parameter_table(model).iter().any(|info| info.path.ends_with(".lora.a")) {
+        true => roles.map(|(factor, role)| RoleHint::new(format!("/\\.lora\\.{factor}$/"), role)).into(),
+        false => Vec::new(),
+    }
 }

@@ -114,7 +114,7 @@ impl Roles for Mlp {
             RoleHint::new("head.bias", Role::Bias),
         ]
         .into_iter()
-        .chain(adapter_roles())
+        .chain(adapter_roles(self))
         .collect()
     }
 }

@@ -49,7 +49,7 @@ impl Roles for LanguageModel {
             hints.push(attention("wv", Role::AttentionValue, kv_heads));
         }
         hints.push(RoleHint::new("blocks.*.attn.wo.weight", Role::AttentionOutput).with_heads(heads));
-        hints.extend(adapter_roles());
+        hints.extend(adapter_roles(self));
         hints
     }
 }

@@ -36,7 +36,8 @@ fn an_event_file_has_every_step_once_also_after_a_kill() {
     child.kill().unwrap();
     child.wait().unwrap();
     let before = logged_steps(&place);
-    assert!(before.len() >= 170 && before.len() < 400, "{}", before.len());
+    // Killed after step 170 was written to metrics.jsonl, perhaps before it was written here.
+    assert!((169..400).contains(&before.len()), "{}", before.len());
     place.train(&more).succeeds();
     assert_eq!(logged_steps(&place), (1..=400).collect::<Vec<u64>>());
     place.train(&["--steps", "400", "--set", "train.checkpoint_every=50", "--out", "without"]).succeeds();

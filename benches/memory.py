@@ -1,7 +1,7 @@
 """The memory that `polaron inspect` predicts, and the peak that a run of two steps has.
 
     cargo build --release
-    python3 benches/memory.py             # about ten minutes, and up to 5 GB
+    python3 benches/memory.py             # about five minutes, and up to 6 GB
     python3 benches/memory.py llama       # only configurations with this in their name
 
 Prints a Markdown table. Fails if a prediction is off by more than 15 %.
@@ -28,6 +28,10 @@ CONFIGURATIONS = [
     ("gpt2-124m", "muon", {"train.batch": "1", "model.vocab_size": "50257"}),
     ("gpt2-124m", "adamw", {"train.batch": "1", "model.vocab_size": "50257", "train.recompute": "true"}),
     ("llama2-130m", "adamw", {"train.batch": "4", "model.vocab_size": "32000"}),
+    ("qwen3-tiny", "muon_eq", {"train.batch": "96", "train.recompute": "true"}),
+    ("llama-d128", "sgd", {"train.batch": "128"}),
+    ("llama2-130m", "muon", {"train.batch": "2", "model.vocab_size": "32000", "train.recompute": "true"}),
+    ("gpt2-124m", "adamw", {"train.batch": "2", "model.vocab_size": "50257"}),
 ]
 
 

@@ -16,6 +16,9 @@ const TOKEN: f64 = 8.0;
 const PROGRAM: f64 = 60e6;
 /// What the backward pass of a block needs beside what its forward pass kept, as measured.
 const TEMPORARY: f64 = 1.0;
+/// The share of the activations, or of the gradients if they are smaller, whose memory the gradients take over, as measured:
+/// the sizes of the tensors differ, so the allocator keeps the rest.
+const TAKEN_OVER: f64 = 0.3;
 /// How much of the available memory a run may take: the estimate is not exact, and other programs need some too.
 const SHARE: f64 = 0.9;
 
@@ -56,10 +59,10 @@ impl Estimate {
         let (table, logits) = (FLOAT * workers * model.table, FLOAT * rows * model.row.head);
         let block = FLOAT * rows * model.row.largest_block;
         let (blocks, inputs) = (FLOAT * rows * model.row.blocks, FLOAT * rows * model.row.inputs);
-        // The backward pass begins with all activations and ends with all gradients, which are of other sizes: the allocator keeps
-        // the memory of the former when it needs some for the latter.
-        let ends = gradients + logits + table + TEMPORARY * block;
-        let (kept, recomputed) = (blocks + ends, inputs + block + ends);
+        // The backward pass begins with all activations and ends with all gradients.
+        let backward =
+            |kept: f64| kept + gradients - TAKEN_OVER * kept.min(gradients) + logits + table + TEMPORARY * block;
+        let (kept, recomputed) = (backward(blocks), backward(inputs + block));
         let program = PROGRAM + TOKEN * config.tokens_per_step() as f64;
         // A checkpoint copies the weights, then the states.
         let peak = |backward: f64| program + weights + states + backward.max(weights).max(states);

@@ -44,7 +44,7 @@ const DTYPES: [(DType, Dtype, &str); 4] = [
 /// Writes float tensors and metadata as a safetensors file in memory; see [`write()`].
 ///
 /// # Errors
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn to_bytes<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a TensorData)>,
     metadata: &BTreeMap<String, String>,

@@ -176,7 +176,7 @@ fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<Config, Error> {
 fn extend(layers: &mut Layers, run: &str, args: &TrainArgs, resumed: Option<&Path>) -> Result<(), Error> {
     if let Some(folder) = resumed {
         return Err(Error::Usage(format!(
-            "--extend {run} begins a new run, and --resume {} goes on with one: leave out one of them",
+            "--extend {run} begins a new run, and --resume {} resumes one: leave out one of them",
             folder.display()
         )));
     }

@@ -23,7 +23,7 @@ pub struct Sampling {
     pub seed: u64,
     /// Texts that end the generated text, and are no part of it.
     pub stop: Vec<String>,
-    /// Whether the text goes on after the tokenizer's end-of-text token.
+    /// Whether the text continues after the tokenizer's end-of-text token.
     pub ignore_end: bool,
 }
 

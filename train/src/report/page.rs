@@ -62,7 +62,7 @@ pub fn page(dirs: &[PathBuf], reload: Option<u64>) -> Result<String, Error> {
 
 /// What makes a page load itself again every so many seconds, and the words that say so.
 fn reloading(seconds: u64) -> (String, String) {
-    let note = format!(" Training goes on: this page is written and loaded again every {seconds} s.");
+    let note = format!(" Training is still running: this page is written and loaded again every {seconds} s.");
     (format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"), note)
 }
 

@@ -63,7 +63,7 @@ pub struct TrainConfig {
     pub init_step: u64,
     /// SHA-256 of the weights of `init`: others are refused. Empty means any, and is replaced in a resolved configuration.
     pub init_sha256: String,
-    /// Whether the run goes on where `init` was, with its optimizer states and at its step, and not at step 0.
+    /// Whether the run continues where `init` was, with its optimizer states and at its step, and not at step 0.
     pub init_continues: bool,
     /// Steps for which the schedule is computed; at a later step it stays as at its end. 0 means `steps`.
     pub schedule_steps: u64,

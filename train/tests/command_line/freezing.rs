@@ -189,7 +189,7 @@ fn adapters_begin_beside_the_weights_of_a_run_and_end_in_those_of_the_next() {
         !tensors(&place, "next/checkpoints/step-000000/model.safetensors").keys().any(|name| name.contains("lora"))
     );
 
-    // A run with adapters goes on with them, and with no others.
+    // A run with adapters is extended with them, and with no others.
     go_on(&["--extend", "tuned", "--out", "longer", "--steps", "6"]).succeeds();
     let longer = tensors(&place, "longer/checkpoints/step-000006/model.safetensors");
     assert!(longer.keys().eq(tuned.keys()) && longer["blocks.0.attn.wq.lora.b"] != tuned["blocks.0.attn.wq.lora.b"]);

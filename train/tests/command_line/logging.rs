@@ -1,4 +1,4 @@
-//! Metrics for other programs, and the page of a run that goes on.
+//! Metrics for other programs, and the page of a run that is still training.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ fn a_watched_page_loads_itself_again_until_training_ends() {
         assert!(start.elapsed() < Duration::from_secs(60), "{end}");
         let last = page(&place);
         assert!(
-            last.contains("</html>") && !last.contains("http-equiv") && !last.contains("Training goes on"),
+            last.contains("</html>") && !last.contains("http-equiv") && !last.contains("Training is still running"),
             "{end}"
         );
     }

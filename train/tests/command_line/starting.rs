@@ -1,4 +1,4 @@
-//! Runs that start from trained weights, or go on from another run in a new folder.
+//! Runs that start from trained weights, or continue another run in a new folder.
 
 use crate::support::Place;
 

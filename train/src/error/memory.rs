@@ -19,8 +19,8 @@ pub enum TooLarge {
     },
     /// Training would need nearly all of the memory.
     #[error(
-        "training needs about {} of memory ({parts}), which is more than {share:.0} % of the {} that are available: {remedy}, or go \
-         on with --force",
+        "training needs about {} of memory ({parts}), which is more than {share:.0} % of the {} that are available: {remedy}, or train \
+         anyway with --force",
         bytes(*.needed), bytes(*.available)
     )]
     Training {

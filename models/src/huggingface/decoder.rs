@@ -120,6 +120,17 @@ pub(super) fn projections(config: &ModelConfig) -> [Projection; 3] {
 #[derive(Default)]
 pub(super) struct Links(pub Vec<Link>);
 
+/// Norms before the layers of a block: their names, and ours.
+pub(super) const PRE_NORMS: [(&str, &str); 2] = [("input_layernorm", "norm1"), ("post_attention_layernorm", "norm2")];
+
+/// The tensors of a decoder with [`PRE_NORMS`] and without experts.
+pub(super) fn dense_links(config: &ModelConfig, vocab_size: usize) -> Vec<Link> {
+    let mut links = Links::default();
+    links.outside_feed_forward(config, vocab_size, &PRE_NORMS);
+    links.dense(config);
+    links.0
+}
+
 impl Links {
     /// A whole tensor that is the same in both.
     pub fn same(&mut self, theirs: impl Into<String>, ours: impl Into<String>, shape: &[usize]) {

@@ -76,8 +76,7 @@ fn write(config: &ModelConfig) -> Map<String, Value> {
 
 fn links(config: &ModelConfig, vocab_size: usize) -> Vec<Link> {
     let mut links = Links::default();
-    let norms = [("input_layernorm", "norm1"), ("post_attention_layernorm", "norm2")];
-    links.outside_feed_forward(config, vocab_size, &norms);
+    links.outside_feed_forward(config, vocab_size, &decoder::PRE_NORMS);
     let (experts, width, hidden) = (config.experts, config.d_model, config.hidden);
     for layer in 0..config.layers {
         let (theirs, ours) = (format!("model.layers.{layer}.mlp"), format!("blocks.{layer}.moe"));

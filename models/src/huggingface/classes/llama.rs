@@ -4,9 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
 use crate::huggingface::class::{Class, GATED, ROTARY_BUFFERS, no_links};
-use crate::huggingface::decoder::{self, Defaults, Links, first_unmet, width_in_heads};
+use crate::huggingface::decoder::{self, Defaults, first_unmet, width_in_heads};
 use crate::huggingface::keys::Keys;
-use crate::huggingface::link::Link;
 use crate::huggingface::rope;
 use crate::settings::model::{ModelConfig, ROTARY_BASE};
 
@@ -21,7 +20,7 @@ pub(super) static CLASS: Class = Class {
     read,
     unmet: |config| first_unmet([width_in_heads(config)]),
     write,
-    links,
+    links: decoder::dense_links,
     other_links: no_links,
     prefix: "model.",
     buffers: ROTARY_BUFFERS,
@@ -51,12 +50,4 @@ fn write(config: &ModelConfig) -> Map<String, Value> {
     let mut map = decoder::write(config);
     map.insert("mlp_bias".into(), json!(config.feed_forward_bias));
     map
-}
-
-fn links(config: &ModelConfig, vocab_size: usize) -> Vec<Link> {
-    let mut links = Links::default();
-    let norms = [("input_layernorm", "norm1"), ("post_attention_layernorm", "norm2")];
-    links.outside_feed_forward(config, vocab_size, &norms);
-    links.dense(config);
-    links.0
 }

@@ -71,8 +71,7 @@ fn write(config: &ModelConfig) -> Map<String, Value> {
 
 fn outside(config: &ModelConfig, vocab_size: usize) -> Links {
     let mut links = Links::default();
-    let norms = [("input_layernorm", "norm1"), ("post_attention_layernorm", "norm2")];
-    links.outside_feed_forward(config, vocab_size, &norms);
+    links.outside_feed_forward(config, vocab_size, &decoder::PRE_NORMS);
     for layer in 0..config.layers {
         let (theirs, ours) = (format!("model.layers.{layer}.mlp.gate"), format!("blocks.{layer}.moe.router"));
         links.linear(&theirs, &ours, [config.d_model, config.experts], false);

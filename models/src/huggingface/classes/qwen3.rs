@@ -4,9 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
 use crate::huggingface::class::{Class, GATED, ROTARY_BUFFERS, no_links};
-use crate::huggingface::decoder::{self, Defaults, Links, first_unmet, one_base};
+use crate::huggingface::decoder::{self, Defaults, first_unmet, one_base};
 use crate::huggingface::keys::{Keys, refused};
-use crate::huggingface::link::Link;
 use crate::huggingface::{patterns, rope};
 use crate::settings::choices::QkNormKind;
 use crate::settings::model::{ModelConfig, ROTARY_BASE};
@@ -22,7 +21,7 @@ pub(super) static CLASS: Class = Class {
     read,
     unmet: |config| first_unmet([one_base(config)]),
     write,
-    links,
+    links: decoder::dense_links,
     other_links: no_links,
     prefix: "model.",
     buffers: ROTARY_BUFFERS,
@@ -65,12 +64,4 @@ fn write(config: &ModelConfig) -> Map<String, Value> {
     map.insert("sliding_window".into(), if slides { json!(config.sliding_window) } else { Value::Null });
     map.insert("layer_types".into(), patterns::write(config));
     map
-}
-
-fn links(config: &ModelConfig, vocab_size: usize) -> Vec<Link> {
-    let mut links = Links::default();
-    let norms = [("input_layernorm", "norm1"), ("post_attention_layernorm", "norm2")];
-    links.outside_feed_forward(config, vocab_size, &norms);
-    links.dense(config);
-    links.0
 }

@@ -3,7 +3,12 @@
 //! A file holds cases `{name, optimizer, layout, blocks, lr, parameter, gradients, expected,
 //! tolerance}`. A case passes if every entry after every step differs from `expected` by at most the
 //! tolerance of the dtype it was run in. A case without `expected` has `properties` instead.
+//!
+//! Expected values of version 1 are those of the exact rule: a case that leaves out the key that chooses how an exact
+//! target is computed means the exact method, whatever the default of the kind. That key is `method` of freon, and `polar`
+//! of regularized_muon, ssd, polar_grad and error_feedback_muon (`svd`) and of spectral and hybrid (`gram_eigh`).
 
+mod exact;
 mod report;
 mod spectrum;
 
@@ -39,6 +44,7 @@ pub struct VectorCase {
     /// Unique in the file.
     pub name: String,
     /// The optimizer.
+    #[serde(deserialize_with = "exact::unless_named")]
     pub optimizer: OptimizerConfig,
     /// How the parameter is stored.
     pub layout: Layout,

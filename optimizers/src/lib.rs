@@ -103,6 +103,8 @@ pub mod rules;
 pub mod schedule;
 mod setting;
 pub mod tensor_file;
+mod visit;
+pub mod wrappers;
 
 pub use layerwise::{
     Layerwise, LayerwiseConfig, LayerwiseError, LayerwiseOptimizer, LayerwiseRecord, Role, RoleHint, Roles,

@@ -15,6 +15,7 @@ use super::states::OfParameter;
 use super::{
     AnyOptimizer, LayerwiseConfig, LayerwiseError, ParameterInfo, Plan, PlannedOptimizer, Role, RoleHint, Roles, Rule,
 };
+use crate::wrappers::{Wrapper, WrapperConfig};
 
 /// Builder of a layerwise optimizer: a stack, changes to it, and a check that every parameter is covered once.
 ///
@@ -46,6 +47,7 @@ pub struct Layerwise {
     trained: Vec<Role>,
     clip: Option<f64>,
     qk_clip: Option<f64>,
+    wrapper: Option<WrapperConfig>,
     adamw_factors: Vec<(Role, f64)>,
     width: Option<f64>,
 }
@@ -63,6 +65,7 @@ impl Layerwise {
             trained: vec![],
             clip: None,
             qk_clip: None,
+            wrapper: None,
             adamw_factors: vec![],
             width: None,
         }
@@ -127,7 +130,8 @@ impl Layerwise {
     }
 
     fn with_base(config: LayerwiseConfig) -> Self {
-        Self { lr: config.lr, clip: config.clip, base: Some(Box::new(config)), ..Self::new() }
+        let (lr, clip, wrapper) = (config.lr, config.clip, config.wrapper.clone());
+        Self { lr, clip, wrapper, base: Some(Box::new(config)), ..Self::new() }
     }
 
     /// From a configuration.
@@ -178,6 +182,37 @@ impl Layerwise {
     pub fn qk_clip(self, threshold: impl Into<Option<f64>>) -> Self {
         let threshold = threshold.into();
         self.set(|builder| builder.qk_clip = threshold)
+    }
+
+    /// Puts a wrapper around the steps. Call
+    /// [`LayerwiseOptimizer::before_forward`] before every forward pass of training, and evaluate
+    /// [`LayerwiseOptimizer::evaluation_weights`].
+    ///
+    /// ```
+    /// # use burn::{module::Module, nn::{Initializer, Linear, LinearConfig}, tensor::{Device, Tensor}};
+    /// # use burn::optim::GradientsParams;
+    /// use polaron::Layerwise;
+    /// use polaron::wrappers::ScheduleFreeConfig;
+    /// # let device = Device::flex().autodiff();
+    /// # let linear = LinearConfig::new(8, 4).with_initializer(Initializer::Ones);
+    /// # let mut model = linear.init(&device);
+    /// # let inputs = Tensor::<2>::ones([2, 8], &device);
+    ///
+    /// let mut optimizer = Layerwise::muon().wrapper(ScheduleFreeConfig::new()).build(&model)?;
+    /// for _ in 0..3 {
+    ///     model = optimizer.before_forward(1.0, model)?;
+    ///     let loss = model.forward(inputs.clone()).square().mean();
+    ///     let grads = GradientsParams::from_grads(loss.backward(), &model);
+    ///     model = optimizer.step(1.0, model, grads);
+    /// }
+    /// let evaluated = optimizer.evaluation_weights(model.clone())?;
+    /// # let _ = evaluated;
+    /// # Ok::<(), polaron::LayerwiseError>(())
+    /// ```
+    #[must_use]
+    pub fn wrapper(self, wrapper: impl Into<WrapperConfig>) -> Self {
+        let wrapper = wrapper.into();
+        self.set(|builder| builder.wrapper = Some(wrapper))
     }
 
     /// Assigns a role to the parameters that a glob or `/regex/` matches; overrides inferred roles and hints.
@@ -348,7 +383,9 @@ impl Layerwise {
                 groups.push(group);
             }
         }
-        Ok(LayerwiseOptimizer::new(plan, groups, planned, clip, qk_clip))
+        let around = self.wrapper.as_ref().map(|config| Wrapper::new(config, plan.trained(module))).transpose()?;
+        let plan = plan.with_wrapper(self.wrapper);
+        Ok(LayerwiseOptimizer::new(plan, groups, planned, clip, qk_clip).with_wrapper(around))
     }
 
     /// The same plan as plain Burn objects, for Burn's `Learner` or your own training loop.
@@ -372,6 +409,9 @@ impl Layerwise {
             if let Some(threshold) = LayerwiseError::check_threshold(what, threshold)? {
                 return Err(LayerwiseError::CannotCarry { what, threshold });
             }
+        }
+        if let Some(wrapper) = &self.wrapper {
+            return Err(LayerwiseError::CannotWrap { wrapper: wrapper.kind() });
         }
         let planned = Planned::of(module)?;
         let (plan, optimizers) = self.decide(module)?;

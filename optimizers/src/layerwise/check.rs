@@ -8,9 +8,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use super::LayerwiseError;
-use super::form::Form;
 use super::parameters::{float_parameters, paths_of};
-use super::walk::{Paths, Walk, follow};
+use crate::visit::{Form, Paths, Walk, follow};
 
 /// The parameters that a plan was made for, in the order of a visit of the module.
 #[derive(Clone, Debug)]

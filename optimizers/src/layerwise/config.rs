@@ -8,6 +8,7 @@ use super::LayerwiseError;
 use crate::rule::StackRow;
 use crate::rules::OptimizerConfig;
 use crate::setting::{ConfigError, check_keys};
+use crate::wrappers::WrapperConfig;
 
 /// The only stack that is not named after a kind.
 pub(super) const SYMMETRIC: &str = "symmetric";
@@ -76,6 +77,10 @@ pub struct LayerwiseConfig {
     /// Learning rates of the unit-norm rules of embeddings, head and router; only in `symmetric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<EdgesPart>,
+    /// What goes around the steps, see [`wrappers`](crate::wrappers): `{ kind = "ema_nesterov", strength = 0.5 }`; nothing if it is
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapper: Option<WrapperConfig>,
     /// Rules that override those of the stack; the last one that matches wins: `{ match = "glob" | role = "name", kind = …,
     /// lr = … }`. Without a kind, or with the kind of the rule that it overrides, a rule changes only the keys that it
     /// sets, unless `inherit = false`.
@@ -143,6 +148,7 @@ impl LayerwiseConfig {
             matrix: Map::new(),
             adamw: AdamWPart::default(),
             edges: (name == SYMMETRIC).then(EdgesPart::default),
+            wrapper: None,
             rule: Vec::new(),
         })
     }
@@ -161,7 +167,7 @@ impl LayerwiseConfig {
         let given: Map<String, Value> = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
         let stack = given.get("stack").and_then(Value::as_str).unwrap_or("muon");
         let mut merged = Self::stack(stack)?.to_map();
-        let valid: Vec<&str> = merged.keys().map(String::as_str).chain(["rule"]).collect();
+        let valid: Vec<&str> = merged.keys().map(String::as_str).chain(["wrapper", "rule"]).collect();
         check_keys(&given, &valid, "optimizer")?;
         for (key, value) in given {
             match (merged.get_mut(&key), value) {
@@ -198,6 +204,9 @@ impl LayerwiseConfig {
         ];
         for (key, value) in rates {
             LayerwiseError::check_rate(format!("optimizer.{key}"), value)?;
+        }
+        if let Some(wrapper) = &self.wrapper {
+            wrapper.validate("wrapper")?;
         }
         LayerwiseError::check_threshold("optimizer.clip", self.clip).map(drop)
     }

@@ -5,6 +5,7 @@ use thiserror::Error;
 use super::any::FROZEN;
 use crate::setting::ConfigError;
 use crate::tensor_file::TensorFileError;
+use crate::wrappers::WrapperError;
 
 /// Why a layerwise optimizer cannot be built, or its record cannot be loaded.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -35,6 +36,18 @@ pub enum LayerwiseError {
         /// The threshold.
         threshold: f64,
     },
+    /// A wrapper, which an optimizer of the plain Burn form does not have.
+    #[error(
+        "Burn's ModuleOptimizer has no place for the wrapper {wrapper}: build the LayerwiseOptimizer, or call the methods of \
+         polaron::wrappers around its steps"
+    )]
+    CannotWrap {
+        /// Kind of the wrapper.
+        wrapper: &'static str,
+    },
+    /// A wrapper that cannot go on, or cannot load its record.
+    #[error("{0}")]
+    Wrapper(#[from] WrapperError),
     /// A rule table that cannot be read.
     #[error("rule {number}: {message}")]
     Rule {

@@ -6,9 +6,9 @@ use burn::tensor::Tensor;
 use burn::tensor::kind::BridgeTensor;
 
 use super::groups::Taken;
-use super::walk::{Walk, follow};
 use crate::flex;
 use crate::matrix::Reading;
+use crate::visit::{Walk, follow, map_outside_graph};
 
 /// How a parameter is taken out of its module for a step.
 #[derive(Clone, Copy)]
@@ -81,18 +81,4 @@ impl ModuleMapper for PutBack<'_> {
         };
         Param::from_mapped_value(id, map_outside_graph(place, |_| updated), mapper)
     }
-}
-
-/// Changes a parameter's values outside the autodiff graph; it stays a parameter.
-pub(crate) fn map_outside_graph<const D: usize>(
-    tensor: Tensor<D>,
-    f: impl FnOnce(Tensor<D>) -> Tensor<D>,
-) -> Tensor<D> {
-    // `Tensor::from_inner` drops both, so they are restored.
-    let (require_grad, checkpointing) = (tensor.is_require_grad(), tensor.gradient_checkpointing_strategy());
-    let mut updated = Tensor::<D>::from_inner(f(tensor.inner()));
-    if let Some(strategy) = checkpointing {
-        updated = updated.with_gradient_checkpointing_strategy(strategy);
-    }
-    if require_grad { updated.require_grad() } else { updated }
 }

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-use super::walk::{Paths, Walk, follow};
+use crate::visit::{Paths, Walk, follow};
 
 /// The module with the gradients of the parameters on these paths turned off.
 pub(crate) fn turn_off<M: Module>(frozen: &Paths, module: M) -> M {

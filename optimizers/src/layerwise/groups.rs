@@ -9,10 +9,10 @@ use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::AnyOptimizer;
-use super::form::Form;
 use crate::matrix::{LayoutError, Reading};
 use crate::rule::{At, Decay, Extent, Memory, Pipeline};
 use crate::rules::OptimizerConfig;
+use crate::visit::Form;
 
 /// When parameters of a group are stepped as one stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

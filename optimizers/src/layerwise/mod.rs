@@ -7,7 +7,6 @@ mod config;
 mod decide;
 mod error;
 mod exchange;
-mod form;
 mod frozen;
 mod gradients;
 mod groups;
@@ -25,7 +24,6 @@ mod rule;
 mod stack;
 mod states;
 mod table;
-mod walk;
 mod width;
 
 pub use any::{AnyOptimizer, PlannedOptimizer};

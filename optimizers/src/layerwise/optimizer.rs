@@ -8,9 +8,10 @@ use super::check::Planned;
 use super::exchange::{Collect, PutBack, Way};
 use super::groups::{Group, Memories, ParameterUpdate, Place, Stacking, States};
 use super::states::{read_memory, read_state};
-use super::walk::Paths;
 use super::{HeadLogits, LayerwiseError, LayerwiseRecord, Plan, RecordError, first_non_finite, frozen, gradients};
 use crate::rule::NAMES;
+use crate::visit::Paths;
+use crate::wrappers::{Moment, Trained, Wrap, Wrapper, WrapperError};
 
 /// An optimizer with a rule for every parameter of one module, built by [`Layerwise`](crate::Layerwise).
 ///
@@ -29,6 +30,7 @@ pub struct LayerwiseOptimizer {
     qk_clip: Option<f64>,
     progress: f64,
     stacking: Stacking,
+    wrapper: Option<Wrapper>,
 }
 
 impl LayerwiseOptimizer {
@@ -49,7 +51,14 @@ impl LayerwiseOptimizer {
         }
         let frozen = plan.entries().iter().filter(|entry| entry.is_frozen());
         let frozen = Paths::new(frozen.map(|entry| entry.path.as_str()));
-        Self { plan, planned, frozen, groups, ways, clip, qk_clip, progress: 0.0, stacking: Stacking::default() }
+        let (progress, stacking, wrapper) = (0.0, Stacking::default(), None);
+        Self { plan, planned, frozen, groups, ways, clip, qk_clip, progress, stacking, wrapper }
+    }
+
+    /// The same with a wrapper around its steps.
+    pub(crate) fn with_wrapper(mut self, wrapper: Option<Wrapper>) -> Self {
+        self.wrapper = wrapper;
+        self
     }
 
     /// Sets when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack.
@@ -80,6 +89,45 @@ impl LayerwiseOptimizer {
         Ok(())
     }
 
+    /// The parameters of a module that this optimizer trains, for a wrapper around it.
+    pub fn trained<M: Module>(&self, module: &M) -> Trained {
+        self.plan.trained(module)
+    }
+
+    /// The model at which the gradient of the next step is to be taken, where a wrapper is set
+    /// ([`Layerwise::wrapper`](crate::Layerwise::wrapper)): to be called before every forward pass of training, with the factor of
+    /// that step. Without a wrapper, the model as it is.
+    ///
+    /// # Errors
+    /// If the model is no longer the one that the plan was made for.
+    pub fn before_forward<M: Module>(&mut self, factor: f64, module: M) -> Result<M, LayerwiseError> {
+        let moment = self.moment(factor);
+        match &mut self.wrapper {
+            Some(wrapper) => Ok(wrapper.before_forward(module, moment)?),
+            None => Ok(module),
+        }
+    }
+
+    /// Whether a wrapper has weights to evaluate that are others than the trained ones.
+    pub fn has_evaluation_weights(&self) -> bool {
+        self.wrapper.as_ref().is_some_and(Wrapper::has_evaluation_weights)
+    }
+
+    /// The weights to evaluate and to use, given the trained ones: with some wrappers, averages of them.
+    ///
+    /// # Errors
+    /// If the model is no longer the one that the plan was made for.
+    pub fn evaluation_weights<M: Module>(&self, module: M) -> Result<M, LayerwiseError> {
+        match &self.wrapper {
+            Some(wrapper) => Ok(wrapper.evaluation_weights(module)?),
+            None => Ok(module),
+        }
+    }
+
+    fn moment(&self, factor: f64) -> Moment {
+        Moment { factor, progress: self.progress }
+    }
+
     /// Clips, then updates: every learning rate is multiplied by `factor`, the schedule's value for this step.
     ///
     /// Parameters without a gradient are unchanged.
@@ -103,7 +151,7 @@ impl LayerwiseOptimizer {
         {
             return Err(LayerwiseError::NotFinite { path });
         }
-        Ok(self.update(factor, module, grads, |_| {}))
+        self.update(factor, module, grads, |_| {})
     }
 
     /// Scales all gradients so that their common norm is at most the threshold; returns the norm
@@ -167,7 +215,7 @@ impl LayerwiseOptimizer {
         run: impl FnOnce(&mut [ParameterUpdate<'_>]),
     ) -> M {
         or_panic(self.check(factor, &module, &grads));
-        self.update(factor, module, grads, run)
+        or_panic(self.update(factor, module, grads, run))
     }
 
     fn update<M: Module>(
@@ -176,7 +224,12 @@ impl LayerwiseOptimizer {
         module: M,
         grads: GradientsParams,
         run: impl FnOnce(&mut [ParameterUpdate<'_>]),
-    ) -> M {
+    ) -> Result<M, LayerwiseError> {
+        let moment = self.moment(factor);
+        let module = match &mut self.wrapper {
+            Some(wrapper) => wrapper.before_step(module)?,
+            None => module,
+        };
         let taken = self.planned.names.iter().map(|_| None).collect();
         let mut collect = Collect { grads, walk: self.planned.paths.walk(), ways: &self.ways, taken };
         let module = module.map(&mut collect);
@@ -190,7 +243,11 @@ impl LayerwiseOptimizer {
         for (number, values) in updates.into_iter().flat_map(ParameterUpdate::finish) {
             updated[number] = Some(values);
         }
-        module.map(&mut PutBack { walk: self.planned.paths.walk(), ways: &self.ways, shapes, updated })
+        let module = module.map(&mut PutBack { walk: self.planned.paths.walk(), ways: &self.ways, shapes, updated });
+        match &mut self.wrapper {
+            Some(wrapper) => Ok(wrapper.after_step(module, moment)?),
+            None => Ok(module),
+        }
     }
 
     /// To be called after a step: scales down the attention heads whose logits were above the threshold of
@@ -239,16 +296,20 @@ impl LayerwiseOptimizer {
             }
         }
         record.scalars.extend(sink.scalars);
+        if let Some(wrapper) = &self.wrapper {
+            record.add_wrapper(wrapper.to_record());
+        }
         record
     }
 
     /// Loads the states of a record onto `device`.
     ///
     /// # Errors
-    /// If the record was written for other parameters, shapes, element types or optimizers, or a state in it is
-    /// incomplete. Nothing is changed then.
-    pub fn load_record(&mut self, record: LayerwiseRecord, device: &Device) -> Result<(), LayerwiseError> {
+    /// If the record was written for other parameters, shapes, element types, optimizers or with another wrapper, or a state in it
+    /// is incomplete. Nothing is changed then.
+    pub fn load_record(&mut self, mut record: LayerwiseRecord, device: &Device) -> Result<(), LayerwiseError> {
         self.check_coverage(&record)?;
+        let wrapper = self.read_wrapper(&mut record, device)?;
         let names: Vec<String> = record.tensors.keys().cloned().collect();
         let mut source = StateSource::new(record.scalars.into_iter().collect());
         for (name, data) in record.tensors {
@@ -285,8 +346,21 @@ impl LayerwiseOptimizer {
         if let Some(name) = names.into_iter().find(|name| source.take_tensor("", name).is_some()) {
             return Err(RecordError::Unknown { name }.into());
         }
-        self.groups = groups;
+        (self.groups, self.wrapper) = (groups, wrapper);
         Ok(())
+    }
+
+    /// The wrapper with its state in a record.
+    fn read_wrapper(&self, record: &mut LayerwiseRecord, device: &Device) -> Result<Option<Wrapper>, WrapperError> {
+        let stored = std::mem::take(&mut record.wrappers).into_values().next();
+        let Some(mut wrapper) = self.wrapper.clone() else {
+            return match stored {
+                Some(stored) => Err(WrapperError::Kind { was: stored.kind, is: String::new() }),
+                None => Ok(None),
+            };
+        };
+        wrapper.load_record(stored.unwrap_or_default(), device)?;
+        Ok(Some(wrapper))
     }
 
     fn check_coverage(&self, record: &LayerwiseRecord) -> Result<(), RecordError> {

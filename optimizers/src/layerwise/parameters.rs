@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
-use super::form::Form;
 use super::inference::{Inferred, Owned, infer, is_running_statistic};
+use crate::visit::Form;
 
 /// A float parameter of a module, as found by a visit of the module.
 #[derive(Clone, Debug, PartialEq)]

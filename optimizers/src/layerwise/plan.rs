@@ -1,9 +1,14 @@
 //! The plan: the rule of every parameter, as data.
 
+use std::collections::BTreeSet;
+
+use burn::module::Module;
+
 use super::{PlannedOptimizer, Role};
 use crate::matrix::Placement;
 use crate::rule::{Extent, Kept, Scale};
 use crate::rules::OptimizerConfig;
+use crate::wrappers::{Trained, WrapperConfig};
 
 /// One parameter of a plan.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct PlanEntry {
 #[derive(Clone, Debug)]
 pub struct Plan {
     entries: Vec<PlanEntry>,
+    /// What goes around the steps.
+    wrapper: Option<WrapperConfig>,
 }
 
 impl Plan {
@@ -49,8 +56,25 @@ impl Plan {
         self.entries.iter().filter(|entry| entry.is_frozen()).map(PlanEntry::count).sum()
     }
 
+    /// The wrapper of the optimizer.
+    pub fn wrapper(&self) -> Option<&WrapperConfig> {
+        self.wrapper.as_ref()
+    }
+
+    /// The parameters of a module that are not frozen.
+    pub(super) fn trained<M: Module>(&self, module: &M) -> Trained {
+        let trained: BTreeSet<&str> =
+            self.entries.iter().filter(|entry| !entry.is_frozen()).map(|entry| entry.path.as_str()).collect();
+        Trained::of(module, |path| trained.contains(path))
+    }
+
     pub(super) fn new(entries: Vec<PlanEntry>) -> Self {
-        Self { entries }
+        Self { entries, wrapper: None }
+    }
+
+    pub(super) fn with_wrapper(mut self, wrapper: Option<WrapperConfig>) -> Self {
+        self.wrapper = wrapper;
+        self
     }
 }
 

@@ -15,9 +15,8 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
-use super::exchange::map_outside_graph;
-use super::walk::{Paths, Walk, follow};
 use super::{LayerwiseError, QkClipError};
+use crate::visit::{Paths, Walk, follow, map_outside_graph};
 
 /// The largest logits of one attention layer.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{LayerwiseError, RecordError};
 use crate::tensor_file;
+use crate::wrappers::WrapperRecord;
 
 /// States of a [`LayerwiseOptimizer`](super::LayerwiseOptimizer), detached from any device.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub struct LayerwiseRecord {
     pub(crate) memories: BTreeMap<String, String>,
     /// Parameters that had a gradient, and thus have a state.
     pub(crate) with_state: BTreeSet<String>,
+    /// The states of wrappers, by kind.
+    pub(crate) wrappers: BTreeMap<String, WrapperRecord>,
 }
 
 const FORMAT: &str = "polaron-optimizer";
@@ -40,6 +43,17 @@ impl LayerwiseRecord {
     /// The buffers by name, for example to export them.
     pub fn tensors(&self) -> &BTreeMap<String, TensorData> {
         &self.tensors
+    }
+
+    /// Adds the state of a wrapper that is not part of the optimizer, such as a
+    /// [`WeightAverage`](crate::wrappers::WeightAverage): its copies are stored as `<parameter path>.<kind>.<name>`.
+    pub fn add_wrapper(&mut self, record: WrapperRecord) {
+        self.wrappers.insert(record.kind.clone(), record);
+    }
+
+    /// Takes out the state of a wrapper of this kind, which is then no longer loaded with the optimizer.
+    pub fn take_wrapper(&mut self, kind: &str) -> Option<WrapperRecord> {
+        self.wrappers.remove(kind)
     }
 
     /// Writes a safetensors file in memory.
@@ -59,7 +73,7 @@ impl LayerwiseRecord {
     pub fn write_safetensors(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), LayerwiseError> {
         let scalars: BTreeMap<&String, Value> =
             self.scalars.iter().map(|(name, scalar)| (name, scalar_to_json(scalar))).collect();
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("format".to_string(), FORMAT.to_string()),
             ("version".to_string(), VERSION.to_string()),
             ("scalars".to_string(), json!(scalars).to_string()),
@@ -68,7 +82,14 @@ impl LayerwiseRecord {
             ("memories".to_string(), json!(self.memories).to_string()),
             ("with_state".to_string(), json!(self.with_state).to_string()),
         ]);
-        let tensors = self.tensors.iter().map(|(name, data)| (name.as_str(), data));
+        if !self.wrappers.is_empty() {
+            let numbers: BTreeMap<&String, &BTreeMap<String, u64>> =
+                self.wrappers.iter().map(|(kind, record)| (kind, &record.numbers)).collect();
+            metadata.insert("wrappers".to_string(), json!(numbers).to_string());
+        }
+        let copies: BTreeMap<String, &TensorData> = self.wrappers.values().flat_map(stored).collect();
+        let copies = copies.iter().map(|(name, data)| (name.as_str(), *data));
+        let tensors = self.tensors.iter().map(|(name, data)| (name.as_str(), data)).chain(copies);
         tensor_file::write(tensors, &metadata, write).map_err(|error| RecordError::from(error).into())
     }
 
@@ -77,7 +98,7 @@ impl LayerwiseRecord {
     /// # Errors
     /// If the bytes are not a safetensors file, or not one that [`to_safetensors`](Self::to_safetensors) wrote.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, LayerwiseError> {
-        let (tensors, metadata) = tensor_file::from_bytes(bytes).map_err(RecordError::from)?;
+        let (mut tensors, metadata) = tensor_file::from_bytes(bytes).map_err(RecordError::from)?;
         let text = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();
         if text("format") != FORMAT || !VERSIONS.contains(&text("version")) {
             let (format, version) = (text("format").to_string(), text("version").to_string());
@@ -89,7 +110,13 @@ impl LayerwiseRecord {
             Some(scalar) => Ok((name, scalar)),
             None => Err(RecordError::Part { part: format!("scalar {name}"), message: value.to_string() }),
         };
+        let wrappers: BTreeMap<String, BTreeMap<String, u64>> = later_part("wrappers", text("wrappers"))?;
+        let wrapper = |(kind, numbers): (String, _)| {
+            let copies = taken_out(&mut tensors, &kind);
+            (kind.clone(), WrapperRecord { kind, tensors: copies, numbers })
+        };
         Ok(Self {
+            wrappers: wrappers.into_iter().map(wrapper).collect(),
             tensors,
             scalars: scalars.into_iter().map(scalar).collect::<Result<_, _>>()?,
             optimizers: part("optimizers", text("optimizers"))?,
@@ -98,6 +125,25 @@ impl LayerwiseRecord {
             with_state: part("with_state", text("with_state"))?,
         })
     }
+}
+
+/// The copies of a wrapper under the names that they have in a file: `<parameter path>.<kind>.<name>`.
+fn stored(record: &WrapperRecord) -> impl Iterator<Item = (String, &TensorData)> {
+    record.tensors.iter().map(|(name, data)| {
+        let (path, name) = name.rsplit_once('.').unwrap_or_default();
+        (format!("{path}.{}.{name}", record.kind), data)
+    })
+}
+
+/// Removes the copies of a wrapper from the tensors of a file, and gives them their own names.
+fn taken_out(tensors: &mut BTreeMap<String, TensorData>, kind: &str) -> BTreeMap<String, TensorData> {
+    let own = |full: &String| {
+        let (path, name) = full.rsplit_once('.')?;
+        let path = path.strip_suffix(kind)?.strip_suffix('.')?;
+        Some((full.clone(), format!("{path}.{name}")))
+    };
+    let names: Vec<(String, String)> = tensors.keys().filter_map(own).collect();
+    names.into_iter().filter_map(|(full, own)| Some((own, tensors.remove(&full)?))).collect()
 }
 
 fn part<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, RecordError> {

@@ -8,10 +8,10 @@ use burn::optim::{DynOptimizer, DynState, StateSink, StateSource};
 use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{DType, Device, Tensor};
 
-use super::form::Form;
 use super::{AnyOptimizer, RecordError};
 use crate::matrix::Reading;
 use crate::rule::{At, Memory, Pipeline};
+use crate::visit::Form;
 
 /// Buffers by name.
 type Buffers = BTreeMap<String, (Vec<usize>, DType)>;

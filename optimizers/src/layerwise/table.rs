@@ -103,14 +103,13 @@ impl fmt::Display for Plan {
         let total = self.entries().len();
         let (all, frozen) = (self.parameters(), self.frozen());
         write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(all as u64))?;
-        match frozen {
-            0 => Ok(()),
-            _ => write!(
-                f,
-                ", of which {} are trained and {} frozen",
-                thousands((all - frozen) as u64),
-                thousands(frozen as u64)
-            ),
+        if frozen > 0 {
+            let (trained, frozen) = (thousands((all - frozen) as u64), thousands(frozen as u64));
+            write!(f, ", of which {trained} are trained and {frozen} frozen")?;
+        }
+        match self.wrapper() {
+            Some(wrapper) => write!(f, "\naround the steps {wrapper}"),
+            None => Ok(()),
         }
     }
 }

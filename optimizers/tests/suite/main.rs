@@ -18,3 +18,4 @@ mod shared;
 mod stacking;
 mod stacks;
 mod widths;
+mod wrappers;

@@ -14,6 +14,7 @@ use crate::host::progress::print;
 use crate::run::loaded::LoadedRun;
 use crate::store::files::{write_atomically, write_folder};
 use crate::store::tensors;
+use crate::store::weights::Purpose;
 
 /// Arguments of `polaron export`.
 #[derive(Debug, Args)]
@@ -26,7 +27,8 @@ pub struct ExportArgs {
     /// File to write, an existing one is replaced; with `--format hf` a folder, new or empty.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
-    /// Also write the optimizer states, to FILE.optimizer.safetensors, with the names and the layout of their weights.
+    /// Also write the optimizer states, to FILE.optimizer.safetensors, with the names and the layout of their weights. The weights
+    /// are then the trained ones, also where averages of them were validated.
     #[arg(long)]
     pub optimizer_state: bool,
 }
@@ -49,7 +51,9 @@ pub fn run(args: &ExportArgs) -> Result<u8, Error> {
     if args.format == Format::Hf {
         return to_folder(args);
     }
-    let run = args.run.load()?;
+    // States belong to the trained weights: together they are what training goes on from.
+    let purpose = Purpose::of(args.optimizer_state);
+    let run = args.run.load_for(purpose)?;
     for path in export(&run, &args.out, args.optimizer_state)? {
         print(&format!("wrote {} (step {})\n", path.display(), run.step));
     }

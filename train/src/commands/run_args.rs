@@ -7,6 +7,7 @@ use clap::Args;
 use super::usage;
 use crate::error::Error;
 use crate::run::loaded::{LoadOptions, LoadedRun};
+use crate::store::weights::Purpose;
 
 /// Which run, at which step, and on which device.
 #[derive(Debug, Args)]
@@ -32,7 +33,16 @@ impl RunArgs {
     ///
     /// Those of [`LoadedRun::open`].
     pub fn load(&self) -> Result<LoadedRun, Error> {
-        let options = LoadOptions { step: self.step, device: self.device.clone(), threads: self.threads };
+        self.load_for(Purpose::Evaluation)
+    }
+
+    /// The same with its weights for this purpose.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`LoadedRun::open`].
+    pub fn load_for(&self, purpose: Purpose) -> Result<LoadedRun, Error> {
+        let options = LoadOptions { step: self.step, device: self.device.clone(), threads: self.threads, purpose };
         LoadedRun::open(&self.run, &options)
     }
 }

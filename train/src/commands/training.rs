@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use polaron::wrappers::WeightAverageConfig;
 use polaron::{LayerwiseOptimizer, LayerwiseRecord};
 use polaron_datasets::{Tokenizer, quoted};
 use polaron_models::load_named;
@@ -17,6 +18,7 @@ use crate::networks::family::Family;
 use crate::networks::generate::Sampling;
 use crate::networks::registry::ForFamily;
 use crate::report::page as report;
+use crate::run::averaging::Averaging;
 use crate::run::prepare::{build_optimizer, check_memory, with_adapters};
 use crate::run::start::{self, Start};
 use crate::run::trainer::{Ending, Session, Validations};
@@ -62,6 +64,25 @@ pub fn train(config: &Config, out: &Path, request: &Request<'_>) -> Result<u8, E
     let threads = device::set_threads(config.device.threads);
     let device = device::open(&config.device.name)?;
     config.model.with(Run { config, folder, request, threads, device })
+}
+
+/// What a run keeps between steps besides its weights.
+struct States {
+    optimizer: LayerwiseOptimizer,
+    averaging: Option<Averaging>,
+}
+
+impl States {
+    /// Goes on from the record of a checkpoint. An average begins anew if the record has none.
+    fn load(&mut self, record: &[u8], device: &Device) -> Result<(), Error> {
+        let mut record = LayerwiseRecord::from_safetensors(record)?;
+        let averaged = record.take_wrapper(WeightAverageConfig::KIND);
+        self.optimizer.load_record(record, device)?;
+        match (&mut self.averaging, averaged) {
+            (Some(averaging), Some(record)) => averaging.load_record(record, device),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A run, as its command asks for it.
@@ -134,7 +155,7 @@ impl Run<'_> {
         })
     }
 
-    /// Trains to the end and prints a summary; None if a signal stopped it before.
+    /// Trains to the end and prints a summary. Returns the weights that were validated last; None if a signal stopped it before.
     fn train<F: Family>(
         &self,
         settings: &F,
@@ -143,14 +164,16 @@ impl Run<'_> {
         mut start: Start,
     ) -> Result<Option<F::Network>, Error> {
         let (config, out, tokenizer) = (self.config, self.folder.path(), F::tokenizer(data));
-        let mut optimizer = build_optimizer(config, &model)?;
+        let optimizer = build_optimizer(config, &model)?;
         let model = optimizer.without_frozen_gradients(model);
+        let averaging = Averaging::of(config, &optimizer, &model)?;
+        let mut states = States { optimizer, averaging };
         if let Some(record) = &start.optimizer {
-            optimizer.load_record(LayerwiseRecord::from_safetensors(record)?, &self.device)?;
+            states.load(record, &self.device)?;
         }
-        let _lock = claim(&self.folder, config, self.request.resume, tokenizer, &optimizer)?;
+        let _lock = claim(&self.folder, config, self.request.resume, tokenizer, &states.optimizer)?;
         start.state.tokenizer_sha256 = tokenizer.map(tokenizer_sha256).transpose()?.unwrap_or_default();
-        let (model, mut session) = self.restore(settings, data, start, model, optimizer)?;
+        let (model, mut session) = self.restore(settings, data, start, model, states)?;
         let (plan, step) = (session.optimizer.plan(), session.state.step);
         say(&summary::start(config, &F::describe_data(data), plan, self.threads, out, step));
         let ended = session.run(model);
@@ -170,7 +193,8 @@ impl Run<'_> {
         }
         let end = summary::end(config, &state, &session.validations, memory::peak_bytes());
         print(&format!("{end}{}", summary::commands(config, tokenizer, out)));
-        Ok(Some(model))
+        let evaluated = session.evaluation_weights(&model)?;
+        Ok(Some(evaluated.unwrap_or(model)))
     }
 
     /// The session of a run: resumed from its newest undamaged checkpoint, or begun in `start` if there is none.
@@ -180,14 +204,14 @@ impl Run<'_> {
         data: &'a F::Data,
         start: Start,
         mut model: F::Network,
-        mut optimizer: LayerwiseOptimizer,
+        mut states: States,
     ) -> Result<(F::Network, Session<'a, F>), Error> {
         let Self { config, folder, device, .. } = self;
         let store = folder.store();
         let Start { mut state, events, .. } = start;
         store.remove_unfinished();
         let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
-        if let Some(Checkpoint { model: tensors, optimizer: record, trainer }) = found {
+        if let Some(Checkpoint { model: tensors, optimizer: record, trainer, .. }) = found {
             self.check_data(&trainer, &state.data_sha256)?;
             match trainer.config.is_empty() {
                 true => folder.check_earlier(config)?,
@@ -195,7 +219,7 @@ impl Run<'_> {
             }
             folder.note_source(&config.data.source)?;
             model = load_named(model, tensors, &device.clone().autodiff())?;
-            optimizer.load_record(LayerwiseRecord::from_safetensors(&record)?, device)?;
+            states.load(&record, device)?;
             say(&format!("resuming `{}` from its checkpoint of step {}", folder.path().display(), trainer.step));
             state = trainer;
         } else if config.train.init_continues {
@@ -214,10 +238,22 @@ impl Run<'_> {
         });
         let device = device.clone();
         let workers = Workers::new(device::workers(&config.device.name, config.device.threads)?)?;
-        Ok((
-            model,
-            Session { config, settings, data, device, workers, optimizer, state, store, log, validations, spectra_at },
-        ))
+        let States { optimizer, averaging } = states;
+        let session = Session {
+            config,
+            settings,
+            data,
+            device,
+            workers,
+            optimizer,
+            averaging,
+            state,
+            store,
+            log,
+            validations,
+            spectra_at,
+        };
+        Ok((model, session))
     }
 
     /// Prints the sample text of a finished run, if its model writes text.

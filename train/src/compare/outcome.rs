@@ -160,8 +160,9 @@ mod tests {
     #[test]
     fn losses_over_other_windows_are_not_mixed_in() {
         let valid = |step, windows| {
-            let (loss, tokens, seconds, bits_per_byte) = (2.0, 1, 1.0, None);
-            Event::Valid { step, loss, tokens, seconds, bits_per_byte, accuracy: None, windows, router: None }
+            let (loss, tokens, seconds, bits_per_byte, trained_loss) = (2.0, 1, 1.0, None, None);
+            let (accuracy, router) = (None, None);
+            Event::Valid { step, loss, tokens, seconds, bits_per_byte, accuracy, windows, trained_loss, router }
         };
         let events = [valid(10, Some(8)), valid(20, Some(8)), valid(30, None)];
         assert_eq!(validations(&events).len(), 2);

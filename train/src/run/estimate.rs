@@ -1,6 +1,7 @@
 //! An estimate of the memory that a run needs, made before any of it is allocated.
 
 use polaron::layerwise::Plan;
+use polaron::wrappers::WrapperConfig;
 
 use crate::error::{Error, TooLarge, bytes};
 use crate::host::device;
@@ -29,7 +30,7 @@ pub struct Estimate {
     pub weights: f64,
     /// Gradients, of every worker and of the micro-batches before.
     pub gradients: f64,
-    /// What the optimizer keeps between steps.
+    /// What the optimizer keeps between steps, with the copies of the weights of a wrapper and an average.
     pub states: f64,
     /// What the forward pass of a micro-batch keeps of the blocks for the backward pass.
     pub activations: f64,
@@ -55,6 +56,8 @@ impl Estimate {
         let states =
             FLOAT * plan.entries().iter().filter_map(|entry| entry.state()).map(|state| state as f64).sum::<f64>();
         let trained = weights - FLOAT * plan.frozen() as f64;
+        let copies = plan.wrapper().map_or(0, |_| WrapperConfig::COPIES) + usize::from(train.average.is_some());
+        let states = states + trained * copies as f64;
         let gradients = trained * (workers + earlier);
         let (table, logits) = (FLOAT * workers * model.table, FLOAT * rows * model.row.head);
         let block = FLOAT * rows * model.row.largest_block;

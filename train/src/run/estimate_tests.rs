@@ -46,6 +46,17 @@ fn weights_gradients_and_states_are_counted_from_the_plan() {
 }
 
 #[test]
+fn copies_of_the_trained_weights_are_counted() {
+    let states = |sets: &[(&str, &str)]| estimate(&with_sets(sets), vocabulary(65)).states;
+    let (plain, parameters) = (states(&[]), 4.0 * 221_888.0);
+    let wrapper = ("optimizer.wrapper.kind", "outer_nesterov");
+    assert_eq!(states(&[wrapper]) - plain, 2.0 * parameters);
+    assert_eq!(states(&[wrapper, ("train.average.mix", "0.5")]) - plain, 3.0 * parameters);
+    let frozen = ("train.freeze", "[\"embed*\"]");
+    assert_eq!(states(&[wrapper, frozen]) - states(&[frozen]), 2.0 * (parameters - 4.0 * 64.0 * 65.0));
+}
+
+#[test]
 fn every_stack_has_a_known_state_of_at_least_a_buffer_for_most_parameters() {
     for stack in LayerwiseConfig::STACKS {
         let found = estimate(&with_sets(&[("optimizer.stack", stack)]), vocabulary(65));

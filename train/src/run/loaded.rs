@@ -15,7 +15,7 @@ use crate::networks::registry::ForFamily;
 use crate::run::estimate;
 use crate::run::prepare::with_adapters;
 use crate::settings::config::Config;
-use crate::store::weights::Weights;
+use crate::store::weights::{Purpose, Weights};
 
 /// The model of a run at one checkpoint, on a plain device.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct LoadOptions {
     pub device: Option<String>,
     /// CPU threads; 0 means all.
     pub threads: usize,
+    /// Which of its weights.
+    pub purpose: Purpose,
 }
 
 impl LoadedRun {
@@ -56,7 +58,7 @@ impl LoadedRun {
     ///
     /// No run in the folder, no such checkpoint (the message lists those that exist), a damaged file, an unusable device.
     pub fn open(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
-        let weights = Weights::read(path, options.step)?;
+        let weights = Weights::read(path, options.step, options.purpose)?;
         weights.notes.iter().for_each(|note| say(&format!("note: {note}")));
         device::set_threads(options.threads);
         let name = options.device.as_deref().unwrap_or(device::default_name());

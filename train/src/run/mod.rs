@@ -1,5 +1,6 @@
 //! One training run: its preparation, its training loop, and loading it from its folder.
 
+pub mod averaging;
 pub mod estimate;
 pub mod evaluation;
 pub mod loaded;

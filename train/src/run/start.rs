@@ -13,7 +13,7 @@ use crate::settings::config::{Config, LORA};
 use crate::store::checkpoint::TrainerState;
 use crate::store::metrics;
 use crate::store::run_folder::RunFolder;
-use crate::store::weights::Weights;
+use crate::store::weights::{Purpose, Weights};
 
 /// The state in which a run begins.
 #[derive(Debug, Default)]
@@ -43,7 +43,8 @@ pub fn weights(config: &Config, folder: &RunFolder) -> Result<Option<Weights>, E
     if config.train.init.is_empty() || !folder.store().steps().is_empty() {
         return Ok(None);
     }
-    let weights = Weights::read(config.train.init.as_ref(), Some(config.train.init_step))?;
+    let purpose = Purpose::of(config.train.init_continues);
+    let weights = Weights::read(config.train.init.as_ref(), Some(config.train.init_step), purpose)?;
     weights.check(config)?;
     Ok(Some(weights))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use polaron::layerwise::Plan;
+use polaron::schedule::ScheduleKind;
 use polaron_common::thousands;
 use polaron_datasets::Tokenizer;
 
@@ -45,6 +46,21 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
         format!("device     {}, {threads} threads", config.device.name),
         format!("run folder {} (plan.txt there says which optimizer updates which parameter)", out.display()),
     ];
+    if let Some(average) = &train.average {
+        let first = thousands(average.first(train.steps));
+        lines.insert(
+            3,
+            format!(
+                "average    from step {first} on, over {} steps; {} of it and {} of the trained weights are validated and used",
+                average.horizon,
+                average.mix,
+                1.0 - average.mix
+            ),
+        );
+    }
+    if let Some(wrapper) = &optimizer.wrapper {
+        lines.insert(3, format!("wrapper    {wrapper}"));
+    }
     if let Some(weights) = weights(config) {
         lines.insert(1, format!("weights    {weights}"));
     }
@@ -60,6 +76,14 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
             "warning: the warm-up takes {warmup} steps, so all {} steps stay below the full learning rate; \
              set schedule.warmup to change that",
             train.steps
+        ));
+    }
+    let decays = config.schedule.kind != ScheduleKind::Constant;
+    if let Some(wrapper) = optimizer.wrapper.as_ref().filter(|wrapper| wrapper.replaces_schedule() && decays) {
+        lines.push(format!(
+            "warning: the average of {} takes the place of a decay of the learning rate, but the schedule decays too; set \
+             schedule.kind to constant to change that",
+            wrapper.kind()
         ));
     }
     lines.join("\n")

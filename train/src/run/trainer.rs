@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
 use polaron::layerwise::ParameterUpdate;
+use polaron::wrappers::Moment;
 use polaron_models::to_named;
 
 use crate::error::{Diverged, Error, Problem};
@@ -17,6 +18,7 @@ use crate::host::progress::{Progress, StepReport};
 use crate::host::workers::Workers;
 use crate::networks::evaluate::{self, Backward};
 use crate::networks::family::{Family, Validation};
+use crate::run::averaging::Averaging;
 use crate::run::spectra;
 use crate::settings::config::Config;
 use crate::store::checkpoint::{Content, Store, TrainerState};
@@ -40,6 +42,8 @@ pub struct Session<'a, F: Family> {
     pub workers: Workers,
     /// Rules and states.
     pub optimizer: LayerwiseOptimizer,
+    /// The average of the weights that is evaluated, if there is one.
+    pub averaging: Option<Averaging>,
     /// The training state so far.
     pub state: TrainerState,
     /// Checkpoints of the run.
@@ -163,6 +167,10 @@ impl<F: Family> Session<'_, F> {
         let train = &self.config.train;
         let batch = self.settings.batch(self.data, train.data_seed, train.batch, step)?;
         let training_device = self.device.clone().autodiff();
+        let factor = self.config.lr_factor(step);
+        let progress = (step as f64 / self.config.schedule_steps() as f64).min(1.0);
+        self.optimizer.set_progress(progress)?;
+        let model = self.optimizer.before_forward(factor, model)?;
         let backward = Backward { parts: train.accumulation, recompute: train.recompute };
         let (grads, loss) = evaluate::gradients::<F>(&model, &batch, backward, &training_device, &self.workers)?;
         if !loss.is_finite() {
@@ -173,13 +181,14 @@ impl<F: Family> Session<'_, F> {
         if !grad_norm.is_finite() {
             return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
         }
-        let factor = self.config.lr_factor(step);
-        self.optimizer.set_progress((step as f64 / self.config.schedule_steps() as f64).min(1.0))?;
-        let model = self.optimizer.apply_with(factor, model, grads, |updates| {
+        let mut model = self.optimizer.apply_with(factor, model, grads, |updates| {
             // The largest first, so that no worker starts it when the others have finished.
             updates.sort_by_key(|update| Reverse(update.elements()));
             self.workers.each(updates.iter_mut(), ParameterUpdate::run);
         });
+        if let Some(averaging) = &mut self.averaging {
+            model = averaging.after_step(model, step + 1, Moment { factor, progress })?;
+        }
         self.device.sync().map_err(Error::device_failed("updating the weights"))?;
         self.state.step += 1;
         self.state.tokens += self.config.tokens_per_step();
@@ -230,22 +239,47 @@ impl<F: Family> Session<'_, F> {
         let trained = self.state.step == 0 && !train.init.is_empty();
         let at_end = self.state.step == train.steps;
         let windows = if trained || at_end { train.valid_windows_end } else { train.valid_windows };
-        let validated = F::validation(&plain, self.data, windows, &self.device, &self.workers, stop)?;
-        let Some(validation) = validated else { return Ok(()) };
+        let validate = |model| F::validation(model, self.data, windows, &self.device, &self.workers, stop);
+        let evaluated = self.evaluation_weights(&plain)?;
+        let Some(validation) = validate(evaluated.as_ref().unwrap_or(&plain))? else { return Ok(()) };
+        let trained_loss = match evaluated {
+            None => None,
+            Some(_) => match validate(&plain)? {
+                Some(validation) => Some(validation.loss),
+                None => return Ok(()),
+            },
+        };
         let Validation { loss, bits_per_byte, accuracy, windows, .. } = validation;
-        if !loss.is_finite() {
+        if let Some(loss) = [Some(loss), trained_loss].into_iter().flatten().find(|loss| !loss.is_finite()) {
             return Err(self.divergence(format!("the validation loss after step {} is {loss}", self.state.step)));
         }
         let TrainerState { step, tokens, seconds, .. } = self.state;
         self.validations.add(step, &validation);
         let router = validation.router;
-        let valid = Event::Valid { step, loss, tokens, seconds, bits_per_byte, accuracy, windows, router };
+        let valid =
+            Event::Valid { step, loss, tokens, seconds, bits_per_byte, accuracy, windows, trained_loss, router };
         self.log.write(&valid)?;
         let bits = bits_per_byte.map(|bits| format!("  {bits:.4} bits per byte")).unwrap_or_default();
         let accuracy = accuracy.map(|share| format!("  accuracy {:.2} %", 100.0 * share)).unwrap_or_default();
+        let trained = trained_loss.map(|loss| format!("  of the trained weights {loss:.4}")).unwrap_or_default();
         let steps = self.config.train.steps;
-        crate::host::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{bits}{accuracy}"));
+        crate::host::progress::say(&format!("step {step}/{steps}  validation loss {loss:.4}{bits}{accuracy}{trained}"));
         Ok(())
+    }
+
+    /// The weights to evaluate and to use, given the trained ones; None where they are the same.
+    ///
+    /// # Errors
+    ///
+    /// A model that is not the one of the optimizer.
+    pub fn evaluation_weights(&self, model: &F::Network) -> Result<Option<F::Network>, Error> {
+        match &self.averaging {
+            Some(averaging) => averaging.evaluation_weights(model),
+            None if self.optimizer.has_evaluation_weights() => {
+                Ok(Some(self.optimizer.evaluation_weights(model.clone())?))
+            }
+            None => Ok(None),
+        }
     }
 
     fn record_spectra_if_due(&mut self, model: &F::Network) -> Result<(), Error> {
@@ -273,7 +307,9 @@ impl<F: Family> Session<'_, F> {
         }
         self.log.sync()?;
         let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
-        let checkpoint = Saved { model, optimizer: &self.optimizer, trainer };
+        let evaluation = self.evaluation_weights(model)?;
+        let (optimizer, averaging) = (&self.optimizer, self.averaging.as_ref());
+        let checkpoint = Saved { model, evaluation, optimizer, averaging, trainer };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 
@@ -301,7 +337,9 @@ impl<F: Family> Session<'_, F> {
 /// The content of a checkpoint during training.
 struct Saved<'a, M> {
     model: &'a M,
+    evaluation: Option<M>,
     optimizer: &'a LayerwiseOptimizer,
+    averaging: Option<&'a Averaging>,
     trainer: TrainerState,
 }
 
@@ -314,8 +352,20 @@ impl<M: Module> Content for Saved<'_, M> {
         Ok(tensors::write(&to_named(self.model), write)?)
     }
 
+    fn has_evaluation(&self) -> bool {
+        self.evaluation.is_some()
+    }
+
+    fn evaluation(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
+        self.evaluation.as_ref().map_or(Ok(()), |model| Ok(tensors::write(&to_named(model), write)?))
+    }
+
     fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
-        Ok(self.optimizer.to_record().write_safetensors(write)?)
+        let mut record = self.optimizer.to_record();
+        if let Some(averaging) = self.averaging {
+            record.add_wrapper(averaging.to_record());
+        }
+        Ok(record.write_safetensors(write)?)
     }
 }
 

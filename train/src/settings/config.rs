@@ -57,6 +57,12 @@ pub struct DeviceConfig {
 /// The section of adapters of low rank, which exists only in runs that have them.
 pub const LORA: &str = "train.lora";
 
+/// The section of the average of the weights, which exists only in runs that have it.
+pub const AVERAGE: &str = "train.average";
+
+/// The section of what goes around the steps of the optimizer, which exists only in runs that have it.
+pub const WRAPPER: &str = "optimizer.wrapper";
+
 /// The key of the path of the data.
 pub const SOURCE: &str = "data.source";
 
@@ -176,6 +182,11 @@ impl Config {
     /// [`ConfigError::BadValue`] for the first value outside its range, or the model's own error.
     pub fn validate(&self) -> Result<(), Error> {
         self.train.validate()?;
+        let own = self.optimizer.wrapper.as_ref().filter(|wrapper| wrapper.replaces_schedule());
+        if let (Some(wrapper), Some(_)) = (own, &self.train.average) {
+            let rule = format!("it evaluates an average of its own: leave out the section {AVERAGE}");
+            ConfigError::ensure(false, WRAPPER, wrapper.kind(), &rule)?;
+        }
         let rule = format!("a {} keeps its activations: leave the key out", self.model.noun());
         ConfigError::ensure(!self.train.recompute || self.model.recomputes(), RECOMPUTE, true, &rule)?;
         let (schedule, optimizer) = (&self.schedule, &self.optimizer);

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use polaron::wrappers::WrapperConfig;
 use polaron_datasets::decode_utf8;
 use toml::{Table, Value};
 
 use crate::error::{ConfigError, Error, FileError, one_line};
 use crate::host::progress::say;
 use crate::networks::registry::NetworkConfig;
-use crate::settings::config::{Config, LORA};
+use crate::settings::config::{AVERAGE, Config, LORA, WRAPPER};
 use crate::settings::given_model::{GivenModel, INIT, INIT_CONTINUES};
 use crate::settings::merge;
 use crate::settings::recipe::{self, Choices};
@@ -86,10 +87,24 @@ impl Layers {
             batch: self.number("train.batch").and_then(|number| usize::try_from(number).ok()),
             steps: self.number("train.steps").and_then(|number| u64::try_from(number).ok()),
             seed: self.number("train.seed").and_then(|number| u64::try_from(number).ok()),
-            trained: self.text(INIT)?.is_some_and(|path| !path.is_empty())
-                && self.pick(INIT_CONTINUES) != Some(Value::Boolean(true)),
+            trained: self.text(INIT)?.is_some_and(|path| !path.is_empty()) && !self.continues(),
             lora: self.names(LORA),
+            average: self.names(AVERAGE),
+            wrapper: self.wrapper()?,
         })
+    }
+
+    /// The kind of the wrapper, if a layer has one.
+    fn wrapper(&self) -> Result<Option<String>, ConfigError> {
+        let key = format!("{WRAPPER}.kind");
+        if !self.names(WRAPPER) {
+            return Ok(None);
+        }
+        let whole = || Some(self.pick(WRAPPER)?.get("kind")?.as_str()?.to_owned());
+        match self.text(&key)?.or_else(whole) {
+            Some(kind) => Ok(Some(kind)),
+            None => Err(ConfigError::bad_choice(&key, "", &WrapperConfig::KINDS)),
+        }
     }
 
     /// Whether two keys have their values from the file, and neither of them is empty: such a file was written by a run.
@@ -100,6 +115,11 @@ impl Layers {
             value.is_some_and(|text| !text.is_empty())
         };
         !flagged && full(key) && full(other)
+    }
+
+    /// Whether the run continues the one whose weights it starts from.
+    pub fn continues(&self) -> bool {
+        self.pick(INIT_CONTINUES) == Some(Value::Boolean(true))
     }
 
     /// The highest-priority value of a key, before any check.

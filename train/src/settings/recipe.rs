@@ -2,6 +2,7 @@
 //! with other programs.
 
 use polaron::LayerwiseConfig;
+use polaron::wrappers::WrapperConfig;
 use polaron_datasets::TokenizerKind;
 use polaron_models::LoraSettings;
 
@@ -10,8 +11,8 @@ use crate::host::device;
 use crate::networks::data::DataConfig;
 use crate::networks::family::Recipe;
 use crate::networks::registry::{Defaults, NetworkConfig};
-use crate::settings::config::{Config, DeviceConfig};
-use crate::settings::train::TrainConfig;
+use crate::settings::config::{Config, DeviceConfig, WRAPPER};
+use crate::settings::train::{AverageConfig, TrainConfig};
 use polaron::schedule::{Schedule, ScheduleKind};
 
 /// The default preset: of the four measured, it reaches the lowest loss within two minutes on two cores.
@@ -39,6 +40,10 @@ pub struct Choices {
     pub trained: bool,
     /// Whether a key of `train.lora` is given: the others then have defaults.
     pub lora: bool,
+    /// The same of `train.average`.
+    pub average: bool,
+    /// The kind of `optimizer.wrapper`, if there is one: its other keys then have defaults.
+    pub wrapper: Option<String>,
 }
 
 /// Windows of a validation during a run: as much work as a few steps.
@@ -90,6 +95,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             init_continues: false,
             schedule_steps: 0,
             lora: choices.lora.then(LoraSettings::default),
+            average: choices.average.then(AverageConfig::default),
         },
         schedule: Schedule {
             kind: ScheduleKind::Cosine,
@@ -98,9 +104,15 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             min_factor: 0.1,
             decay_fraction: 0.2,
         },
-        optimizer: optimizer(stack, &recipe)?,
+        optimizer: LayerwiseConfig { wrapper: wrapper(choices)?, ..optimizer(stack, &recipe)? },
         device: DeviceConfig { name: device::default_name().into(), threads: 0 },
     })
+}
+
+fn wrapper(choices: &Choices) -> Result<Option<WrapperConfig>, ConfigError> {
+    let Some(kind) = &choices.wrapper else { return Ok(None) };
+    ConfigError::check_choice(&format!("{WRAPPER}.kind"), kind, &WrapperConfig::KINDS)?;
+    WrapperConfig::of_kind(kind).map(Some).map_err(ConfigError::misfit)
 }
 
 /// How many micro-batches of the recipe's size a batch has; one if they do not divide it.

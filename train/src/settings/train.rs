@@ -1,5 +1,6 @@
 //! `[train]`: length, batches, seeds, validations, checkpoints, logs, samples, and the weights to start from.
 
+use polaron::wrappers::WeightAverageConfig;
 use polaron_models::LoraSettings;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,52 @@ pub struct TrainConfig {
     /// Adapters of low rank, which are then the only thing that is trained; absent without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSettings>,
+    /// The moving average of the weights that is evaluated; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
+}
+
+/// `[train.average]`: a moving average of the weights for evaluation; see
+/// [`WeightAverage`](polaron::wrappers::WeightAverage).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AverageConfig {
+    /// The step after which it begins; below 1 a share of the steps.
+    pub from: f64,
+    /// Steps over which it decays to 1/e of its weight.
+    pub horizon: f64,
+    /// Share of the average in the weights that are evaluated; the rest is that of the trained weights.
+    pub mix: f64,
+}
+
+impl Default for AverageConfig {
+    /// From the middle of the run; otherwise the defaults of [`WeightAverageConfig`].
+    fn default() -> Self {
+        let WeightAverageConfig { horizon, mix, .. } = WeightAverageConfig::default();
+        Self { from: 0.5, horizon, mix }
+    }
+}
+
+impl AverageConfig {
+    /// The number of finished steps from which on the weights are averaged, in a run of `steps` steps.
+    pub fn first(&self, steps: u64) -> u64 {
+        if self.from < 1.0 { (self.from * steps as f64).round() as u64 } else { self.from as u64 }
+    }
+
+    /// What the library needs to know.
+    pub fn settings(&self) -> WeightAverageConfig {
+        WeightAverageConfig::new().with_horizon(self.horizon).with_mix(self.mix)
+    }
+
+    fn validate(&self, steps: u64) -> Result<(), ConfigError> {
+        let Self { from, horizon, mix } = *self;
+        let rule = format!("it must be a share of the steps below 1, or a whole step of the {steps} that the run has");
+        let holds = (0.0..1.0).contains(&from) || (from.fract() == 0.0 && from >= 1.0 && from <= steps as f64);
+        ConfigError::ensure(holds, "train.average.from", from, &rule)?;
+        let holds = (1.0..=1e12).contains(&horizon);
+        ConfigError::ensure(holds, "train.average.horizon", horizon, "it must be a number of steps, at least 1")?;
+        ConfigError::ensure((0.0..=1.0).contains(&mix), "train.average.mix", mix, "it must lie between 0 and 1")
+    }
 }
 
 /// A program whose logs a run can write.
@@ -123,6 +170,7 @@ impl TrainConfig {
             self.accumulation,
             &rule,
         )?;
+        self.average.as_ref().map_or(Ok(()), |average| average.validate(self.steps))?;
         ConfigError::ensure(self.keep >= 1, "train.keep", self.keep, "it must be at least 1")?;
         ConfigError::ensure(self.log_every >= 1, "train.log_every", self.log_every, "it must be at least 1")
     }

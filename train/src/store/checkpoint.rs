@@ -2,8 +2,9 @@
 //! enough newer ones are good.
 //!
 //! A checkpoint is a folder `step-000500` with `model.safetensors`, `optimizer.safetensors`, `trainer.json` and the
-//! marker `complete.json`, which holds the format version, the step, and length and SHA-256 of the other files. The
-//! folder is written under a temporary name, every file is synced, the marker last, and then it is renamed.
+//! marker `complete.json`, which holds the format version, the step, and length and SHA-256 of the other files.
+//! `model.safetensors` has the trained weights, from which training goes on; where others are validated, averages of them,
+//! these are in `evaluation.safetensors`. The folder is written under a temporary name, every file is synced, the marker last, and then it is renamed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::store::sums::{Sum, SummedFile};
 use crate::store::tensors;
 
 const MODEL: &str = "model.safetensors";
+const EVALUATION: &str = "evaluation.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const TRAINER: &str = "trainer.json";
 const MARKER: &str = "complete.json";
@@ -56,6 +58,16 @@ pub trait Content {
     /// When the weights cannot be stored.
     fn model(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem>;
 
+    /// Whether the weights to evaluate are others than the trained ones.
+    fn has_evaluation(&self) -> bool;
+
+    /// The same as [`Self::model`] for the weights to evaluate, if there are others.
+    ///
+    /// # Errors
+    ///
+    /// When the weights cannot be stored.
+    fn evaluation(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem>;
+
     /// The same for the file of the optimizer's record.
     ///
     /// # Errors
@@ -73,6 +85,14 @@ impl Content for Checkpoint {
         Ok(tensors::write(&self.model, write)?)
     }
 
+    fn has_evaluation(&self) -> bool {
+        self.evaluation.is_some()
+    }
+
+    fn evaluation(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
+        self.evaluation.as_ref().map_or(Ok(()), |weights| Ok(tensors::write(weights, write)?))
+    }
+
     fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
         write(&self.optimizer);
         Ok(())
@@ -82,8 +102,10 @@ impl Content for Checkpoint {
 /// One checkpoint in memory.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// The weights, by name.
+    /// The trained weights, by name.
     pub model: Vec<NamedTensor>,
+    /// The weights to evaluate, by name; None where they are the trained ones.
+    pub evaluation: Option<Vec<NamedTensor>>,
     /// The optimizer record as safetensors bytes.
     pub optimizer: Vec<u8>,
     /// The state of training.
@@ -201,24 +223,27 @@ impl Store {
         let mut take =
             |name: &str| files.remove(name).ok_or_else(|| self.damaged(step, MARKER, format!("{name} is not listed")));
         let (model, optimizer, trainer) = (take(MODEL)?, take(OPTIMIZER)?, take(TRAINER)?);
-        let model = tensors::from_bytes(&model).map_err(|error| self.damaged(step, MODEL, error))?;
+        let weights =
+            |name: &str, bytes: &[u8]| tensors::from_bytes(bytes).map_err(|error| self.damaged(step, name, error));
+        let model = weights(MODEL, &model)?;
+        let evaluation = files.get(EVALUATION).map(|bytes| weights(EVALUATION, bytes)).transpose()?;
         let trainer: TrainerState =
             serde_json::from_slice(&trainer).map_err(|error| self.damaged(step, TRAINER, error))?;
         if trainer.step != step {
             return Err(self.damaged(step, TRAINER, format!("it belongs to step {}", trainer.step)));
         }
-        Ok(Checkpoint { model, optimizer, trainer })
+        Ok(Checkpoint { model, evaluation, optimizer, trainer })
     }
 
-    /// SHA-256 of the weights of a checkpoint, in hexadecimal, as its marker says.
+    /// SHA-256 of the trained weights of a checkpoint, or of those to evaluate, in hexadecimal, as its marker says.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Damaged`] for a marker that cannot be read.
-    pub fn model_sha256(&self, step: u64) -> Result<String, CheckpointError> {
+    pub fn weights_sha256(&self, step: u64, evaluation: bool) -> Result<String, CheckpointError> {
         let marker = self.parse_marker(step, &self.read(step, MARKER)?)?;
-        let sum =
-            marker.files.get(MODEL).ok_or_else(|| self.damaged(step, MARKER, format!("{MODEL} is not listed")))?;
+        let name = if evaluation { EVALUATION } else { MODEL };
+        let sum = marker.files.get(name).ok_or_else(|| self.damaged(step, MARKER, format!("{name} is not listed")))?;
         Ok(sum.sha256.clone())
     }
 
@@ -337,15 +362,16 @@ fn fill(folder: &Path, checkpoint: &impl Content) -> Result<(), CheckpointError>
     std::fs::create_dir_all(folder).map_err(FileError::at("create", folder))?;
     let mut files = BTreeMap::new();
     type Fill<'a> = &'a dyn Fn(&mut dyn FnMut(&[u8])) -> Result<(), Problem>;
-    let contents: [(&str, Fill<'_>); 3] = [
+    let contents: [(&str, Fill<'_>); 4] = [
         (MODEL, &|write| checkpoint.model(write)),
+        (EVALUATION, &|write| checkpoint.evaluation(write)),
         (OPTIMIZER, &|write| checkpoint.optimizer(write)),
         (TRAINER, &|write| {
             write(&state);
             Ok(())
         }),
     ];
-    for (name, content) in contents {
+    for (name, content) in contents.into_iter().filter(|(name, _)| *name != EVALUATION || checkpoint.has_evaluation()) {
         let path = folder.join(name);
         let mut file = SummedFile::create(&path).map_err(FileError::at("write", &path))?;
         content(&mut |part| file.write(part)).map_err(unstorable)?;

@@ -5,6 +5,7 @@ fn checkpoint(step: u64) -> Checkpoint {
     let data = TensorData::new(vec![step as f32, 2.0], [2]);
     Checkpoint {
         model: vec![NamedTensor { name: "w".into(), data }],
+        evaluation: None,
         optimizer: vec![1, 2, 3],
         trainer: TrainerState { step, tokens: step * 8, ..TrainerState::default() },
     }

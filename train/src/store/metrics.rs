@@ -57,6 +57,9 @@ pub enum Event {
         /// How many evenly spaced windows the loss is over; absent for all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         windows: Option<u64>,
+        /// The loss of the trained weights over the same windows; absent where `loss` is theirs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trained_loss: Option<f64>,
         /// The metrics of the routers of a mixture of experts; absent without experts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         router: Option<RouterReport>,
@@ -238,6 +241,7 @@ mod tests {
             bits_per_byte: None,
             accuracy: None,
             windows: None,
+            trained_loss: None,
             router: None,
         }
     }

@@ -27,6 +27,23 @@ pub enum Kind {
     HuggingFace,
 }
 
+/// Which weights of a checkpoint, where those that are validated are others than the trained ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To use them: those that were validated.
+    #[default]
+    Evaluation,
+    /// To train on: the trained ones.
+    Training,
+}
+
+impl Purpose {
+    /// That of the weights to start from: a run that continues goes on from the trained ones.
+    pub fn of(continues: bool) -> Self {
+        if continues { Self::Training } else { Self::Evaluation }
+    }
+}
+
 /// What holds the weights in the folder `path`.
 ///
 /// # Errors
@@ -80,21 +97,21 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads the weights in the folder `path`: those of a run at a step, where None means its newest undamaged checkpoint, or
-    /// those of a folder of Hugging Face's `transformers`, which has no steps.
+    /// Reads the weights in the folder `path`: those of a run at a step for some purpose, where None means its newest undamaged
+    /// checkpoint, or those of a folder of Hugging Face's `transformers`, which has no steps.
     ///
     /// # Errors
     ///
     /// Neither in the folder, no such checkpoint (the message lists those that exist), a damaged file.
-    pub fn read(path: &Path, step: Option<u64>) -> Result<Self, Error> {
+    pub fn read(path: &Path, step: Option<u64>, purpose: Purpose) -> Result<Self, Error> {
         match kind_of(path)? {
-            Kind::Run => Self::of_run(path, step),
+            Kind::Run => Self::of_run(path, step, purpose),
             Kind::HuggingFace => Self::of_huggingface(path, step.unwrap_or_default()),
         }
     }
 
     /// A training process may keep writing into the folder meanwhile.
-    fn of_run(path: &Path, step: Option<u64>) -> Result<Self, Error> {
+    fn of_run(path: &Path, step: Option<u64>, purpose: Purpose) -> Result<Self, Error> {
         let folder = RunFolder::existing(path)?;
         let config = folder.config()?;
         let store = Store::new(folder.checkpoints());
@@ -112,16 +129,20 @@ impl Weights {
             return Err(FolderError::OtherTokenizer { path: folder.tokenizer_file() }.into());
         }
         let step = checkpoint.trainer.step;
+        let averaged = checkpoint.evaluation.filter(|_| purpose == Purpose::Evaluation);
+        let shown = path.display();
+        let note =
+            format!("these are the averaged weights of `{shown}`, which were validated, and not the trained ones");
         Ok(Self {
             path: path.into(),
             config,
             step,
-            sha256: store.model_sha256(step)?,
-            tensors: checkpoint.model,
+            sha256: store.weights_sha256(step, averaged.is_some())?,
+            notes: averaged.iter().map(|_| note.clone()).collect(),
+            tensors: averaged.unwrap_or(checkpoint.model),
             tokenizer,
             optimizer: checkpoint.optimizer,
             trainer: checkpoint.trainer,
-            notes: Vec::new(),
         })
     }
 
@@ -200,7 +221,7 @@ pub fn resolve(mut layers: Layers) -> Result<Config, Error> {
     }
     // Other programs store no steps: 0 means the newest.
     let step = layers.number(INIT_STEP).and_then(|step| u64::try_from(step).ok()).filter(|step| *step > 0);
-    let weights = Weights::read(Path::new(&path), step)?;
+    let weights = Weights::read(Path::new(&path), step, Purpose::of(layers.continues()))?;
     weights.notes.iter().for_each(|note| say(&format!("note: {note}")));
     let step = i64::try_from(weights.step).map_err(ConfigError::misfit)?;
     layers.flags.push(("--init", INIT_STEP, Value::Integer(step)));

@@ -59,8 +59,8 @@ fn eval(place: &Place, more: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-/// A run on a text whose validation split has whole windows only.
-fn trained() -> Place {
+/// A text whose validation split has whole windows only.
+pub fn of_whole_windows() -> Place {
     let place = Place::new();
     let text = String::from_utf8(place.read("text.txt")).unwrap();
     let fits = |length: &usize| {
@@ -69,6 +69,12 @@ fn trained() -> Place {
     };
     let length = (5000..text.len()).find(fits).unwrap();
     place.write("text.txt", &text.as_bytes()[..length]);
+    place
+}
+
+/// A run on such a text.
+fn trained() -> Place {
+    let place = of_whole_windows();
     place.train(&["--steps", "20", "--out", "run"]).succeeds();
     place
 }

@@ -22,3 +22,4 @@ mod starting;
 mod suggested;
 mod support;
 mod training;
+mod wrappers;

@@ -102,6 +102,35 @@ fn a_killed_run_with_adapters_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn a_killed_run_with_a_wrapper_or_an_average_ends_with_the_same_bytes() {
+    let average = ["--set", "train.average.from=20", "--set", "train.average.horizon=10"];
+    let outer = ["--set", "optimizer.wrapper.kind=outer_nesterov", "--set", "optimizer.wrapper.every=10"];
+    let cases: [&[&str]; 5] = [
+        &["--set", "optimizer.wrapper.kind=ema_nesterov", "--set", "optimizer.wrapper.prefill=10"],
+        &outer,
+        &["--set", "optimizer.wrapper.kind=schedule_free", "--set", "schedule.kind=constant"],
+        &average,
+        &[&outer[..], &average[..]].concat(),
+    ];
+    for more in cases {
+        let place = Place::new();
+        undisturbed(&place, more);
+        for step in [1, 33, 150] {
+            let mut child = place.spawn_train(&settings(&[more, ["--out", "run"].as_slice()].concat()));
+            place.wait_for_step("run", step, &mut child);
+            kill(child);
+        }
+        place.train(&settings(&[more, ["--out", "run"].as_slice()].concat())).succeeds();
+        ends_like_the_undisturbed_run(&place, "run");
+        let evaluation = |run: &str| {
+            std::fs::read(place.path(&format!("{run}/checkpoints/step-{STEPS:06}/evaluation.safetensors"))).ok()
+        };
+        assert_eq!(evaluation("run"), evaluation("calm"), "the evaluated weights differ");
+        assert_eq!(evaluation("run").is_some(), more.contains(&average[1]) || more.contains(&"schedule.kind=constant"));
+    }
+}
+
+#[test]
 fn a_kill_inside_checkpoint_writing_loses_nothing() {
     let place = Place::new();
     let often = ["--set", "train.checkpoint_every=1"];

@@ -28,7 +28,7 @@ fn optimizer() -> LayerwiseOptimizer {
 fn checkpoint() -> Checkpoint {
     let optimizer = optimizer().to_record().to_safetensors().unwrap();
     let trainer = TrainerState { step: 2, tokens: 16, data_sha256: "ab".into(), ..TrainerState::default() };
-    Checkpoint { model: to_named(&network()), optimizer, trainer }
+    Checkpoint { model: to_named(&network()), evaluation: None, optimizer, trainer }
 }
 
 fn same(weights: &[NamedTensor], others: &[NamedTensor]) -> bool {

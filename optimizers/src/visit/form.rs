@@ -22,6 +22,11 @@ impl Form {
         }
     }
 
+    /// The form of a copy that computes in that type.
+    pub fn of_copy(&self) -> Self {
+        Self { shape: self.shape.clone(), dtype: self.working_dtype() }
+    }
+
     /// Whether a gradient of that form can be used: in the parameter's element type or the one that steps compute in.
     pub fn takes(&self, gradient: &Self) -> bool {
         self.shape == gradient.shape && [self.dtype, self.working_dtype()].contains(&gradient.dtype)

@@ -92,4 +92,4 @@ macro_rules! follow {
         }
     };
 }
-pub(super) use follow;
+pub(crate) use follow;

@@ -48,19 +48,20 @@ pub fn curve_tabs(group: &str, curves: &[Curve], y: &str, unit: &str, cut: bool)
         let series = lines.chain(dots);
         Chart { x: x.into(), y: y.into(), log_x: false, cut, series: series.collect() }
     };
-    tabs(group, axes.map(|(label, x, of)| (label, chart(x, of))))
+    tabs(group, &axes.map(|(label, x, of)| (label, chart(x, of))))
 }
 
-/// Three charts, one at a time. `group` is unique in the page; empty if there is nothing to draw.
-pub fn tabs(group: &str, charts: [(&str, Chart); 3]) -> String {
+/// The charts that have something to draw, one at a time. `group` is unique in the page; empty if there is none.
+pub fn tabs(group: &str, charts: &[(&str, Chart)]) -> String {
     let group = html::escape(group);
     let (mut tabs, mut panels) = (String::new(), String::new());
-    for (index, (label, chart)) in charts.into_iter().enumerate() {
+    let drawn = charts.iter().map(|(label, chart)| (label, chart.html())).filter(|(_, html)| !html.is_empty());
+    for (index, (label, html)) in drawn.enumerate() {
         let checked = if index == 0 { " checked" } else { "" };
         tabs.push_str(&format!(
             "<input type=\"radio\" name=\"{group}\" id=\"{group}-{index}\"{checked}><label for=\"{group}-{index}\">{label}</label>\n"
         ));
-        panels.push_str(&format!("<div class=\"panel\">{}</div>\n", chart.html()));
+        panels.push_str(&format!("<div class=\"panel\">{html}</div>\n"));
     }
     if panels.contains("<svg") { format!("<div class=\"tabs\">\n{tabs}{panels}</div>\n") } else { String::new() }
 }

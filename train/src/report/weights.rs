@@ -7,17 +7,20 @@ use super::curves::tabs;
 use crate::compare::Snapshot;
 use crate::run::spectra::mean;
 
-type Number = fn(&Spectrum) -> f64;
+type Number = fn(&Spectrum) -> Option<f64>;
 
 /// What is drawn of a spectrum: name of the tab, name of the axis, the number.
-const DRAWN: [(&str, &str, Number); 3] = [
-    ("stable rank", "stable rank", |spectrum| spectrum.stable_rank),
-    ("effective rank", "effective rank", |spectrum| spectrum.effective_rank),
-    ("spectral norm", "largest singular value", |spectrum| spectrum.largest),
+const DRAWN: [(&str, &str, Number); 5] = [
+    ("stable rank", "stable rank", |spectrum| Some(spectrum.stable_rank)),
+    ("entropy rank", "entropy rank", |spectrum| Some(spectrum.entropy_rank)),
+    ("Roy–Vetterli rank", "Roy–Vetterli rank", |spectrum| spectrum.roy_vetterli_rank),
+    ("nuclear rank", "nuclear rank", |spectrum| spectrum.nuclear_rank),
+    ("spectral norm", "largest singular value", |spectrum| Some(spectrum.largest)),
 ];
 /// The note under the charts.
-pub const NOTE: &str = "Stable rank: sum of the squared singular values over the largest square. Effective rank: exponential of \
-    the entropy of the squares. Both show how many directions a matrix effectively uses.";
+pub const NOTE: &str = "Stable rank: sum of the squared singular values over the largest square. Nuclear rank: the same of the \
+    values themselves. Entropy rank: exponential of the entropy of the squares; Roy–Vetterli rank: of the values. All show how \
+    many directions a matrix effectively uses.";
 
 /// A spectrum over steps.
 pub type Curve = Vec<(f64, Spectrum)>;
@@ -72,12 +75,12 @@ fn kind(name: &str) -> String {
 /// A chart for everything that is drawn of a spectrum, one at a time. `group` is unique in the page; empty without spectra.
 pub fn charts(group: &str, curves: &[Curve]) -> String {
     let chart = |y: &str, of: Number| {
-        let points = |curve: &Curve| curve.iter().map(|(step, spectrum)| (*step, of(spectrum))).collect();
+        let points = |curve: &Curve| curve.iter().filter_map(|(step, spectrum)| Some((*step, of(spectrum)?))).collect();
         let series =
             curves.iter().enumerate().map(|(key, curve)| Series { key, points: points(curve), band: Vec::new() });
         Chart { x: "steps".into(), y: y.into(), log_x: false, cut: false, series: series.collect() }
     };
-    tabs(group, DRAWN.map(|(label, y, of)| (label, chart(y, of))))
+    tabs(group, &DRAWN.map(|(label, y, of)| (label, chart(y, of))))
 }
 
 #[cfg(test)]
@@ -88,7 +91,7 @@ mod tests {
     fn snapshot(step: f64, matrices: &[(&str, f64)]) -> Snapshot {
         let matrix = |(name, rank): &(&str, f64)| MatrixSpectrum {
             name: (*name).into(),
-            spectrum: Spectrum { largest: 1.0, smallest: 0.0, stable_rank: *rank, effective_rank: *rank },
+            spectrum: Spectrum::of(&vec![1.0; *rank as usize]).unwrap(),
         };
         Snapshot { step, matrices: matrices.iter().map(matrix).collect() }
     }

@@ -31,11 +31,18 @@ fn of_tensor(tensor: &NamedTensor) -> Option<Spectrum> {
 /// The mean of each number over the spectra; None if there are no spectra.
 pub fn mean(spectra: &[Spectrum]) -> Option<Spectrum> {
     let mean = |of: fn(&Spectrum) -> f64| spectra.iter().map(of).sum::<f64>() / spectra.len() as f64;
+    // Where one has no such number, their mean has none.
+    let known = |of: fn(&Spectrum) -> Option<f64>| {
+        let sum: Option<f64> = spectra.iter().map(of).sum();
+        Some(sum? / spectra.len() as f64)
+    };
     (!spectra.is_empty()).then(|| Spectrum {
         largest: mean(|s| s.largest),
         smallest: mean(|s| s.smallest),
         stable_rank: mean(|s| s.stable_rank),
-        effective_rank: mean(|s| s.effective_rank),
+        entropy_rank: mean(|s| s.entropy_rank),
+        roy_vetterli_rank: known(|s| s.roy_vetterli_rank),
+        nuclear_rank: known(|s| s.nuclear_rank),
     })
 }
 

@@ -71,7 +71,7 @@ fn metrics_become_a_table() {
     let mut lines = text.lines();
     let head: Vec<&str> = lines.next().unwrap().split(',').collect();
     assert_eq!(head[..5], ["run", "event", "step", "loss", "lr"]);
-    assert_eq!(head.last(), Some(&"matrices/head.weight/effective_rank"));
+    assert_eq!(head.last(), Some(&"matrices/head.weight/nuclear_rank"));
     for name in ["loss", "lr", "tokens", "grad_norm", "bits_per_byte", "windows", "status", "peak_memory_bytes"] {
         assert_eq!(head.iter().filter(|column| **column == name).count(), 1, "{name}: {head:?}");
     }

@@ -37,6 +37,8 @@ def main(run):
     for line in (run / "metrics.jsonl").read_text().splitlines():
         event = json.loads(line)
         kind, step = event.pop("event"), event.pop("step")
+        if kind == "heads":
+            event["largest"] = dict(enumerate(map(max, event["largest"])))
         for tag, number in numbers(kind, event):
             expected.setdefault(tag, []).append((step, number))
     reader = EventAccumulator(str(run), size_guidance={"scalars": 0})

@@ -133,7 +133,7 @@ impl ForFamily for Built<'_> {
         let data = F::load(&config.data, None)?;
         let sizes = F::data_sizes(&data);
         let model = settings.init(sizes, config.train.seed, &device.clone().autodiff())?;
-        let optimizer = build_optimizer(config, &model)?;
+        let optimizer = build_optimizer::<F>(config, &model)?;
         let flop = settings.work(sizes).flops_per_row * config.train.batch as f64;
         let (settings, config, device) = (settings.clone(), config.clone(), device.clone());
         Ok(Box::new(Recipe { config, settings, data, device, model: Some(model), optimizer, step: 0, flop }))
@@ -151,7 +151,7 @@ impl<F: Family> Training for Recipe<F> {
             mark();
         };
         idle(&self.device);
-        let loss = F::loss(&model, &batch, (0, F::rows(&batch)), &self.device.clone().autodiff()).total;
+        let loss = F::loss(&model, &batch, (0, F::rows(&batch)), &self.device.clone().autodiff(), None).total;
         idle(&self.device);
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         idle(&self.device);

@@ -27,6 +27,11 @@
 //! ([`LanguageModel::loss_and_routers`]). `aux_load_balance` and `aux_z` are the weights of two losses that improve this; they are
 //! part of [`LanguageModel::training_loss`] only.
 //!
+//! # Attention logits
+//!
+//! [`LanguageModel::training_loss_with`] also measures the largest attention logit of every head ([`LargestLogits`]), for logs and
+//! for QK-clip ([`LanguageModel::head_logits`]).
+//!
 //! # Width rules
 //!
 //! With `parametrization = "mup"` the best learning rate of AdamW stays the same when the width changes, see
@@ -150,4 +155,5 @@ pub use settings::memory::Activations;
 pub use settings::mlp::MlpConfig;
 pub use settings::model::{ModelConfig, ROTARY_BASE};
 pub use settings::rope_bounds::{RopeBound, RopeLayers, Severity, rope_bounds};
+pub use shapes::LargestLogits;
 pub use weights::{NamedTensor, ParameterInfo, load_named, parameter_table, to_exported, to_named};

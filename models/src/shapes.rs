@@ -1,6 +1,8 @@
-//! Sizes and tables that a layer shares with its fused kernel.
+//! Sizes, tables and measurements that a layer shares with its fused kernel.
 
 use std::sync::Arc;
+
+use burn::tensor::Tensor;
 
 /// The windows of one forward pass.
 #[derive(Clone, Copy)]
@@ -23,6 +25,30 @@ pub(crate) struct Heads {
     pub scale: f64,
     /// Tokens that a query sees, itself included; `None` if it sees the whole context.
     pub window: Option<usize>,
+}
+
+/// The largest attention logits of a forward pass, which [`LanguageModel::training_loss_with`] collects.
+///
+/// A logit is the product of a query and a key times the model's scale, usually `1 / sqrt(head_dim)`, as it enters the softmax, of
+/// a query and a key that it sees: what the causal mask or a sliding window hides is none, and neither is an attention sink, which
+/// is not a product. No model of this crate caps its attention logits.
+///
+/// [`LanguageModel::training_loss_with`]: crate::LanguageModel::training_loss_with
+#[derive(Clone, Debug, Default)]
+pub struct LargestLogits(Vec<Tensor<1>>);
+
+impl LargestLogits {
+    /// Adds those of the next attention layer, `[heads]`.
+    pub(crate) fn add(&mut self, largest: Tensor<1>) {
+        self.0.push(largest.inner());
+    }
+
+    /// The largest logit of every head, `[heads]`, of every attention layer, first to last; on the model's device, outside of any
+    /// autodiff graph.
+    #[must_use]
+    pub fn layers(self) -> Vec<Tensor<1>> {
+        self.0
+    }
 }
 
 /// The rotary angles of every position, on the host; clones share the memory.

@@ -1,12 +1,12 @@
 //! Promises of [`polaron_models::LanguageModel`].
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use polaron::{Role, Roles};
 use polaron_models::{
-    LanguageModel, ModelConfig, ModelError, NamedTensor, NormKind, Parametrization, TrainingLoss, load_named,
-    parameter_table, to_named,
+    LanguageModel, LargestLogits, ModelConfig, ModelError, NamedTensor, NormKind, Parametrization, PositionKind,
+    QkNormKind, TrainingLoss, load_named, parameter_table, to_named,
 };
 
 mod common;
@@ -376,4 +376,121 @@ fn recomputed_gradients_are_those_that_kept_activations_give_to_the_bit() {
             }
         }
     }
+}
+
+/// The largest logit of every head of every layer in a training pass.
+fn largest_logits(model: &LanguageModel, inputs: &Tensor<2, Int>) -> Vec<Vec<f32>> {
+    let mut logits = LargestLogits::default();
+    let _ = model.training_loss_with(inputs.clone(), inputs.clone(), Some(&mut logits));
+    logits.layers().into_iter().map(|layer| layer.into_data().try_to_vec().unwrap()).collect()
+}
+
+#[test]
+fn the_largest_logits_are_the_same_with_and_without_fused_layers() {
+    for preset in ModelConfig::PRESETS {
+        let found = [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()].map(|device| {
+            let (model, inputs) = (model(preset, &device), tokens(3, 8, &device));
+            let found = largest_logits(&model, &inputs);
+            assert_eq!((found.len(), found[0].len()), (2, 2), "{preset}");
+            found
+        });
+        for (fused, plain) in found[0].iter().flatten().zip(found[1].iter().flatten()) {
+            // Sums of a dozen products in 32 bits.
+            assert!((fused - plain).abs() <= 1e-5 * plain.abs().max(0.1), "{preset}: {fused} {plain}");
+        }
+    }
+}
+
+#[test]
+fn recomputing_activations_measures_the_same_logits_once() {
+    let device = Device::flex().autodiff();
+    for preset in ModelConfig::PRESETS {
+        let (model, inputs) = (model(preset, &device), tokens(3, 8, &device));
+        let mut logits = LargestLogits::default();
+        let _ = model.recomputed_gradients_with(inputs.clone(), inputs.clone(), 0.5, Some(&mut logits));
+        let recomputed = logits.layers().into_iter().map(|layer| layer.into_data().try_to_vec().unwrap());
+        assert_eq!(recomputed.collect::<Vec<Vec<f32>>>(), largest_logits(&model, &inputs), "{preset}");
+    }
+}
+
+#[test]
+fn measuring_logits_changes_no_bit_of_the_loss_or_the_gradient() {
+    for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
+        for preset in ModelConfig::PRESETS {
+            let (model, inputs) = (model(preset, &device), tokens(3, 8, &device));
+            let mut passed = [None, Some(&mut LargestLogits::default())].map(|logits| {
+                let TrainingLoss { total, .. } = model.training_loss_with(inputs.clone(), inputs.clone(), logits);
+                (total.clone().into_data(), GradientsParams::from_grads(total.backward(), &model))
+            });
+            assert_eq!(passed[0].0, passed[1].0, "{preset}");
+            let [without, with] = [0, 1].map(|index| common::named_gradients(&model, &mut passed[index].1));
+            assert_eq!(without, with, "{preset}");
+        }
+    }
+}
+
+#[test]
+fn a_logit_is_that_of_a_key_which_the_query_sees_and_no_sink() {
+    // Token t has the embedding 10 e_t, whose norm is √d e_t. Token 0 as a query meets token 1 as a key with a large score, every
+    // other pair has none.
+    for device in [Device::flex(), Device::flex().autodiff().gradient_checkpointing()] {
+        for (text, window, sees) in [
+            ([0, 2, 2, 2, 1, 2, 2, 2], 0, false), // token 1 comes later
+            ([1, 2, 2, 2, 0, 2, 2, 2], 0, true),
+            ([1, 2, 2, 2, 0, 2, 2, 2], 4, false), // 4 tokens, the own included
+            ([1, 2, 2, 2, 0, 2, 2, 2], 5, true),
+        ] {
+            let mut config = tiny("gpt-oss-tiny");
+            (config.layers, config.position) = (1, PositionKind::Learned);
+            (config.full_every, config.sliding_window) = if window > 0 { (2, window) } else { (1, 8) };
+            let mut model = config.init(VOCAB, 7, &device).unwrap();
+            let ones = |shape: [usize; 2], at: &[(usize, usize)], value: f32| {
+                let mut values = vec![0f32; shape[0] * shape[1]];
+                at.iter().for_each(|(row, column)| values[row * shape[1] + column] = value);
+                Tensor::<2>::from_data(TensorData::new(values, shape), &device)
+            };
+            let diagonal: Vec<(usize, usize)> = (0..VOCAB).map(|token| (token, token)).collect();
+            model.embed.weight = Param::from_tensor(ones([VOCAB, 16], &diagonal, 10.0));
+            model.position.as_mut().unwrap().weight = Param::from_tensor(ones([8, 16], &[], 0.0));
+            let attn = &mut model.blocks[0].attn;
+            attn.sinks = Some(Param::from_tensor(Tensor::full([2], 1e6, &device)));
+            // Two query heads of six features share a key head.
+            let queries = ones([16, 12], &[(0, 0), (0, 6)], 1.0);
+            for (projection, weight) in [(&mut attn.wq, queries), (&mut attn.wk, ones([16, 6], &[(1, 0)], 3.0))] {
+                let projection = projection.as_mut().unwrap();
+                (projection.weight, projection.bias) = (Param::from_tensor(weight), None);
+            }
+            let tokens = Tensor::from_data(TensorData::new(text.to_vec(), [1, 8]), &device);
+            // 4 · 12 over √6
+            let expected = if sees { 48.0 / 6f32.sqrt() } else { 0.0 };
+            for logit in &largest_logits(&model, &tokens)[0] {
+                // The norm adds 1e-5 to a mean square of 100 / 16.
+                assert!((logit - expected).abs() < 1e-3, "{text:?} {window}: {logit} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn heads_that_are_scaled_down_have_the_threshold_as_their_largest_logit() {
+    let device = Device::flex().autodiff();
+    let mut clipped_heads = 0;
+    for preset in ModelConfig::PRESETS {
+        let config = tiny(preset);
+        if config.qk_norm != QkNormKind::None {
+            continue;
+        }
+        let (model, inputs) = (config.init(VOCAB, 7, &device).unwrap(), tokens(3, 8, &device));
+        let before = largest_logits(&model, &inputs);
+        let threshold = f64::from(before[0].iter().copied().fold(f32::INFINITY, f32::min)) * 0.9;
+        // The logits of the second layer follow the outputs of the first.
+        let heads = model.head_logits(&before[..1]);
+        let (after, cut) = polaron::layerwise::clip_heads(model.clone(), &heads, threshold).unwrap();
+        assert_eq!(cut, 2, "{preset}");
+        clipped_heads += cut;
+        for logit in &largest_logits(&after, &inputs)[0] {
+            assert!((f64::from(*logit) / threshold - 1.0).abs() < 1e-5, "{preset}: {logit} {threshold}");
+        }
+    }
+    assert!(clipped_heads >= 8, "{clipped_heads}");
 }

@@ -5,6 +5,7 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use super::product::{View, fill, filled, write};
 use super::run::run;
@@ -24,7 +25,7 @@ const BLOCK: usize = 64;
 /// | four | the same, sinks |
 ///
 /// The value is `[tokens, heads · head_dim]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AttentionKernel {
     pub heads: usize,
     pub kv_heads: usize,
@@ -33,6 +34,8 @@ pub(super) struct AttentionKernel {
     pub window: usize,
     /// Factor of the scores.
     pub scale: f32,
+    /// Where the forward pass leaves the largest `score · scale` of every head, if somebody asks for it.
+    pub largest: Option<Arc<OnceLock<Vec<f32>>>>,
 }
 
 /// Queries and the keys that at least one of them sees.
@@ -101,29 +104,39 @@ impl AttentionKernel {
         let mut value = vec![0f32; windows.len() * self.context * width];
         let length = windows.len() * self.heads * weights_of_head;
         let items = windows.into_iter().zip(value.chunks_mut(self.context * width));
+        let measured = if self.largest.is_some() { self.heads } else { 0 };
+        let mut largest = Vec::new();
         let attend = |weights: &mut [MaybeUninit<f32>]| {
-            run(
+            largest = run(
                 items.zip(weights.chunks_mut(self.heads * weights_of_head)).collect(),
                 #[inline(always)]
                 |((inputs, value), weights)| {
+                    let mut largest = vec![f32::NEG_INFINITY; measured];
                     for (head, weights) in weights.chunks_exact_mut(weights_of_head).enumerate() {
                         let sink = sinks.map(|sinks| sinks[head]);
                         // With a closure instead of the loop, the body would be compiled for narrow vectors.
                         for block in &blocks {
-                            self.attend_block(&inputs, head, sink, block, weights, value);
+                            self.attend_block(&inputs, head, sink, block, weights, value, largest.get_mut(head));
                         }
                     }
+                    largest
                 },
             );
         };
         // SAFETY: every head of every window has its part, and its blocks fill that part without gaps.
         #[allow(unsafe_code)]
         let weights = unsafe { filled(length, attend) };
+        if let Some(place) = &self.largest {
+            let of_head = |head: usize| largest.iter().map(|window| window[head]).fold(f32::NEG_INFINITY, f32::max);
+            // A kernel has one forward pass, so the place is empty.
+            place.get_or_init(|| (0..self.heads).map(of_head).collect());
+        }
         let tokens = value.len() / width;
         let weights_shape = [weights.len()];
         (Buffer::new(value, &[tokens, width]), Buffer::new(weights, &weights_shape))
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what is read and what is written")]
     #[inline(always)]
     fn attend_block(
         &self,
@@ -133,6 +146,7 @@ impl AttentionKernel {
         block: &Block,
         weights: &mut [MaybeUninit<f32>],
         value: &mut [f32],
+        largest: Option<&mut f32>,
     ) {
         let Seen { queries, keys, .. } = &block.seen;
         let [q, k, v] = self.places(inputs.len());
@@ -140,7 +154,7 @@ impl AttentionKernel {
         let query = self.head(inputs[q.input], q, head, queries);
         let key = self.head(inputs[k.input], k, shared, keys);
         let weights = fill(&mut weights[block.range()], key, query.transpose());
-        block.seen.softmax(weights, self.scale, sink);
+        block.seen.softmax(weights, self.scale, sink, largest);
         let place = &mut value[self.start(self.mixed(), head, queries)..];
         let values = self.head(inputs[v.input], v, shared, keys);
         write(place, self.mixed().width, false, View::whole(weights, queries.len()).transpose(), values);

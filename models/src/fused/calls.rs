@@ -1,7 +1,9 @@
 //! The kernels as functions of Burn's tensors, and whether they apply.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::backend::DispatchTensor;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::activations::{ClampedGlu, ExactGelu, GatedKernel, GeGlu, GeluKernel, SwiGlu, TanhGelu};
 use super::attention::AttentionKernel;
@@ -12,7 +14,7 @@ use super::product::MatmulKernel;
 use super::rotary::RotaryKernel;
 use super::tape::{Access, Kernel, apply};
 use crate::settings::choices::FeedForwardKind;
-use crate::shapes::{Angles, Heads, Windows};
+use crate::shapes::{Angles, Heads, LargestLogits, Windows};
 
 /// Whether the kernels apply to the inputs of a call: all must be 32-bit floats on Burn's CPU backend, and either all or none
 /// of them part of an autodiff graph, which must not recompute activations (gradient checkpointing). Reads no values, so it
@@ -71,25 +73,53 @@ pub(crate) fn matmul(x: Tensor<2>, weight: Tensor<2>, transposed: bool) -> Tenso
 }
 
 /// Self-attention in every window: queries, `[tokens, heads · head_dim]`, keys and values, `[tokens, kv_heads ·
-/// head_dim]`.
-pub(crate) fn attention(heads: Heads, windows: Windows, inputs: [Tensor<2>; 3], sinks: Option<Tensor<1>>) -> Tensor<2> {
-    let kernel = attention_kernel(heads, windows);
-    let [query, key, value] = inputs.map(Tensor::into_dispatch);
-    Tensor::from_dispatch(match sinks {
-        None => apply(kernel, [query, key, value]),
-        Some(sinks) => apply(kernel, [query, key, value, sinks.into_dispatch()]),
+/// head_dim]`. The largest logit of every head is added to `logits`.
+pub(crate) fn attention(
+    heads: Heads,
+    windows: Windows,
+    inputs: [Tensor<2>; 3],
+    sinks: Option<Tensor<1>>,
+    logits: Option<&mut LargestLogits>,
+) -> Tensor<2> {
+    let device = inputs[0].device();
+    measured(heads, windows, &device, logits, |kernel| {
+        let [query, key, value] = inputs.map(Tensor::into_dispatch);
+        Tensor::from_dispatch(match sinks {
+            None => apply(kernel, [query, key, value]),
+            Some(sinks) => apply(kernel, [query, key, value, sinks.into_dispatch()]),
+        })
     })
 }
 
 /// The same with queries, keys and values in one tensor, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
-pub(crate) fn joint_attention(heads: Heads, windows: Windows, qkv: Tensor<2>) -> Tensor<2> {
-    unary(attention_kernel(heads, windows), qkv)
+pub(crate) fn joint_attention(
+    heads: Heads,
+    windows: Windows,
+    qkv: Tensor<2>,
+    logits: Option<&mut LargestLogits>,
+) -> Tensor<2> {
+    let device = qkv.device();
+    measured(heads, windows, &device, logits, |kernel| unary(kernel, qkv))
 }
 
-fn attention_kernel(heads: Heads, windows: Windows) -> AttentionKernel {
+/// Attention with a kernel that measures its logits only if they are asked for.
+fn measured(
+    heads: Heads,
+    windows: Windows,
+    device: &Device,
+    logits: Option<&mut LargestLogits>,
+    attend: impl FnOnce(AttentionKernel) -> Tensor<2>,
+) -> Tensor<2> {
     let Heads { heads, kv_heads, head_dim, scale, window } = heads;
     let (window, context) = (window.unwrap_or(usize::MAX), windows.context);
-    AttentionKernel { heads, kv_heads, head_dim, context, window, scale: scale as f32 }
+    let largest = logits.is_some().then(|| Arc::new(OnceLock::new()));
+    let kernel =
+        AttentionKernel { heads, kv_heads, head_dim, context, window, scale: scale as f32, largest: largest.clone() };
+    let mixed = attend(kernel);
+    if let (Some(logits), Some(largest)) = (logits, largest.as_deref().and_then(OnceLock::get)) {
+        logits.add(Tensor::from_data(TensorData::new(largest.clone(), [heads]), (device, DType::F32)));
+    }
+    mixed
 }
 
 /// Mean cross-entropy of `logits`, `[tokens, vocab]`, with `targets`, `[tokens]`.
@@ -113,8 +143,6 @@ fn binary<K: Kernel<2>, const A: usize, const B: usize>(kernel: K, a: Tensor<A>,
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, Device, TensorData};
-
     use super::*;
 
     fn matrix(device: &Device, dtype: DType) -> Tensor<2> {

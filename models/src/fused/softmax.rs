@@ -24,15 +24,15 @@ struct Strip<'a, const W: usize> {
 
 impl Seen {
     /// Replaces scores by the softmax of `score · scale` over the keys that a query sees, and the sink if there is one;
-    /// the weight of a key that it does not see is zero.
+    /// the weight of a key that it does not see is zero. Raises `largest` to the largest `score · scale` of such a key.
     #[inline(always)]
-    pub(super) fn softmax(&self, scores: &mut [f32], scale: f32, sink: Option<f32>) {
+    pub(super) fn softmax(&self, scores: &mut [f32], scale: f32, sink: Option<f32>, mut largest: Option<&mut f32>) {
         let vectors = self.queries.len() / LANES;
         for index in 0..vectors {
-            Strip::<LANES> { seen: self, index }.softmax(scores, scale, sink);
+            Strip::<LANES> { seen: self, index }.softmax(scores, scale, sink, largest.as_deref_mut());
         }
         for index in vectors * LANES..self.queries.len() {
-            Strip::<1> { seen: self, index }.softmax(scores, scale, sink);
+            Strip::<1> { seen: self, index }.softmax(scores, scale, sink, largest.as_deref_mut());
         }
     }
 
@@ -108,13 +108,16 @@ impl<const W: usize> Strip<'_, W> {
     }
 
     #[inline(always)]
-    fn softmax(&self, scores: &mut [f32], scale: f32, sink: Option<f32>) {
+    fn softmax(&self, scores: &mut [f32], scale: f32, sink: Option<f32>, of_head: Option<&mut f32>) {
         self.hide(scores, f32::NEG_INFINITY);
         let mut largest = [f32::NEG_INFINITY; W];
         for lanes in self.lines(scores, self.keys()) {
             for lane in 0..W {
                 largest[lane] = if lanes[lane] > largest[lane] { lanes[lane] } else { largest[lane] };
             }
+        }
+        if let Some(of_head) = of_head {
+            *of_head = largest.iter().fold(*of_head, |of_head, score| of_head.max(score * scale));
         }
         let mut total = [0f32; W];
         for lane in 0..W {
@@ -208,7 +211,7 @@ mod tests {
             for sink in [None, Some(0.7), Some(6.0)] {
                 let scores = numbers(&seen, 1);
                 let mut weights = scores.clone();
-                seen.softmax(&mut weights, 0.25, sink);
+                seen.softmax(&mut weights, 0.25, sink, None);
                 for query in seen.queries.clone() {
                     let (expected, _) = slowly(&seen, &scores, query, 0.25, sink);
                     for (key, expected) in seen.keys.clone().zip(expected) {
@@ -231,7 +234,7 @@ mod tests {
             for sink in [None, Some(0.7)] {
                 let scores = numbers(&seen, 1);
                 let mut weights = scores.clone();
-                seen.softmax(&mut weights, 0.25, sink);
+                seen.softmax(&mut weights, 0.25, sink, None);
                 let flowing = numbers(&seen, 2);
                 let mut gradient = flowing.clone();
                 let to_sink = seen.softmax_back(&mut gradient, &weights, 0.25, sink.is_some());
@@ -253,11 +256,35 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_logit_is_that_of_a_key_which_its_query_sees() {
+        for seen in blocks() {
+            let width = seen.queries.len();
+            let scores = numbers(&seen, 1);
+            let visible = seen.queries.clone().flat_map(|query| seen.keys.clone().map(move |key| (query, key)));
+            let visible = visible.filter(|(query, key)| key <= query && query - key < seen.window);
+            let score = |(query, key): (usize, usize)| {
+                scores[(key - seen.keys.start) * width + query - seen.queries.start] * 0.25
+            };
+            let expected = visible.map(score).fold(f32::NEG_INFINITY, f32::max);
+            for sink in [None, Some(6.0)] {
+                let (mut plain, mut measured) = (scores.clone(), scores.clone());
+                seen.softmax(&mut plain, 0.25, sink, None);
+                let mut largest = f32::NEG_INFINITY;
+                seen.softmax(&mut measured, 0.25, sink, Some(&mut largest));
+                assert_eq!((largest, &measured), (expected, &plain), "{seen:?} {sink:?}");
+                let mut larger = expected + 1.0;
+                seen.softmax(&mut scores.clone(), 0.25, sink, Some(&mut larger));
+                assert_eq!(larger, expected + 1.0, "that of another block stays");
+            }
+        }
+    }
+
+    #[test]
     fn nan_is_not_hidden() {
         let seen = Seen { queries: 0..20, keys: 0..20, window: usize::MAX };
         let mut scores = numbers(&seen, 1);
         scores[3] = f32::NAN; // key 0, query 3
-        seen.softmax(&mut scores, 1.0, None);
+        seen.softmax(&mut scores, 1.0, None, None);
         for (place, weight) in scores.iter().enumerate() {
             let (key, query) = (place / 20, place % 20);
             assert_eq!(weight.is_nan(), query == 3 && key <= 3, "{key} {query}");

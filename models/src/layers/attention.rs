@@ -14,7 +14,7 @@ use crate::fused;
 use crate::init::{Deviations, Initializer};
 use crate::settings::choices::{Parametrization, ProjectionKind, QkNormKind};
 use crate::settings::model::ModelConfig;
-use crate::shapes::{Heads, Windows};
+use crate::shapes::{Heads, LargestLogits, Windows};
 
 /// Causal self-attention: either one fused `qkv` projection or `wq`, `wk`, `wv`, then `wo`.
 #[derive(Module, Debug)]
@@ -78,31 +78,38 @@ impl Attention {
     }
 
     /// Maps `x`, `[batch · context, d_model]`, to the same shape. With a `cache`, the tokens follow those in it and
-    /// are added to it.
+    /// are added to it. The largest logit of every head is added to `logits`.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
         windows: Windows,
         positions: &Positions,
         cache: Option<&mut KeyValues>,
+        mut logits: Option<&mut LargestLogits>,
     ) -> Tensor<2> {
         #[cfg(feature = "flex")]
         if cache.is_none()
-            && let Some(mixed) = self.mix_jointly(&x, windows, positions)
+            && let Some(mixed) = self.mix_jointly(&x, windows, positions, logits.as_deref_mut())
         {
             return linear(&self.wo, mixed);
         }
-        linear(&self.wo, self.mix_separately(x, windows, positions, cache))
+        linear(&self.wo, self.mix_separately(x, windows, positions, cache, logits))
     }
 
     /// Attention directly from the fused projection, `[tokens, heads · head_dim]`: if queries and keys are used as projected, and
     /// the fused kernel applies.
     #[cfg(feature = "flex")]
-    fn mix_jointly(&self, x: &Tensor<2>, windows: Windows, positions: &Positions) -> Option<Tensor<2>> {
+    fn mix_jointly(
+        &self,
+        x: &Tensor<2>,
+        windows: Windows,
+        positions: &Positions,
+        logits: Option<&mut LargestLogits>,
+    ) -> Option<Tensor<2>> {
         let between = self.q_norm.is_some() || self.k_norm.is_some() || self.sinks.is_some();
         let qkv = self.qkv.as_ref().filter(|_| !between && !positions.turn_heads())?;
         let serves = fused::serve(&[x, &qkv.weight.val()]);
-        serves.then(|| fused::joint_attention(self.heads, windows, linear(qkv, x.clone())))
+        serves.then(|| fused::joint_attention(self.heads, windows, linear(qkv, x.clone()), logits))
     }
 
     /// The same from separate queries, keys and values.
@@ -112,6 +119,7 @@ impl Attention {
         windows: Windows,
         positions: &Positions,
         cache: Option<&mut KeyValues>,
+        logits: Option<&mut LargestLogits>,
     ) -> Tensor<2> {
         let Windows { batch, context, .. } = windows;
         let Heads { heads, kv_heads, head_dim, window, .. } = self.heads;
@@ -130,7 +138,7 @@ impl Attention {
             && fused::serve(&[&query, &key, &value])
             && sinks.as_ref().is_none_or(|sinks| fused::serve(&[&query, sinks]))
         {
-            return fused::attention(self.heads, windows, [query, key, value], sinks);
+            return fused::attention(self.heads, windows, [query, key, value], sinks, logits);
         }
         let split = |x: Tensor<2>, heads| x.reshape([batch, context, heads, head_dim]).swap_dims(1, 2);
         let (query, key, value) = (split(query, heads), split(key, kv_heads), split(value, kv_heads));
@@ -138,7 +146,7 @@ impl Attention {
             Some(cache) => cache.extend(key, value, window),
             None => (key, value),
         };
-        let mixed = self.mix(query, key, value, sinks, &positions.masks);
+        let mixed = self.mix([query, key, value], sinks, &positions.masks, logits);
         mixed.swap_dims(1, 2).reshape([batch * context, heads * head_dim])
     }
 
@@ -146,11 +154,10 @@ impl Attention {
     /// the position of the last key.
     fn mix(
         &self,
-        query: Tensor<4>,
-        key: Tensor<4>,
-        value: Tensor<4>,
+        [query, key, value]: [Tensor<4>; 3],
         sinks: Option<Tensor<1>>,
         masks: &Masks,
+        logits: Option<&mut LargestLogits>,
     ) -> Tensor<4> {
         let ([batch, heads, queries, head_dim], keys) = (query.dims(), key.dims()[2]);
         let kv_heads = self.heads.kv_heads;
@@ -165,7 +172,13 @@ impl Attention {
             false => x.reshape([batch, heads, queries, width]),
         };
         let scores = apart(shared(query, head_dim).matmul(key.transpose()), keys);
-        let weights = softmax_with_sinks(masks.hide(scores * self.heads.scale, self.heads.window), sinks);
+        let scores = masks.hide(scores * self.heads.scale, self.heads.window);
+        if let Some(logits) = logits {
+            // A hidden score is far below those that a query sees, of which there is at least one: its own key.
+            let largest = scores.clone().inner().max_dim(3).max_dim(2).max_dim(0);
+            logits.add(largest.reshape([heads]));
+        }
+        let weights = softmax_with_sinks(scores, sinks);
         apart(shared(weights, keys).matmul(value), head_dim)
     }
 

@@ -13,7 +13,7 @@ use crate::layers::norm::Norm;
 use crate::layers::positions::Positions;
 use crate::layers::routing::Routing;
 use crate::settings::model::ModelConfig;
-use crate::shapes::Windows;
+use crate::shapes::{LargestLogits, Windows};
 
 /// One block: attention, then a feed-forward layer or experts. Each has a norm before it and adds its output to the residual
 /// stream.
@@ -55,12 +55,13 @@ impl Block {
         windows: Windows,
         positions: &Positions,
         cache: Option<&mut KeyValues>,
+        logits: Option<&mut LargestLogits>,
     ) -> (Tensor<2>, Option<Routing>) {
         let after = |norm: &Option<Norm>, x| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let attended = self.attn.forward(self.norm1.forward(x.clone()), windows, positions, cache);
+        let attended = self.attn.forward(self.norm1.forward(x.clone()), windows, positions, cache, logits);
         let x = x + after(&self.post_norm1, attended);
         let (fed, routing) = self.feed(self.norm2.forward(x.clone()));
         (x + after(&self.post_norm2, fed), routing)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::Embedding;
 use burn::tensor::{Device, Int, Tensor};
+use polaron::layerwise::HeadLogits;
 
 use super::block::Block;
 use super::lora::Projections;
@@ -20,7 +21,7 @@ use crate::layers::router::{RouterMetrics, auxiliary_losses};
 use crate::layers::routing::Routing;
 use crate::settings::choices::PositionKind;
 use crate::settings::model::ModelConfig;
-use crate::shapes::Windows;
+use crate::shapes::{LargestLogits, Windows};
 
 /// A decoder-only language model.
 ///
@@ -134,7 +135,7 @@ impl LanguageModel {
     #[must_use]
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, context] = tokens.dims();
-        let (x, _) = self.stream(tokens, None, |_| ());
+        let (x, _) = self.stream(tokens, None, None, |_| ());
         self.logits(x).reshape([batch, context, self.vocab_size()])
     }
 
@@ -161,7 +162,7 @@ impl LanguageModel {
     pub fn extend(&self, cache: &mut Cache, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [batch, new] = tokens.dims();
         cache.layers.resize_with(self.blocks.len(), KeyValues::default);
-        let (x, _) = self.stream(tokens, Some(cache), |_| ());
+        let (x, _) = self.stream(tokens, Some(cache), None, |_| ());
         let last = x.reshape([batch, new, self.fixed.config.d_model]).narrow(1, new - 1, 1);
         self.logits(last.squeeze_dim(1))
     }
@@ -173,7 +174,7 @@ impl LanguageModel {
     /// As [`forward`](Self::forward), and if the two shapes differ.
     #[must_use]
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
-        self.loss_and_routings(tokens, targets).0
+        self.loss_and_routings(tokens, targets, None).0
     }
 
     /// [`loss`](Self::loss), and the metrics of each router, first to last; none without experts.
@@ -183,7 +184,7 @@ impl LanguageModel {
     /// As [`loss`](Self::loss).
     #[must_use]
     pub fn loss_and_routers(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> (Tensor<1>, Vec<RouterMetrics>) {
-        let (loss, routings) = self.loss_and_routings(tokens, targets);
+        let (loss, routings) = self.loss_and_routings(tokens, targets, None);
         (loss, routings.iter().map(|routing| RouterMetrics::of(&routing.choice)).collect())
     }
 
@@ -194,7 +195,36 @@ impl LanguageModel {
     ///
     /// As [`loss`](Self::loss).
     pub fn training_loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> TrainingLoss {
-        let (cross_entropy, routings) = self.loss_and_routings(tokens, targets);
+        self.training_loss_with(tokens, targets, None)
+    }
+
+    /// [`training_loss`](Self::training_loss); the largest attention logits are added to `logits`. The loss is the same to the bit
+    /// with and without.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Int, Tensor};
+    /// use polaron_models::{LargestLogits, ModelConfig};
+    ///
+    /// let device = Device::flex();
+    /// let model = ModelConfig::preset("llama-d64")?.init(65, 1, &device)?;
+    /// let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3, 4]], &device);
+    /// let mut logits = LargestLogits::default();
+    /// let _ = model.training_loss_with(tokens.clone(), tokens, Some(&mut logits));
+    /// let layers = logits.layers();
+    /// assert_eq!((layers.len(), layers[0].dims()), (model.blocks.len(), [model.config().heads]));
+    /// # Ok::<(), polaron_models::ModelError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`loss`](Self::loss).
+    pub fn training_loss_with(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        logits: Option<&mut LargestLogits>,
+    ) -> TrainingLoss {
+        let (cross_entropy, routings) = self.loss_and_routings(tokens, targets, logits);
         let mut total = cross_entropy.clone();
         for [balance, z] in routings.iter().filter_map(|routing| self.router_losses(routing)) {
             total = total + balance + z;
@@ -213,9 +243,31 @@ impl LanguageModel {
         Some([balance * (aux_load_balance * share), z * (aux_z * share)])
     }
 
-    fn loss_and_routings(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> (Tensor<1>, Vec<Routing>) {
-        let (x, routings) = self.stream(tokens, None, |_| ());
+    fn loss_and_routings(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        logits: Option<&mut LargestLogits>,
+    ) -> (Tensor<1>, Vec<Routing>) {
+        let (x, routings) = self.stream(tokens, None, logits, |_| ());
         (self.loss_of(x, targets), routings)
+    }
+
+    /// For QK-clip: what [`LargestLogits`] found in every attention layer, first to last, one number per head, with the paths of the
+    /// projections that made it.
+    #[must_use]
+    pub fn head_logits(&self, largest: &[Vec<f32>]) -> Vec<HeadLogits> {
+        let layer = |(index, (block, largest)): (usize, (&Block, &Vec<f32>))| {
+            let path = |name: &str| format!("blocks.{index}.attn.{name}");
+            let [query, key] = if block.attn.qkv.is_some() { ["qkv", "qkv"] } else { ["wq", "wk"] };
+            HeadLogits {
+                query: path(query),
+                key: path(key),
+                key_heads: self.config().kv_heads(),
+                largest: largest.iter().map(|logit| f64::from(*logit)).collect(),
+            }
+        };
+        self.blocks.iter().zip(largest).enumerate().map(layer).collect()
     }
 
     /// The residual stream after every block, `[batch · context, d_model]` each, then the logits, `[batch · context, vocab]`:
@@ -227,7 +279,7 @@ impl LanguageModel {
     #[must_use]
     pub fn layer_outputs(&self, tokens: Tensor<2, Int>) -> Vec<Tensor<2>> {
         let mut outputs = Vec::new();
-        let (x, _) = self.stream(tokens, None, |x| outputs.push(x.clone()));
+        let (x, _) = self.stream(tokens, None, None, |x| outputs.push(x.clone()));
         outputs.push(self.logits(x));
         outputs
     }
@@ -238,6 +290,7 @@ impl LanguageModel {
         &self,
         tokens: Tensor<2, Int>,
         mut cache: Option<&mut Cache>,
+        mut logits: Option<&mut LargestLogits>,
         mut after_block: impl FnMut(&Tensor<2>),
     ) -> (Tensor<2>, Vec<Routing>) {
         let [batch, context] = tokens.dims();
@@ -248,7 +301,7 @@ impl LanguageModel {
         for (index, block) in self.blocks.iter().enumerate() {
             let routing;
             let layer = cache.as_mut().map(|cache| &mut cache.layers[index]);
-            (x, routing) = block.forward(x, windows, self.positions(), layer);
+            (x, routing) = block.forward(x, windows, self.positions(), layer, logits.as_deref_mut());
             routings.extend(routing);
             after_block(&x);
         }

@@ -9,7 +9,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Gradients, Int, Tensor};
 
 use super::decoder::LanguageModel;
-use crate::shapes::Windows;
+use crate::shapes::{LargestLogits, Windows};
 
 impl LanguageModel {
     /// The gradient of `weight` times the [`training_loss`](Self::training_loss), with the activations of one block in memory
@@ -42,9 +42,25 @@ impl LanguageModel {
         targets: Tensor<2, Int>,
         weight: f64,
     ) -> (GradientsParams, Tensor<1>) {
+        self.recomputed_gradients_with(tokens, targets, weight, None)
+    }
+
+    /// [`recomputed_gradients`](Self::recomputed_gradients); the largest attention logits, measured in the first of both forward
+    /// passes, are added to `logits`.
+    ///
+    /// # Panics
+    ///
+    /// As [`training_loss`](Self::training_loss).
+    pub fn recomputed_gradients_with(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        weight: f64,
+        logits: Option<&mut LargestLogits>,
+    ) -> (GradientsParams, Tensor<1>) {
         let [batch, context] = tokens.dims();
         let windows = Windows { batch, context, start: 0 };
-        let mut inputs = self.block_inputs(tokens.clone(), windows);
+        let mut inputs = self.block_inputs(tokens.clone(), windows, logits);
         let mut sum = GradientsAccumulator::new();
 
         let x = leaf(inputs.pop());
@@ -55,7 +71,7 @@ impl LanguageModel {
 
         for (index, block) in self.blocks.iter().enumerate().rev() {
             let x = leaf(inputs.pop());
-            let (output, routing) = block.forward(x.clone(), windows, self.positions(), None);
+            let (output, routing) = block.forward(x.clone(), windows, self.positions(), None, None);
             let output = with_gradient(output, to_x);
             let losses = routing.as_ref().and_then(|routing| self.router_losses(routing));
             // Burn adds the gradients of the router's logits in an order that follows from the order of this sum: these are the
@@ -80,13 +96,18 @@ impl LanguageModel {
 
     /// The input of every block, and the output of the last one. No graph is recorded, but the operations are those on an autodiff
     /// device: some of Burn's, like softmax, round differently without.
-    fn block_inputs(&self, tokens: Tensor<2, Int>, windows: Windows) -> Vec<Tensor<2>> {
+    fn block_inputs(
+        &self,
+        tokens: Tensor<2, Int>,
+        windows: Windows,
+        mut logits: Option<&mut LargestLogits>,
+    ) -> Vec<Tensor<2>> {
         let constant = self.clone().no_grad();
         let mut x = constant.enter(tokens, windows);
         let mut inputs = Vec::with_capacity(constant.blocks.len() + 1);
         for block in &constant.blocks {
             inputs.push(x.clone());
-            (x, _) = block.forward(x, windows, constant.positions(), None);
+            (x, _) = block.forward(x, windows, constant.positions(), None, logits.as_deref_mut());
         }
         inputs.push(x);
         inputs

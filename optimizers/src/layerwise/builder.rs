@@ -130,8 +130,9 @@ impl Layerwise {
     }
 
     fn with_base(config: LayerwiseConfig) -> Self {
-        let (lr, clip, wrapper) = (config.lr, config.clip, config.wrapper.clone());
-        Self { lr, clip, wrapper, base: Some(Box::new(config)), ..Self::new() }
+        let LayerwiseConfig { lr, clip, qk_clip, .. } = config;
+        let wrapper = config.wrapper.clone();
+        Self { lr, clip, qk_clip, wrapper, base: Some(Box::new(config)), ..Self::new() }
     }
 
     /// From a configuration.

@@ -69,6 +69,10 @@ pub struct LayerwiseConfig {
     /// Global-norm clipping before any rule; 0 is off.
     #[serde(with = "zero_is_none")]
     pub clip: Option<f64>,
+    /// Threshold of QK-clip: after a step the attention heads whose largest logit was above it are scaled down to it, see
+    /// [`clip_heads`](super::clip_heads). Absent, and 0, are off; the published threshold is 100.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "zero_is_none")]
+    pub qk_clip: Option<f64>,
     /// More keys of the main rule's kind, for example `{ scale = "match_rms_adamw" }`.
     #[serde(deserialize_with = "finite")]
     pub matrix: Map<String, Value>,
@@ -145,6 +149,7 @@ impl LayerwiseConfig {
             lr: stack.lr,
             weight_decay: stack.weight_decay,
             clip: Some(1.0),
+            qk_clip: None,
             matrix: Map::new(),
             adamw: AdamWPart::default(),
             edges: (name == SYMMETRIC).then(EdgesPart::default),
@@ -167,7 +172,7 @@ impl LayerwiseConfig {
         let given: Map<String, Value> = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
         let stack = given.get("stack").and_then(Value::as_str).unwrap_or("muon");
         let mut merged = Self::stack(stack)?.to_map();
-        let valid: Vec<&str> = merged.keys().map(String::as_str).chain(["wrapper", "rule"]).collect();
+        let valid: Vec<&str> = merged.keys().map(String::as_str).chain(["qk_clip", "wrapper", "rule"]).collect();
         check_keys(&given, &valid, "optimizer")?;
         for (key, value) in given {
             match (merged.get_mut(&key), value) {
@@ -208,7 +213,8 @@ impl LayerwiseConfig {
         if let Some(wrapper) = &self.wrapper {
             wrapper.validate("wrapper")?;
         }
-        LayerwiseError::check_threshold("optimizer.clip", self.clip).map(drop)
+        LayerwiseError::check_threshold("optimizer.clip", self.clip)?;
+        LayerwiseError::check_threshold("optimizer.qk_clip", self.qk_clip).map(drop)
     }
 }
 
@@ -273,6 +279,22 @@ mod tests {
         let config = LayerwiseConfig::from_toml("matrix = { momentun = 0.9 }").unwrap();
         let error = config.rules().unwrap_err().to_string();
         assert!(error.contains("did you mean `momentum`"), "{error}");
+    }
+
+    #[test]
+    fn the_threshold_of_attention_logits_is_written_only_when_it_is_on() {
+        let off = LayerwiseConfig::from_toml("qk_clip = 0.0").unwrap();
+        assert_eq!(off, LayerwiseConfig::stack("muon").unwrap());
+        assert!(!toml::to_string(&off).unwrap().contains("qk_clip"));
+        let on = LayerwiseConfig::from_toml("qk_clip = 100.0").unwrap();
+        assert_eq!(on.qk_clip, Some(100.0));
+        assert_eq!(LayerwiseConfig::from_toml(&toml::to_string(&on).unwrap()).unwrap(), on);
+        let slip = LayerwiseConfig::from_toml("qk_clpi = 100.0").unwrap_err().to_string();
+        assert!(slip.contains("did you mean `qk_clip`"), "{slip}");
+        for qk_clip in [-1.0, f64::NAN, f64::INFINITY] {
+            let error = LayerwiseConfig { qk_clip: Some(qk_clip), ..off.clone() }.rules().unwrap_err().to_string();
+            assert!(error.contains("optimizer.qk_clip must be"), "{error}");
+        }
     }
 
     #[test]

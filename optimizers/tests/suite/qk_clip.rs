@@ -1,6 +1,6 @@
 //! QK-clip: exactly the heads that exceeded the threshold are scaled down to it.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{DType, Device, Tensor};
 use polaron::layerwise::{HeadLogits, clip_heads};
@@ -88,6 +88,59 @@ fn heads_above_the_threshold_come_back_to_it_and_the_others_keep_their_bits() {
         assert_eq!(values(&model), values(&after));
         assert!(after.attn.wq.weight.val().is_require_grad(), "it stays a parameter");
     }
+}
+
+#[derive(Module, Debug)]
+struct Joint {
+    qkv: Linear,
+}
+
+/// The projections of a model in one.
+fn joined(Attention { wq, wk, wv }: &Attention) -> Joint {
+    let parts = [wq, wk, wv];
+    let weight = Tensor::cat(parts.map(|part| part.weight.val().inner()).to_vec(), 1);
+    let bias = Tensor::cat(parts.map(|part| part.bias.as_ref().unwrap().val().inner()).to_vec(), 0);
+    Joint { qkv: Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) } }
+}
+
+#[test]
+fn in_one_projection_the_columns_of_queries_and_keys_change_as_in_separate_ones() {
+    let device = Device::flex();
+    let x = inputs(&device);
+    for key_heads in [HEADS, 2, 1] {
+        let model = Model::new(key_heads, &device);
+        let logits = model.logits(&x, key_heads);
+        let threshold = between(&logits[0].largest);
+        let (separate, cut) = clip_heads(model.clone(), &logits, threshold).unwrap();
+        let both = [HeadLogits { query: "qkv".into(), key: "qkv".into(), ..logits[0].clone() }];
+        let (joint, cut_there) = clip_heads(joined(&model.attn), &both, threshold).unwrap();
+        let expected = joined(&separate.attn);
+        assert_eq!((cut_there, cut), (HEADS / 2, HEADS / 2));
+        assert_eq!(joint.qkv.weight.val().into_data(), expected.qkv.weight.val().into_data(), "{key_heads}");
+        let bias = |joint: &Joint| joint.qkv.bias.as_ref().unwrap().val().into_data();
+        assert_eq!(bias(&joint), bias(&expected), "{key_heads}");
+        assert_ne!(bias(&joint), bias(&joined(&model.attn)), "{key_heads}");
+    }
+}
+
+#[test]
+fn a_joint_projection_without_values_is_refused() {
+    let device = Device::flex();
+    let joint = Joint { qkv: LinearConfig::new(16, 2 * HEADS * WIDTH).init(&device) };
+    let logits = [HeadLogits { query: "qkv".into(), key: "qkv".into(), key_heads: 4, largest: vec![9.0; HEADS] }];
+    let error = clip_heads(joint, &logits, 1.0).unwrap_err().to_string();
+    assert!(error.contains("12 heads do not divide the 64 outputs of \"qkv\""), "{error}");
+}
+
+#[test]
+fn a_configuration_turns_it_on() {
+    let device = Device::flex().autodiff();
+    let x = inputs(&device);
+    let model = Model::new(HEADS, &device);
+    let optimizer = Layerwise::from_toml("qk_clip = 1e-3").unwrap().build(&model).unwrap();
+    assert_eq!(optimizer.clip_heads(model.clone(), &model.logits(&x, HEADS)).unwrap().1, HEADS);
+    let off = Layerwise::from_toml("stack = \"muon\"").unwrap().build(&model).unwrap();
+    assert_eq!(off.clip_heads(model.clone(), &model.logits(&x, HEADS)).unwrap().1, 0);
 }
 
 #[test]

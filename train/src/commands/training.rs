@@ -164,7 +164,7 @@ impl Run<'_> {
         mut start: Start,
     ) -> Result<Option<F::Network>, Error> {
         let (config, out, tokenizer) = (self.config, self.folder.path(), F::tokenizer(data));
-        let optimizer = build_optimizer(config, &model)?;
+        let optimizer = build_optimizer::<F>(config, &model)?;
         let model = optimizer.without_frozen_gradients(model);
         let averaging = Averaging::of(config, &optimizer, &model)?;
         let mut states = States { optimizer, averaging };

@@ -90,10 +90,10 @@ impl Plan {
         let mut base = shared.unwrap_or_default();
         base.remove("optimizer");
         for key in DECIDED.iter().map(|(key, _)| *key).chain(REPORTING_KEYS.iter().copied()).chain([UNUSED]) {
-            remove(&mut base, key);
+            merge::remove(&mut base, key);
         }
         if !warmup_given {
-            remove(&mut base, WARMUP);
+            merge::remove(&mut base, WARMUP);
         }
         self.base = base;
         Ok(())
@@ -113,19 +113,6 @@ impl Plan {
             }
         }
         Ok(())
-    }
-}
-
-fn remove(table: &mut Table, key: &str) {
-    match key.split_once('.') {
-        Some((name, rest)) => {
-            if let Some(Value::Table(inner)) = table.get_mut(name) {
-                remove(inner, rest);
-            }
-        }
-        None => {
-            table.remove(key);
-        }
     }
 }
 

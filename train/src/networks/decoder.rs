@@ -2,10 +2,12 @@
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
+use polaron::layerwise::HeadLogits;
 use polaron_common::thousands;
 use polaron_datasets::{Batch, TextData, Tokenizer, Windows};
 use polaron_models::{
-    FeedForwardKind, LanguageModel, ModelConfig, ModelError, NamedTensor, Parametrization, RopeLayers, TrainingLoss,
+    FeedForwardKind, LanguageModel, LargestLogits, ModelConfig, ModelError, NamedTensor, Parametrization, QkNormKind,
+    RopeLayers, TrainingLoss,
 };
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -58,6 +60,14 @@ impl Settings for ModelConfig {
 
     fn recomputes(&self) -> bool {
         true
+    }
+
+    fn attends(&self) -> bool {
+        true
+    }
+
+    fn normalises_heads(&self) -> bool {
+        self.qk_norm != QkNormKind::None
     }
 
     fn sizes_for(&self, data: DataSizes) -> Result<DataSizes, ConfigError> {
@@ -222,9 +232,15 @@ impl Family for ModelConfig {
         batch.rows()
     }
 
-    fn loss(model: &LanguageModel, batch: &Batch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss {
+    fn loss(
+        model: &LanguageModel,
+        batch: &Batch<'_>,
+        rows: (usize, usize),
+        device: &Device,
+        logits: Option<&mut LargestLogits>,
+    ) -> TrainingLoss {
         let (inputs, targets) = evaluate::tensors(batch, rows, device);
-        model.training_loss(inputs, targets)
+        model.training_loss_with(inputs, targets, logits)
     }
 
     fn recomputed_gradients(
@@ -233,9 +249,14 @@ impl Family for ModelConfig {
         rows: (usize, usize),
         weight: f64,
         device: &Device,
+        logits: Option<&mut LargestLogits>,
     ) -> Option<(GradientsParams, Tensor<1>)> {
         let (inputs, targets) = evaluate::tensors(batch, rows, device);
-        Some(model.recomputed_gradients(inputs, targets, weight))
+        Some(model.recomputed_gradients_with(inputs, targets, weight, logits))
+    }
+
+    fn head_logits(model: &LanguageModel, largest: &[Vec<f32>]) -> Vec<HeadLogits> {
+        model.head_logits(largest)
     }
 
     fn validation(

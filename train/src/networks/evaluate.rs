@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron_datasets::{Batch, ByteLengths, TextData, Tokens, last_window, validation_batches, validation_windows};
-use polaron_models::{LanguageModel, RouterMetrics, TrainingLoss};
+use polaron_models::{LanguageModel, LargestLogits, RouterMetrics, TrainingLoss};
 
 use crate::error::Error;
 use crate::host::workers::{Workers, shares};
@@ -36,11 +36,24 @@ pub struct Backward {
     pub parts: usize,
     /// Whether activations are computed again, not kept, where the family can.
     pub recompute: bool,
+    /// Whether the attention logits are measured.
+    pub logits: bool,
+}
+
+/// What a forward and backward pass gives.
+#[derive(Debug)]
+pub struct Passed {
+    /// Gradient of the training loss.
+    pub grads: GradientsParams,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// The largest attention logit of every head of every layer, if they are measured.
+    pub logits: Vec<Vec<f32>>,
 }
 
 /// Gradient of the training loss and mean cross-entropy of a batch, split into micro-batches of consecutive rows, each of them
 /// split among the workers. Every loss is weighted by its share of the rows, so that the sum is that of the whole batch; it is
-/// always summed in the same order.
+/// always summed in the same order. A logit is the largest of all rows.
 ///
 /// `device` is the model's device with automatic differentiation.
 ///
@@ -50,12 +63,12 @@ pub struct Backward {
 pub fn gradients<F: Family>(
     model: &F::Network,
     batch: &F::Batch<'_>,
-    Backward { parts, recompute }: Backward,
+    how: Backward,
     device: &Device,
     workers: &Workers,
-) -> Result<(GradientsParams, f64), Error> {
-    let (mut accumulator, mut total) = (GradientsAccumulator::new(), 0.0);
-    let parts = shares(F::rows(batch), parts);
+) -> Result<Passed, Error> {
+    let (mut accumulator, mut total, mut largest) = (GradientsAccumulator::new(), 0.0, Vec::new());
+    let parts = shares(F::rows(batch), how.parts);
     let whole = parts.len() == 1;
     for (first, rows) in parts {
         let shares = shares(rows, workers.count());
@@ -63,19 +76,31 @@ pub fn gradients<F: Family>(
         let tasks = shares.into_iter().map(|(offset, rows)| {
             // A separate graph for every worker: graphs that share parameters would wait for each other.
             let model = if alone { model.clone() } else { model.clone().fork(device) };
-            move || backward::<F>(&model, batch, (first + offset, rows), recompute, device)
+            move || backward::<F>(&model, batch, (first + offset, rows), how, device)
         });
         for result in workers.run(tasks.collect()) {
-            let (grads, loss) = result?;
+            let passed = result?;
             // There is nothing to add; accumulating would visit every parameter needlessly.
             if whole && alone {
-                return Ok((grads, loss));
+                return Ok(passed);
             }
-            accumulator.accumulate(model, grads);
-            total += loss;
+            accumulator.accumulate(model, passed.grads);
+            total += passed.loss;
+            raise(&mut largest, passed.logits);
         }
     }
-    Ok((accumulator.grads(), total))
+    Ok(Passed { grads: accumulator.grads(), loss: total, logits: largest })
+}
+
+/// Raises the largest logits of every head to those of more rows.
+fn raise(largest: &mut Vec<Vec<f32>>, logits: Vec<Vec<f32>>) {
+    if largest.is_empty() {
+        *largest = logits;
+        return;
+    }
+    for (largest, logit) in largest.iter_mut().flatten().zip(logits.into_iter().flatten()) {
+        *largest = largest.max(logit);
+    }
 }
 
 /// Gradient of the training loss and cross-entropy of some rows, both weighted by their share of the batch.
@@ -83,17 +108,41 @@ fn backward<F: Family>(
     model: &F::Network,
     batch: &F::Batch<'_>,
     rows: (usize, usize),
-    recompute: bool,
+    how: Backward,
     device: &Device,
-) -> Result<(GradientsParams, f64), Error> {
+) -> Result<Passed, Error> {
     let weight = rows.1 as f64 / F::rows(batch) as f64;
     let share = |loss: Tensor<1>| if weight < 1.0 { loss.mul_scalar(weight) } else { loss };
-    let recomputed = if recompute { F::recomputed_gradients(model, batch, rows, weight, device) } else { None };
+    let mut logits = LargestLogits::default();
+    let mut asked = how.logits.then_some(&mut logits);
+    let recomputed = match how.recompute {
+        true => F::recomputed_gradients(model, batch, rows, weight, device, asked.as_deref_mut()),
+        false => None,
+    };
     let (grads, cross_entropy) = recomputed.unwrap_or_else(|| {
-        let TrainingLoss { total, cross_entropy } = F::loss(model, batch, rows, device);
+        let TrainingLoss { total, cross_entropy } = F::loss(model, batch, rows, device, asked);
         (GradientsParams::from_grads(share(total).backward(), model), cross_entropy.inner())
     });
-    Ok((grads, to_host(share(cross_entropy), "training")?))
+    let (loss, logits) = read(share(cross_entropy), logits.layers())?;
+    Ok(Passed { grads, loss, logits })
+}
+
+/// A loss and the logits of every layer as numbers on the host. They are read together: a device is waited for once.
+fn read(loss: Tensor<1>, layers: Vec<Tensor<1>>) -> Result<(f64, Vec<Vec<f32>>), Error> {
+    if layers.is_empty() {
+        return Ok((to_host(loss, "training")?, Vec::new()));
+    }
+    let heads: Vec<usize> = layers.iter().map(|layer| layer.dims()[0]).collect();
+    let numbers = Tensor::cat([vec![loss], layers].concat(), 0).try_into_data();
+    let numbers: Vec<f32> = numbers.map_err(Error::device_failed("training"))?.iter::<f32>().collect();
+    let (loss, mut rest) = numbers.split_at(1);
+    let layers = heads.into_iter().map(|heads| {
+        let (layer, behind) = rest.split_at(heads);
+        rest = behind;
+        layer.to_vec()
+    });
+    let layers = layers.collect();
+    Ok((f64::from(loss[0]), layers))
 }
 
 /// Tokens of a text, and the windows in which a model predicts them.

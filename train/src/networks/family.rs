@@ -7,11 +7,12 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use polaron::Roles;
+use polaron::layerwise::HeadLogits;
 use polaron::schedule::WarmupRule;
 use polaron_datasets::Tokenizer;
 use polaron_models::{
-    Activations, ModelError, NamedTensor, ParameterInfo, Projections, RopeLayers, TrainingLoss, parameter_table,
-    to_exported,
+    Activations, LargestLogits, ModelError, NamedTensor, ParameterInfo, Projections, RopeLayers, TrainingLoss,
+    parameter_table, to_exported,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,17 @@ pub trait Settings {
 
     /// Whether [`Family::recomputed_gradients`] exists.
     fn recomputes(&self) -> bool {
+        false
+    }
+
+    /// Whether it has attention layers.
+    fn attends(&self) -> bool {
+        false
+    }
+
+    /// Whether the queries and keys of its attention layers are normalised, so that their logits do not follow the size of the
+    /// projections.
+    fn normalises_heads(&self) -> bool {
         false
     }
 
@@ -207,19 +219,33 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     /// Number of rows.
     fn rows(batch: &Self::Batch<'_>) -> usize;
 
-    /// Mean loss of `rows` (first, number) of a batch.
-    fn loss(model: &Self::Network, batch: &Self::Batch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss;
+    /// Mean loss of `rows` (first, number) of a batch. The largest attention logits are added to `logits`.
+    fn loss(
+        model: &Self::Network,
+        batch: &Self::Batch<'_>,
+        rows: (usize, usize),
+        device: &Device,
+        logits: Option<&mut LargestLogits>,
+    ) -> TrainingLoss;
 
     /// The gradient of `weight` times the mean loss of `rows` (first, number) of a batch, and the mean cross-entropy, with as few
-    /// activations in memory as possible; None for a family that keeps them all.
+    /// activations in memory as possible; None for a family that keeps them all. The largest attention logits are added to
+    /// `logits`.
     fn recomputed_gradients(
         _model: &Self::Network,
         _batch: &Self::Batch<'_>,
         _rows: (usize, usize),
         _weight: f64,
         _device: &Device,
+        _logits: Option<&mut LargestLogits>,
     ) -> Option<(GradientsParams, Tensor<1>)> {
         None
+    }
+
+    /// For QK-clip: every attention layer, with the largest logit of each of its heads and the paths of the projections that made
+    /// it; none without attention.
+    fn head_logits(_model: &Self::Network, _largest: &[Vec<f32>]) -> Vec<HeadLogits> {
+        Vec::new()
     }
 
     /// The loss over `windows` evenly spaced windows of the validation split, where it has windows; 0 means the whole split. It

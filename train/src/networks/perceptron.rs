@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use polaron::schedule::WarmupRule;
 use polaron_common::thousands;
 use polaron_datasets::{ImageBatch, ImageData, ImageSampler, Tokenizer, image_batches};
-use polaron_models::{Mlp, MlpConfig, ModelError, NamedTensor, TrainingLoss};
+use polaron_models::{LargestLogits, Mlp, MlpConfig, ModelError, NamedTensor, TrainingLoss};
 use sha2::{Digest, Sha256};
 use toml::Table;
 
@@ -164,7 +164,13 @@ impl Family for MlpConfig {
         batch.rows()
     }
 
-    fn loss(model: &Mlp, batch: &ImageBatch<'_>, rows: (usize, usize), device: &Device) -> TrainingLoss {
+    fn loss(
+        model: &Mlp,
+        batch: &ImageBatch<'_>,
+        rows: (usize, usize),
+        device: &Device,
+        _logits: Option<&mut LargestLogits>,
+    ) -> TrainingLoss {
         let (pixels, labels) = image_tensors(batch, rows, device);
         let cross_entropy = model.cross_entropy(pixels, labels);
         TrainingLoss { total: cross_entropy.clone(), cross_entropy }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::curves::{Curve, curve_tabs, keys, smoothed, time_bars};
+use super::heads;
 use super::html::{escape, folded, table};
 use super::names::name_of;
 use super::weights;
@@ -155,6 +156,16 @@ fn spectra(index: usize, run: &ReportedRun, named: bool) -> String {
     )
 }
 
+/// The largest attention logits of a run; empty if none were recorded.
+fn logits(run: &ReportedRun, named: bool) -> String {
+    let chart = heads::chart(&run.events, run.config.optimizer.qk_clip);
+    if chart.is_empty() {
+        return chart;
+    }
+    let of = if named { format!(" of {}", escape(&run.name)) } else { String::new() };
+    format!("<section><h2>Largest attention logits{of}</h2>\n{chart}</section>\n")
+}
+
 /// The sections about runs.
 pub fn sections(runs: &[ReportedRun]) -> String {
     let title = match runs {
@@ -222,6 +233,7 @@ pub fn sections(runs: &[ReportedRun]) -> String {
     html.push_str(&format!("<section><h2>Time per step</h2>\n{}</section>\n", time_bars(times)));
     for (index, run) in runs.iter().enumerate() {
         html.push_str(&spectra(index, run, runs.len() > 1));
+        html.push_str(&logits(run, runs.len() > 1));
     }
     html.push_str("<section><h2>Details</h2>\n");
     for run in runs {

@@ -1,6 +1,5 @@
 //! What a run needs before its first step: its optimizer, and checks for everything that would make it fail.
 
-use burn::module::Module;
 use polaron::layerwise::{Plan, PlanEntry};
 use polaron::{Layerwise, LayerwiseError, LayerwiseOptimizer, Role, Roles};
 use polaron_models::{Projections, with_lora};
@@ -12,7 +11,7 @@ use crate::networks::family::Family;
 use crate::networks::registry::ForFamily;
 use crate::run::estimate;
 use crate::run::prompt;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, QK_CLIP};
 
 /// Checks everything that would make runs of these configurations fail: the data, the model, the rules of the optimizer.
 /// The configurations may differ only in their optimizers. Returns the fingerprint of the data.
@@ -78,7 +77,7 @@ pub fn check_memory<F: Family>(config: &Config, settings: &F, sizes: DataSizes) 
 /// Those of [`build_optimizer`].
 pub fn outline<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Result<LayerwiseOptimizer, Error> {
     let device = device::open(device::default_name())?;
-    build_optimizer(config, &with_adapters(config, settings.outline(sizes, &device)?)?)
+    build_optimizer::<F>(config, &with_adapters(config, settings.outline(sizes, &device)?)?)
 }
 
 /// Builds the optimizer that the configuration describes, with the model's hints about roles, its width rules and what is
@@ -86,8 +85,8 @@ pub fn outline<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Re
 ///
 /// # Errors
 ///
-/// [`polaron::LayerwiseError`].
-pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<LayerwiseOptimizer, Error> {
+/// [`polaron::LayerwiseError`], and what it may not change.
+pub fn build_optimizer<F: Family>(config: &Config, model: &F::Network) -> Result<LayerwiseOptimizer, Error> {
     let builder = Layerwise::from_config(&config.optimizer)?.hints(model.roles());
     let builder = config.train.freeze.iter().fold(builder, Layerwise::freeze);
     let builder = if config.train.lora.is_some() { builder.train_only(Role::ADAPTERS) } else { builder };
@@ -103,9 +102,26 @@ pub fn build_optimizer<M: Module + Roles>(config: &Config, model: &M) -> Result<
         built => {
             let optimizer = built?;
             check_adapters(config, optimizer.plan())?;
+            check_heads::<F>(config, model, optimizer.plan())?;
             Ok(optimizer)
         }
     }
+}
+
+/// Refuses QK-clip on projections that are frozen.
+fn check_heads<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> Result<(), ConfigError> {
+    let Some(threshold) = config.optimizer.qk_clip else { return Ok(()) };
+    let layers = F::head_logits(model, &vec![Vec::new(); config.model.layers()]);
+    let scaled = |path: &str| {
+        let holder = path.rsplit_once('.').map_or("", |(holder, _)| holder);
+        layers.iter().any(|layer| holder == layer.query || holder == layer.key)
+    };
+    let Some(frozen) = plan.entries().iter().find(|entry| entry.is_frozen() && scaled(&entry.path)) else {
+        return Ok(());
+    };
+    let rule =
+        format!("it would scale `{}`, which is frozen: leave the key out, or train all queries and keys", frozen.path);
+    ConfigError::ensure(false, QK_CLIP, threshold, &rule)
 }
 
 /// Refuses a frozen factor of an adapter: with `train.lora` the factors are all that is trained.

@@ -16,7 +16,7 @@ use crate::host::interrupt;
 use crate::host::memory;
 use crate::host::progress::{Progress, StepReport};
 use crate::host::workers::Workers;
-use crate::networks::evaluate::{self, Backward};
+use crate::networks::evaluate::{self, Backward, Passed};
 use crate::networks::family::{Family, Validation};
 use crate::run::averaging::Averaging;
 use crate::run::spectra;
@@ -171,8 +171,11 @@ impl<F: Family> Session<'_, F> {
         let progress = (step as f64 / self.config.schedule_steps() as f64).min(1.0);
         self.optimizer.set_progress(progress)?;
         let model = self.optimizer.before_forward(factor, model)?;
-        let backward = Backward { parts: train.accumulation, recompute: train.recompute };
-        let (grads, loss) = evaluate::gradients::<F>(&model, &batch, backward, &training_device, &self.workers)?;
+        let recorded = self.config.records_logits(step + 1);
+        let logits = recorded || self.config.optimizer.qk_clip.is_some();
+        let backward = Backward { parts: train.accumulation, recompute: train.recompute, logits };
+        let passed = evaluate::gradients::<F>(&model, &batch, backward, &training_device, &self.workers)?;
+        let Passed { grads, loss, logits } = passed;
         if !loss.is_finite() {
             return Err(self.diverged(&format!("the loss is {loss}"), &model, &grads));
         }
@@ -186,6 +189,9 @@ impl<F: Family> Session<'_, F> {
             updates.sort_by_key(|update| Reverse(update.elements()));
             self.workers.each(updates.iter_mut(), ParameterUpdate::run);
         });
+        let heads = F::head_logits(&model, &logits);
+        let clipped;
+        (model, clipped) = self.optimizer.clip_heads(model, &heads)?;
         if let Some(averaging) = &mut self.averaging {
             model = averaging.after_step(model, step + 1, Moment { factor, progress })?;
         }
@@ -197,6 +203,10 @@ impl<F: Family> Session<'_, F> {
         let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
         let lr = factor * self.config.optimizer.lr;
         self.log.write(&Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds })?;
+        if recorded {
+            let clipped = self.config.optimizer.qk_clip.map(|_| clipped);
+            self.log.write(&Event::Heads { step, largest: logits, clipped })?;
+        }
         Ok((model, loss))
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
+use polaron::wrappers::WrapperConfig;
 use polaron_datasets::{DATASETS, IMAGE_DATASETS, Manifest, Packed, TokenizerKind};
 use polaron_models::LoraSettings;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub const WRAPPER: &str = "optimizer.wrapper";
 
 /// The key of the path of the data.
 pub const SOURCE: &str = "data.source";
+
+/// The key of the threshold of QK-clip.
+pub const QK_CLIP: &str = "optimizer.qk_clip";
 
 /// The key of how activations are kept.
 pub const RECOMPUTE: &str = "train.recompute";
@@ -207,6 +211,7 @@ impl Config {
             ("optimizer.lr", optimizer.lr),
             ("optimizer.weight_decay", optimizer.weight_decay),
             ("optimizer.clip", optimizer.clip.unwrap_or(0.0)),
+            (QK_CLIP, optimizer.qk_clip.unwrap_or(0.0)),
             ("optimizer.adamw.lr", optimizer.adamw.lr),
             ("optimizer.adamw.weight_decay", optimizer.adamw.weight_decay),
             ("train.sample_temperature", self.train.sample_temperature),
@@ -214,6 +219,7 @@ impl Config {
         for (key, value) in sizes {
             within(key, value, |x| x.is_finite() && x >= 0.0, "be a finite number and not negative")?;
         }
+        self.check_logits()?;
         let threads = self.device.threads;
         ConfigError::ensure(
             threads <= MAX_THREADS,
@@ -232,6 +238,34 @@ impl Config {
         );
         ConfigError::ensure(tokens <= MAX_MICRO_BATCH_TOKENS, "train.batch", self.train.batch, &rule)?;
         Ok(())
+    }
+
+    /// Refuses what needs attention logits where there are none, and QK-clip where it has no effect.
+    fn check_logits(&self) -> Result<(), ConfigError> {
+        let (threshold, every) = (self.optimizer.qk_clip, self.train.logits_every);
+        let rule = format!("a {} has no attention: leave the key out", self.model.noun());
+        let clip = |holds: bool, rule: &str| {
+            ConfigError::ensure(holds || threshold.is_none(), QK_CLIP, threshold.unwrap_or_default(), rule)
+        };
+        clip(self.model.attends(), &rule)?;
+        ConfigError::ensure(self.model.attends() || every == 0, "train.logits_every", every, &rule)?;
+        let rule = "it has no effect, since queries and keys are normalised after their projections (`model.qk_norm`): leave the \
+                    key out";
+        clip(!self.model.normalises_heads(), rule)?;
+        let wrapper = self.optimizer.wrapper.as_ref().filter(|wrapper| wrapper.replaces_schedule());
+        let kind = wrapper.map(WrapperConfig::kind).unwrap_or_default();
+        let rule = format!(
+            "the logits are those of a mean of weights, of which it would scale a part: leave it or {WRAPPER} ({kind}) out"
+        );
+        clip(wrapper.is_none(), &rule)
+    }
+
+    /// Whether the largest attention logits are recorded in the step after which `step` steps are done.
+    pub fn records_logits(&self, step: u64) -> bool {
+        match self.train.logits_every {
+            0 => self.optimizer.qk_clip.is_some(),
+            every => step.is_multiple_of(every) || step == self.train.steps,
+        }
     }
 
     /// Tokens of one step.

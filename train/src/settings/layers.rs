@@ -47,7 +47,7 @@ impl Layers {
         Ok(config)
     }
 
-    /// The layers over the defaults, with every key, before any check of a value's range.
+    /// The layers over the defaults, with every key that is not optional and off, before any check of a value's range.
     ///
     /// # Errors
     ///
@@ -55,6 +55,7 @@ impl Layers {
     pub fn table(&self) -> Result<Table, Error> {
         let defaults = recipe::defaults(&self.choices()?)?;
         let mut table = defaults.to_table()?;
+        merge::add_optional(&mut table)?;
         if let Some(model) = &self.model {
             table.insert("model".into(), Value::Table(model.keys.clone()));
         }
@@ -73,6 +74,7 @@ impl Layers {
             model.fill_vocabulary(&mut table);
             model.check(&table)?;
         }
+        merge::remove_off(&mut table);
         Ok(table)
     }
 

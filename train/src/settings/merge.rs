@@ -9,6 +9,46 @@ use polaron_common::did_you_mean;
 /// Keys whose content the defaults do not describe: the optimizer library checks it.
 const FREE_FORM: &[&str] = &["optimizer.matrix", "optimizer.rule"];
 
+/// Keys that a configuration has only while they are on, and the values that turn them off: programs of before they existed
+/// read the others.
+const OPTIONAL: &[(&str, Value)] =
+    &[("optimizer.qk_clip", Value::Float(0.0)), ("train.logits_every", Value::Integer(0))];
+
+/// Adds the keys that are off, so that layers may set them.
+///
+/// # Errors
+///
+/// Those of [`assign`].
+pub fn add_optional(table: &mut Table) -> Result<(), ConfigError> {
+    for (key, off) in OPTIONAL.iter().filter(|(key, _)| lookup(table, key).is_none()).collect::<Vec<_>>() {
+        assign(table, key, off.clone(), "in the defaults")?;
+    }
+    Ok(())
+}
+
+/// Removes the keys that are off.
+pub fn remove_off(table: &mut Table) {
+    for (key, off) in OPTIONAL {
+        if lookup(table, key) == Some(off) {
+            remove(table, key);
+        }
+    }
+}
+
+/// Removes a dotted key, if it is there.
+pub fn remove(table: &mut Table, key: &str) {
+    match key.split_once('.') {
+        Some((name, rest)) => {
+            if let Some(Value::Table(inner)) = table.get_mut(name) {
+                remove(inner, rest);
+            }
+        }
+        None => {
+            table.remove(key);
+        }
+    }
+}
+
 /// Merges `layer` into `base`, over its values. `place` is where the layer comes from: "in `my.toml`", "from --set".
 ///
 /// Whole numbers are accepted where the default is a decimal number.

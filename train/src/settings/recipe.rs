@@ -79,6 +79,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             valid_windows_end: 0,
             valid_at_start: choices.trained,
             spectra_every: 0,
+            logits_every: 0,
             checkpoint_every: recipe.checkpoint_every,
             keep: 2,
             freeze: Vec::new(),

@@ -38,6 +38,10 @@ pub struct TrainConfig {
     /// Steps between two records of the weights' spectra, which `polaron report` draws; 0 records none. Does not affect the
     /// weights.
     pub spectra_every: u64,
+    /// Steps between two records of the largest attention logits, which `polaron report` draws; absent without them. With
+    /// `optimizer.qk_clip` they are recorded in every step if this is absent. Does not affect the weights.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub logits_every: u64,
     /// Steps between checkpoints; 0 writes only the first and the last.
     pub checkpoint_every: u64,
     /// How many of the newest good checkpoints are kept, besides the one of step 0.
@@ -117,6 +121,10 @@ impl AverageConfig {
         ConfigError::ensure(holds, "train.average.horizon", horizon, "it must be a number of steps, at least 1")?;
         ConfigError::ensure((0.0..=1.0).contains(&mix), "train.average.mix", mix, "it must lie between 0 and 1")
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A program whose logs a run can write.

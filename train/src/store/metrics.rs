@@ -71,6 +71,16 @@ pub enum Event {
         /// Every matrix, in the order of the model.
         matrices: Vec<MatrixSpectrum>,
     },
+    /// The largest attention logits of a step, every `train.logits_every` steps.
+    Heads {
+        /// Finished steps: the logits are those of the batch of the last one, before its update.
+        step: u64,
+        /// The largest logit of every head, for every attention layer, first to last.
+        largest: Vec<Vec<f32>>,
+        /// How many heads were scaled down after the update; absent without `optimizer.qk_clip`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clipped: Option<usize>,
+    },
     /// The last line.
     End(End),
 }
@@ -118,6 +128,7 @@ impl Event {
             Self::Train { step, .. }
             | Self::Valid { step, .. }
             | Self::Spectra { step, .. }
+            | Self::Heads { step, .. }
             | Self::End(End { step, .. }) => *step,
         }
     }

@@ -1,5 +1,6 @@
 //! The program as its users meet it: the real executable, in folders of its own, on texts and models of thumbnail size.
 
+mod attention;
 mod bad_input;
 mod comparing;
 mod comparing_data;

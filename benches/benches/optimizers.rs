@@ -19,7 +19,7 @@ use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion};
 use polaron::OptimizerConfig;
-use polaron::matrix::{self, Axis, EpsMode, Layout, Matrix, POLAR_EXPRESS_LIMIT, Placement};
+use polaron::matrix::{self, Axis, EpsMode, Layout, Matrix, Norm, POLAR_EXPRESS_LIMIT, Placement};
 use polaron::rule::Pipeline;
 use polaron::rule::{OneSided, Polar};
 use polaron_benches::{digits, quick, random, table};
@@ -158,19 +158,21 @@ fn functions(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
         let flop = flop.map(|flop| flop * stack as f64);
         Line { group: "matrix", name: name.into(), stack, shape, flop }
     };
-    let express = Polar::PolarExpress { steps: 5, eps: 1e-6 };
-    let limit = Polar::Polynomial { coefficients: vec![POLAR_EXPRESS_LIMIT; 3], norm_factor: 1.0, eps: 1e-7 };
-    for polar in [Polar::default(), express, limit] {
+    let stored = Matrix::new(x.clone(), Layout::default());
+    let (norm, coefficients) = (Norm::Frobenius, vec![POLAR_EXPRESS_LIMIT; 3].into());
+    let express = Polar::PolarExpress { steps: 5, eps: 1e-6, norm };
+    let limit = Polar::Polynomial { coefficients, norm_factor: 1.0, eps: 1e-7, norm };
+    let minimax = [4, 3].map(|steps| Polar::Minimax { steps });
+    for polar in [Polar::default(), express, limit].into_iter().chain(minimax) {
         let steps = polar.schedule().len();
         let work = line(&polar.label(), Some(polynomial(shape, steps)));
-        suite.bench(work, || drop(polar.apply(x.clone())));
+        suite.bench(work, || drop(polar.apply(stored.clone())));
     }
     for dtype in [DType::F16, DType::BF16].into_iter().filter(|dtype| Device::flex().supports_dtype(*dtype)) {
-        let low = x.clone().cast(dtype);
+        let low = stored.clone().map(|x| x.cast(dtype));
         let work = line(&format!("newton_schulz5 {dtype:?}"), Some(polynomial(shape, 5)));
         suite.bench(work, || drop(Polar::default().apply(low.clone())));
     }
-    let stored = Matrix::new(x.clone(), Layout::default());
     let root = |one_sided: OneSided| {
         let stored = stored.clone();
         move || drop(one_sided.apply(stored.clone(), Axis::Output, 1e-6, EpsMode::Relative))
@@ -178,7 +180,7 @@ fn functions(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
     suite.bench(line("gram_polar_express5", Some(coupled(shape, 5))), root(OneSided::GramPolarExpress { steps: 5 }));
     if !too_slow(shape, stack) {
         let svd = Polar::Svd { rcond: 1e-5 };
-        suite.bench(line("svd", None), || drop(svd.apply(x.clone())));
+        suite.bench(line("svd", None), || drop(svd.apply(stored.clone())));
         suite.bench(line("gram_eigh", None), root(OneSided::GramEigh));
         suite.bench(line("map_singular_values", None), || {
             drop(matrix::map_singular_values(x.clone(), |_, s| s.to_vec()));

@@ -7,6 +7,7 @@ RULE.py defines the rule in numpy, on one `outputs x inputs` matrix of any float
 
     DEFAULTS = {"momentum": 0.9, "momentum_form": "heavy_ball", "nesterov": False, "scale": "none"}   # and its own keys
     CASES = {"half": {"fraction": 0.5}}                              # options that change what it computes
+    KEYS = {"axis": "input"}                                         # optional: keys that every case has
     def direction(d, number, lr, memory, **keys): ...                # d: the momentum; memory: a dict, kept between steps
 
 The cases cover both layouts, blocks, stacks of experts, decay, ranks, zero and extreme gradients. The text of RULE.py is part of
@@ -98,7 +99,7 @@ def make(rule, kind, name, shape, keys=None, layout="in_out", blocks=None, famil
     turn = (lambda x: x) if layout == "out_in" else (lambda x: np.swapaxes(x, -1, -2))
     flat = lambda x: [float(v) for v in np.asarray(x, dtype=np.float64).ravel()]
     start = turn(np.round(rng.standard_normal(shape) * 64) / 128 * (family not in ("tiny", "huge")))
-    case = {"name": name, "optimizer": {"kind": kind, **(keys or {})}, "layout": layout, "blocks": blocks, "lr": lr,
+    case = {"name": name, "optimizer": {"kind": kind, **getattr(rule, "KEYS", {}), **(keys or {})}, "layout": layout, "blocks": blocks, "lr": lr,
             "parameter": {"shape": list(start.shape), "data": flat(start)},
             "gradients": [flat(turn(g)) for g in gradients(rng, shape, steps, family)]}
     case["expected"] = [flat(x) for x in run(rule, case, case["gradients"], np.float64)]

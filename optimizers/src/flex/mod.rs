@@ -3,6 +3,7 @@
 //! Every function returns its tensors unchanged if they are not plain tensors of that backend, and always without the
 //! feature `flex`; the caller then uses Burn's operations.
 
+mod iteration;
 #[cfg(feature = "flex")]
 mod passes;
 #[cfg(feature = "flex")]
@@ -10,6 +11,8 @@ mod polar;
 #[cfg(not(feature = "flex"))]
 mod without;
 
+pub(crate) use iteration::{Iteration, LEAST_SUM};
+pub use iteration::{Norm, Normalisation};
 #[cfg(feature = "flex")]
 pub(crate) use passes::{in_place, is_here};
 #[cfg(feature = "flex")]

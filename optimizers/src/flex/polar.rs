@@ -18,6 +18,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::passes::whole;
+use super::{Iteration, LEAST_SUM, Norm, Normalisation};
 
 /// Rows of a product that are computed as one piece of work. With fewer, copying the other operand into the layout of the
 /// kernels costs too much; with more, there is less to share among threads.
@@ -41,24 +42,10 @@ trait Real: Element + ComplexField + Copy + Into<f64> + AddAssign + DivAssign + 
 impl Real for f32 {}
 impl Real for f64 {}
 
-/// A polynomial iteration: its steps, where those of one segment are multiplied together on the Gram matrix, and the
-/// normalisation before it.
-struct Iteration<'a> {
-    segments: &'a [&'a [[f64; 3]]],
-    norm_factor: f64,
-    eps: f64,
-}
-
 /// Runs a polynomial iteration on a plain tensor of 32-bit or 64-bit floats of this backend; returns any other tensor
 /// unchanged.
 #[allow(clippy::result_large_err, reason = "an `Err` returns the stack, it is not a failure")]
-pub(crate) fn iterate(
-    stack: Tensor<3>,
-    segments: &[&[[f64; 3]]],
-    norm_factor: f64,
-    eps: f64,
-) -> Result<Tensor<3>, Tensor<3>> {
-    let iteration = &Iteration { segments, norm_factor, eps };
+pub(crate) fn iterate(stack: Tensor<3>, iteration: &Iteration<'_>) -> Result<Tensor<3>, Tensor<3>> {
     let [_, height, width] = stack.dims();
     let shape = [height, width];
     let DispatchTensor { kind, autodiff } = stack.into_dispatch();
@@ -117,7 +104,7 @@ impl<T: Real> Workspace<T> {
     }
 
     fn iterate(&mut self, values: &mut [T], iteration: &Iteration<'_>) {
-        normalise(values, iteration);
+        normalise(values, iteration.normalisation);
         let mut other = std::mem::take(&mut self.other);
         let (mut from, mut to) = (values, other.as_mut_slice());
         if iteration.segments.len() % 2 == 1 {
@@ -125,9 +112,12 @@ impl<T: Real> Workspace<T> {
             to.copy_from_slice(from);
             swap(&mut from, &mut to);
         }
-        for steps in iteration.segments {
+        for (index, steps) in iteration.segments.iter().enumerate() {
             self.multiply_by_itself(from);
-            self.compose(steps);
+            match index {
+                0 => self.compose_after(iteration.normalisation, steps),
+                _ => self.compose(steps),
+            }
             self.apply(from, to);
             swap(&mut from, &mut to);
         }
@@ -139,6 +129,28 @@ impl<T: Real> Workspace<T> {
         let x = view(values, self.shape);
         let x = if x.nrows() <= x.ncols() { x } else { x.transpose() };
         symmetric_product(&mut self.gram, Accum::Replace, x, x.transpose(), T::one_impl());
+    }
+
+    /// The same for X divided by its norm, which its Gram matrix knows: `total` is to be multiplied by X itself.
+    fn compose_after(&mut self, Normalisation { norm, factor, .. }: Normalisation, steps: &[[f64; 3]]) {
+        let size = self.size();
+        let shrinks: Vec<T> = match norm {
+            Norm::Frobenius => return self.compose(steps),
+            Norm::Schatten4 => vec![reciprocal(factor * frobenius_norm(&self.gram).sqrt()); size],
+            Norm::Aol => self
+                .gram
+                .chunks(size)
+                .map(|unit| reciprocal(factor * sum_of_sizes(unit).max(LEAST_SUM).sqrt()))
+                .collect(),
+        };
+        for (row, s) in self.gram.chunks_mut(size).zip(&shrinks) {
+            row.iter_mut().zip(&shrinks).for_each(|(x, t)| *x = *x * *s * *t);
+        }
+        self.compose(steps);
+        let wide = self.shape[0] <= self.shape[1];
+        for (row, s) in self.total.chunks_mut(size).zip(&shrinks) {
+            row.iter_mut().zip(&shrinks).for_each(|(x, t)| *x = *x * if wide { *t } else { *s });
+        }
     }
 
     /// `total` = the product of the steps' polynomials, each in the Gram matrix of the iterate before that step.
@@ -179,9 +191,10 @@ impl<T: Real> Workspace<T> {
     }
 }
 
-/// `X / (norm_factor ‖X‖_F + eps)`, and 0 for a zero matrix.
-fn normalise<T: Real>(values: &mut [T], iteration: &Iteration<'_>) {
-    let norm = iteration.norm_factor * frobenius_norm(values) + iteration.eps;
+/// `X / (factor ‖X‖_F + eps)`, and 0 for a zero matrix.
+fn normalise<T: Real>(values: &mut [T], normalisation: Normalisation) {
+    let (factor, eps) = normalisation.first();
+    let norm = factor * frobenius_norm(values) + eps;
     let norm: T = if norm == 0.0 { 1.0.elem() } else { norm.elem() };
     values.iter_mut().for_each(|x| *x /= norm);
 }
@@ -200,6 +213,15 @@ fn frobenius_norm<T: Real>(values: &[T]) -> f64 {
         }
     }
     (lanes.iter().sum::<f64>() + rest.iter().map(|x| square(*x)).sum::<f64>()).sqrt()
+}
+
+/// `1 / x`, or 1 for 0: a zero matrix stays zero.
+fn reciprocal<T: Real>(x: f64) -> T {
+    if x == 0.0 { T::one_impl() } else { (1.0 / x).elem() }
+}
+
+fn sum_of_sizes<T: Real>(values: &[T]) -> f64 {
+    values.iter().map(|x| Into::<f64>::into(*x).abs()).sum()
 }
 
 /// `out = a I + b A + c A²`
@@ -302,7 +324,7 @@ mod tests {
         let mut values = vec![1e25_f32; 1_000_003];
         let norm = frobenius_norm(&values);
         assert!((norm / (1e25_f32 as f64 * 1_000_003_f64.sqrt()) - 1.0).abs() < 1e-12, "{norm}");
-        normalise(&mut values, &Iteration { segments: &[], norm_factor: 1.0, eps: 0.0 });
+        normalise(&mut values, Normalisation { norm: Norm::Frobenius, factor: 1.0, eps: 0.0 });
         assert!((frobenius_norm(&values) - 1.0).abs() < 1e-6);
     }
 }

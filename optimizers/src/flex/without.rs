@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use super::Iteration;
+
 /// Returns the tensors.
 pub(crate) fn in_place<const N: usize>(
     tensors: [Tensor<3>; N],
@@ -17,11 +19,6 @@ pub(crate) fn is_here(_tensor: &Tensor<3>) -> bool {
 
 /// Returns the stack.
 #[allow(clippy::result_large_err, reason = "an `Err` returns the stack, it is not a failure")]
-pub(crate) fn iterate(
-    stack: Tensor<3>,
-    _segments: &[&[[f64; 3]]],
-    _norm_factor: f64,
-    _eps: f64,
-) -> Result<Tensor<3>, Tensor<3>> {
+pub(crate) fn iterate(stack: Tensor<3>, _iteration: &Iteration<'_>) -> Result<Tensor<3>, Tensor<3>> {
     Err(stack)
 }

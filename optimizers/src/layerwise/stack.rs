@@ -6,12 +6,22 @@
 //! | any matrix kind, for example `muon` | the kind | AdamW | AdamW, no decay |
 //! | `symmetric` | Muon, per head in attention; `hybrid` for gate, up, down | `row_norm`, centred for head and router | AdamW, no decay |
 //! | `scion` | `scion` spectral | `scion` for units or signs | AdamW, no decay |
+//!
+//! The authors of Scion use it for gains and biases as well; in a configuration of that stack:
+//!
+//! ```toml
+//! [[optimizer.rule]]
+//! role = ["gain", "bias"]
+//! kind = "scion"
+//! lmo = "input_norm"
+//! radius = 8.0
+//! ```
 
 use serde_json::{Map, Value};
 
 use super::config::{self, SYMMETRIC};
 use super::{AdamWPart, LayerwiseConfig, LayerwiseError, Role, Rule};
-use crate::matrix::{Axis, Layout};
+use crate::matrix::{Axis, Layout, Norm};
 use crate::rule::{MomentumForm, OneSided, Polar, Scale};
 use crate::rules::hybrid::HybridOrder;
 use crate::rules::scion::Lmo;
@@ -94,9 +104,11 @@ fn vectors_by_adamw(config: &LayerwiseConfig) -> Rule {
 
 /// Muon with the settings of arXiv 2605.18106.
 fn published_muon() -> MuonConfig {
-    MuonConfig::new()
-        .with_momentum_form(MomentumForm::HeavyBall)
-        .with_polar(Polar::PolarExpress { steps: 5, eps: 1e-6 })
+    MuonConfig::new().with_momentum_form(MomentumForm::HeavyBall).with_polar(Polar::PolarExpress {
+        steps: 5,
+        eps: 1e-6,
+        norm: Norm::Frobenius,
+    })
 }
 
 /// The layerwise assignment of arXiv 2605.18106.
@@ -113,7 +125,7 @@ fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
             .with_alpha(0.0)
             .with_scale(Scale::Original)
             .with_weight_decay(config.weight_decay)
-            .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6 }))
+            .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6, norm: Norm::Frobenius }))
     };
     let units = |axis, centered| RowNormConfig::new().with_axis(axis).with_centered(centered);
     let experts = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];

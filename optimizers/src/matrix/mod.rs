@@ -12,6 +12,7 @@ mod norms;
 mod one_sided;
 mod polar;
 
+pub use crate::flex::{Norm, Normalisation};
 pub use exact::map_singular_values;
 #[cfg(feature = "exact")]
 pub(crate) use exact::{Scaled, map_on_host};
@@ -22,7 +23,10 @@ pub use inverse_root::{RationalStep, rational_schedule};
 pub(crate) use layout::Reading;
 pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};
 pub use norms::{EpsMode, center, frobenius_norm, inner_product, normalize_units, unit_norms, unit_sums};
-pub(crate) use norms::{InRange, divide_or_zero, hypotenuse, identity_like, power, sign, with_norm};
+pub(crate) use norms::{InRange, divide_or_zero, hypotenuse, identity_like, power, sign, spectral_norm, with_norm};
 pub(crate) use one_sided::{coupled_root, gram_root};
-pub use polar::{NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT, polar_polynomial, polar_svd, scalar_map};
+pub use polar::{
+    MINIMAX_3, MINIMAX_4, MINIMAX_NORM_FACTOR, NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT, polar_polynomial,
+    polar_svd, scalar_map,
+};
 pub(crate) use polar::{POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value};

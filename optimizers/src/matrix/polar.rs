@@ -1,13 +1,13 @@
 //! Orthogonalisation: the polar factor `U Vᵀ` of `M = U diag(s) Vᵀ`, exactly or by a polynomial.
 //!
-//! Polynomial methods normalise `X = M / (norm_factor ‖M‖_F + eps)` and repeat, for each `(a, b, c)`,
+//! Polynomial methods normalise `X = M / (factor ‖M‖ + eps)` and repeat, for each `(a, b, c)`,
 //!
 //! ```text
 //! A = X Xᵀ (on the short side),   X ← a X + (b A + c A²) X
 //! ```
 //!
 //! which sends every singular value through `p(s) = a s + b s³ + c s⁵`. All of them are equivariant
-//! under rotation and transposition, so they run on the stored orientation.
+//! under rotation and transposition, so they run on the stored orientation; only [`Norm::Aol`] looks at units.
 //!
 //! Where one side is more than 1.5 times the other, several steps are multiplied together on the Gram matrix, and X is
 //! multiplied once for all of them:
@@ -24,11 +24,18 @@
 //! | `newton_schulz` (5 steps) | into [0.47, 1.21] | Keller Jordan, Muon, 2024 |
 //! | `polar_express` (5 steps) | into [0.85, 1.15] | arXiv 2505.16932, safety factor 1.02 |
 //!
+//! Where a norm other than Frobenius is taken, it comes from the first Gram matrix:
+//!
+//! ```text
+//! X = M / ‖M‖_F,  A = X Xᵀ;   schatten4: D = I / (factor ‖A‖_F^½)   aol: D = diag(1 / (factor √Σ_j |A_ij|))
+//! X ← D X,  A ← D A D
+//! ```
+
 use burn::tensor::{DType, Tensor};
 
 use super::exact::map_singular_values;
 use super::norms::identity_like;
-use crate::flex;
+use crate::flex::{self, Iteration, LEAST_SUM, Norm, Normalisation};
 
 /// Newton–Schulz quintic of Muon (Keller Jordan 2024).
 pub const NEWTON_SCHULZ: [f64; 3] = [3.4445, -4.7750, 2.0315];
@@ -47,6 +54,23 @@ pub const POLAR_EXPRESS_LIMIT: [f64; 3] = [1.875, -1.25, 0.375];
 
 /// The safety factor by which Polar Express divides its input.
 pub(crate) const POLAR_EXPRESS_NORM_FACTOR: f64 = 1.02;
+
+/// Minimax quintics from a lower bound of 1e-2, in three steps: with [`Norm::Schatten4`] and [`MINIMAX_NORM_FACTOR`] into
+/// 1 ± 0.27. Composed greedily as Polar Express, with a safety factor of 1.01 in every step but the last, so that singular
+/// values up to 1.03 stay bounded.
+pub const MINIMAX_3: [[f64; 3]; 3] =
+    [[8.0132361, -22.9257570, 16.5994147], [3.6005798, -2.6418752, 0.5105054], [2.6613, -1.9771545, 0.4526164]];
+
+/// The same from 4e-3 in four steps, into 1 ± 0.13.
+pub const MINIMAX_4: [[f64; 3]; 4] = [
+    [8.2583967, -23.8739629, 17.3385829],
+    [3.9386083, -2.8782212, 0.5368854],
+    [3.2945332, -2.4218523, 0.4860214],
+    [2.3085646, -1.6759945, 0.4195739],
+];
+
+/// The factor of the norm for [`MINIMAX_3`] and [`MINIMAX_4`].
+pub const MINIMAX_NORM_FACTOR: f64 = 1.02;
 
 /// A singular value that can occur, and its image outside [0, 2], if there is one.
 ///
@@ -72,18 +96,26 @@ pub fn scalar_map(coefficients: &[[f64; 3]], s: f64) -> f64 {
 }
 
 /// Applies a polynomial iteration, `X ← a X + (b A + c A²) X` with `A = X Xᵀ`, to every matrix of a stack `[batch, a, b]`.
-pub fn polar_polynomial(stack: Tensor<3>, coefficients: &[[f64; 3]], norm_factor: f64, eps: f64) -> Tensor<3> {
+///
+/// The units of [`Norm::Aol`] are those of the shorter of the axes `a` and `b`, and of `a` if both are equal.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use polaron::matrix::{NEWTON_SCHULZ, Norm, Normalisation, polar_polynomial};
+///
+/// let x = Tensor::<3>::from_data([[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], &Device::flex());
+/// // The Schatten-4 norm of diag(3, 1) is 82^(1/4) = 3.009.
+/// let normalisation = Normalisation { norm: Norm::Schatten4, factor: 1.0, eps: 0.0 };
+/// let once: Vec<f32> = polar_polynomial(x, &[NEWTON_SCHULZ], normalisation).into_data().try_to_vec()?;
+/// let [a, b, c] = NEWTON_SCHULZ;
+/// let s = 1.0 / 82.0_f64.powf(0.25);
+/// assert!((f64::from(once[4]) - (a * s + b * s.powi(3) + c * s.powi(5))).abs() < 1e-5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn polar_polynomial(stack: Tensor<3>, coefficients: &[[f64; 3]], normalisation: Normalisation) -> Tensor<3> {
     let [_, height, width] = stack.dims();
-    let iteration = Iteration::new(coefficients, [height, width], stack.dtype(), norm_factor, eps);
-    flex::iterate(stack, &iteration.segments, norm_factor, eps).unwrap_or_else(|stack| on_device(stack, &iteration))
-}
-
-/// A polynomial iteration on matrices of one shape.
-struct Iteration<'a> {
-    /// The steps; those of one segment are multiplied together on the Gram matrix.
-    segments: Vec<&'a [[f64; 3]]>,
-    norm_factor: f64,
-    eps: f64,
+    let iteration = Iteration::new(coefficients, [height, width], stack.dtype(), normalisation);
+    flex::iterate(stack, &iteration).unwrap_or_else(|stack| on_device(stack, &iteration))
 }
 
 /// For a matrix longer than this times its short side, iterating on the Gram matrix is cheaper.
@@ -97,7 +129,8 @@ const GRAM_ASPECT: f64 = 1.5;
 const GRAM_GROWTH: f64 = 200.0;
 
 impl<'a> Iteration<'a> {
-    fn new(coefficients: &'a [[f64; 3]], shape: [usize; 2], dtype: DType, norm_factor: f64, eps: f64) -> Iteration<'a> {
+    /// The steps for matrices of this shape and type.
+    fn new(coefficients: &'a [[f64; 3]], shape: [usize; 2], dtype: DType, normalisation: Normalisation) -> Self {
         let (short, long) = (shape[0].min(shape[1]) as f64, shape[0].max(shape[1]) as f64);
         // In half precision even the growth of a single step is too much.
         let gram = long > GRAM_ASPECT * short && matches!(dtype, DType::F32 | DType::F64);
@@ -110,18 +143,19 @@ impl<'a> Iteration<'a> {
             }
             together
         });
-        Self { segments: segments.collect(), norm_factor, eps }
+        Self { segments: segments.collect(), normalisation }
     }
 }
 
 /// The iteration in Burn's operations.
 fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     let [_, height, width] = stack.dims();
-    let mut x = normalised(stack, iteration);
+    let normalisation = iteration.normalisation;
+    let mut x = normalised(stack, normalisation);
     let mut identity = None;
     // The iterate is `scale · x`: the factor a of single steps is applied as late as possible, to save launches.
     let mut scale = 1.0;
-    for steps in &iteration.segments {
+    for (index, steps) in iteration.segments.iter().enumerate() {
         let waits = matches!(**steps, [[a, ..]] if a > 0.0);
         if scale > LARGEST_SCALE || (scale != 1.0 && !waits) {
             x = x * scale;
@@ -129,7 +163,12 @@ fn on_device(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
         }
         let transposed = x.clone().swap_dims(1, 2);
         let wide = height <= width;
-        let gram = if wide { x.clone().matmul(transposed) } else { transposed.matmul(x.clone()) };
+        let mut gram = if wide { x.clone().matmul(transposed) } else { transposed.matmul(x.clone()) };
+        if let Some(shrink) = (index == 0).then(|| shrinks(&gram, normalisation)).flatten() {
+            let turned = shrink.clone().swap_dims(1, 2);
+            x = x * if wide { shrink.clone() } else { turned.clone() };
+            gram = gram * shrink * turned;
+        }
         let multiplied = |factor: Tensor<3>, x: Tensor<3>| if wide { factor.matmul(x) } else { x.matmul(factor) };
         x = match **steps {
             // without an identity matrix, which would take additional launches
@@ -153,9 +192,10 @@ const LARGEST_SCALE: f64 = 1e4;
 /// Largest number of entries of a matrix for a single reduction.
 const AT_ONCE: usize = 1 << 16;
 
-/// `X / (norm_factor ‖X‖_F + eps)`. For entries of any size, as [`frobenius_norm`](super::frobenius_norm), but with half
-/// the launches: relative to the largest entry no square overflows or underflows.
-fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
+/// The Frobenius norm of every matrix, `[batch, 1, 1]`. For entries of any size, as
+/// [`frobenius_norm`](super::frobenius_norm), but with half the launches: relative to the largest entry no square overflows
+/// or underflows.
+fn norm_of(stack: &Tensor<3>) -> Tensor<3> {
     let smallest = match stack.dtype() {
         DType::F64 => f64::MIN_POSITIVE,
         // 2^-24, the smallest positive number
@@ -172,22 +212,43 @@ fn normalised(stack: Tensor<3>, iteration: &Iteration<'_>) -> Tensor<3> {
     let rows = stack.clone().reshape(shape);
     let largest = overall(rows.clone(), Tensor::max_abs_dim).clamp_min(smallest);
     let unit = rows / largest.clone();
-    let mut norm = overall(unit.square(), Tensor::sum_dim).sqrt() * largest;
-    if iteration.norm_factor != 1.0 {
-        norm = norm * iteration.norm_factor;
+    overall(unit.square(), Tensor::sum_dim).sqrt() * largest
+}
+
+/// `X / (factor ‖X‖_F + eps)`, by which every normalisation begins.
+fn normalised(stack: Tensor<3>, normalisation: Normalisation) -> Tensor<3> {
+    let (factor, eps) = normalisation.first();
+    let mut norm = norm_of(&stack);
+    if factor != 1.0 {
+        norm = norm * factor;
     }
-    match iteration.eps {
+    match eps {
         // 0 / 0 must be 0: a zero matrix has no direction.
-        0.0 => {
-            let zero = norm.clone().equal_scalar(0.0);
-            stack / norm.mask_fill(zero, 1.0)
-        }
+        0.0 => stack / one_for_zero(norm),
         eps => stack / (norm + eps),
     }
 }
 
+fn one_for_zero(norm: Tensor<3>) -> Tensor<3> {
+    let zero = norm.clone().equal_scalar(0.0);
+    norm.mask_fill(zero, 1.0)
+}
+
+/// The factor of every unit of X that its Gram matrix asks for, `[batch, r, 1]` or `[batch, 1, 1]`.
+fn shrinks(gram: &Tensor<3>, Normalisation { norm, factor, .. }: Normalisation) -> Option<Tensor<3>> {
+    let size = match norm {
+        Norm::Frobenius => return None,
+        Norm::Schatten4 => one_for_zero(norm_of(gram).sqrt()),
+        Norm::Aol => gram.clone().abs().sum_dim(2).clamp_min(LEAST_SUM).sqrt(),
+    };
+    Some((size * factor).recip())
+}
+
 /// `b A + c A²`
 fn powers(gram: Tensor<3>, b: f64, c: f64) -> Tensor<3> {
+    if c == 0.0 {
+        return gram * b;
+    }
     gram.clone().matmul(gram.clone()) * c + gram * b
 }
 

@@ -19,6 +19,17 @@ fn diagonal(values: &[f64], dtype: DType) -> Tensor<3> {
     Tensor::from_data(data, (&Device::flex(), dtype))
 }
 
+fn frobenius(factor: f64, eps: f64) -> Normalisation {
+    Normalisation { norm: Norm::Frobenius, factor, eps }
+}
+
+/// Every norm, and the Frobenius norm with an eps.
+fn normalisations() -> [Normalisation; 4] {
+    let [plain, schatten, aol] =
+        [Norm::Frobenius, Norm::Schatten4, Norm::Aol].map(|norm| Normalisation { norm, factor: 1.02, eps: 0.0 });
+    [plain, frobenius(1.02, 1e-7), schatten, aol]
+}
+
 fn values(tensor: Tensor<3>) -> Vec<f64> {
     tensor.into_data().convert::<f64>().iter::<f64>().collect()
 }
@@ -26,7 +37,7 @@ fn values(tensor: Tensor<3>) -> Vec<f64> {
 /// What the iteration makes of diag(INPUTS), with a norm factor that undoes the normalisation.
 fn mapped(schedule: &[[f64; 3]], dtype: DType) -> Vec<f64> {
     let norm = INPUTS.iter().map(|s| s * s).sum::<f64>().sqrt();
-    let out = values(polar_polynomial(diagonal(&INPUTS, dtype), schedule, 1.0 / norm, 0.0));
+    let out = values(polar_polynomial(diagonal(&INPUTS, dtype), schedule, frobenius(1.0 / norm, 0.0)));
     (0..INPUTS.len()).map(|i| out[i * INPUTS.len() + i]).collect()
 }
 
@@ -63,12 +74,12 @@ fn schedules() -> [Vec<[f64; 3]>; 3] {
 
 /// Muon's five steps.
 fn muon(stack: Tensor<3>) -> Tensor<3> {
-    polar_polynomial(stack, &[NEWTON_SCHULZ; 5], 1.0, 1e-7)
+    polar_polynomial(stack, &[NEWTON_SCHULZ; 5], frobenius(1.0, 1e-7))
 }
 
 /// The iteration on the host, if the tensor is plain.
 fn run(stack: Tensor<3>, iteration: &Iteration<'_>) -> Option<Tensor<3>> {
-    flex::iterate(stack, &iteration.segments, iteration.norm_factor, iteration.eps).ok()
+    flex::iterate(stack, iteration).ok()
 }
 
 #[test]
@@ -104,14 +115,15 @@ fn falling(condition: f64) -> Vec<f64> {
 fn the_gram_form_gives_what_the_plain_loop_gives() {
     let stable = vec![[2.0, -1.5, 0.5]; 12];
     let schedules = [vec![NEWTON_SCHULZ; 5], POLAR_EXPRESS.to_vec(), stable, vec![[1.5, -0.5, 0.0]; 9]];
-    for (schedule, long) in schedules.iter().flat_map(|schedule| [16, 32, 64, 128].map(|long| (schedule, long))) {
+    let cases = schedules.iter().flat_map(|schedule| [16, 32, 64, 128].map(|long| (schedule, long)));
+    for ((schedule, long), normalisation) in cases.flat_map(|case| normalisations().map(|n| (case, n))) {
         for (condition, dtype, tolerance) in
             [(1e1, DType::F64, 1e-12), (1e6, DType::F64, 1e-12), (1e1, DType::F32, 1e-4), (1e6, DType::F32, 1e-4)]
         {
             let exact = with_spectrum(&falling(condition), long);
-            let plain = Iteration { segments: schedule.chunks(1).collect(), norm_factor: 1.02, eps: 0.0 };
+            let plain = Iteration { segments: schedule.chunks(1).collect(), normalisation };
             let want = values(on_device(exact.clone(), &plain));
-            let gram = Iteration::new(schedule, [16, long], dtype, 1.02, 0.0);
+            let gram = Iteration::new(schedule, [16, long], dtype, normalisation);
             assert_eq!(gram.segments.len() < schedule.len(), long > 16);
             let x = exact.cast(dtype);
             for got in [on_device(x.clone(), &gram), on_device(x.swap_dims(1, 2), &gram).swap_dims(1, 2)] {
@@ -127,7 +139,7 @@ fn the_gram_form_gives_what_the_plain_loop_gives() {
 #[test]
 fn the_gram_matrix_is_formed_anew_before_rounding_errors_have_grown() {
     let lengths = |schedule: &[[f64; 3]], shape, dtype| -> Vec<usize> {
-        Iteration::new(schedule, shape, dtype, 1.0, 0.0).segments.iter().map(|steps| steps.len()).collect()
+        Iteration::new(schedule, shape, dtype, frobenius(1.0, 0.0)).segments.iter().map(|steps| steps.len()).collect()
     };
     let stable = [[2.0, -1.5, 0.5]; 12];
     assert_eq!(lengths(&POLAR_EXPRESS, [128, 384], DType::F32), [2, 3]);
@@ -153,14 +165,15 @@ fn the_bands_of_five_steps_are_as_documented() {
 fn the_result_is_that_of_burns_operations() {
     for (dtype, tolerance) in [(DType::F32, 3e-5), (DType::F64, 1e-12)] {
         for [height, width] in SHAPES {
-            for schedule in schedules() {
+            for (schedule, normalisation) in schedules().iter().flat_map(|s| normalisations().map(|n| (s, n))) {
                 let stack = random([2, height, width], dtype);
-                let iteration = Iteration::new(&schedule, [height, width], dtype, 1.02, 1e-7);
+                let iteration = Iteration::new(schedule, [height, width], dtype, normalisation);
                 let got = values(run(stack.clone(), &iteration).unwrap());
                 let want = values(on_device(stack, &iteration));
                 for (got, want) in got.into_iter().zip(want) {
                     // singular values are about 1: errors are absolute
-                    assert!((got - want).abs() < tolerance, "{dtype:?} {height} x {width}: {got} {want}");
+                    let at = format!("{dtype:?} {height} x {width} {normalisation:?}");
+                    assert!((got - want).abs() < tolerance, "{at}: {got} {want}");
                 }
             }
         }
@@ -211,8 +224,91 @@ fn a_matrix_with_a_nan_gives_nan_and_leaves_its_neighbours_alone() {
 
 #[test]
 fn what_is_not_plain_is_given_back() {
-    let iteration = Iteration::new(&[NEWTON_SCHULZ], [3, 3], DType::F32, 1.0, 0.0);
+    let iteration = Iteration::new(&[NEWTON_SCHULZ], [3, 3], DType::F32, frobenius(1.0, 0.0));
     let stack = random([1, 3, 3], DType::F32);
     assert!(run(stack.clone().cast(DType::BF16), &iteration).is_none());
     assert!(run(Tensor::from_inner(stack), &iteration).is_none());
+}
+
+/// `Σ s⁴` of a matrix with these singular values, to the power 1/4.
+fn schatten4(spectrum: &[f64]) -> f64 {
+    spectrum.iter().map(|s| s.powi(4)).sum::<f64>().powf(0.25)
+}
+
+#[test]
+fn the_schatten_norm_is_divided_out_before_the_first_step() {
+    for (condition, long) in [(1e1, 16), (1e6, 16), (1e1, 64), (1e6, 64)] {
+        let spectrum = falling(condition);
+        let x = with_spectrum(&spectrum, long);
+        for (schedule, factor) in
+            [(vec![NEWTON_SCHULZ; 5], 1.0), (MINIMAX_3.to_vec(), 1.02), (MINIMAX_4.to_vec(), 1.02)]
+        {
+            let normalisation = Normalisation { norm: Norm::Schatten4, factor, eps: 1e-7 };
+            let mapped = |_: usize, s: &[f64]| -> Vec<f64> {
+                s.iter().map(|s| scalar_map(&schedule, s / (factor * schatten4(&spectrum)))).collect()
+            };
+            let want = values(map_singular_values(x.clone(), mapped));
+            let tall = x.clone().swap_dims(1, 2);
+            let polar = |x: Tensor<3>| polar_polynomial(x, &schedule, normalisation);
+            for got in [polar(x.clone()), polar(tall).swap_dims(1, 2)] {
+                // f64 rounding, times the slope at 0 of up to 500
+                assert!(
+                    values(got).iter().zip(&want).all(|(got, want)| (got - want).abs() < 1e-11),
+                    "{condition} {long}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn aol_scaling_divides_the_units_of_the_shorter_side_by_the_sums_of_their_gram_matrix() {
+    for [height, width] in [[3, 5], [5, 3], [4, 4], [6, 40], [40, 6]] {
+        let x = random([2, height, width], DType::F64);
+        let wide = if height <= width { x.clone() } else { x.clone().swap_dims(1, 2) };
+        let gram = wide.clone().matmul(wide.clone().swap_dims(1, 2));
+        let scaled = wide / gram.abs().sum_dim(2).sqrt();
+        // At most 1, as the theorem says: no norm is needed.
+        let want = map_singular_values(scaled, |_, s| {
+            assert!(s[0] <= 1.0 + 1e-12, "{s:?}");
+            s.iter().map(|s| scalar_map(&[NEWTON_SCHULZ; 2], s / 1.01)).collect()
+        });
+        let want = if height <= width { want } else { want.swap_dims(1, 2) };
+        let normalisation = Normalisation { norm: Norm::Aol, factor: 1.01, eps: 0.0 };
+        let got = values(polar_polynomial(x, &[NEWTON_SCHULZ; 2], normalisation));
+        assert!(got.iter().zip(values(want)).all(|(got, want)| (got - want).abs() < 1e-12), "{height} x {width}");
+    }
+}
+
+#[test]
+fn norms_from_the_gram_matrix_do_not_depend_on_the_size_of_the_matrix_or_on_eps() {
+    for (norm, size) in
+        [Norm::Schatten4, Norm::Aol].into_iter().flat_map(|norm| [1e-30, 1.0, 1e30].map(|size| (norm, size)))
+    {
+        let want = values(polar_polynomial(
+            random([2, 5, 8], DType::F64),
+            &MINIMAX_4,
+            Normalisation { norm, factor: 1.02, eps: 0.0 },
+        ));
+        for eps in [0.0, 1e-7] {
+            let iteration = Iteration::new(&MINIMAX_4, [5, 8], DType::F32, Normalisation { norm, factor: 1.02, eps });
+            let x = random([2, 5, 8], DType::F32) * size;
+            for got in [values(run(x.clone(), &iteration).unwrap()), values(on_device(x.clone(), &iteration))] {
+                // rounding in f32, times slopes of up to 300
+                let error = got.iter().zip(&want).map(|(got, want)| (got - want).abs()).fold(0.0, f64::max);
+                assert!(error < 1e-4, "{norm:?} {size:e} {eps}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn minimax_bands_are_as_documented_and_hold_beyond_1() {
+    let grid = |low: f64, high: f64| (0..=20_000).map(move |i| low * (high / low).powf(f64::from(i) / 20_000.0));
+    for (schedule, low, width) in [(MINIMAX_3.as_slice(), 1e-2, 0.27), (MINIMAX_4.as_slice(), 4e-3, 0.13)] {
+        let off = grid(low, 1.0).map(|s| (scalar_map(schedule, s) - 1.0).abs()).fold(0.0, f64::max);
+        assert!(off < width && off > width - 0.02, "{off}");
+        // a matrix of rank one that rounding makes larger than its norm
+        assert!(grid(1.0, 1.03).all(|s| (0.0..2.0).contains(&scalar_map(schedule, s))));
+    }
 }

@@ -114,6 +114,8 @@ impl SymmetryRow {
     pub const OUTPUT_UNITS: [bool; 6] = [false, true, true, true, false, false];
     /// Depends on the choice of input units.
     pub const INPUT_UNITS: [bool; 6] = [true, true, false, true, false, true];
+    /// Depends on the choice of output units for some shapes, and of input units for others.
+    pub const EITHER_UNITS: [bool; 6] = [false, true, false, true, false, false];
     /// Depends on the choice of entries.
     pub const ENTRIES: [bool; 6] = [false, true, false, true, false, false];
     /// Output units with their mean removed, for heads and routers.
@@ -153,6 +155,18 @@ impl Cost {
     /// The same with so many r²R and r³ in matrix products.
     pub(crate) fn with_products(self, products: [usize; 2]) -> Self {
         Self { products, ..self }
+    }
+
+    /// The same work so many times.
+    pub(crate) fn times(self, count: usize) -> Self {
+        match count {
+            1 => self,
+            _ => Self {
+                work: format!("{count} × ({})", self.work),
+                products: self.products.map(|products| count * products),
+                ..self
+            },
+        }
     }
 
     /// Operations of the matrix products for one matrix on its device, for all but small matrices nearly all of the work; a

@@ -1,6 +1,7 @@
 //! What all rules share: the trait of a rule and its input, named memories, momentum, shape scale, weight decay, the order
 //! of a step as data, and the only implementation of Burn's `Optimizer`.
 
+mod coefficients;
 mod decay;
 mod form;
 mod gain;
@@ -15,6 +16,7 @@ mod second_moment;
 mod settings;
 mod stage;
 
+pub use coefficients::{CoefficientList, Coefficients};
 pub use decay::Decay;
 pub use form::MomentumForm;
 pub use gain::Gain;

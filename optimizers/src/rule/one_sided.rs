@@ -103,7 +103,7 @@ impl OneSided {
         match self {
             OneSided::GramEigh => matrix.map(|x| gram_root(x, size, eps, mode)),
             OneSided::GramPolarExpress { steps } => matrix.map(|x| coupled_root(x, size, eps, mode, *steps)),
-            OneSided::Polar(polar) => matrix.map(|x| polar.apply(x)),
+            OneSided::Polar(polar) => polar.apply(matrix),
         }
     }
 }

@@ -1,21 +1,46 @@
 //! How a polar factor is computed, as a setting.
 //!
-//! | method | map on [1e-3, 1] | source |
-//! |---|---|---|
-//! | `newton_schulz` (5 steps) | into [0.47, 1.21] | Keller Jordan, Muon, 2024 |
-//! | `polar_express` (5 steps) | into [0.85, 1.15] | arXiv 2505.16932, safety factor 1.02 |
-//! | `polynomial` | as given | |
-//! | `svd` | exactly 1 | |
+//! | method | keys and defaults | map on [1e-3, 1] | source |
+//! |---|---|---|---|
+//! | `newton_schulz` | `steps` 5, `eps` 1e-7 | into [0.47, 1.21] | Keller Jordan, Muon, 2024 |
+//! | `polar_express` | `steps` 5, `eps` 1e-6 | into [0.85, 1.15] | arXiv 2505.16932, safety factor 1.02 |
+//! | `minimax` | `steps` 4 (or 3) | 1 ± 0.13 on [4e-3, 1] (or 1 ± 0.27 on [1e-2, 1]) | composed as `polar_express` |
+//! | `polynomial` | `coefficients`, `norm_factor` 1, `eps` 1e-7 | as given | |
+//! | `svd` | `rcond` 1e-5 | exactly 1 | |
+//!
+//! A polynomial reaches singular values above about 1e-3 of the norm by which the matrix is divided, so a smaller norm
+//! leaves fewer directions behind. `newton_schulz`, `polar_express` and `polynomial` take one of
+//!
+//! | key | the matrix is divided by |
+//! |---|---|
+//! | none, or `norm = "frobenius"` | `factor ‖M‖_F + eps` |
+//! | `norm = "schatten4"` | `factor (Σ s⁴)^¼`, 1.5 to 3 times smaller; `minimax` has no other norm |
+//! | `precondition = "aol"` | every unit of the shorter side by its own factor, see [`Norm::Aol`] |
+//!
+//! Under the last two `eps` has no effect: it cancels. `aol` is a preconditioner: the polar factor is that of another matrix,
+//! and no longer rotates with the units of the shorter side.
+//!
+//! ```
+//! use polaron::rule::Polar;
+//!
+//! let short: Polar = serde_json::from_str(r#"{"method": "minimax", "steps": 3}"#)?;
+//! assert_eq!(short.label(), "minimax3");
+//! let named: Polar = serde_json::from_str(r#"{"method": "polynomial", "coefficients": "aol", "precondition": "aol"}"#)?;
+//! assert_eq!(named.schedule().len(), 4);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 use burn::tensor::Tensor;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::Cost;
+use super::coefficients::{CoefficientList, Coefficients};
 use crate::matrix::{
-    NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT, POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value, polar_polynomial,
-    polar_svd,
+    Axis, MINIMAX_3, MINIMAX_4, MINIMAX_NORM_FACTOR, Matrix, NEWTON_SCHULZ, Norm, Normalisation, POLAR_EXPRESS,
+    POLAR_EXPRESS_LIMIT, POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value, polar_polynomial, polar_svd,
 };
 use crate::setting::{ConfigError, Given, Numbers, Setting, check_keys, take_tag};
 
@@ -30,6 +55,9 @@ pub enum Polar {
         steps: usize,
         /// Added to the Frobenius norm.
         eps: f64,
+        /// The norm by which the matrix is divided first.
+        #[serde(flatten)]
+        norm: Norm,
     },
     /// Polar Express with safety factor 1.02; `steps` 5, `eps` 1e-6.
     PolarExpress {
@@ -37,15 +65,27 @@ pub enum Polar {
         steps: usize,
         /// Added to 1.02 times the Frobenius norm.
         eps: f64,
+        /// The norm by which the matrix is divided first.
+        #[serde(flatten)]
+        norm: Norm,
+    },
+    /// As good as five steps of Newton–Schulz in four, or nearly as good in three: quintics for singular values above 4e-3,
+    /// or 1e-2, of the Schatten-4 norm, by which the matrix is divided.
+    Minimax {
+        /// Number of steps, 4 (default) or 3.
+        steps: usize,
     },
     /// Any odd quintic schedule; refused if it maps a singular value that can occur outside [0, 2].
     Polynomial {
-        /// One `[a, b, c]` per step.
-        coefficients: Vec<[f64; 3]>,
-        /// Factor of the Frobenius norm, default 1.
+        /// The name of a published list, or one `[a, b, c]` per step.
+        coefficients: Coefficients,
+        /// Factor of the norm, default 1 (1.01 for `cubic5`).
         norm_factor: f64,
         /// Added to the norm, default 1e-7.
         eps: f64,
+        /// The norm by which the matrix is divided first.
+        #[serde(flatten)]
+        norm: Norm,
     },
     /// Exact, by a host SVD, over the singular values above `rcond` (default 1e-5) times the largest.
     Svd {
@@ -56,7 +96,7 @@ pub enum Polar {
 
 impl Default for Polar {
     fn default() -> Self {
-        Polar::NewtonSchulz { steps: 5, eps: 1e-7 }
+        Polar::NewtonSchulz { steps: 5, eps: 1e-7, norm: Norm::Frobenius }
     }
 }
 
@@ -67,26 +107,35 @@ impl Setting for Polar {
         self.validate().map_err(|error| within(key, error))
     }
 
-    /// Every method with its defaults, and with eps or cut-off 0.
+    /// Every method with its defaults, and with eps or cut-off 0; every norm, and every list of coefficients.
     fn choices(_range: &()) -> Vec<Value> {
         let method = |name: &&str| match *name {
             "polynomial" => json!({"method": name, "coefficients": vec![[2.0, -1.5, 0.5]; 12], "norm_factor": 1.5}),
             _ => json!({"method": name}),
         };
-        Self::METHODS.iter().map(method).flat_map(with_and_without_eps).collect()
+        let named = |schedule: &CoefficientList| json!({"method": "polynomial", "coefficients": schedule.name()});
+        let of_norms = [
+            json!({"method": "minimax", "steps": 3}),
+            json!({"method": "newton_schulz", "norm": "schatten4"}),
+            json!({"method": "polar_express", "norm": "schatten4", "eps": 0.0}),
+            json!({"method": "newton_schulz", "precondition": "aol"}),
+            json!({"method": "polynomial", "coefficients": "aol", "precondition": "aol"}),
+        ];
+        let methods = Self::METHODS.iter().map(method).flat_map(with_and_without_eps);
+        methods.chain(CoefficientList::ALL.iter().map(named)).chain(of_norms).collect()
     }
 }
 
 /// A method, and the same method with eps or cut-off 0.
 fn with_and_without_eps(method: Value) -> Vec<Value> {
-    let mut bare = method.clone();
-    let Ok(Value::Object(all)) = serde_json::from_value::<Polar>(method.clone()).and_then(serde_json::to_value) else {
-        return vec![method];
-    };
-    for key in ["eps", "rcond"].into_iter().filter(|key| all.contains_key(*key)) {
+    let all = serde_json::from_value::<Polar>(method.clone()).and_then(serde_json::to_value).unwrap_or_default();
+    let key = ["eps", "rcond"].into_iter().find(|key| all.get(key).is_some());
+    let bare = key.map(|key| {
+        let mut bare = method.clone();
         bare[key] = 0.0.into();
-    }
-    vec![method, bare]
+        bare
+    });
+    [method].into_iter().chain(bare).collect()
 }
 
 /// Refuses a method that decomposes on the host if the program was built without it.
@@ -118,23 +167,52 @@ impl TryFrom<Given> for Polar {
         let keys = Keys(&map);
         match method.as_str() {
             "newton_schulz" => {
-                keys.check(&["steps", "eps"], &method)?;
-                Ok(Polar::NewtonSchulz { steps: keys.get("steps", Some(5))?, eps: keys.get("eps", Some(1e-7))? })
+                keys.check(&["steps", "eps", "norm", "precondition"], &method)?;
+                let (steps, eps) = (keys.get("steps", Some(5))?, keys.get("eps", Some(1e-7))?);
+                Ok(Polar::NewtonSchulz { steps, eps, norm: keys.norm()? })
             }
             "polar_express" => {
-                keys.check(&["steps", "eps"], &method)?;
-                Ok(Polar::PolarExpress { steps: keys.get("steps", Some(5))?, eps: keys.get("eps", Some(1e-6))? })
+                keys.check(&["steps", "eps", "norm", "precondition"], &method)?;
+                let (steps, eps) = (keys.get("steps", Some(5))?, keys.get("eps", Some(1e-6))?);
+                Ok(Polar::PolarExpress { steps, eps, norm: keys.norm()? })
+            }
+            "minimax" => {
+                keys.check(&["steps"], &method)?;
+                Ok(Polar::Minimax { steps: keys.get("steps", Some(4))? })
             }
             "polynomial" => {
-                keys.check(&["coefficients", "norm_factor", "eps"], &method)?;
-                let (norm_factor, eps) = (keys.get("norm_factor", Some(1.0))?, keys.get("eps", Some(1e-7))?);
-                Ok(Polar::Polynomial { coefficients: keys.get("coefficients", None)?, norm_factor, eps })
+                keys.check(&["coefficients", "norm_factor", "eps", "norm", "precondition"], &method)?;
+                let coefficients = keys.coefficients()?;
+                let factor = match &coefficients {
+                    Coefficients::Named(schedule) => schedule.norm_factor(),
+                    Coefficients::Given(_) => 1.0,
+                };
+                let (norm_factor, eps) = (keys.get("norm_factor", Some(factor))?, keys.get("eps", Some(1e-7))?);
+                Ok(Polar::Polynomial { coefficients, norm_factor, eps, norm: keys.norm()? })
             }
             _ => {
                 keys.check(&["rcond"], &method)?;
                 Ok(Polar::Svd { rcond: keys.get("rcond", Some(1e-5))? })
             }
         }
+    }
+}
+
+/// The norms by their names, each under its key; the first is the default and not written.
+const NORMS: [(&str, &str, Norm); 3] = [
+    ("norm", "frobenius", Norm::Frobenius),
+    ("norm", "schatten4", Norm::Schatten4),
+    ("precondition", "aol", Norm::Aol),
+];
+
+/// As a key beside those of the method.
+impl Serialize for Norm {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (key, name, _) in NORMS.iter().skip(1).filter(|(_, _, norm)| norm == self) {
+            map.serialize_entry(key, name)?;
+        }
+        map.end()
     }
 }
 
@@ -155,26 +233,76 @@ impl Keys<'_> {
             (None, None) => fail("is required".into()),
         }
     }
+
+    /// What `norm` or `precondition` says.
+    fn norm(&self) -> Result<Norm, ConfigError> {
+        let (key, name) = match ["norm", "precondition"].map(|key| self.0.get(key)) {
+            [None, None] => return Ok(Norm::default()),
+            [Some(name), None] => ("norm", name),
+            [None, Some(name)] => ("precondition", name),
+            [Some(_), Some(_)] => {
+                let message = "takes the place of the norm; remove `precondition` or `norm`";
+                return Err(ConfigError::value("polar.precondition", message));
+            }
+        };
+        let known = NORMS.iter().filter(|(of, _, _)| *of == key);
+        match known.clone().find(|(_, known, _)| *known == name) {
+            Some((_, _, norm)) => Ok(*norm),
+            None => Err(ConfigError::Name {
+                what: if key == "norm" { "polar norm" } else { "polar precondition" },
+                name: name.as_str().map_or_else(|| name.to_string(), str::to_string),
+                valid: known.map(|(_, known, _)| *known).collect(),
+            }),
+        }
+    }
+
+    /// A list, or the name of one.
+    fn coefficients(&self) -> Result<Coefficients, ConfigError> {
+        let valid: Vec<&str> = CoefficientList::ALL.iter().map(|schedule| schedule.name()).collect();
+        match self.0.get("coefficients") {
+            Some(Value::String(name)) => {
+                let known = CoefficientList::ALL.into_iter().find(|schedule| schedule.name() == name);
+                let unknown = || ConfigError::Name { what: "list of coefficients", name: name.clone(), valid };
+                known.map(Coefficients::Named).ok_or_else(unknown)
+            }
+            Some(_) => self.get("coefficients", None).map(Coefficients::Given),
+            None => {
+                let message = format!("is required: one [a, b, c] per step, or one of {}", valid.join(", "));
+                Err(ConfigError::value("polar.coefficients", message))
+            }
+        }
+    }
 }
 
 impl Polar {
     /// The names of the methods.
-    pub const METHODS: [&'static str; 4] = ["newton_schulz", "polar_express", "polynomial", "svd"];
+    pub const METHODS: [&'static str; 5] = ["newton_schulz", "polar_express", "minimax", "polynomial", "svd"];
 
-    /// Polar factor of every matrix of a stack `[batch, a, b]`, in either orientation.
+    /// Polar factor of every matrix of a stack.
     ///
-    /// A zero matrix returns zero, even with `eps` 0. The input is not modified.
-    pub fn apply(&self, stack: Tensor<3>) -> Tensor<3> {
-        match self {
-            Polar::Svd { rcond } => polar_svd(stack, *rcond),
-            Polar::NewtonSchulz { eps, .. } => polar_polynomial(stack, &self.schedule(), 1.0, *eps),
-            Polar::PolarExpress { eps, .. } => {
-                polar_polynomial(stack, &self.schedule(), POLAR_EXPRESS_NORM_FACTOR, *eps)
-            }
-            Polar::Polynomial { coefficients, norm_factor, eps } => {
-                polar_polynomial(stack, coefficients, *norm_factor, *eps)
-            }
+    /// A zero matrix returns zero, even with `eps` 0.
+    pub fn apply(&self, matrix: Matrix) -> Matrix {
+        if let Polar::Svd { rcond } = self {
+            return matrix.map(|x| polar_svd(x, *rcond));
         }
+        let normalisation = self.normalisation();
+        // The units of a square matrix are its outputs in both layouts.
+        let turned =
+            normalisation.norm == Norm::Aol && matrix.outputs() == matrix.inputs() && matrix.dim(Axis::Output) == 2;
+        let polar = |x: Tensor<3>| polar_polynomial(x, &self.schedule(), normalisation);
+        matrix.map(|x| if turned { polar(x.swap_dims(1, 2)).swap_dims(1, 2) } else { polar(x) })
+    }
+
+    /// What is done before the steps.
+    fn normalisation(&self) -> Normalisation {
+        let (norm, factor, eps) = match *self {
+            Polar::NewtonSchulz { eps, norm, .. } => (norm, 1.0, eps),
+            Polar::PolarExpress { eps, norm, .. } => (norm, POLAR_EXPRESS_NORM_FACTOR, eps),
+            Polar::Minimax { .. } => (Norm::Schatten4, MINIMAX_NORM_FACTOR, 0.0),
+            Polar::Polynomial { norm_factor, eps, norm, .. } => (norm, norm_factor, eps),
+            Polar::Svd { .. } => (Norm::Frobenius, 1.0, 0.0),
+        };
+        Normalisation { norm, factor, eps }
     }
 
     /// The coefficients of every step; empty for `svd`.
@@ -184,49 +312,56 @@ impl Polar {
             Polar::PolarExpress { steps, .. } => {
                 POLAR_EXPRESS.into_iter().chain(std::iter::repeat(POLAR_EXPRESS_LIMIT)).take(*steps).collect()
             }
-            Polar::Polynomial { coefficients, .. } => coefficients.clone(),
+            Polar::Minimax { steps: 3 } => MINIMAX_3.to_vec(),
+            Polar::Minimax { .. } => MINIMAX_4.to_vec(),
+            Polar::Polynomial { coefficients, .. } => coefficients.rows(),
             Polar::Svd { .. } => Vec::new(),
         }
     }
 
     /// Whether the result does not depend on the size of the matrix.
     pub(crate) fn is_scale_free(&self) -> bool {
-        match self {
-            Polar::NewtonSchulz { eps, .. } | Polar::PolarExpress { eps, .. } | Polar::Polynomial { eps, .. } => {
-                *eps == 0.0
-            }
-            Polar::Svd { .. } => true,
-        }
+        let Normalisation { norm, eps, .. } = self.normalisation();
+        norm != Norm::Frobenius || eps == 0.0
     }
 
     /// Work for one matrix, followed by more work.
     pub(crate) fn cost(&self, more: &str) -> Cost {
-        match self.schedule().len() {
-            0 => Cost::host(more.trim_start_matches(" + ")),
-            steps => {
-                let products = [4 * steps, 2 * steps];
-                let [mixed, cubes] = products;
-                Cost::device(format!("{mixed} r²R + {cubes} r³{more} (r = min(m, n), R = max(m, n))"))
-                    .with_products(products)
-            }
+        let schedule = self.schedule();
+        if schedule.is_empty() {
+            return Cost::host(more.trim_start_matches(" + "));
         }
+        // Without a fifth power the Gram matrix is not squared.
+        let squares = schedule.iter().filter(|[_, _, c]| *c != 0.0).count();
+        let (mixed, cubes) = (4 * schedule.len(), 2 * squares);
+        let of_short_sides = if cubes == 0 { String::new() } else { format!(" + {cubes} r³") };
+        Cost::device(format!("{mixed} r²R{of_short_sides}{more} (r = min(m, n), R = max(m, n))"))
+            .with_products([mixed, cubes])
     }
 
     /// Short name for plans, for example `newton_schulz5`.
     pub fn label(&self) -> String {
-        match self {
+        let steps = match self {
             Polar::NewtonSchulz { steps, .. } => format!("newton_schulz{steps}"),
             Polar::PolarExpress { steps, .. } => format!("polar_express{steps}"),
-            Polar::Polynomial { coefficients, .. } => format!("polynomial{}", coefficients.len()),
+            Polar::Minimax { steps } => return format!("minimax{steps}"),
+            Polar::Polynomial { coefficients: Coefficients::Named(schedule), .. } => schedule.name().to_string(),
+            Polar::Polynomial { coefficients: Coefficients::Given(rows), .. } => format!("polynomial{}", rows.len()),
             Polar::Svd { .. } => "svd".into(),
-        }
+        };
+        let norm = match self.normalisation().norm {
+            Norm::Frobenius => "",
+            Norm::Schatten4 => " over schatten4",
+            Norm::Aol => " after aol scaling",
+        };
+        format!("{steps}{norm}")
     }
 
     /// Refuses values that cannot work: no steps, negative eps, a polynomial that amplifies or flips directions.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let bad = |key: &str, message: String| Err(ConfigError::value(format!("polar.{key}"), message));
         match self {
-            Polar::NewtonSchulz { steps, eps } | Polar::PolarExpress { steps, eps } => {
+            Polar::NewtonSchulz { steps, eps, .. } | Polar::PolarExpress { steps, eps, .. } => {
                 steps.check("polar.steps", &(1..=99))?;
                 eps.check("polar.eps", &Numbers::SIZE)?;
             }
@@ -234,13 +369,15 @@ impl Polar {
                 rcond.check("polar.rcond", &Numbers::FACTOR)?;
                 check_exact("svd")?;
             }
-            Polar::Polynomial { coefficients, norm_factor, eps } => {
+            Polar::Minimax { steps } => steps.check("polar.steps", &(3..=4))?,
+            Polar::Polynomial { coefficients, norm_factor, eps, .. } => {
+                let coefficients = coefficients.rows();
                 eps.check("polar.eps", &Numbers::SIZE)?;
                 norm_factor.check("polar.norm_factor", &Numbers::from_to(1.0, 1e6))?;
                 if coefficients.is_empty() {
                     return bad("coefficients", "must hold at least one [a, b, c]".into());
                 }
-                if let Some((s, p)) = first_unsafe_value(coefficients, *norm_factor) {
+                if let Some((s, p)) = first_unsafe_value(&coefficients, *norm_factor) {
                     return bad(
                         "coefficients",
                         format!(

@@ -74,7 +74,7 @@ impl Rule for AdaMuonConfig {
         let momentum = stage.matrix;
         let AdaMuonConfig { beta2, eps, sign, rms, .. } = *self;
         let size = rms * ((momentum.outputs() * momentum.inputs()) as f64).sqrt();
-        let polar = momentum.map(|m| self.polar.apply(if sign { signs(m) } else { m }));
+        let polar = self.polar.apply(if sign { momentum.map(signs) } else { momentum });
         let moment = SecondMoment::of_small_numbers(beta2, eps);
         let second = moment.advance(memory.take(SECOND_MOMENT, polar.tensor().dims()), polar.tensor().clone());
         memory.keep(SECOND_MOMENT, second.clone());

@@ -72,7 +72,7 @@ impl Rule for ErrorFeedbackMuonConfig {
             Some(residual) => wanted + residual,
             None => wanted,
         };
-        let polar = self.polar.apply(wanted.clone());
+        let polar = self.polar.apply(momentum.clone().map(|_| wanted.clone())).into_tensor();
         let size = inner_product(wanted.clone(), polar.clone()) / rank as f64;
         let step = polar * size;
         if self.residual {

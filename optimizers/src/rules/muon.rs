@@ -49,6 +49,14 @@ impl Kind for MuonConfig {
                 row("muon", ""),
                 row("muon, svd", r#"{"polar":{"method":"svd"}}"#),
                 row("muon, polar express", r#"{"polar":{"method":"polar_express"}}"#),
+                row("muon, minimax", r#"{"polar":{"method":"minimax"}}"#),
+                row("muon, schatten4", r#"{"polar":{"method":"newton_schulz","norm":"schatten4"}}"#),
+                SymmetryRow::new(
+                    "muon, aol",
+                    r#"{"polar":{"method":"polynomial","coefficients":"aol","precondition":"aol"}}"#,
+                    SymmetryRow::EITHER_UNITS,
+                    0,
+                ),
             ],
             gain: Ok(Gain::ORTHOGONAL),
         }
@@ -57,6 +65,6 @@ impl Kind for MuonConfig {
 
 impl Direction for MuonConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
-        momentum.map(|m| self.polar.apply(m))
+        self.polar.apply(momentum)
     }
 }

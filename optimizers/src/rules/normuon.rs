@@ -5,11 +5,13 @@
 //! O'_ij = O_ij / (√v_i + eps)
 //! frobenius (authors' code):  U = scale · O' ‖O‖_F / (‖O'‖_F + eps)
 //! rms (paper):                U = 0.2 √(mn) O' / (‖O'‖_F + eps)                (no scale)
+//! longer (Emerging-Optimizers, modded-nanogpt): units of the longer axis, outputs of a square matrix;
+//!                             √max(v, eps) and max(‖O'‖_F, eps) in place of the sums
 //! ```
 //!
 //! **Singular values**: about 1, changed as far as the norms of the units of O differ. On square and
 //! wide matrices the output units of O have nearly equal norms already, so the rule is nearly Muon;
-//! on tall ones (up projections) it differs.
+//! on tall ones (up projections) it differs. `axis = "longer"` makes wide ones differ as well.
 //!
 //! **When**: as Muon. Extra cost over Muon: 5 mn, and a state of one number per unit.
 //!
@@ -24,6 +26,30 @@ use crate::rule::{
     follows_rank, kind_settings,
 };
 use crate::setting::{Numbers, choice};
+
+choice! {
+    /// Whose units are scaled.
+    #[derive(Default)]
+    pub enum Units {
+        /// Output units: the paper, and the authors' code.
+        #[default]
+        Output = "output",
+        /// Input units.
+        Input = "input",
+        /// Those of the longer axis, output units if both are equal.
+        Longer = "longer",
+    }
+}
+
+impl Units {
+    fn of(self, matrix: &Matrix) -> Axis {
+        match self {
+            Self::Input => Axis::Input,
+            Self::Longer if matrix.outputs() < matrix.inputs() => Axis::Input,
+            Self::Output | Self::Longer => Axis::Output,
+        }
+    }
+}
 
 /// The name of the units' second moment in records.
 const SECOND_MOMENT: &str = "second_moment";
@@ -46,10 +72,11 @@ kind_settings! {
         momentum: 0.95, Ema, nesterov: true, scale: Original;
         /// Decay of the units' second moment, in [0, 1).
         beta2, with_beta2: f64 = 0.95, in Numbers::FACTOR;
-        /// Added to the root of the second moment, and to norms; at least 0.
-        eps, with_eps: f64 = 1e-10, in Numbers::SIZE;
+        /// Added to the root of the second moment, and to norms; at least 0. Default 1e-10. With `longer` the least second
+        /// moment and the least norm, default 1e-8.
+        eps, with_eps: Option<f64> = None, in Numbers::SIZE;
         /// The axis along which units are.
-        axis, with_axis: Axis = Axis::Output;
+        axis, with_axis: Units = Units::Output;
         /// The size of the update.
         rescale, with_rescale: Rescale = Rescale::Frobenius;
         /// How the momentum is orthogonalised.
@@ -78,7 +105,10 @@ impl Kind for NorMuonConfig {
             cost: self.polar.cost(" + 5 mn"),
             detail: format!("{}, {}", self.axis.name(), self.polar.label()),
             stack: StackRow::new(0.02, 0.01, "NorMuon for the matrices, AdamW for the rest"),
-            symmetries: vec![SymmetryRow::new("normuon output", "", SymmetryRow::OUTPUT_UNITS, 0)],
+            symmetries: vec![
+                SymmetryRow::new("normuon output", "", SymmetryRow::OUTPUT_UNITS, 0),
+                SymmetryRow::new("normuon longer", r#"{"axis":"longer"}"#, SymmetryRow::EITHER_UNITS, 0),
+            ],
             gain,
         }
     }
@@ -91,10 +121,12 @@ impl Rule for NorMuonConfig {
 
     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
         let momentum = stage.matrix;
-        let NorMuonConfig { beta2, eps, axis, rescale, .. } = *self;
-        let polar = momentum.map(|m| self.polar.apply(m));
+        let NorMuonConfig { beta2, axis, rescale, .. } = *self;
+        let axis = axis.of(&momentum);
+        let limit = self.limit();
+        let polar = self.polar.apply(momentum);
         // The root mean square entry of every unit is what v averages the squares of.
-        let moment = SecondMoment::of_small_numbers(beta2, eps);
+        let moment = SecondMoment::of_small_numbers(beta2, limit.of_root());
         let units = unit_norms(&polar, axis) / (polar.size(axis.other()) as f64).sqrt();
         let second = moment.advance(memory.take(SECOND_MOMENT, units.dims()), units);
         memory.keep(SECOND_MOMENT, second.clone());
@@ -103,11 +135,53 @@ impl Rule for NorMuonConfig {
             Rescale::Rms => fixed_size(&polar),
         };
         let update = polar.map(|o| {
-            let scaled = divide_or_zero(o, moment.root(second.clone(), 1.0) + eps);
-            let norm = frobenius_norm(scaled.clone()) + eps;
+            let scaled = divide_or_zero(o, limit.root(moment.root(second.clone(), 1.0)));
+            let norm = limit.norm(frobenius_norm(scaled.clone()));
             divide_or_zero(scaled, norm) * size
         });
         update.into()
+    }
+}
+
+/// How divisors are kept away from 0.
+#[derive(Clone, Copy)]
+enum Limit {
+    /// This is added to them.
+    Added(f64),
+    /// They are at least this, or its root for the root of the second moment.
+    Least(f64),
+}
+
+impl Limit {
+    /// What decides how small roots of second moments matter.
+    fn of_root(self) -> f64 {
+        match self {
+            Self::Added(eps) => eps,
+            Self::Least(eps) => eps.sqrt(),
+        }
+    }
+
+    fn root(self, root: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Added(eps) => root + eps,
+            Self::Least(eps) => root.clamp_min(eps.sqrt()),
+        }
+    }
+
+    fn norm(self, norm: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Added(eps) => norm + eps,
+            Self::Least(eps) => norm.clamp_min(eps),
+        }
+    }
+}
+
+impl NorMuonConfig {
+    fn limit(&self) -> Limit {
+        match self.axis {
+            Units::Output | Units::Input => Limit::Added(self.eps.unwrap_or(1e-10)),
+            Units::Longer => Limit::Least(self.eps.unwrap_or(1e-8)),
+        }
     }
 }
 

@@ -80,7 +80,7 @@ pub struct PolarGrad {
 impl Rule for PolarGrad {
     fn advance(&self, stage: Stage, _memory: &mut Memory) -> Update {
         let input = stage.matrix.tensor().clone();
-        let direction = stage.matrix.map(|m| self.polar.apply(m));
+        let direction = self.polar.apply(stage.matrix);
         let size = Some(inner_product(input, direction.tensor().clone()));
         Update { direction, size }
     }

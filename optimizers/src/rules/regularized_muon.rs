@@ -19,7 +19,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::matrix::{EpsMode, Matrix, frobenius_norm, identity_like, map_singular_values, with_norm};
+use crate::matrix::{Axis, EpsMode, Matrix, frobenius_norm, identity_like, map_singular_values, with_norm};
 use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_rank, kind_settings};
 use crate::setting::Numbers;
 
@@ -69,17 +69,15 @@ impl Kind for RegularizedMuonConfig {
 impl Direction for RegularizedMuonConfig {
     fn direction(&self, momentum: Matrix) -> Matrix {
         let rank = momentum.rank();
-        momentum.map(|m| {
-            let smoothed = match &self.polar {
-                polar if self.eps == 0.0 => polar.apply(m),
-                Polar::Svd { .. } => self.exact(m),
-                polar => self.appended(m, polar),
-            };
-            match self.rms_restore {
-                true => with_norm(smoothed, (rank as f64).sqrt()),
-                false => smoothed,
-            }
-        })
+        let smoothed = match &self.polar {
+            polar if self.eps == 0.0 => polar.apply(momentum),
+            Polar::Svd { .. } => momentum.map(|m| self.exact(m)),
+            polar => self.appended(momentum, polar),
+        };
+        match self.rms_restore {
+            true => smoothed.map(|m| with_norm(m, (rank as f64).sqrt())),
+            false => smoothed,
+        }
     }
 }
 
@@ -94,10 +92,17 @@ impl RegularizedMuonConfig {
         })
     }
 
-    /// The polar factor of `[M | l I]`, the identity on the long side; a zero matrix gives zero.
-    fn appended(&self, m: Tensor<3>, polar: &Polar) -> Tensor<3> {
+    /// The polar factor of `[M | l I]`, the identity on the long side, that of the inputs if M is square; a zero matrix gives
+    /// zero.
+    fn appended(&self, momentum: Matrix, polar: &Polar) -> Matrix {
+        let (short, long) = if momentum.outputs() <= momentum.inputs() {
+            (Axis::Output, Axis::Input)
+        } else {
+            (Axis::Input, Axis::Output)
+        };
+        let (short, long_dim) = (momentum.size(short), momentum.dim(long));
+        let m = momentum.tensor().clone();
         let [batch, height, width] = m.dims();
-        let (short, long_dim) = if height <= width { (height, 2) } else { (width, 1) };
         let norm = frobenius_norm(m.clone());
         let level = match self.eps_mode {
             EpsMode::Relative => norm * (self.eps / (short as f64).sqrt()),
@@ -105,8 +110,8 @@ impl RegularizedMuonConfig {
         };
         let square = m.clone().narrow(1, 0, short).narrow(2, 0, short);
         let level = identity_like(&square) * level.expand([batch, short, short]);
-        let factor = polar.apply(Tensor::cat(vec![m, level], long_dim));
-        factor.narrow(1, 0, height).narrow(2, 0, width)
+        let factor = polar.apply(momentum.map(|m| Tensor::cat(vec![m, level], long_dim)));
+        factor.map(|factor| factor.narrow(1, 0, height).narrow(2, 0, width))
     }
 }
 
@@ -115,12 +120,13 @@ mod tests {
     use super::*;
     use burn::tensor::DType;
 
-    use crate::matrix::Layout;
+    use crate::matrix::{Layout, Norm};
     use crate::setting::numbers;
 
     /// Twelve steps of the quintic that converges to 1 from everywhere in (0, 1.5).
     fn convergent() -> Polar {
-        Polar::Polynomial { coefficients: vec![[1.875, -1.25, 0.375]; 12], norm_factor: 1.0, eps: 0.0 }
+        let coefficients = vec![[1.875, -1.25, 0.375]; 12].into();
+        Polar::Polynomial { coefficients, norm_factor: 1.0, eps: 0.0, norm: Norm::Frobenius }
     }
 
     #[test]

@@ -87,8 +87,9 @@ macro_rules! whole_numbers {
                 Err(ConfigError::value(key, message))
             }
 
+            /// The first two.
             fn choices(range: &Self::Range) -> Vec<Value> {
-                vec![Value::from(*range.start())]
+                range.clone().take(2).map(Value::from).collect()
             }
         }
     )*};

@@ -2,7 +2,7 @@
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
-use polaron::matrix::{Axis, Layout, Placement};
+use polaron::matrix::{Axis, Layout, Norm, Placement};
 use polaron::rule::{Decay, Pipeline, Polar, Scale, State};
 use polaron::{OptimizerConfig, rules::MuonConfig};
 
@@ -32,8 +32,8 @@ fn walk(optimizer: &Pipeline, shape: [usize; 2], g: impl Fn(u64) -> Tensor<2>) -
 }
 
 const POLARS: [Polar; 3] = [
-    Polar::NewtonSchulz { steps: 5, eps: 1e-7 },
-    Polar::PolarExpress { steps: 5, eps: 1e-6 },
+    Polar::NewtonSchulz { steps: 5, eps: 1e-7, norm: Norm::Frobenius },
+    Polar::PolarExpress { steps: 5, eps: 1e-6, norm: Norm::Frobenius },
     Polar::Svd { rcond: 1e-5 },
 ];
 
@@ -66,7 +66,7 @@ fn adamw_does_not_commute_with_rotations() {
 
 #[test]
 fn muon_does_not_depend_on_the_size_of_the_gradient() {
-    let optimizer = muon(Polar::NewtonSchulz { steps: 5, eps: 0.0 });
+    let optimizer = muon(Polar::NewtonSchulz { steps: 5, eps: 0.0, norm: Norm::Frobenius });
     let shape = [7, 5];
     let plain = walk(&optimizer, shape, |step| random(shape, step));
     for factor in [1e-12, 1e12] {

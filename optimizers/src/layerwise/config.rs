@@ -85,6 +85,11 @@ pub struct LayerwiseConfig {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrapper: Option<WrapperConfig>,
+    /// Scale the first weights of every parameter with a rule that has a norm ball (`scion`) onto its surface, see
+    /// [`LayerwiseOptimizer::onto_balls`](super::LayerwiseOptimizer::onto_balls). For the program that trains: a run that is
+    /// resumed or continued keeps its weights.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onto_balls: bool,
     /// Rules that override those of the stack; the last one that matches wins: `{ match = "glob" | role = "name", kind = …,
     /// lr = … }`. Without a kind, or with the kind of the rule that it overrides, a rule changes only the keys that it
     /// sets, unless `inherit = false`.
@@ -154,6 +159,7 @@ impl LayerwiseConfig {
             adamw: AdamWPart::default(),
             edges: (name == SYMMETRIC).then(EdgesPart::default),
             wrapper: None,
+            onto_balls: false,
             rule: Vec::new(),
         })
     }
@@ -172,7 +178,8 @@ impl LayerwiseConfig {
         let given: Map<String, Value> = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
         let stack = given.get("stack").and_then(Value::as_str).unwrap_or("muon");
         let mut merged = Self::stack(stack)?.to_map();
-        let valid: Vec<&str> = merged.keys().map(String::as_str).chain(["qk_clip", "wrapper", "rule"]).collect();
+        let valid: Vec<&str> =
+            merged.keys().map(String::as_str).chain(["qk_clip", "wrapper", "onto_balls", "rule"]).collect();
         check_keys(&given, &valid, "optimizer")?;
         for (key, value) in given {
             match (merged.get_mut(&key), value) {

@@ -183,10 +183,7 @@ fn check_fit(
         message,
     };
     config.validate().map_err(|error| fail(error.to_string()))?;
-    if config.is_matrix_rule() {
-        placement.check(&parameter.shape).map_err(|error| fail(error.to_string()))?;
-    }
-    Ok(())
+    config.pipeline().with_placement(placement).check(&parameter.shape).map_err(|error| fail(error.to_string()))
 }
 
 fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -> Result<(), LayerwiseError> {

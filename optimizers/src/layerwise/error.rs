@@ -112,6 +112,11 @@ pub enum LayerwiseError {
         /// The rule.
         what: String,
     },
+    /// First weights that are to be put onto norm balls, of which no rule has one.
+    #[error(
+        "no parameter can be scaled onto a norm ball: only `scion` has one; choose the stack scion, or leave `onto_balls` out"
+    )]
+    NoBall,
     /// A plan without a parameter that is trained.
     #[error("every parameter is frozen, so nothing is left to train: freeze fewer of them")]
     AllFrozen,

@@ -1,6 +1,7 @@
 //! A rule for every parameter: roles, plans, ready-made stacks, and the optimizer that holds them.
 
 mod any;
+mod ball;
 mod builder;
 mod check;
 mod config;

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::optim::{GradientsParams, StateSink, StateSource};
 use burn::tensor::{Device, TensorData};
 
+use super::ball::OntoBalls;
 use super::check::Planned;
 use super::exchange::{Collect, PutBack, Way};
 use super::groups::{Group, Memories, ParameterUpdate, Place, Stacking, States};
@@ -248,6 +249,45 @@ impl LayerwiseOptimizer {
             Some(wrapper) => Ok(wrapper.after_step(module, moment)?),
             None => Ok(module),
         }
+    }
+
+    /// To be called before the first step: scales the weights of every parameter with a rule that has a norm ball (`scion`)
+    /// onto its surface, so that their norm is the radius. Weights that are zero stay so; parameters that are frozen
+    /// or have another rule stay as they are, and so do all states. A second call changes nothing but rounding: the norm is the radius up to
+    /// 1e-5 of it.
+    ///
+    /// ```
+    /// use burn::module::Module;
+    /// use burn::nn::{Initializer, Linear, LinearConfig};
+    /// use burn::tensor::{Device, Tensor};
+    /// use polaron::layerwise::{Layerwise, Rule};
+    /// use polaron::rules::{ScionConfig, scion::Lmo};
+    ///
+    /// let config = LinearConfig::new(8, 4).with_bias(false).with_initializer(Initializer::Ones);
+    /// let model: Linear = config.init(&Device::flex());
+    /// let config = ScionConfig::new().with_lmo(Lmo::PlainSign).with_radius(3.0);
+    /// let optimizer = Layerwise::new().rule(Rule::path("weight", config)?).build(&model)?;
+    /// let model = optimizer.onto_balls(model)?;
+    /// let largest: f32 = model.weight.val().abs().max().into_scalar();
+    /// assert!((largest - 3.0).abs() < 1e-5);
+    /// # Ok::<(), polaron::layerwise::LayerwiseError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If no parameter has such a rule, or the model is no longer the one that the plan was made for.
+    pub fn onto_balls<M: Module>(&self, module: M) -> Result<M, LayerwiseError> {
+        self.planned.check_step(&module, &GradientsParams::new())?;
+        let mut rules = vec![None; self.planned.names.len()];
+        for group in &self.groups {
+            let States::Rule { pipeline, .. } = &group.states else { continue };
+            for (number, place) in group.members.iter().zip(group.places()) {
+                rules[*number] = Some((pipeline, place.reading));
+            }
+        }
+        let Planned { names, forms, paths } = &self.planned;
+        let mut scaling = OntoBalls { walk: paths.walk(), rules, names, forms, found: Ok(false) };
+        let module = module.map(&mut scaling);
+        if scaling.found? { Ok(module) } else { Err(LayerwiseError::NoBall) }
     }
 
     /// To be called after a step: scales down the attention heads whose logits were above the threshold of

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::memory::MOMENTUM;
 use super::{Decay, Kept, Memory, Momentum, Rule, Scale, Stage, State, Update};
-use crate::matrix::{LayoutError, Placement, Reading};
+use crate::matrix::{Layout, LayoutError, Placement, Reading};
 
 /// The order of momentum and rule in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,7 +150,29 @@ impl Pipeline {
 
     /// How a parameter of this shape is read.
     pub(crate) fn reading(&self, shape: &[usize]) -> Result<Reading, LayoutError> {
-        if self.is_matrix_rule() { self.placement.reading(shape) } else { Ok(Reading::entries(shape)) }
+        match shape {
+            _ if !self.is_matrix_rule() => Ok(Reading::entries(shape)),
+            [outputs] if self.rule.takes_vectors() => {
+                Placement { layout: Layout::InOut, ..self.placement }.reading(&[1, *outputs])
+            }
+            _ => self.placement.reading(shape),
+        }
+    }
+
+    /// Refuses a parameter of a shape that the rule cannot step.
+    ///
+    /// # Errors
+    /// As [`Placement::check`], unless the rule is entrywise, or is one for vectors and this is one.
+    pub fn check(&self, shape: &[usize]) -> Result<(), LayoutError> {
+        self.reading(shape).map(drop)
+    }
+
+    /// The weights scaled onto the norm ball of the rule; `None` if it has none.
+    pub(crate) fn onto_ball<const D: usize>(&self, weights: Tensor<D>, reading: &Reading) -> Option<Tensor<D>> {
+        let (shape, dtype) = (weights.dims(), weights.dtype());
+        let exact = if matches!(dtype, DType::F16 | DType::BF16) { weights.cast(DType::F32) } else { weights };
+        let scaled = self.rule.onto_ball(reading.split(exact.reshape(reading.stored)))?;
+        Some(reading.join(scaled).reshape(shape).cast(dtype))
     }
 
     /// The weights of a stack of parameters after a step; updates the memory.

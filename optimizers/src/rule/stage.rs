@@ -116,6 +116,17 @@ pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether a matrix rule also steps vectors, read as matrices from one input.
+    fn takes_vectors(&self) -> bool {
+        false
+    }
+
+    /// Weights scaled onto the surface of the norm ball in which the rule keeps them; zero stays zero. `None` for a rule
+    /// without a ball.
+    fn onto_ball(&self, _weights: Matrix) -> Option<Matrix> {
+        None
+    }
+
     /// The whole step of an entrywise rule in one pass over memory, if the tensors allow it, with bit-identical results:
     /// returns the weights after it. Otherwise returns weights and gradient, and changes nothing. `memory` already counts
     /// this step.

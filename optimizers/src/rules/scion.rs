@@ -3,25 +3,36 @@
 //! ```text
 //! spectral:     lmo(d) = scale · polar(d)                 (scale: spectral √(m/n); input layers: original)
 //! sign:         lmo(d) = sign(d) / n
+//! plain_sign:   lmo(d) = sign(d)
 //! output_norm:  d_i / (√n ‖d_i‖ + eps)                    for every output unit i
 //! input_norm:   d_j / (‖d_j‖/√m + eps)                    for every input unit j
 //! U = radius · lmo(d);   constrained: W ← (1 - lr) W - lr U, which keeps W inside the ball
 //! ```
+//!
+//! A vector is a matrix from one input: `input_norm` is the authors' BiasRMS, d / rms(d), and signs are ±1.
 //!
 //! `momentum` is the usual factor; the authors' key is one minus it (their 0.1 is our 0.9).
 //!
 //! **Singular values**: about √(m/n) for `spectral`; the other oracles bound entries or units.
 //!
 //! **When**: for networks in which every layer has its own norm, so that learning rates transfer between
-//! widths: `spectral` for hidden layers, `input_norm` for embeddings, `sign` or `output_norm` for heads.
-//! Cost: Muon's for `spectral`, 3 to 8 mn for the others; one buffer.
+//! widths: `spectral` for hidden layers, `input_norm` for embeddings, `sign` or `output_norm` for heads, `input_norm` for
+//! gains and biases. Cost: Muon's for `spectral`, 3 to 8 mn for the others; one buffer.
+//!
+//! The authors begin with weights on the surface of the ball. [`LayerwiseOptimizer::onto_balls`] scales any first weights
+//! onto it.
+//!
+//! [`LayerwiseOptimizer::onto_balls`]: crate::LayerwiseOptimizer::onto_balls
 //!
 //! **Claimed** (paper): better than Adam at GPT-2 sizes without any AdamW part, learning rates that
 //! transfer across width.
 
-use crate::matrix::{Axis, Matrix, divide_or_zero, sign, unit_norms};
+use burn::tensor::Tensor;
+
+use crate::matrix::{Axis, Matrix, divide_or_zero, sign, spectral_norm, unit_norms};
 use crate::rule::{
-    About, Cost, Decay, Direction, Gain, Kind, Pipeline, Polar, Scale, StackRow, SymmetryRow, kind_settings,
+    About, Cost, Decay, Gain, Kind, Memory, Pipeline, Polar, Rule, Scale, StackRow, Stage, SymmetryRow, Update,
+    kind_settings,
 };
 use crate::setting::{ConfigError, Numbers, choice};
 
@@ -32,8 +43,10 @@ choice! {
         /// Largest singular value.
         #[default]
         Spectral = "spectral",
-        /// Largest entry.
+        /// Largest entry, times the number of inputs.
         Sign = "sign",
+        /// Largest entry.
+        PlainSign = "plain_sign",
         /// Largest output unit.
         OutputNorm = "output_norm",
         /// Largest input unit.
@@ -71,6 +84,7 @@ impl Kind for ScionConfig {
         let (lmo, cost, gain) = match self.lmo {
             Lmo::Spectral => ("polar(d)", self.polar.cost(""), Gain::ORTHOGONAL),
             Lmo::Sign => ("sign(d)/n", Cost::device("3 mn"), Gain::ENTRYWISE.times(0.0, -1.0)),
+            Lmo::PlainSign => ("sign(d)", Cost::device("2 mn"), Gain::ENTRYWISE),
             Lmo::OutputNorm => {
                 ("d_i / (√n ‖d_i‖), i output units", Cost::device("8 mn"), Gain::OUTPUT_UNITS.times(0.0, -0.5))
             }
@@ -90,6 +104,7 @@ impl Kind for ScionConfig {
             symmetries: vec![
                 SymmetryRow::new("scion spectral", "", SymmetryRow::SPECTRAL, 0),
                 SymmetryRow::new("scion sign", r#"{"lmo":"sign"}"#, SymmetryRow::ENTRIES, 0),
+                SymmetryRow::new("scion plain_sign", r#"{"lmo":"plain_sign"}"#, SymmetryRow::ENTRIES, 0),
                 SymmetryRow::new("scion output_norm", r#"{"lmo":"output_norm"}"#, SymmetryRow::OUTPUT_UNITS, 0),
                 SymmetryRow::new("scion input_norm", r#"{"lmo":"input_norm"}"#, SymmetryRow::INPUT_UNITS, 0),
             ],
@@ -115,23 +130,51 @@ impl Kind for ScionConfig {
     }
 }
 
-impl Direction for ScionConfig {
-    fn direction(&self, momentum: Matrix) -> Matrix {
+impl Rule for ScionConfig {
+    fn advance(&self, stage: Stage, _memory: &mut Memory) -> Update {
+        self.minimiser(stage.matrix).into()
+    }
+
+    fn takes_vectors(&self) -> bool {
+        true
+    }
+
+    fn onto_ball(&self, weights: Matrix) -> Option<Matrix> {
+        let norm = self.norm(&weights);
+        Some(weights.map(|w| divide_or_zero(w, norm) * self.radius))
+    }
+}
+
+impl ScionConfig {
+    /// The norm of every matrix whose ball of radius 1 holds the minimisers, `[batch, 1, 1]`.
+    fn norm(&self, weights: &Matrix) -> Tensor<3> {
+        let (m, n) = (weights.outputs(), weights.inputs());
+        let largest = |x: Tensor<3>| x.max_abs_dim(2).max_abs_dim(1);
+        let (norm, factor) = match self.lmo {
+            Lmo::Spectral => (spectral_norm(weights.tensor().clone()), 1.0 / self.scale.factor(m, n)),
+            Lmo::Sign => (largest(weights.tensor().clone()), n as f64),
+            Lmo::PlainSign => (largest(weights.tensor().clone()), 1.0),
+            Lmo::OutputNorm => (largest(unit_norms(weights, Axis::Output)), (n as f64).sqrt()),
+            Lmo::InputNorm => (largest(unit_norms(weights, Axis::Input)), 1.0 / (m as f64).sqrt()),
+        };
+        norm * factor
+    }
+
+    fn minimiser(&self, momentum: Matrix) -> Matrix {
         let ScionConfig { lmo, radius, eps, .. } = *self;
         let (m, n) = (momentum.outputs() as f64, momentum.inputs() as f64);
         let norms = |axis: Axis, factor: f64| unit_norms(&momentum, axis) * factor + eps;
         let norms = match lmo {
             Lmo::OutputNorm => Some(norms(Axis::Output, n.sqrt())),
             Lmo::InputNorm => Some(norms(Axis::Input, 1.0 / m.sqrt())),
-            Lmo::Spectral | Lmo::Sign => None,
+            Lmo::Spectral | Lmo::Sign | Lmo::PlainSign => None,
         };
-        momentum.map(|d| {
-            let minimiser = match (lmo, norms) {
-                (Lmo::Sign, _) => sign(d) / n,
-                (_, Some(norms)) => divide_or_zero(d, norms),
-                (_, None) => self.polar.apply(d),
-            };
-            if radius == 1.0 { minimiser } else { minimiser * radius }
-        })
+        let minimiser = match (lmo, norms) {
+            (Lmo::Sign, _) => momentum.map(|d| sign(d) / n),
+            (Lmo::PlainSign, _) => momentum.map(sign),
+            (_, Some(norms)) => momentum.map(|d| divide_or_zero(d, norms)),
+            (_, None) => self.polar.apply(momentum),
+        };
+        if radius == 1.0 { minimiser } else { minimiser.map(|d| d * radius) }
     }
 }

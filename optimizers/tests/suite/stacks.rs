@@ -163,3 +163,96 @@ fn a_rule_keeps_the_heads_and_the_settings_of_the_symmetric_stack() {
     let whole = format!("{text}\nblocks = \"whole\"");
     assert_eq!(entry(&entries(Layerwise::from_toml(&whole).unwrap()), "wq.weight").placement.blocks, None);
 }
+
+/// The scion stack, with gains in a ball of radius 8.
+const SCION_GAINS: &str =
+    "stack = \"scion\"\n[[rule]]\nrole = [\"gain\", \"bias\"]\nkind = \"scion\"\nlmo = \"input_norm\"\nradius = 8.0";
+
+#[test]
+fn scion_steps_gains_and_biases_by_their_root_mean_square_if_asked() {
+    assert_eq!(entry(&entries(Layerwise::scion()), "norm.gamma").label(), "adamw");
+    let gain = entry(&entries(Layerwise::from_toml(SCION_GAINS).unwrap()), "norm.gamma");
+    assert_eq!(gain.label(), "scion (input_norm, radius 8)");
+    let device = Device::flex().autodiff();
+    let model = Model::new(&device);
+    let mut optimizer =
+        Layerwise::from_toml(SCION_GAINS).unwrap().lr(0.5).clip(None).roles_of(&model).build(&model).unwrap();
+    let grads = model.gradients(0);
+    let gradient: Tensor<1> = grads.get(model.norm.gamma.id).unwrap();
+    let before = model.norm.gamma.val().inner();
+    let after = optimizer.step(1.0, model, grads).norm.gamma.val().inner();
+    let rms = gradient.clone().square().mean().sqrt();
+    let want = before * 0.5 - gradient / rms * 4.0;
+    let error: f32 = (after - want).abs().max().into_scalar();
+    assert!(error < 1e-4, "{error}"); // eps is 1e-8 of rms gradients of about 1e-3
+}
+
+#[test]
+fn a_muon_rule_on_a_vector_is_still_refused() {
+    let model = Model::new(&Device::flex());
+    let text = "stack = \"muon\"\n[[rule]]\nrole = \"gain\"\nkind = \"muon\"";
+    let error = Layerwise::from_toml(text).unwrap().roles_of(&model).build(&model).unwrap_err().to_string();
+    assert!(error.contains("norm.gamma") && error.contains("rank"), "{error}");
+}
+
+/// The norm of a parameter in units of its ball, by its own path: what `onto_balls` makes 1.
+fn in_its_ball(model: &Model) -> [(&'static str, f64); 4] {
+    let largest = |x: Tensor<2>| x.abs().max().into_scalar::<f64>();
+    let wq = model.wq.weight.val().inner().unsqueeze::<3>();
+    let found = std::cell::Cell::new(0.0);
+    let _ = polaron::matrix::map_singular_values(wq, |_, s| {
+        found.set(s[0]);
+        s.to_vec()
+    });
+    let embed = model.embed.weight.val().inner();
+    let tokens = embed.square().mean_dim(1).sqrt();
+    [
+        // √(outputs / inputs) times the radius
+        ("spectral", found.get() / (50.0 * (12.0_f64 / 8.0).sqrt())),
+        // the root mean square of a token's vector
+        ("input_norm", largest(tokens) / 50.0),
+        // 8 inputs
+        ("sign", 8.0 * largest(model.head.weight.val().inner()) / 3000.0),
+        ("gain", model.norm.gamma.val().inner().square().mean().sqrt().into_scalar::<f64>() / 8.0),
+    ]
+}
+
+#[test]
+fn weights_scaled_onto_the_balls_have_the_radius_as_their_norm_and_stay_there() {
+    let model = Model::new(&Device::flex().autodiff());
+    let optimizer = Layerwise::from_toml(SCION_GAINS).unwrap().roles_of(&model).build(&model).unwrap();
+    let before = model.clone();
+    let once = optimizer.onto_balls(model).unwrap();
+    for (name, norm) in in_its_ball(&once) {
+        assert!((norm - 1.0).abs() < 1e-5, "{name}: {norm}");
+    }
+    // scaled as a whole, and still trained
+    let ratio = once.gate.weight.val().inner() / before.gate.weight.val().inner();
+    let [low, high] = [ratio.clone().min(), ratio.max()].map(|x| x.into_scalar::<f64>());
+    assert!(high / low - 1.0 < 1e-5 && once.gate.weight.is_require_grad());
+    let twice = optimizer.onto_balls(once.clone()).unwrap();
+    let error = (twice.wq.weight.val() / once.wq.weight.val() - 1.0).abs().max().into_scalar::<f64>();
+    assert!(error < 1e-5, "{error}");
+}
+
+#[test]
+fn zero_and_frozen_parameters_are_not_scaled_and_other_rules_have_no_ball() {
+    let device = Device::flex();
+    let mut model = Model::new(&device);
+    model.wo.weight = burn::module::Param::from_tensor(Tensor::zeros([12, 8], &device));
+    let builder = || Layerwise::scion().roles_of(&Model::new(&device));
+    let optimizer = builder().freeze("gate").build(&model).unwrap();
+    let before = model.clone();
+    let after = optimizer.onto_balls(model.clone()).unwrap();
+    assert_eq!(after.wo.weight.val().into_data(), before.wo.weight.val().into_data());
+    assert_eq!(after.gate.weight.val().into_data(), before.gate.weight.val().into_data());
+    // AdamW's
+    assert_eq!(after.norm.gamma.val().into_data(), before.norm.gamma.val().into_data());
+    assert_ne!(after.wq.weight.val().into_data(), before.wq.weight.val().into_data());
+    let muon = Layerwise::muon().roles_of(&model).build(&model).unwrap();
+    let error = muon.onto_balls(model.clone()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("only `scion`"), "{error}");
+    model.wq.weight = burn::module::Param::from_tensor(Tensor::ones([2, 2], &device));
+    let error = builder().build(&before).unwrap().onto_balls(model).map(drop).unwrap_err().to_string();
+    assert!(error.contains("wq.weight"), "{error}");
+}

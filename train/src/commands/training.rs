@@ -224,6 +224,8 @@ impl Run<'_> {
             state = trainer;
         } else if config.train.init_continues {
             write_atomically(&folder.metrics_file(), &events)?;
+        } else if config.optimizer.onto_balls {
+            model = states.optimizer.onto_balls(model)?;
         }
         let (log, events) = Log::resume(folder, state.step, &config.train.log_to)?;
         let logged = events.iter().filter(|event| matches!(event, Event::Train { .. })).count() as u64;

@@ -86,7 +86,11 @@ impl Config {
     ///
     /// [`ConfigError::Misfit`] for a value that TOML cannot hold.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml::to_string(&self.to_table()?).map_err(ConfigError::misfit)
+        let mut table = self.to_table()?;
+        if let Some(Value::Table(optimizer)) = table.get_mut("optimizer").filter(|_| !self.optimizer.onto_balls) {
+            optimizer.remove("onto_balls");
+        }
+        toml::to_string(&table).map_err(ConfigError::misfit)
     }
 
     /// The configuration as a table that holds every key.
@@ -101,6 +105,7 @@ impl Config {
             optimizer.entry("clip").or_insert(Value::Float(0.0));
             optimizer.entry("matrix").or_insert_with(|| Value::Table(Table::new()));
             optimizer.entry("rule").or_insert_with(|| Value::Array(Vec::new()));
+            optimizer.entry("onto_balls").or_insert(Value::Boolean(false));
         }
         Ok(table)
     }

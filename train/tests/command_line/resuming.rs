@@ -131,6 +131,28 @@ fn a_killed_run_with_a_wrapper_or_an_average_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn first_weights_are_scaled_onto_their_balls_once() {
+    let place = Place::new();
+    let scion = ["--optimizer", "scion"];
+    let balls = [scion.as_slice(), &["--set", "optimizer.onto_balls=true"]].concat();
+    undisturbed(&place, &balls);
+    for step in [1, 34] {
+        let mut child = place.spawn_train(&settings(&[balls.as_slice(), &["--out", "run"]].concat()));
+        place.wait_for_step("run", step, &mut child);
+        kill(child);
+    }
+    place.train(&settings(&[balls.as_slice(), &["--out", "run"]].concat())).succeeds();
+    ends_like_the_undisturbed_run(&place, "run");
+    // not by default, and then nothing is written about it
+    place.train(&settings(&[scion.as_slice(), &["--out", "plain"]].concat())).succeeds();
+    assert_ne!(place.weights("plain", STEPS), place.weights("calm", STEPS));
+    let config = |run: &str| String::from_utf8(place.read(&format!("{run}/config.toml"))).unwrap();
+    assert!(config("calm").contains("onto_balls = true") && !config("plain").contains("onto_balls"));
+    let muon = ["--optimizer", "muon", "--set", "optimizer.onto_balls=true", "--out", "muon"];
+    place.train(&settings(&muon)).fails(2, &["only `scion` has one"]);
+}
+
+#[test]
 fn a_kill_inside_checkpoint_writing_loses_nothing() {
     let place = Place::new();
     let often = ["--set", "train.checkpoint_every=1"];

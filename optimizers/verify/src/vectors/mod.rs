@@ -196,10 +196,8 @@ impl VectorCase {
         let placement = Placement { blocks: self.blocks, ..Placement::new(self.layout) };
         let misfit = |source: ConfigError| VectorError::Config { case: self.name.clone(), source };
         let optimizer = self.optimizer.build(placement).map_err(misfit)?;
-        if self.optimizer.is_matrix_rule() {
-            let misfit = |source| VectorError::Layout { case: self.name.clone(), source };
-            placement.check(&self.parameter.shape).map_err(misfit)?;
-        }
+        let misfit = |source| VectorError::Layout { case: self.name.clone(), source };
+        optimizer.check(&self.parameter.shape).map_err(misfit)?;
         Ok(match *self.parameter.shape.as_slice() {
             [a] => self.run_rank(&optimizer, [a], device, dtype),
             [a, b] => self.run_rank(&optimizer, [a, b], device, dtype),

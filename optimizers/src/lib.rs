@@ -76,8 +76,9 @@
 //!
 //! # Exact decompositions
 //!
-//! With the feature `exact`, singular values are computed on the host. Only with it do the kinds `freon`, `random_spectrum`
-//! and `truncated_sgd` exist, and only with it is `polar = {"method": "svd"}` valid, which is the default of some kinds.
+//! With the feature `exact`, singular values are computed on the host. Only with it do the kinds `random_spectrum` and
+//! `truncated_sgd` exist, and only with it are `polar = {"method": "svd"}`, which is the default of some kinds, and the exact
+//! methods of `freon` valid.
 //!
 //! # What to use when
 //!
@@ -98,6 +99,7 @@
 mod flex;
 pub mod layerwise;
 pub mod matrix;
+mod power;
 pub mod rule;
 pub mod rules;
 pub mod schedule;

@@ -8,6 +8,8 @@ mod iteration;
 mod passes;
 #[cfg(feature = "flex")]
 mod polar;
+#[cfg(feature = "flex")]
+mod power;
 #[cfg(not(feature = "flex"))]
 mod without;
 
@@ -17,5 +19,7 @@ pub use iteration::{Norm, Normalisation};
 pub(crate) use passes::{in_place, is_here};
 #[cfg(feature = "flex")]
 pub(crate) use polar::iterate;
+#[cfg(feature = "flex")]
+pub(crate) use power::inverse_power;
 #[cfg(not(feature = "flex"))]
-pub(crate) use without::{in_place, is_here, iterate};
+pub(crate) use without::{in_place, inverse_power, is_here, iterate};

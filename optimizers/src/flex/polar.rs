@@ -34,10 +34,13 @@ const PANEL: usize = 32;
 const FULL: usize = 64;
 
 /// Multiply-adds from which a product, or a stack of matrices, is shared among threads.
-const PARALLEL: usize = 192 * 192 * 192;
+pub(super) const PARALLEL: usize = 192 * 192 * 192;
 
 /// A scalar that both Burn and faer compute with.
-trait Real: Element + ComplexField + Copy + Into<f64> + AddAssign + DivAssign + Mul<Output = Self> {}
+pub(super) trait Real:
+    Element + ComplexField + Copy + Into<f64> + AddAssign + DivAssign + Mul<Output = Self>
+{
+}
 
 impl Real for f32 {}
 impl Real for f64 {}
@@ -118,7 +121,7 @@ impl<T: Real> Workspace<T> {
                 0 => self.compose_after(iteration.normalisation, steps),
                 _ => self.compose(steps),
             }
-            self.apply(from, to);
+            short_side_product(to, &self.total, from, self.shape, T::one_impl());
             swap(&mut from, &mut to);
         }
         self.other = other;
@@ -173,19 +176,6 @@ impl<T: Real> Workspace<T> {
         }
     }
 
-    /// `to = total from`, on the short side.
-    fn apply(&self, from: &[T], to: &mut [T]) {
-        let [height, width] = self.shape;
-        let (total, x) = (square(&self.total, self.size()), view(from, self.shape));
-        in_blocks(to, width, BLOCK, height.min(width), |first, rows| {
-            let count = rows.len() / width;
-            let out = MatMut::from_row_major_slice_mut(rows, count, width);
-            let (left, right) =
-                if height <= width { (total.subrows(first, count), x) } else { (x.subrows(first, count), total) };
-            matmul(out, Accum::Replace, left, right, T::one_impl(), Par::Seq);
-        });
-    }
-
     fn size(&self) -> usize {
         self.shape[0].min(self.shape[1])
     }
@@ -200,7 +190,7 @@ fn normalise<T: Real>(values: &mut [T], normalisation: Normalisation) {
 }
 
 /// Summed in f64, in eight lanes.
-fn frobenius_norm<T: Real>(values: &[T]) -> f64 {
+pub(super) fn frobenius_norm<T: Real>(values: &[T]) -> f64 {
     let square = |x: T| {
         let x: f64 = x.into();
         x * x
@@ -237,8 +227,27 @@ fn polynomial<T: Real>(gram: &[T], size: usize, [a, b, c]: [f64; 3], out: &mut [
     }
 }
 
+/// `out = factor S X`, or `factor X S` for a tall X: a square matrix on its short side.
+pub(super) fn short_side_product<T: Real>(out: &mut [T], short: &[T], x: &[T], shape: [usize; 2], factor: T) {
+    let [height, width] = shape;
+    let (short, x) = (square(short, height.min(width)), view(x, shape));
+    in_blocks(out, width, BLOCK, height.min(width), |first, rows| {
+        let count = rows.len() / width;
+        let out = MatMut::from_row_major_slice_mut(rows, count, width);
+        let (left, right) =
+            if height <= width { (short.subrows(first, count), x) } else { (x.subrows(first, count), short) };
+        matmul(out, Accum::Replace, left, right, factor, Par::Seq);
+    });
+}
+
 /// A product known to be symmetric: computed up to the diagonal, then mirrored.
-fn symmetric_product<T: Real>(out: &mut [T], accum: Accum, left: MatRef<'_, T>, right: MatRef<'_, T>, factor: T) {
+pub(super) fn symmetric_product<T: Real>(
+    out: &mut [T],
+    accum: Accum,
+    left: MatRef<'_, T>,
+    right: MatRef<'_, T>,
+    factor: T,
+) {
     let size = left.nrows();
     if size <= FULL {
         matmul(MatMut::from_row_major_slice_mut(out, size, size), accum, left, right, factor, Par::Seq);
@@ -295,11 +304,11 @@ fn mirror<T: Copy>(values: &mut [T], size: usize) {
     }
 }
 
-fn view<T>(values: &[T], [height, width]: [usize; 2]) -> MatRef<'_, T> {
+pub(super) fn view<T>(values: &[T], [height, width]: [usize; 2]) -> MatRef<'_, T> {
     MatRef::from_row_major_slice(values, height, width)
 }
 
-fn square<T>(values: &[T], size: usize) -> MatRef<'_, T> {
+pub(super) fn square<T>(values: &[T], size: usize) -> MatRef<'_, T> {
     view(values, [size, size])
 }
 

@@ -92,7 +92,6 @@ impl Layerwise {
     }
 
     /// Freon for hidden matrices (lr 0.02), AdamW (lr 1e-3) for the rest; clips the global norm at 1.
-    #[cfg(feature = "exact")]
     pub fn freon() -> Self {
         Self::of_stack("freon")
     }

@@ -20,7 +20,10 @@
 //! `A` is never formed: the iteration runs on a factor `L Lᵀ = A`, and `(I + γ A)⁻¹` comes from the
 //! QR decomposition of `[√γ Lᵀ; I]`, so the condition number is not squared.
 
+use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
+
+use super::exact::{Scaled, map_on_host};
 
 /// α and β of one step; γ = α + β - 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,26 +108,67 @@ pub fn rational_schedule(lower: f64, b: u32, steps: usize) -> Vec<RationalStep> 
         .collect()
 }
 
+/// `factor · A^(-a/b) X` for every matrix of a stack, with `X` of norm 1 and `A = X Xᵀ + ridge I` on its short side, in f64 on
+/// the host.
+///
+/// The factor is a function of the mean `z = (tr A^(1-c) / r)^(1/(2-2c))` for `c = a/b` (for c = 1 its limit `exp(log det A /
+/// 2r)`), the norm that the matrix had, `‖A^(-c) X‖²` and the rank r.
+pub(crate) fn map_by_rational_power(
+    stack: Tensor<3>,
+    [a, b]: [u32; 2],
+    ridge: f64,
+    steps: usize,
+    factor: impl Fn(f64, f64, f64, usize) -> f64,
+) -> Tensor<3> {
+    // The iteration works on a factor of A, which takes half of b.
+    let [a, b] = if b % 2 == 1 { [2 * a, 2 * b] } else { [a, b] };
+    let schedule = rational_schedule(ridge, b, steps);
+    map_on_host(stack, |_, Scaled { unit, largest }| {
+        let norm = unit.norm_l2();
+        let tall = unit.nrows() > unit.ncols();
+        let short = if tall { unit.transpose() } else { unit };
+        let x = short * faer::Scale(1.0 / norm);
+        let (product, z) = power_and_mean(&x, a, b, ridge, &schedule);
+        let factor = factor(z, norm * largest, inner(&product, &product), x.nrows());
+        let scaled = faer::Scale(factor) * &product;
+        if tall { scaled.transpose().to_owned() } else { scaled }
+    })
+}
+
+/// `A^(-a/b) X` and z.
+fn power_and_mean(x: &Mat<f64>, a: u32, b: u32, ridge: f64, schedule: &[RationalStep]) -> (Mat<f64>, f64) {
+    let rank = x.nrows() as f64;
+    if a == 0 {
+        // tr A = ‖X‖² + r ridge
+        return (x.clone(), ((1.0 + rank * ridge) / rank).sqrt());
+    }
+    let RationalPower { product, trace, log_determinant } = rational_power(x.as_ref(), a, b, ridge, schedule);
+    if a == b {
+        return (product, (log_determinant / (2.0 * rank)).exp());
+    }
+    // tr A^(1-c) = <D₀, X> + ridge tr A^(-c): the share of the ridge must be included.
+    let trace = inner(&product, x) + ridge * trace;
+    (product, (trace / rank).powf(0.5 / (1.0 - f64::from(a) / f64::from(b))))
+}
+
+fn inner(x: &Mat<f64>, y: &Mat<f64>) -> f64 {
+    (0..x.ncols()).flat_map(|j| (0..x.nrows()).map(move |i| x[(i, j)] * y[(i, j)])).sum()
+}
+
 /// The result of the iteration for one matrix.
-pub(crate) struct RationalPower {
+struct RationalPower {
     /// `A^(-a/b) X`
-    pub product: Mat<f64>,
+    product: Mat<f64>,
     /// `tr A^(-a/b)`
-    pub trace: f64,
+    trace: f64,
     /// `log det A`
-    pub log_determinant: f64,
+    log_determinant: f64,
 }
 
 /// `A^(-a/b) X` with `A = X Xᵀ + ridge I`, for `X` with no more rows than columns and norm at most 1.
 ///
 /// `b` must be even: half of it is applied to the factor of `A`.
-pub(crate) fn rational_power(
-    x: MatRef<'_, f64>,
-    a: u32,
-    b: u32,
-    ridge: f64,
-    schedule: &[RationalStep],
-) -> RationalPower {
+fn rational_power(x: MatRef<'_, f64>, a: u32, b: u32, ridge: f64, schedule: &[RationalStep]) -> RationalPower {
     let (k, n) = (x.nrows(), x.ncols());
     let stacked = Mat::from_fn(n + k, k, |i, j| match i < n {
         true => x[(j, i)],

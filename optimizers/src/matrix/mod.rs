@@ -5,6 +5,7 @@ mod exact;
 #[cfg(not(feature = "exact"))]
 #[path = "without_exact.rs"]
 mod exact;
+mod inverse_power;
 #[cfg(feature = "exact")]
 mod inverse_root;
 mod layout;
@@ -13,11 +14,12 @@ mod one_sided;
 mod polar;
 
 pub use crate::flex::{Norm, Normalisation};
+#[cfg(not(feature = "exact"))]
+pub(crate) use exact::map_by_rational_power;
 pub use exact::map_singular_values;
+pub(crate) use inverse_power::inverse_power;
 #[cfg(feature = "exact")]
-pub(crate) use exact::{Scaled, map_on_host};
-#[cfg(feature = "exact")]
-pub(crate) use inverse_root::rational_power;
+pub(crate) use inverse_root::map_by_rational_power;
 #[cfg(feature = "exact")]
 pub use inverse_root::{RationalStep, rational_schedule};
 pub(crate) use layout::Reading;

@@ -29,6 +29,7 @@ pub use one_sided::OneSided;
 pub(crate) use pipeline::{At, in_working_precision};
 pub use pipeline::{Order, Pipeline};
 pub use polar::Polar;
+pub(crate) use polar::check_exact;
 pub use scale::Scale;
 pub(crate) use second_moment::SecondMoment;
 pub(crate) use settings::kind_settings;

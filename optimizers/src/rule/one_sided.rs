@@ -92,7 +92,7 @@ impl OneSided {
         match self {
             OneSided::GramPolarExpress { steps } => steps.check("polar.steps", &(1..=99)),
             OneSided::Polar(polar) => polar.validate(),
-            OneSided::GramEigh => check_exact("gram_eigh"),
+            OneSided::GramEigh => check_exact("polar.method", "gram_eigh"),
         }
     }
 

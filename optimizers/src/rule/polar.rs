@@ -139,13 +139,13 @@ fn with_and_without_eps(method: Value) -> Vec<Value> {
 }
 
 /// Refuses a method that decomposes on the host if the program was built without it.
-pub(super) fn check_exact(method: &str) -> Result<(), ConfigError> {
+pub(crate) fn check_exact(key: &str, method: &str) -> Result<(), ConfigError> {
     if cfg!(feature = "exact") {
         return Ok(());
     }
     let message =
         format!("{method} needs the feature `exact` of the crate polaron; without it, choose a polynomial method");
-    Err(ConfigError::value("polar.method", message))
+    Err(ConfigError::value(key, message))
 }
 
 /// The error of a method, whose keys begin with `polar`, under the key that holds the method.
@@ -367,7 +367,7 @@ impl Polar {
             }
             Polar::Svd { rcond } => {
                 rcond.check("polar.rcond", &Numbers::FACTOR)?;
-                check_exact("svd")?;
+                check_exact("polar.method", "svd")?;
             }
             Polar::Minimax { steps } => steps.check("polar.steps", &(3..=4))?,
             Polar::Polynomial { coefficients, norm_factor, eps, .. } => {

@@ -27,7 +27,6 @@ kinds! {
     adamuon, "adamuon": AdaMuon, AdaMuonConfig;
     regularized_muon, "regularized_muon": RegularizedMuon, RegularizedMuonConfig;
     error_feedback_muon, "error_feedback_muon": ErrorFeedbackMuon, ErrorFeedbackMuonConfig;
-    #[cfg(feature = "exact")]
     freon, "freon": Freon, FreonConfig;
     kaon, "kaon": Kaon, KaonConfig;
     #[cfg(feature = "exact")]

@@ -147,6 +147,12 @@ fn coupled(shape: [usize; 2], steps: usize) -> f64 {
     4.0 * r * r * long + steps as f64 * 8.0 * r.powi(3)
 }
 
+/// Operations of Freon's power: two products of the matrix, and 16 of `r x r` matrices.
+fn power(shape: [usize; 2]) -> f64 {
+    let [r, long] = sides(shape);
+    4.0 * r * r * long + 32.0 * r.powi(3)
+}
+
 /// Whether the short form skips decompositions of this size on the host.
 fn too_slow([a, _]: [usize; 2], stack: usize) -> bool {
     quick() && a * stack > DECOMPOSED
@@ -217,6 +223,8 @@ enum Work {
     Widened(usize),
     /// This many steps of the coupled iteration.
     Coupled(usize),
+    /// A power by products.
+    Power,
 }
 
 impl Work {
@@ -227,6 +235,7 @@ impl Work {
             Work::Polynomial(steps) => Some(polynomial(shape, steps)),
             Work::Widened(steps) => Some(polynomial([a.min(b), a + b], steps)),
             Work::Coupled(steps) => Some(coupled(shape, steps)),
+            Work::Power => Some(power(shape)),
         }
     }
 }
@@ -248,6 +257,7 @@ fn rules() -> Vec<Rule> {
         ("polar_grad", &express, "polar_express", Work::Polynomial(5)),
         ("spectral", &gram, "gram_polar_express", Work::Coupled(5)),
         ("hybrid", &gram, "gram_polar_express", Work::Coupled(5)),
+        ("freon", &json!({"method": "svd"}), "svd", Work::Host),
         ("freon", &json!({"method": "rational"}), "rational", Work::Host),
     ];
     OptimizerConfig::KINDS.iter().map(default).chain(variants.into_iter().map(variant)).collect()
@@ -262,6 +272,7 @@ fn work(kind: &str) -> Work {
     match kind {
         "sgd" | "adamw" | "row_norm" => Work::Entries,
         "muon" | "muon_eq" | "normuon" | "adamuon" | "kaon" | "scion" => Work::Polynomial(5),
+        "freon" => Work::Power,
         _ => Work::Host,
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Extent, Gain, Kept, Pipeline};
 use crate::setting::{ConfigError, Keys};
@@ -30,6 +31,11 @@ pub(crate) trait Kind: Keys {
     /// projections.
     fn axis_follows_role(&self) -> bool {
         false
+    }
+
+    /// The key that chooses how an exact target is computed, with its exact value; none without such a choice.
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        None
     }
 
     /// Refuses combinations of values that are not valid.

@@ -7,6 +7,27 @@ use crate::matrix::Placement;
 use crate::rule::{About, Description, Gain, Pipeline, Scale, StackRow, SymmetryRow};
 use crate::setting::{ConfigError, Given, take_tag};
 
+/// The key by which a kind chooses how its exact target is computed. Its default may change between versions; who stores a
+/// configuration writes it down.
+///
+/// ```
+/// use polaron::OptimizerConfig;
+///
+/// let freon = OptimizerConfig::exact_target("freon").expect("it has a choice");
+/// assert_eq!((freon.key, freon.exact.as_str()), ("method", Some("svd")));
+/// assert_eq!(OptimizerConfig::exact_target("adamw"), None);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ExactTarget {
+    /// The key.
+    pub key: &'static str,
+    /// The value that means an exact decomposition.
+    pub exact: Value,
+    /// The value of this version if the key is absent.
+    pub default: Value,
+}
+
 impl TryFrom<Given> for OptimizerConfig {
     type Error = ConfigError;
 
@@ -38,6 +59,15 @@ impl OptimizerConfig {
     /// For tests that try all settings: a new key is in this list automatically.
     pub fn choices(kind: &str) -> Option<Vec<(&'static str, Vec<Value>)>> {
         Self::of_kind(kind).ok().map(|config| config.settings().choices())
+    }
+
+    /// How a kind with an exact target chooses the way to compute it; none for a kind without such a choice, or that does not
+    /// exist.
+    pub fn exact_target(kind: &str) -> Option<ExactTarget> {
+        let config = Self::of_kind(kind).ok()?;
+        let (key, exact) = config.settings().exact_method()?;
+        let default = config.to_map().remove(key)?;
+        Some(ExactTarget { key, exact, default })
     }
 
     /// The Burn optimizer for parameters with this placement.

@@ -16,6 +16,8 @@
 //!
 //! A step with learning rate 0 moves nothing and leaves E unchanged.
 
+use serde_json::{Value, json};
+
 use crate::matrix::inner_product;
 use crate::rule::{
     About, Kept, Kind, Memory, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update, follows_gradient,
@@ -39,6 +41,10 @@ kind_settings! {
 impl Kind for ErrorFeedbackMuonConfig {
     fn pipeline(&self) -> Pipeline {
         self.assemble(self.clone())
+    }
+
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        Some(("polar", json!({"method": "svd"})))
     }
 
     fn about(&self) -> About {

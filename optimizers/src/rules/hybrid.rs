@@ -21,9 +21,9 @@
 //! **Claimed** (paper's runs): 0.003 to 0.025 nats below Muon on the feed-forward layers.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
 use super::spectral::{side, sized};
-
 use crate::matrix::{Axis, EpsMode, Matrix, center, divide_or_zero, frobenius_norm, normalize_units};
 use crate::rule::{
     About, Direction, Gain, Kind, OneSided, Pipeline, StackRow, SymmetryRow, follows_rank, kind_settings,
@@ -89,6 +89,10 @@ fn optional_side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ax
 impl Kind for HybridConfig {
     fn pipeline(&self) -> Pipeline {
         self.assemble(self.clone())
+    }
+
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        Some(("polar", json!({"method": "gram_eigh"})))
     }
 
     fn about(&self) -> About {

@@ -16,6 +16,8 @@
 mod config;
 mod registry;
 
+pub use config::ExactTarget;
+
 use registry::kinds;
 
 kinds! {

@@ -14,6 +14,8 @@
 //!
 //! **Claimed** (paper): better than Muon and Adam on matrix problems, comparable in language models.
 
+use serde_json::{Value, json};
+
 use crate::matrix::inner_product;
 use crate::rule::{
     About, Kind, Memory, Order, Pipeline, Polar, Rule, StackRow, Stage, SymmetryRow, Update, follows_gradient,
@@ -51,6 +53,10 @@ impl Kind for PolarGradConfig {
             PolarGradOrder::PolarFirst => Order::RuleFirst,
         };
         self.assemble(PolarGrad { polar: self.polar.clone() }).with_order(order)
+    }
+
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        Some(("polar", json!({"method": "svd"})))
     }
 
     fn about(&self) -> About {

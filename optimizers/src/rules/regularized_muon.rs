@@ -18,6 +18,7 @@
 //! default, a host decomposition.
 
 use burn::tensor::Tensor;
+use serde_json::{Value, json};
 
 use crate::matrix::{Axis, EpsMode, Matrix, frobenius_norm, identity_like, map_singular_values, with_norm};
 use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_rank, kind_settings};
@@ -41,6 +42,10 @@ kind_settings! {
 impl Kind for RegularizedMuonConfig {
     fn pipeline(&self) -> Pipeline {
         self.assemble(self.clone())
+    }
+
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        Some(("polar", json!({"method": "svd"})))
     }
 
     fn about(&self) -> About {

@@ -18,6 +18,7 @@
 
 use burn::tensor::DType;
 use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
 use crate::matrix::{Axis, EpsMode, Matrix, center, inner_product, power};
 use crate::rule::{
@@ -48,6 +49,10 @@ kind_settings! {
 impl Kind for SpectralConfig {
     fn pipeline(&self) -> Pipeline {
         self.assemble(self.clone())
+    }
+
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        Some(("polar", json!({"method": "gram_eigh"})))
     }
 
     fn about(&self) -> About {

@@ -10,6 +10,8 @@
 //! **When**: for problems with a known learning rate 1/L. PolarGrad is the same with
 //! momentum. No momentum by default. Cost: a host decomposition by default.
 
+use serde_json::{Value, json};
+
 use super::polar_grad::PolarGrad;
 use crate::rule::{About, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_gradient, kind_settings};
 
@@ -25,6 +27,10 @@ kind_settings! {
 impl Kind for SsdConfig {
     fn pipeline(&self) -> Pipeline {
         self.assemble(PolarGrad { polar: self.polar.clone() })
+    }
+
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        Some(("polar", json!({"method": "svd"})))
     }
 
     fn about(&self) -> About {

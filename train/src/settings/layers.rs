@@ -12,6 +12,7 @@ use crate::networks::registry::NetworkConfig;
 use crate::settings::config::{AVERAGE, Config, LORA, WRAPPER};
 use crate::settings::given_model::{GivenModel, INIT, INIT_CONTINUES};
 use crate::settings::merge;
+use crate::settings::methods::{self, Unnamed};
 use crate::settings::recipe::{self, Choices};
 
 /// Where a configuration comes from, in rising priority; the preset defaults have the lowest.
@@ -60,7 +61,8 @@ impl Layers {
             table.insert("model".into(), Value::Table(model.keys.clone()));
         }
         if let Some((path, file)) = &self.file {
-            merge::merge(&mut table, &dated(file), &format!("in `{}`", path.display()))?;
+            let file = dated(file, self.text("optimizer.stack")?.as_deref())?;
+            merge::merge(&mut table, &file, &format!("in `{}`", path.display()))?;
         }
         for (flag, key, value) in &self.flags {
             let layer = single(key, value.clone(), flag)?;
@@ -73,6 +75,9 @@ impl Layers {
         if let Some(model) = &self.model {
             model.fill_vocabulary(&mut table);
             model.check(&table)?;
+        }
+        if let Some(Value::Table(optimizer)) = table.get_mut("optimizer") {
+            methods::name(optimizer, Unnamed::Default)?;
         }
         merge::remove_off(&mut table);
         Ok(table)
@@ -162,13 +167,15 @@ impl Layers {
     }
 }
 
-/// The file with `inherit` in every rule: whether the rule takes what it does not set from the rule that it overrides.
+/// The file with what a version of this program meant that it did not write, if it wrote the file: then it has every key of
+/// the optimizer, and its runs must resume unchanged. `stack` is the stack that is asked for.
 ///
-/// Rules inherit by default. A file that has `inherit` in no rule, but has every key of the optimizer, was written by a
-/// version of this program in which no rule inherited: its runs must resume unchanged.
-fn dated(file: &Table) -> Table {
+/// Every rule has `inherit`: whether the rule takes what it does not set from the rule that it overrides. Rules inherit by
+/// default; in a version that wrote no `inherit`, no rule inherited. A version that wrote no method of a rule with an exact
+/// target computed it exactly.
+fn dated(file: &Table, stack: Option<&str>) -> Result<Table, ConfigError> {
     let mut file = file.clone();
-    let Some(Value::Table(optimizer)) = file.get_mut("optimizer") else { return file };
+    let Some(Value::Table(optimizer)) = file.get_mut("optimizer") else { return Ok(file) };
     let resolved = ["stack", "weight_decay", "clip", "matrix", "adamw"].iter().all(|key| optimizer.contains_key(*key));
     if let Some(Value::Array(rules)) = optimizer.get_mut("rule") {
         let old = resolved && rules.iter().all(|rule| rule.get("inherit").is_none());
@@ -176,7 +183,13 @@ fn dated(file: &Table) -> Table {
             rule.entry("inherit").or_insert(Value::Boolean(!old));
         }
     }
-    file
+    if resolved {
+        methods::name(optimizer, Unnamed::Exact)?;
+        if optimizer.get("stack").and_then(Value::as_str) != stack {
+            methods::forget(optimizer);
+        }
+    }
+    Ok(file)
 }
 
 fn single(key: &str, value: Value, place: &str) -> Result<Table, ConfigError> {
@@ -324,6 +337,25 @@ mod tests {
         let earlier = with_file(&written.replace("inherit = true\n", ""));
         assert_eq!(earlier.optimizer.rule[0]["inherit"], false);
         assert_eq!(with_file(&earlier.to_toml().unwrap()), earlier);
+    }
+
+    #[test]
+    fn a_resolved_file_of_an_earlier_version_keeps_its_exact_method_and_every_new_one_names_its_own() {
+        let methods =
+            |config: &Config| [&config.optimizer.matrix, &config.optimizer.rule[0]].map(|keys| keys["method"].clone());
+        let rule = "[[optimizer.rule]]\nmatch = \"blocks.*.attn.wq\"\nkind = \"freon\"\nc = 0.5\n";
+        let mine = with_file(&format!("[optimizer]\nstack = \"freon\"\n{rule}"));
+        assert_eq!(methods(&mine), ["polynomial", "polynomial"]);
+        let written = mine.to_toml().unwrap();
+        assert_eq!(with_file(&written), mine, "a run's own file repeats the run");
+        let earlier = written.replace("method = \"polynomial\"\n", "");
+        assert_eq!(methods(&with_file(&earlier)), ["svd", "svd"]);
+        let muon = ("--optimizer", "optimizer.stack", Value::String("muon".into()));
+        for text in [&written, &earlier] {
+            let file = Some(("x.toml".into(), toml::from_str(&text.replace(rule, "")).unwrap()));
+            let other = Layers { file, flags: vec![muon.clone()], ..Layers::default() }.resolve().unwrap();
+            assert_eq!(other.optimizer.matrix.get("method"), None);
+        }
     }
 
     #[test]

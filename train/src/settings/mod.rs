@@ -4,5 +4,6 @@ pub mod config;
 pub mod given_model;
 pub mod layers;
 pub mod merge;
+pub mod methods;
 pub mod recipe;
 pub mod train;

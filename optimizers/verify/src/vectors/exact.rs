@@ -6,24 +6,14 @@
 use polaron::OptimizerConfig;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
-
-/// The kinds with a choice of methods for an exact target, the key that chooses, and the exact one.
-fn exact_method(kind: &str) -> Option<(&'static str, Value)> {
-    match kind {
-        "freon" => Some(("method", json!("svd"))),
-        "regularized_muon" | "ssd" | "polar_grad" | "error_feedback_muon" => Some(("polar", json!({"method": "svd"}))),
-        "spectral" | "hybrid" => Some(("polar", json!({"method": "gram_eigh"}))),
-        _ => None,
-    }
-}
+use serde_json::Value;
 
 /// Reads the optimizer of a case of version 1, by the exact method unless it names another.
 pub(super) fn unless_named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OptimizerConfig, D::Error> {
     let mut optimizer = Value::deserialize(deserializer)?;
-    let method = optimizer.get("kind").and_then(Value::as_str).and_then(exact_method);
-    if let (Some((key, exact)), Some(keys)) = (method, optimizer.as_object_mut()) {
-        keys.entry(key).or_insert(exact);
+    let target = optimizer.get("kind").and_then(Value::as_str).and_then(OptimizerConfig::exact_target);
+    if let (Some(target), Some(keys)) = (target, optimizer.as_object_mut()) {
+        keys.entry(target.key).or_insert(target.exact);
     }
     serde_json::from_value(optimizer).map_err(D::Error::custom)
 }
@@ -31,6 +21,7 @@ pub(super) fn unless_named<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn read(optimizer: Value) -> Value {
         serde_json::to_value(unless_named(optimizer).expect("an optimizer")).expect("a configuration")
@@ -41,8 +32,8 @@ mod tests {
         for kind in OptimizerConfig::KINDS {
             let case = json!({"kind": kind, "weight_decay": 0.5});
             let mut said = case.clone();
-            if let Some((key, exact)) = exact_method(kind) {
-                said[key] = exact;
+            if let Some(target) = OptimizerConfig::exact_target(kind) {
+                said[target.key] = target.exact;
             }
             let said: OptimizerConfig = serde_json::from_value(said).expect("an optimizer");
             assert_eq!(read(case), serde_json::to_value(said).expect("a configuration"), "{kind}");

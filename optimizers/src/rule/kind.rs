@@ -83,6 +83,27 @@ macro_rules! follows_rank {
 }
 pub(crate) use follows_rank;
 
+/// The key by which a kind chooses how its exact target is computed. Its default may change between versions; who stores a
+/// configuration writes it down.
+///
+/// ```
+/// use polaron::OptimizerConfig;
+///
+/// let freon = OptimizerConfig::exact_target("freon").expect("it has a choice");
+/// assert_eq!((freon.key, freon.exact.as_str()), ("method", Some("svd")));
+/// assert_eq!(OptimizerConfig::exact_target("adamw"), None);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ExactTarget {
+    /// The key.
+    pub key: &'static str,
+    /// The value that means an exact decomposition.
+    pub exact: Value,
+    /// The value of this version if the key is absent.
+    pub default: Value,
+}
+
 /// The stack named after a kind: it uses the kind for the matrices of the blocks, or for everything if it is entrywise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StackRow {

@@ -21,7 +21,7 @@ pub use decay::Decay;
 pub use form::MomentumForm;
 pub use gain::Gain;
 pub(crate) use kind::{About, Kind, follows_gradient, follows_rank, state_in_words};
-pub use kind::{Cost, Description, StackRow, SymmetryRow};
+pub use kind::{Cost, Description, ExactTarget, StackRow, SymmetryRow};
 pub(crate) use memory::NAMES;
 pub use memory::{Extent, Kept, Memory, State};
 pub use momentum::Momentum;

@@ -4,29 +4,8 @@ use serde_json::{Map, Value};
 
 use super::OptimizerConfig;
 use crate::matrix::Placement;
-use crate::rule::{About, Description, Gain, Pipeline, Scale, StackRow, SymmetryRow};
+use crate::rule::{About, Description, ExactTarget, Gain, Pipeline, Scale, StackRow, SymmetryRow};
 use crate::setting::{ConfigError, Given, take_tag};
-
-/// The key by which a kind chooses how its exact target is computed. Its default may change between versions; who stores a
-/// configuration writes it down.
-///
-/// ```
-/// use polaron::OptimizerConfig;
-///
-/// let freon = OptimizerConfig::exact_target("freon").expect("it has a choice");
-/// assert_eq!((freon.key, freon.exact.as_str()), ("method", Some("svd")));
-/// assert_eq!(OptimizerConfig::exact_target("adamw"), None);
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ExactTarget {
-    /// The key.
-    pub key: &'static str,
-    /// The value that means an exact decomposition.
-    pub exact: Value,
-    /// The value of this version if the key is absent.
-    pub default: Value,
-}
 
 impl TryFrom<Given> for OptimizerConfig {
     type Error = ConfigError;

@@ -16,8 +16,6 @@
 mod config;
 mod registry;
 
-pub use config::ExactTarget;
-
 use registry::kinds;
 
 kinds! {

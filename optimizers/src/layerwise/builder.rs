@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::{Module, ParamGroup};
 use burn::optim::ModuleOptimizer;
+use polaron_common::splitmix64;
 
 use super::check::Planned;
 use super::decide::{Decision, decide};
@@ -339,7 +340,8 @@ impl Layerwise {
                 PlannedOptimizer::Own(optimizer) => Ok(optimizer.clone()),
                 PlannedOptimizer::Frozen => Ok(AnyOptimizer::new(Frozen)),
                 PlannedOptimizer::Kind(config) => {
-                    Ok(AnyOptimizer::new(config.build(entry.placement)?).with_label(config.kind()))
+                    let pipeline = config.build(entry.placement)?.with_stream(stream(&entry.path));
+                    Ok(AnyOptimizer::new(pipeline).with_label(config.kind()))
                 }
             })
             .collect::<Result<Vec<_>, LayerwiseError>>()?;
@@ -429,6 +431,11 @@ impl Layerwise {
         }
         Ok((module_optimizer, scheduler))
     }
+}
+
+/// A number that follows from the path of a parameter alone.
+fn stream(path: &str) -> u64 {
+    path.bytes().fold(0, |hash, byte| splitmix64(hash ^ u64::from(byte)))
 }
 
 impl Default for Layerwise {

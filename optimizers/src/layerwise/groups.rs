@@ -63,6 +63,7 @@ pub(crate) struct Places(pub Vec<Place>);
 pub(crate) struct Place {
     pub reading: Reading,
     decay: Decay,
+    stream: u64,
 }
 
 impl Places {
@@ -86,7 +87,7 @@ impl Places {
     fn decays(&self) -> Vec<(usize, Decay)> {
         let axis = self.axis();
         let mut decays: Vec<(usize, Decay)> = Vec::new();
-        for Place { reading, decay } in &self.0 {
+        for Place { reading, decay, .. } in &self.0 {
             match decays.last_mut() {
                 Some((length, last)) if last == decay => *length += reading.stored[axis],
                 _ => decays.push((reading.stored[axis], *decay)),
@@ -139,7 +140,7 @@ impl Group {
         let states = match &optimizer.rule {
             Some(pipeline) => {
                 let reading = pipeline.reading(&form.shape)?;
-                let places = Places(vec![Place { reading, decay: pipeline.decay() }]);
+                let places = Places(vec![Place { reading, decay: pipeline.decay(), stream: pipeline.stream() }]);
                 let memories = Memories::Apart(vec![None]);
                 States::Rule { pipeline: pipeline.clone(), places, dtype: form.dtype, memories }
             }
@@ -314,7 +315,8 @@ impl<'a> ParameterUpdate<'a> {
                 **memory = std::mem::take(*memory).on_device(&device);
                 let places = Places(places.to_vec());
                 let decays = places.decays();
-                let at = At { lr: *lr, decays: &decays, progress: *progress, parameters: places.0.len() };
+                let streams: Vec<u64> = places.0.iter().map(|place| place.stream).collect();
+                let at = At { lr: *lr, decays: &decays, progress: *progress, streams: &streams };
                 self.updated = step_stack(pipeline, &places, memory, at, waiting);
             }
         }

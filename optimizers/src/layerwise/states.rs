@@ -36,7 +36,7 @@ pub(crate) fn read_memory(
     let expected = |lr| {
         let zeros = || Tensor::<3>::zeros(reading.stored, (&device.clone().without_autodiff(), form.dtype));
         let mut memory = Memory::default();
-        let at = At { lr, decays: &[(0, pipeline.decay())], progress: 0.0, parameters: 1 };
+        let at = At { lr, decays: &[(0, pipeline.decay())], progress: 0.0, streams: &[0] };
         pipeline.advance(reading, zeros(), zeros(), &mut memory, at);
         memory.forms(&form.shape)
     };

@@ -33,7 +33,8 @@ pub(crate) trait Kind: Keys {
         false
     }
 
-    /// The key that chooses how an exact target is computed, with its exact value; none without such a choice.
+    /// The key that chooses how an exact target is computed, with its exact value, or another key whose default has changed since
+    /// a release, with the former one; none without such a choice.
     fn exact_method(&self) -> Option<(&'static str, Value)> {
         None
     }
@@ -83,7 +84,7 @@ macro_rules! follows_rank {
 }
 pub(crate) use follows_rank;
 
-/// The key by which a kind chooses how its exact target is computed. Its default may change between versions; who stores a
+/// The key by which a kind chooses how its exact target is computed, or where draws come from. Its default may change between versions; who stores a
 /// configuration writes it down.
 ///
 /// ```
@@ -98,7 +99,7 @@ pub(crate) use follows_rank;
 pub struct ExactTarget {
     /// The key.
     pub key: &'static str,
-    /// The value that means an exact decomposition.
+    /// The value that means an exact decomposition, or what was the only way before the key existed.
     pub exact: Value,
     /// The value of this version if the key is absent.
     pub default: Value,

@@ -44,6 +44,8 @@ pub struct Pipeline {
     scale: Scale,
     decay: Decay,
     placement: Placement,
+    /// Of its parameter, if it has only one with a known path; see [`Stage::streams`].
+    stream: u64,
 }
 
 /// What all parameters of a stack share in one step.
@@ -54,8 +56,8 @@ pub(crate) struct At<'a> {
     pub decays: &'a [(usize, Decay)],
     /// Share of the training that is done.
     pub progress: f64,
-    /// Number of parameters in the stack.
-    pub parameters: usize,
+    /// The stream of every parameter in the stack, see [`Stage::streams`].
+    pub streams: &'a [u64],
 }
 
 impl Pipeline {
@@ -68,6 +70,7 @@ impl Pipeline {
             scale: Scale::None,
             decay: Decay::default(),
             placement: Placement::default(),
+            stream: 0,
         }
     }
 
@@ -111,6 +114,17 @@ impl Pipeline {
     pub fn with_placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
+    }
+
+    /// Sets the stream of its only parameter.
+    pub(crate) fn with_stream(mut self, stream: u64) -> Self {
+        self.stream = stream;
+        self
+    }
+
+    /// The stream of its only parameter.
+    pub(crate) fn stream(&self) -> u64 {
+        self.stream
     }
 
     /// The factor by the shape.
@@ -222,7 +236,8 @@ impl Pipeline {
             number: memory.step,
             lr: at.lr,
             progress: at.progress,
-            parameters: at.parameters,
+            parameters: at.streams.len(),
+            streams: at.streams.to_vec(),
             ..Stage::new(split(first))
         };
         let factor = self.scale.factor(stage.matrix.outputs(), stage.matrix.inputs());
@@ -281,7 +296,7 @@ impl Optimizer for Pipeline {
         let shape = tensor.dims();
         let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
         let mut memory = state.map_or(Memory::default(), |state| state.into_memory(shape));
-        let at = At { lr, decays: &[(0, self.decay)], progress: 0.0, parameters: 1 };
+        let at = At { lr, decays: &[(0, self.decay)], progress: 0.0, streams: &[self.stream] };
         let stored = reading.stored;
         let weights = self.advance(&reading, tensor.reshape(stored), grad.reshape(stored), &mut memory, at);
         (weights.reshape(shape), Some(State::new(shape, memory)))

@@ -24,12 +24,24 @@ pub struct Stage {
     pub progress: f64,
     /// Number of parameters in the stack.
     pub parameters: usize,
+    /// For each of these parameters a number that follows from its path in a plan, for rules that draw numbers; 0 for a step
+    /// that was built without a plan.
+    pub streams: Vec<u64>,
 }
 
 impl Stage {
     /// The first step of one parameter, with learning rate 1.
     pub fn new(matrix: Matrix) -> Self {
-        Self { matrix, gradient: None, weights: None, number: 1, lr: 1.0, progress: 0.0, parameters: 1 }
+        Self {
+            matrix,
+            gradient: None,
+            weights: None,
+            number: 1,
+            lr: 1.0,
+            progress: 0.0,
+            parameters: 1,
+            streams: vec![0],
+        }
     }
 
     /// Sets the number of the step.

@@ -8,22 +8,36 @@
 //! does not contain (below 1e-5 of the largest) stay 0.
 //!
 //! **When**: as a control. If it trains nearly as well as Muon, the exact spectrum is not what
-//! matters. Cost: a host decomposition.
+//! matters. Cost: a host decomposition by its nature: every singular value gets a number of its own, which no polynomial does.
 //!
-//! The draws come from a counter: seed, step, position in the stack of experts and blocks, and index
-//! decide them, so a resumed run draws the same numbers as a run without interruption. Parameters of the same
-//! shape with the same seed share their draws.
+//! The draws come from a counter: seed, path of the parameter, step, position in the stack of experts and blocks, and index
+//! decide them, so a resumed run draws the same numbers as a run without interruption, however parameters are stacked.
+//! Only a plan ([`Layerwise`](crate::Layerwise)) knows paths: in an optimizer without one, parameters of the same shape with
+//! the same seed share their draws.
 
 use polaron_common::splitmix64;
+use serde_json::{Value, json};
 
 use crate::matrix::map_singular_values;
 use crate::rule::{
     About, Cost, Gain, Kind, Memory, Pipeline, Rule, StackRow, Stage, SymmetryRow, Update, kind_settings,
 };
-use crate::setting::{ConfigError, Numbers, Setting};
+use crate::setting::{ConfigError, Numbers, Setting, choice};
 
 /// Singular values below this share of the largest count as 0.
 const NOISE: f64 = 1e-5;
+
+choice! {
+    /// Whether parameters of one shape share their draws.
+    #[derive(Default)]
+    pub enum Draws {
+        /// Every parameter of a plan has its own, which follow from its path: the independent draws of the theorem.
+        #[default]
+        ByPath = "by_path",
+        /// They share them: the same noise in all layers, as in the first version.
+        Shared = "shared",
+    }
+}
 
 kind_settings! {
     /// Settings of RandomSpectrum, and the rule itself.
@@ -35,6 +49,8 @@ kind_settings! {
         high, with_high: f64 = 1.5, in Numbers::SIZE;
         /// Seed of the draws.
         seed, with_seed: u64 = 0, in 0..=u64::MAX;
+        /// Whether parameters of one shape share their draws.
+        draws, with_draws: Draws = Draws::ByPath;
     }
 }
 
@@ -56,18 +72,26 @@ impl Kind for RandomSpectrumConfig {
         }
     }
 
+    fn exact_method(&self) -> Option<(&'static str, Value)> {
+        Some(("draws", json!(Draws::Shared)))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         self.low.check("random_spectrum.low", &Numbers::from_to(0.0, self.high))
     }
 }
 
 impl Rule for RandomSpectrumConfig {
-    fn advance(&self, Stage { matrix: momentum, number, parameters, .. }: Stage, _memory: &mut Memory) -> Update {
+    fn advance(&self, Stage { matrix: momentum, number, streams, .. }: Stage, _memory: &mut Memory) -> Update {
         let direction = momentum.map(|m| {
-            let of_a_parameter = m.dims()[0] / parameters;
+            let of_a_parameter = m.dims()[0] / streams.len();
             map_singular_values(m, |matrix, s| {
                 let position = (matrix % of_a_parameter) as u64;
-                let stream = splitmix64(splitmix64(splitmix64(self.seed) ^ number) ^ position);
+                let path = match self.draws {
+                    Draws::ByPath => streams[matrix / of_a_parameter],
+                    Draws::Shared => 0,
+                };
+                let stream = splitmix64(splitmix64(splitmix64(self.seed) ^ path ^ number) ^ position);
                 let largest = s.first().copied().unwrap_or(0.0);
                 s.iter()
                     .enumerate()

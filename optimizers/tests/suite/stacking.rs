@@ -124,3 +124,29 @@ fn a_record_of_a_stack_goes_on_one_by_one_and_the_other_way_round() {
         }
     }
 }
+
+/// The change of two matrices of one shape by the same gradient.
+fn changes(draws: &str, stacking: Stacking) -> [Tensor<2>; 2] {
+    let config = |json: &str| serde_json::from_str::<OptimizerConfig>(json).unwrap();
+    let random = config(&format!(r#"{{"kind": "random_spectrum", "draws": "{draws}"}}"#));
+    let builder = Layerwise::new().lr(0.05).assign("experts", Role::ExpertUp);
+    let builder = builder.rule(Rule::path("/matrices/", random).unwrap());
+    let builder = builder.rule(Rule::path("/wide|experts|bias|gain/", config(r#"{"kind": "adamw"}"#)).unwrap());
+    let mut optimizer = builder.build(&Model::new()).unwrap().with_stacking(stacking);
+    let mut grads = GradientsParams::new();
+    let model = Model::new();
+    model.matrices.iter().for_each(|matrix| grads.register(matrix.id, tensor([6, 4], 9)));
+    let before = Model::new().matrices;
+    let after = optimizer.step(1.0, model, grads).matrices;
+    [0, 1].map(|i| (before[i].val() - after[i].val()).inner())
+}
+
+#[test]
+fn parameters_of_one_shape_draw_numbers_of_their_own_or_share_them_as_asked() {
+    let difference = |[a, b]: [Tensor<2>; 2]| (a - b).abs().max().into_scalar::<f64>();
+    for stacking in [Stacking::Always, Stacking::Never] {
+        // rounding of weights of size 1
+        assert!(difference(changes("shared", stacking)) < 1e-6);
+        assert!(difference(changes("by_path", stacking)) > 1e-3);
+    }
+}

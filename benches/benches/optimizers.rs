@@ -240,11 +240,13 @@ impl Work {
     }
 }
 
-/// Every kind, and the kinds whose default is a decomposition a second time, with an iteration.
+/// Every kind, and the kinds whose target is exact a second time, with a shorter iteration and with a decomposition.
 fn rules() -> Vec<Rule> {
     let default = |kind: &&'static str| Rule { name: kind.to_string(), config: of_kind(kind), work: work(kind) };
     let express = json!({"polar": {"method": "polar_express"}});
     let gram = json!({"polar": {"method": "gram_polar_express"}});
+    let svd = json!({"polar": {"method": "svd"}});
+    let exact = json!({"polar": {"method": "gram_eigh"}});
     let variant = |(kind, keys, name, work): (&str, &Value, &str, Work)| {
         let keys: Map<String, Value> = keys.as_object().cloned().unwrap_or_default();
         let config = of_kind(kind).merge(&keys).expect("the keys are those of this kind");
@@ -258,6 +260,8 @@ fn rules() -> Vec<Rule> {
         ("spectral", &gram, "gram_polar_express", Work::Coupled(5)),
         ("hybrid", &gram, "gram_polar_express", Work::Coupled(5)),
         ("freon", &json!({"method": "svd"}), "svd", Work::Host),
+        ("polar_grad", &svd, "svd", Work::Host),
+        ("spectral", &exact, "gram_eigh", Work::Host),
         ("freon", &json!({"method": "rational"}), "rational", Work::Host),
     ];
     OptimizerConfig::KINDS.iter().map(default).chain(variants.into_iter().map(variant)).collect()
@@ -273,6 +277,8 @@ fn work(kind: &str) -> Work {
         "sgd" | "adamw" | "row_norm" => Work::Entries,
         "muon" | "muon_eq" | "normuon" | "adamuon" | "kaon" | "scion" => Work::Polynomial(5),
         "freon" => Work::Power,
+        "ssd" | "polar_grad" => Work::Polynomial(10),
+        "regularized_muon" | "spectral" | "hybrid" => Work::Widened(10),
         _ => Work::Host,
     }
 }

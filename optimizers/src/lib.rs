@@ -77,8 +77,9 @@
 //! # Exact decompositions
 //!
 //! With the feature `exact`, singular values are computed on the host. Only with it do the kinds `random_spectrum` and
-//! `truncated_sgd` exist, and only with it are `polar = {"method": "svd"}`, which is the default of some kinds, and the exact
-//! methods of `freon` valid.
+//! `truncated_sgd` exist, and only with it are `polar = {"method": "svd"}`, which is the default of `error_feedback_muon`,
+//! `"gram_eigh"` and the exact methods of `freon` valid. Where else an exact target is wanted, the default computes it by matrix
+//! products.
 //!
 //! # What to use when
 //!

@@ -26,9 +26,9 @@ pub(crate) use layout::Reading;
 pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};
 pub use norms::{EpsMode, center, frobenius_norm, inner_product, normalize_units, unit_norms, unit_sums};
 pub(crate) use norms::{InRange, divide_or_zero, hypotenuse, identity_like, power, sign, spectral_norm, with_norm};
-pub(crate) use one_sided::{coupled_root, gram_root};
+pub(crate) use one_sided::{appended_root, coupled_root, gram_root, root_level};
 pub use polar::{
-    MINIMAX_3, MINIMAX_4, MINIMAX_NORM_FACTOR, NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT, polar_polynomial,
-    polar_svd, scalar_map,
+    CONVERGED, MINIMAX_3, MINIMAX_4, MINIMAX_NORM_FACTOR, NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT,
+    polar_polynomial, polar_svd, scalar_map,
 };
 pub(crate) use polar::{POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value};

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use super::exact::map_singular_values;
 use super::norms::{divide_or_zero, frobenius_norm, hypotenuse, identity_like};
-use super::{EpsMode, POLAR_EXPRESS_LIMIT};
+use super::{Axis, EpsMode, Matrix, POLAR_EXPRESS_LIMIT};
 
 /// Polar Express without a safety factor (arXiv 2505.16932, the paper's own list without its last row).
 const POLAR_EXPRESS_PAPER: [[f64; 3]; 7] = [
@@ -32,6 +32,30 @@ pub(crate) fn gram_root(stack: Tensor<3>, size: usize, eps: f64, mode: EpsMode) 
         };
         s.iter().map(|s| if *s == 0.0 { 0.0 } else { s / (s * s + shift).sqrt() }).collect()
     })
+}
+
+/// The root of the ridge of every matrix, `[batch, 1, 1]`: `√eps`, or `√eps` times the root mean square singular value of as
+/// many as `size`.
+pub(crate) fn root_level(stack: &Tensor<3>, size: usize, eps: f64, mode: EpsMode) -> Tensor<3> {
+    let norm = frobenius_norm(stack.clone());
+    match mode {
+        EpsMode::Relative => norm * (eps / size as f64).sqrt(),
+        EpsMode::Absolute => norm.full_like(eps.sqrt()),
+    }
+}
+
+/// `(X Xᵀ + l² I)^(-1/2) X` with a level l for every matrix, `[batch, 1, 1]`: the first columns of the polar factor of
+/// `[X | l I]`, with the identity on the long side, that of the inputs if X is square. A zero matrix gives zero.
+///
+/// No Gram matrix is inverted, so that f32 keeps what the singular values hold, not only what their squares do.
+pub(crate) fn appended_root(matrix: Matrix, level: Tensor<3>, polar: impl FnOnce(Matrix) -> Matrix) -> Matrix {
+    let short = if matrix.outputs() <= matrix.inputs() { Axis::Output } else { Axis::Input };
+    let (size, long_dim) = (matrix.size(short), matrix.dim(short.other()));
+    let [batch, height, width] = matrix.tensor().dims();
+    let square = matrix.tensor().clone().narrow(1, 0, size).narrow(2, 0, size);
+    let level = identity_like(&square) * level.expand([batch, size, size]);
+    let longer = matrix.map(|x| Tensor::cat(vec![x, level], long_dim));
+    polar(longer).map(|factor| factor.narrow(1, 0, height).narrow(2, 0, width))
 }
 
 /// `A^(-1/2) X` on the short side, `A = X Xᵀ + e I`, by the coupled iteration

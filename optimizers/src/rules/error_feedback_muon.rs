@@ -7,12 +7,18 @@
 //!
 //! **Singular values**: all of them the mean of those of P, so a step is proportional to the
 //! gradient, and `‖E‖` contracts: `D` is the best multiple of `Q`, hence `‖P - D‖_F ≤ ‖P‖_F`, with
-//! equality only for P = 0.
+//! equality only for P = 0. That holds for a polar factor that is only near, too: `‖P‖² - ‖P - D‖² = ⟨P, Q⟩²/r (2 - ‖Q‖²/r)` is
+//! positive as long as no singular value of `Q` reaches √2, so what `polar` misses is kept in `E`, but cannot pile up.
 //!
 //! **When**: for problems on which Muon provably stalls (the paper's nonsmooth counterexample).
 //! Experimental: the paper itself reports that it hurts in vision and language models. The step is of degree 1
 //! in the gradient, as with SGD: use clipping, and expect far larger learning rates than Muon's. Cost: a host
 //! decomposition by default, and a second buffer. The residual depends on the learning rate, so it is part of the record.
+//!
+//! **Why the default decomposes**: a direction that P does not contain holds rounding errors, which `svd` sets to 0. A
+//! polynomial makes them larger (`converged` 3e5 times), the step overshoots them, and the residual brings them back with the
+//! opposite sign, until after a few steps they are as large as all others: the weights then shake in directions without a
+//! gradient. Where every momentum is of full rank, `converged` gives the same with products only.
 //!
 //! A step with learning rate 0 moves nothing and leaves E unchanged.
 
@@ -115,6 +121,28 @@ mod tests {
             assert!(norm(left.clone()) < norm(wanted.clone()));
             assert!(norm(wanted - direction.into_tensor() * lr - left) < 1e-12);
         }
+    }
+
+    #[test]
+    fn the_residual_of_every_polar_method_stays_as_large_as_that_of_the_exact_one() {
+        let largest = |polar: Polar| {
+            let rule = ErrorFeedbackMuonConfig::new().with_polar(polar);
+            let mut memory = Memory::default();
+            let sizes = (1..=300).map(|step| {
+                let m = numbers([1, 12, 20], step, DType::F32);
+                rule.advance(Stage::new(Matrix::new(m, Layout::InOut)).with_lr(0.1), &mut memory);
+                norm(memory.get(RESIDUAL).cloned().expect("a residual"))
+            });
+            sizes.fold(0.0, f64::max)
+        };
+        let exact = largest(Polar::Svd { rcond: 1e-5 });
+        // Singular values of Newton–Schulz, from 0.7 to 1.2, leave a little more.
+        for (polar, more) in [(Polar::Converged, 0.05), (Polar::default(), 0.25)] {
+            let got = largest(polar.clone());
+            assert!((got / exact - 1.0).abs() < more, "{polar:?}: {got} instead of {exact}");
+        }
+        // and it is what a handful of steps leave, not a sum over all 300
+        assert!(exact < 5.0 * norm(numbers([1, 12, 20], 1, DType::F32) * 0.1), "{exact}");
     }
 
     #[test]

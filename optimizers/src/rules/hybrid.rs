@@ -14,11 +14,20 @@
 //! **Singular values**: all ν (norm_then_polar), between about √units and units: with `nuclear` the
 //! learning rate should be smaller than Muon's by about √units. polar_then_norm gives units of norm 1.
 //!
-//! **When**: gate, up and down projections, whose neurons are only permuted by the network's own
-//! symmetry: `axis` output for gate and up, input for down. Cost: a host decomposition, or with
-//! `gram_polar_express` that of Muon and 10 mn.
+//! With alpha 0 and norm_then_polar this is [`muon_eq`](super::muon_eq) without its look-ahead and with an average of gradients
+//! as momentum: units of equal norm before the polar factor, and a step of Muon's size. The stack `symmetric` uses it so for
+//! gate, up and down.
 //!
-//! **Claimed** (paper's runs): 0.003 to 0.025 nats below Muon on the feed-forward layers.
+//! **When**: gate, up and down projections, whose neurons are only permuted by the network's own
+//! symmetry: `axis` output for gate and up, input for down. Cost: that of ten steps of Muon on a matrix longer by r and 10 mn;
+//! with `gram_polar_express` about half of it, for condition numbers up to 1e3 ([`spectral`](super::spectral) has the errors).
+//!
+//! Of a stack of experts every matrix has its own ν. The authors' program sums one ν over all E experts, which is about E times
+//! as large (5.0 times for E = 5): learning rates published for experts must be multiplied by about E here.
+//!
+//! **Claimed** (paper's runs): 0.003 to 0.025 nats below Muon on the feed-forward layers, at a learning rate shared with Muon
+//! and hence with steps of the feed-forward layers that are up to 17.7 times as large (`nuclear_over_fro`, 3072 × 1024): the
+//! two are not separated there.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -76,7 +85,7 @@ kind_settings! {
         /// Whether `eps` is measured in the mean unit norm and the mean eigenvalue.
         eps_mode, with_eps_mode: EpsMode = EpsMode::Relative;
         /// How the root is computed.
-        polar, with_polar: OneSided = OneSided::GramEigh;
+        polar, with_polar: OneSided = OneSided::ConvergedRoot;
     }
 }
 
@@ -103,10 +112,16 @@ impl Kind for HybridConfig {
         };
         let (axis, polar) = (self.axis.name(), self.polar.label());
         let centred = if self.centered { ", centred" } else { "" };
+        // What ν makes of the size; without it this is equilibration before the polar factor.
+        let kind = match (self.alpha == 0.0, self.nu) {
+            (true, _) => ", as MuonEq",
+            (false, Nu::Nuclear) => "",
+            (false, Nu::NuclearOverFro) => ", times nuclear over Frobenius norm",
+        };
         let (rest, detail) = match self.order {
             HybridOrder::NormThenPolar => (
                 format!("X = {axis} units of d of norm 1, Z = onesided(X), U = {size}"),
-                format!("{axis} → {polar}{centred}"),
+                format!("{axis} → {polar}{kind}{centred}"),
             ),
             HybridOrder::PolarThenNorm => (
                 format!("X = d, Z = onesided(X), U = {axis} units of {size} of norm 1"),

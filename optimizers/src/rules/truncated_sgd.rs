@@ -7,7 +7,8 @@
 //! **Singular values**: the top t become 0, the others stay unchanged.
 //!
 //! **When**: to see how much of SGD's progress the few strong directions carry, which Muon and Freon reduce: this rule
-//! leaves them out. Learning rates as for `sgd`; of degree 1 in the gradient. Cost: a host decomposition.
+//! leaves them out. Learning rates as for `sgd`; of degree 1 in the gradient. Cost: a host decomposition by its nature: which
+//! singular values are the largest t, however close they are, no polynomial knows.
 
 use crate::matrix::{Matrix, map_singular_values};
 use crate::rule::{About, Cost, Direction, Kind, Pipeline, StackRow, SymmetryRow, follows_gradient, kind_settings};

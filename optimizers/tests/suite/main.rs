@@ -3,6 +3,7 @@
 mod bad_values;
 mod burn_nn;
 mod clipping;
+mod converged;
 mod extremes;
 mod freezing;
 mod model;

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `adamw`, `sgd` | the kind | the kind | the kind, no decay |
 //! | any matrix kind, for example `muon` | the kind | AdamW | AdamW, no decay |
-//! | `symmetric` | Muon, per head in attention; `hybrid` for gate, up, down | `row_norm`, centred for head and router | AdamW, no decay |
+//! | `symmetric` | Muon, per head in attention; `hybrid` as MuonEq, or as published, for gate, up, down | `row_norm`, centred for head and router | AdamW, no decay |
 //! | `scion` | `scion` spectral | `scion` for units or signs | AdamW, no decay |
 //!
 //! The authors of Scion use it for gains and biases as well; in a configuration of that stack:
@@ -21,9 +21,9 @@ use serde_json::{Map, Value};
 
 use super::config::{self, SYMMETRIC};
 use super::{AdamWPart, LayerwiseConfig, LayerwiseError, Role, Rule};
-use crate::matrix::{Axis, Layout, Norm};
+use crate::matrix::{Axis, EpsMode, Layout, Norm};
 use crate::rule::{MomentumForm, OneSided, Polar, Scale};
-use crate::rules::hybrid::HybridOrder;
+use crate::rules::hybrid::{HybridOrder, Nu};
 use crate::rules::scion::Lmo;
 use crate::rules::{AdamWConfig, HybridConfig, MuonConfig, OptimizerConfig, RowNormConfig, ScionConfig};
 use crate::setting::ConfigError;
@@ -61,6 +61,10 @@ fn of_stack(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
 /// The configuration of the main rule: the kind's defaults, the decay, then the keys of `matrix`.
 fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError> {
     config::find(&config.stack)?;
+    if config.published.is_some() && config.stack != SYMMETRIC {
+        let message = format!("exists in the stack {SYMMETRIC} only, not in {}: leave it out", config.stack);
+        return Err(ConfigError::value("optimizer.published", message).into());
+    }
     let base = match config.stack.as_str() {
         SYMMETRIC => published_muon().into(),
         "adamw" => config.adamw_rule(0.0),
@@ -113,19 +117,23 @@ fn published_muon() -> MuonConfig {
 
 /// The layerwise assignment of arXiv 2605.18106.
 ///
-/// It differs in one point: the hybrid rule of gate, up and down has alpha 0 and Muon's shape scale, so that
-/// all matrices of a block can share one learning rate. (With alpha 1 its steps are as large as the
-/// nuclear norm, many times Muon's.)
+/// Unless it is asked for as published, it differs in one point: the hybrid rule of gate, up and down has alpha 0 and Muon's
+/// shape scale, so that all matrices of a block can share one learning rate. That is, term by term, `muon_eq` with the average
+/// of gradients as momentum and without Nesterov's look-ahead. The published rule takes steps of the nuclear norm over the
+/// Frobenius norm, about 0.85 times the root of the rank.
 fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
     let edges = config.edges.clone().unwrap_or_default();
+    let published = config.published == Some(true);
     let neurons = |axis| {
-        HybridConfig::new()
+        let hybrid = HybridConfig::new()
             .with_order(HybridOrder::NormThenPolar)
             .with_axis(axis)
-            .with_alpha(0.0)
-            .with_scale(Scale::Original)
             .with_weight_decay(config.weight_decay)
-            .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6, norm: Norm::Frobenius }))
+            .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6, norm: Norm::Frobenius }));
+        match published {
+            true => hybrid.with_nu(Nu::NuclearOverFro).with_eps_mode(EpsMode::Absolute),
+            false => hybrid.with_alpha(0.0).with_scale(Scale::Original),
+        }
     };
     let units = |axis, centered| RowNormConfig::new().with_axis(axis).with_centered(centered);
     let experts = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];

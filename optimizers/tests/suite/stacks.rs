@@ -99,8 +99,8 @@ fn the_symmetric_stack_gives_every_role_the_rule_of_its_symmetry() {
     for (path, optimizer, blocks) in [
         ("wq.weight", "muon (polar_express5)", Some(Blocks { axis: Axis::Output, count: 3 })),
         ("wo.weight", "muon (polar_express5)", Some(Blocks { axis: Axis::Input, count: 3 })),
-        ("gate.weight", "hybrid (output → polar_express5)", None),
-        ("down.weight", "hybrid (input → polar_express5)", None),
+        ("gate.weight", "hybrid (output → polar_express5, as MuonEq)", None),
+        ("down.weight", "hybrid (input → polar_express5, as MuonEq)", None),
         ("embed.weight", "row_norm (input)", None),
         ("head.weight", "row_norm (output, centred)", None),
         ("router.weight", "row_norm (output, centred)", None),
@@ -148,6 +148,29 @@ fn edges_belong_to_the_symmetric_stack_only() {
     assert!(error.contains("`edges`"), "{error}");
     let error = LayerwiseConfig::from_toml("stack = \"symmetric\"\nedges = { had_lr = 0.5 }").unwrap_err().to_string();
     assert!(error.contains("did you mean `head_lr`"), "{error}");
+}
+
+#[test]
+fn the_published_form_takes_the_published_steps_in_the_mlp_only() {
+    let toml = |text: &str| Layerwise::from_toml(&format!("stack = \"symmetric\"\n{text}"));
+    let published = entries(toml("published = true").unwrap());
+    for (path, label) in [
+        ("gate.weight", "hybrid (output → polar_express5, times nuclear over Frobenius norm)"),
+        ("down.weight", "hybrid (input → polar_express5, times nuclear over Frobenius norm)"),
+        ("wq.weight", "muon (polar_express5)"),
+    ] {
+        let entry = entry(&published, path);
+        assert_eq!((entry.label().as_str(), entry.lr), (label, 0.02), "{path}");
+    }
+    let default = entries(toml("published = false").unwrap());
+    let stack = entries(Layerwise::symmetric());
+    let configs = |entries: &[PlanEntry]| entries.iter().map(|entry| entry.config().cloned()).collect::<Vec<_>>();
+    assert_eq!(configs(&default), configs(&stack));
+    let error = Layerwise::from_toml("stack = \"muon\"\npublished = true").unwrap_err().to_string();
+    assert!(error.contains("`published`"), "{error}");
+    let config = LayerwiseConfig { published: Some(true), ..LayerwiseConfig::stack("muon").unwrap() };
+    let error = Layerwise::from_config(&config).unwrap_err().to_string();
+    assert!(error.contains("optimizer.published") && error.contains("symmetric only"), "{error}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The files in the folder and its subfolders. Vectors of another library for a kind have the name of the kind as well.
+/// The files in the folder and its subfolders. Those in the folder have the name of their kind.
 fn json_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {

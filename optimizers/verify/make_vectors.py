@@ -2,6 +2,9 @@
 """Reference vectors of a rule on matrices: what it must compute, by an independent float64 program.
 
     python3 make_vectors.py KIND RULE.py > vectors/KIND.json        (needs numpy)
+    python3 make_vectors.py KIND RULE.py --shared > vectors/shared/KIND.json
+
+The second form has only the keys `second_moment`, `norm_control` and `decay`, which act around every rule.
 
 RULE.py defines the rule in numpy, on one `outputs x inputs` matrix of any float type:
 
@@ -32,6 +35,41 @@ def momentum(g, state, number, keys):
     return fresh * now + mu * ahead * state["m"] if keys["nesterov"] else state["m"] * now
 
 
+def divided(d, g, state, keys):
+    """The direction after `second_moment`; see optimizers/src/rule/preconditioner.rs."""
+    if keys["second_moment"] is None:
+        return d
+    beta, eps = {"beta": 0.95, "eps": 1e-10, **keys["second_moment"]}.values()
+    state["v"] = beta * state.get("v", 0) + (1 - beta) * g * g
+    root = np.sqrt(state["v"]) + eps
+    return np.divide(d, root, out=d.copy(), where=root > 0)
+
+
+def decayed(w, u, share, cautious):
+    return w - share * (np.where(np.sign(u) * np.sign(w) < 0, 0, w) if cautious else w)
+
+
+def stepped(w, u, lr, share, keys):
+    """The weights after the step; see optimizers/src/rule/norm_control.rs."""
+    control = keys["norm_control"] or {"method": "none"}
+    norm = lambda x: np.linalg.norm(x)
+    match control["method"]:
+        case "hyperball":
+            moved = w - lr * norm(w) * u / max(norm(u), 1e-10)
+            return moved * norm(w) / max(norm(moved), 1e-10)
+        case "radial_brake":
+            kept = decayed(w, u, share, keys["cautious"])
+            moved = kept - lr * u
+            growth = norm(moved) - norm(kept)
+            factor = control.get("outward", 0.5) if growth > 0 else control.get("inward", 1.0)
+            return moved * (norm(kept) + factor * growth) / norm(moved)
+        case "relative":
+            u = u * norm(w) / norm(u) if min(norm(u), norm(w)) >= 1e-15 else 0 * u
+        case "floor" if 0 < norm(u) < control.get("ratio", 0.35) * norm(w):
+            u = u * control.get("ratio", 0.35) * norm(w) / norm(u)
+    return decayed(w, u, share, keys["cautious"]) - lr * u
+
+
 def scale(name, m, n):
     return {"none": 1.0, "original": max(1, m / n) ** 0.5, "match_rms_adamw": 0.2 * max(m, n) ** 0.5, "spectral": (m / n) ** 0.5}[name]
 
@@ -44,10 +82,14 @@ def parts(shape, blocks):
     return [(part, slice(None)) if axis == 0 else (slice(None), part) for part in cut]
 
 
+SHARED = {"weight_decay": 0.0, "cautious": False, "decay": "coupled", "norm_control": None, "second_moment": None,
+          "momentum": 0.0, "momentum_form": "ema", "nesterov": False, "scale": "none"}
+
+
 def run(rule, case, gradients, dtype):
     """The weights after every step, as stored."""
-    keys = {"weight_decay": 0.0, "cautious": False, **rule.DEFAULTS, **{k: v for k, v in case["optimizer"].items() if k != "kind"}}
-    own = {k: v for k, v in keys.items() if k not in ("momentum", "momentum_form", "nesterov", "scale", "weight_decay", "cautious")}
+    keys = {**SHARED, **rule.DEFAULTS, **{k: v for k, v in case["optimizer"].items() if k != "kind"}}
+    own = {k: v for k, v in keys.items() if k not in SHARED}
     turn = (lambda x: x) if case["layout"] == "out_in" else (lambda x: np.swapaxes(x, -1, -2))
     shape = case["parameter"]["shape"]
     w = turn(np.array(case["parameter"]["data"]).reshape(shape)).astype(dtype)
@@ -59,11 +101,10 @@ def run(rule, case, gradients, dtype):
         for e in range(len(stacked)):
             for p, part in enumerate(parts(stacked.shape[1:], case["blocks"])):
                 state = states.setdefault((e, p), {"memory": {}})
-                d = momentum(g[e][part], state, number, keys)
+                d = divided(momentum(g[e][part], state, number, keys), g[e][part], state, keys)
                 u = rule.direction(d, number, case["lr"], state["memory"], **own) * dtype(scale(keys["scale"], *d.shape))
-                x = stacked[e][part]
-                decayed = np.where(np.sign(u) * np.sign(x) < 0, 0, x) if keys["cautious"] else x
-                after[e][part] = x - dtype(case["lr"] * keys["weight_decay"]) * decayed - dtype(case["lr"]) * u
+                share = keys["weight_decay"] * (1.0 if keys["decay"] == "independent" else case["lr"])
+                after[e][part] = stepped(stacked[e][part], u, dtype(case["lr"]), dtype(share), keys)
         stacked = after
         found.append(turn(stacked.reshape(w.shape)))
     return found
@@ -134,15 +175,34 @@ def cases(rule, kind):
         yield case(f"{name}, wide", [6, 11], keys, layout="out_in")
 
 
+def shared_cases(rule, kind):
+    case = lambda name, shape, keys, **more: make(rule, kind, name, shape, keys, **more)
+    if "momentum" in rule.DEFAULTS:
+        yield case("second moment", [7, 5], {"second_moment": {"beta": 0.9}}, steps=6)
+        yield case("second moment, experts in blocks", [2, 6, 4], {"second_moment": {}}, blocks={"axis": "output", "count": 2})
+        yield case("second moment without eps, huge", [4, 6], {"second_moment": {"eps": 0.0}}, family="huge", lr=0.1 * 2.0**-40)
+    for control in ({"method": "hyperball"}, {"method": "radial_brake"}, {"method": "relative"}, {"method": "floor"}):
+        name, keys = control["method"], {"norm_control": control}
+        yield case(name, [7, 5], keys, steps=6)
+        yield case(f"{name}, wide, out_in", [4, 9], keys, layout="out_in")
+        yield case(f"{name}, experts in blocks", [2, 5, 6], keys, blocks={"axis": "input", "count": 2})
+    yield case("a strong brake and decay", [6, 5], {"norm_control": {"method": "radial_brake", "outward": 0.125, "inward": 0.25},
+               "weight_decay": 0.5, "cautious": True}, steps=6)
+    yield case("a high floor and decay", [6, 5], {"norm_control": {"method": "floor", "ratio": 20.0}, "weight_decay": 0.5})
+    yield case("independent decay", [6, 5], {"weight_decay": 0.25, "decay": "independent"}, steps=6)
+    yield case("cautious independent decay, relative", [6, 5],
+               {"weight_decay": 0.25, "decay": "independent", "cautious": True, "norm_control": {"method": "relative"}}, steps=6)
+
+
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4) or sys.argv[3:] not in ([], ["--shared"]):
         sys.exit(__doc__)
-    kind, path = sys.argv[1:]
+    kind, path = sys.argv[1:3]
     text = open(path, encoding="utf-8").read()
     rule = type(sys)("rule")
     exec(compile(text, path, "exec"), rule.__dict__)
     head = {"format": "optimizer-vectors", "version": 1, "kind": kind, "generator": f"make_vectors.py, float64, of\n{text}"}
-    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases(rule, kind))
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in (shared_cases if sys.argv[3:] else cases)(rule, kind))
     print(f"{json.dumps(head)[:-1]}, \"cases\": [\n{lines}\n]}}")
 
 

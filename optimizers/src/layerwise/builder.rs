@@ -11,6 +11,7 @@ use super::check::Planned;
 use super::decide::{Decision, decide};
 use super::groups::Group;
 use super::module_optimizer::{Factor, Frozen, ScheduledLr, Uncovered};
+use super::norms::check_norms;
 use super::optimizer::LayerwiseOptimizer;
 use super::states::OfParameter;
 use super::{
@@ -362,17 +363,31 @@ impl Layerwise {
         Ok(())
     }
 
+    /// The plan of the optimizer of a module, from the shapes of its parameters: they need no values yet.
+    ///
+    /// # Errors
+    /// Those of [`Layerwise::build`] that do not depend on values.
+    pub fn plan<M: Module>(&self, module: &M) -> Result<Plan, LayerwiseError> {
+        LayerwiseError::check_threshold("clip", self.clip)?;
+        LayerwiseError::check_threshold("qk_clip", self.qk_clip)?;
+        Planned::of(module)?;
+        let (plan, _) = self.decide(module)?;
+        self.wrapper.as_ref().map(|config| Wrapper::new(config, plan.trained(module))).transpose()?;
+        Ok(plan.with_wrapper(self.wrapper.clone()))
+    }
+
     /// The optimizer of a module.
     ///
     /// # Errors
     /// If a parameter has no role, two roles, no rule or two paths, a rule or an assignment matches nothing or is
     /// overridden everywhere, a pattern that freezes matches nothing or everything is frozen, a parameter of a matrix rule
-    /// is not a matrix, or a number is out of range.
+    /// is not a matrix, a matrix is zero whose rule steps by its norm, or a number is out of range.
     pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
         let clip = LayerwiseError::check_threshold("clip", self.clip)?;
         let qk_clip = LayerwiseError::check_threshold("qk_clip", self.qk_clip)?;
         let planned = Planned::of(module)?;
         let (plan, optimizers) = self.decide(module)?;
+        check_norms(module, &planned, &plan, &optimizers)?;
         let mut groups: Vec<Group> = Vec::new();
         for (entry, optimizer) in plan.entries().iter().zip(&optimizers).filter(|(entry, _)| !entry.is_frozen()) {
             let Some(number) = planned.names.iter().position(|name| *name == entry.path) else { continue };
@@ -397,7 +412,8 @@ impl Layerwise {
     /// `Layerwise::muon().clip(None)`.
     ///
     /// # Errors
-    /// The errors of [`Layerwise::build`], and if a clip is set, which this form does not have.
+    /// The errors of [`Layerwise::build`], and if a clip is set or a weight decay is independent of the learning rate, which
+    /// this form does not have.
     ///
     /// # Panics
     /// Later, where Burn's interface has no errors: the scheduler panics on a factor that is negative or not finite,
@@ -417,11 +433,15 @@ impl Layerwise {
         }
         let planned = Planned::of(module)?;
         let (plan, optimizers) = self.decide(module)?;
+        check_norms(module, &planned, &plan, &optimizers)?;
         let factor: Factor = Arc::new(factor);
         let mut module_optimizer = ModuleOptimizer::from(Uncovered);
         let mut scheduler = ModuleLrScheduler::new(ScheduledLr::new(self.lr, factor.clone()));
         for (entry, optimizer) in plan.entries().iter().zip(optimizers) {
             let group = ParamGroup::from_path(entry.path.clone());
+            if entry.decays_independently() {
+                return Err(LayerwiseError::NoFactor { path: entry.path.clone(), optimizer: entry.label() });
+            }
             if let Some(number) = planned.names.iter().position(|name| *name == entry.path) {
                 let form = planned.forms[number].clone();
                 let optimizer = OfParameter { optimizer, path: entry.path.clone(), form };

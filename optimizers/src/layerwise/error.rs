@@ -48,6 +48,17 @@ pub enum LayerwiseError {
     /// A wrapper that cannot go on, or cannot load its record.
     #[error("{0}")]
     Wrapper(#[from] WrapperError),
+    /// A weight decay that needs the factor of the schedule, which a step of the plain Burn form does not know.
+    #[error(
+        "Burn's ModuleOptimizer tells a step the learning rate but not the factor of the schedule, by which {optimizer} \
+         decays \"{path}\": set decay = \"coupled\", or build the LayerwiseOptimizer"
+    )]
+    NoFactor {
+        /// Path of the parameter.
+        path: String,
+        /// The optimizer of the rule.
+        optimizer: String,
+    },
     /// A rule table that cannot be read.
     #[error("rule {number}: {message}")]
     Rule {
@@ -141,6 +152,20 @@ pub enum LayerwiseError {
         optimizer: String,
         /// Why not.
         message: String,
+    },
+    /// A matrix of zeros under a rule that keeps its norm.
+    #[error(
+        "\"{path}\" is updated by {optimizer}, whose steps are a share of the norm of every matrix, and one of its matrices has \
+         the norm {norm:e}, so that it could never change: initialise it with other numbers, or give it a rule without that \
+         norm_control"
+    )]
+    ZeroMatrix {
+        /// Path of the parameter.
+        path: String,
+        /// The optimizer of the rule.
+        optimizer: String,
+        /// The smallest norm of its matrices (experts, blocks).
+        norm: f64,
     },
     /// An optimizer without a width rule, although learning rates follow the width.
     #[error("\"{path}\" is updated by {optimizer}, for which no width rule is known: {reason}")]

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::AnyOptimizer;
 use crate::matrix::{LayoutError, Reading};
-use crate::rule::{At, Decay, Extent, Memory, Pipeline};
+use crate::rule::{At, Decay, Extent, Memory, Pipeline, Rates};
 use crate::rules::OptimizerConfig;
 use crate::visit::Form;
 
@@ -203,11 +203,11 @@ impl Group {
         stacking: Stacking,
         taken: &mut [Option<Taken>],
     ) -> Vec<ParameterUpdate<'a>> {
-        let (lr, members) = (factor * self.lr, &self.members);
+        let (rates, members) = (Rates { lr: factor * self.lr, factor }, &self.members);
         match &mut self.states {
             States::Other { optimizer, rank, state } => {
                 let Some(taken) = taken[members[0]].take() else { return Vec::new() };
-                let piece = Piece::Other { optimizer, rank: *rank, lr, state };
+                let piece = Piece::Other { optimizer, rank: *rank, lr: rates.lr, state };
                 vec![ParameterUpdate::new(piece, vec![(members[0], taken)])]
             }
             States::Rule { pipeline, places, memories, .. } => {
@@ -218,7 +218,7 @@ impl Group {
                     memories.scatter(places);
                 }
                 let piece = |memory, places: &'a [Place], taken| {
-                    ParameterUpdate::new(Piece::Rule { pipeline, places, memory, lr, progress }, taken)
+                    ParameterUpdate::new(Piece::Rule { pipeline, places, memory, rates, progress }, taken)
                 };
                 let places: &'a [Place] = &places.0;
                 match memories {
@@ -274,7 +274,7 @@ pub(crate) struct Taken {
 }
 
 enum Piece<'a> {
-    Rule { pipeline: &'a Pipeline, places: &'a [Place], memory: &'a mut Memory, lr: f64, progress: f64 },
+    Rule { pipeline: &'a Pipeline, places: &'a [Place], memory: &'a mut Memory, rates: Rates, progress: f64 },
     Other { optimizer: &'a AnyOptimizer, rank: usize, lr: f64, state: &'a mut Option<DynState> },
 }
 
@@ -311,12 +311,12 @@ impl<'a> ParameterUpdate<'a> {
                     self.updated.push((number, updated));
                 }
             }
-            Piece::Rule { pipeline, places, memory, lr, progress } => {
+            Piece::Rule { pipeline, places, memory, rates, progress } => {
                 **memory = std::mem::take(*memory).on_device(&device);
                 let places = Places(places.to_vec());
                 let decays = places.decays();
                 let streams: Vec<u64> = places.0.iter().map(|place| place.stream).collect();
-                let at = At { lr: *lr, decays: &decays, progress: *progress, streams: &streams };
+                let at = At { rates: *rates, decays: &decays, progress: *progress, streams: &streams };
                 self.updated = step_stack(pipeline, &places, memory, at, waiting);
             }
         }

@@ -13,6 +13,7 @@ mod gradients;
 mod groups;
 mod inference;
 mod module_optimizer;
+mod norms;
 mod optimizer;
 mod parameters;
 mod pattern;

@@ -6,7 +6,7 @@ use burn::module::Module;
 
 use super::{PlannedOptimizer, Role};
 use crate::matrix::Placement;
-use crate::rule::{Extent, Kept, Scale};
+use crate::rule::{DecayForm, Extent, Kept, Scale};
 use crate::rules::OptimizerConfig;
 use crate::wrappers::{Trained, WrapperConfig};
 
@@ -112,6 +112,12 @@ impl PlanEntry {
     /// Decoupled weight decay; `None` for an optimizer that is not of this crate.
     pub fn weight_decay(&self) -> Option<f64> {
         self.optimizer.pipeline().map(|pipeline| pipeline.decay().rate)
+    }
+
+    /// Whether it decays by the factor of the schedule alone.
+    pub(super) fn decays_independently(&self) -> bool {
+        let decay = self.optimizer.pipeline().map(|pipeline| pipeline.decay());
+        decay.is_some_and(|decay| decay.form == DecayForm::Independent && decay.rate != 0.0)
     }
 
     /// The factor by the shape; `None` for an optimizer that is not of this crate.

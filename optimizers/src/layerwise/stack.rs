@@ -2,7 +2,7 @@
 //!
 //! | stack | matrices of the blocks | embeddings, head, router | gains, biases |
 //! |---|---|---|---|
-//! | `adamw`, `sgd` | the kind | the kind | the kind, no decay |
+//! | `adamw`, `sgd` | the kind | the kind, without `norm_control` | the same, no decay |
 //! | any matrix kind, for example `muon` | the kind | AdamW | AdamW, no decay |
 //! | `symmetric` | Muon, per head in attention; `hybrid` as MuonEq, or as published, for gate, up, down | `row_norm`, centred for head and router | AdamW, no decay |
 //! | `scion` | `scion` spectral | `scion` for units or signs | AdamW, no decay |
@@ -52,8 +52,8 @@ fn of_stack(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
     let rules = match config.stack.as_str() {
         SYMMETRIC => symmetric(config, main),
         "scion" => scion(config, main),
-        _ if main.is_matrix_rule() => beside_adamw(config, main)?,
-        _ => everywhere(main)?,
+        _ if main.pipeline().is_entrywise() => everywhere(main)?,
+        _ => beside_adamw(config, main)?,
     };
     Ok(rules.into_iter().map(Rule::optional).collect())
 }
@@ -80,11 +80,11 @@ fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError
     Ok(merged)
 }
 
+/// An entrywise kind for everything; the norms of the matrices of the blocks alone are controlled.
 fn everywhere(main: OptimizerConfig) -> Result<Vec<Rule>, LayerwiseError> {
-    let no_decay = Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]);
-    let vectors = main.merge(&no_decay)?;
-    let matrices = [Role::MATRICES.as_slice(), Role::EDGES.as_slice()].concat();
-    Ok(vec![Rule::roles(matrices, main), Rule::roles(Role::VECTORS, vectors)])
+    let edges = main.merge(&Map::from_iter([("norm_control".to_string(), Value::Null)]))?;
+    let vectors = edges.merge(&Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]))?;
+    Ok(vec![Rule::roles(Role::MATRICES, main), Rule::roles(Role::EDGES, edges), Rule::roles(Role::VECTORS, vectors)])
 }
 
 fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<Rule>, LayerwiseError> {

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::{AnyOptimizer, RecordError};
 use crate::matrix::Reading;
-use crate::rule::{At, Memory, Pipeline};
+use crate::rule::{At, Memory, Pipeline, Rates};
 use crate::visit::Form;
 
 /// Buffers by name.
@@ -36,7 +36,7 @@ pub(crate) fn read_memory(
     let expected = |lr| {
         let zeros = || Tensor::<3>::zeros(reading.stored, (&device.clone().without_autodiff(), form.dtype));
         let mut memory = Memory::default();
-        let at = At { lr, decays: &[(0, pipeline.decay())], progress: 0.0, streams: &[0] };
+        let at = At { rates: Rates::constant(lr), decays: &[(0, pipeline.decay())], progress: 0.0, streams: &[0] };
         pipeline.advance(reading, zeros(), zeros(), &mut memory, at);
         memory.forms(&form.shape)
     };

@@ -26,6 +26,12 @@ impl OptimizerConfig {
                         choose muon or adamuon for hidden matrices, and use it for embedding, head and router only",
             );
         }
+        if self.pipeline().norm_control().is_some_and(|control| control.follows_weights()) {
+            return Err(
+                "its norm_control makes updates as large as the weights, whose size at the start follows the width in its own \
+                        way: choose radial_brake, or set no norm_control",
+            );
+        }
         let exponent = exponent(role, self.gain(shape)?)?;
         if exponent != 0.0 && self.settings().decays_by_rate() {
             return Err(

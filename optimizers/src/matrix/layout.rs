@@ -79,7 +79,7 @@ pub struct Placement {
 pub enum LayoutError {
     /// Neither a matrix nor a stack of matrices.
     #[error(
-        "a matrix rule needs a tensor of rank 2, or a stack of rank 3, but the shape is {0:?}; give the weight of a convolution the role kernel, and any other parameter an entrywise rule such as adamw"
+        "a matrix rule needs a tensor of rank 2, or a stack of rank 3, but the shape is {0:?}; give the weight of a convolution the role kernel, and any other parameter an entrywise rule such as adamw, without norm_control"
     )]
     Rank(Vec<usize>),
     /// An axis without entries.

@@ -197,6 +197,12 @@ impl Cost {
         }
     }
 
+    /// The same with more work, given as ` + 6 mn`.
+    pub(crate) fn plus(mut self, more: &str) -> Self {
+        self.work = format!("{}{more}", self.work).trim_start_matches(" + ").to_string();
+        self
+    }
+
     /// Operations of the matrix products for one matrix on its device, for all but small matrices nearly all of the work; a
     /// decomposition on the host is not counted.
     pub fn product_operations(&self, rows: usize, columns: usize) -> f64 {

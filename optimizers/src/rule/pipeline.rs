@@ -6,8 +6,12 @@ use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{DType, Device, Tensor};
 
 use super::memory::MOMENTUM;
-use super::{Decay, Kept, Memory, Momentum, Rule, Scale, Stage, State, Update};
+use super::preconditioner::GRADIENT_MOMENT;
+use super::{
+    Decay, DecayForm, Kept, Memory, Momentum, NormControl, Preconditioner, Rates, Rule, Scale, Stage, State, Update,
+};
 use crate::matrix::{Layout, LayoutError, Placement, Reading};
+use crate::setting::ConfigError;
 
 /// The order of momentum and rule in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,17 +45,29 @@ pub struct Pipeline {
     rule: Arc<dyn Rule>,
     order: Order,
     momentum: Option<Momentum>,
+    preconditioner: Option<Preconditioner>,
     scale: Scale,
+    norm_control: Option<NormControl>,
     decay: Decay,
     placement: Placement,
     /// Of its parameter, if it has only one with a known path; see [`Stage::streams`].
     stream: u64,
 }
 
+/// An option of a step in words.
+pub(crate) struct StepOption {
+    /// For plans.
+    pub label: String,
+    /// What it changes.
+    pub formula: String,
+    /// Operations that it adds.
+    pub cost: &'static str,
+}
+
 /// What all parameters of a stack share in one step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'a> {
-    pub lr: f64,
+    pub rates: Rates,
     /// The decay of each part of a row of entries, with its length; one for a stack of matrices.
     pub decays: &'a [(usize, Decay)],
     /// Share of the training that is done.
@@ -67,7 +83,9 @@ impl Pipeline {
             rule: Arc::new(rule),
             order: Order::MomentumFirst,
             momentum: Some(Momentum::default()),
+            preconditioner: None,
             scale: Scale::None,
+            norm_control: None,
             decay: Decay::default(),
             placement: Placement::default(),
             stream: 0,
@@ -99,6 +117,21 @@ impl Pipeline {
     #[must_use]
     pub fn with_scale(mut self, scale: Scale) -> Self {
         self.scale = scale;
+        self
+    }
+
+    /// Sets what the input of the rule is divided by; none by default.
+    #[must_use]
+    pub fn with_preconditioner(mut self, preconditioner: impl Into<Option<Preconditioner>>) -> Self {
+        self.preconditioner = preconditioner.into();
+        self
+    }
+
+    /// Sets how steps depend on the norms of weights and update; not at all by default. An entrywise rule then works on
+    /// matrices only. With [`NormControl::Hyperball`] weights do not decay.
+    #[must_use]
+    pub fn with_norm_control(mut self, control: impl Into<Option<NormControl>>) -> Self {
+        self.norm_control = control.into();
         self
     }
 
@@ -137,16 +170,27 @@ impl Pipeline {
         self.decay
     }
 
+    /// How steps depend on the norms of weights and update.
+    pub fn norm_control(&self) -> Option<NormControl> {
+        self.norm_control
+    }
+
     /// Whether it works on matrices, rather than on entries.
     pub fn is_matrix_rule(&self) -> bool {
-        !self.rule.is_entrywise()
+        !self.is_entrywise() || self.norm_control.is_some()
+    }
+
+    /// Whether its rule works on entries, with or without a norm that is controlled.
+    pub(crate) fn is_entrywise(&self) -> bool {
+        self.rule.is_entrywise()
     }
 
     /// All buffers kept between steps.
     pub fn memories(&self) -> Vec<Kept> {
         let momentum = self.momentum.filter(|momentum| momentum.factor != 0.0);
         let momentum = momentum.map(|_| Kept::entries(self.order.buffer()));
-        momentum.into_iter().chain(self.rule.memories()).collect()
+        let moment = self.preconditioner.map(|_| Kept::entries(GRADIENT_MOMENT));
+        momentum.into_iter().chain(moment).chain(self.rule.memories()).collect()
     }
 
     /// The optimizer of a whole module; a matrix rule needs a module that has only matrices and stacks of them.
@@ -155,11 +199,48 @@ impl Pipeline {
         self.clone().into()
     }
 
+    /// The options that every rule has and that this step uses, in words.
+    pub(crate) fn options(&self) -> Vec<StepOption> {
+        let moment = self.preconditioner.map(|preconditioner| StepOption {
+            label: format!("second_moment {}", preconditioner.beta),
+            formula: preconditioner.formula(),
+            cost: " + 7 mn",
+        });
+        let norm = self.norm_control.map(|control| StepOption {
+            label: control.label(),
+            formula: control.formula(),
+            cost: control.cost(),
+        });
+        let independent = self.decay.form == DecayForm::Independent && self.decay.rate != 0.0;
+        let decay = independent.then(|| StepOption {
+            label: "independent decay".into(),
+            formula: "W ← (1 - f wd) W - lr U, f the factor of the schedule".into(),
+            cost: "",
+        });
+        [moment, norm, decay].into_iter().flatten().collect()
+    }
+
+    /// Refuses options that do not go together, for a kind of this name.
+    pub(crate) fn check_options(&self, kind: &str) -> Result<(), ConfigError> {
+        let Decay { rate, form, .. } = self.decay;
+        if form == DecayForm::Independent && rate > 1.0 {
+            let message = format!("must be at most 1 with decay = \"independent\", the share of a step, got {rate}");
+            return Err(ConfigError::value(format!("{kind}.weight_decay"), message));
+        }
+        if self.norm_control == Some(NormControl::Hyperball) && rate != 0.0 {
+            let message =
+                format!("must be 0 with the norm_control hyperball, which keeps the norm of the weights; got {rate}");
+            return Err(ConfigError::value(format!("{kind}.weight_decay"), message));
+        }
+        Ok(())
+    }
+
     /// Whether two steps are the same, as far as this can be known without comparing rules.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.rule, &other.rule)
             && (self.order, self.momentum, self.scale, self.decay, self.placement)
                 == (other.order, other.momentum, other.scale, other.decay, other.placement)
+            && (self.preconditioner, self.norm_control) == (other.preconditioner, other.norm_control)
     }
 
     /// How a parameter of this shape is read.
@@ -203,15 +284,24 @@ impl Pipeline {
         self.adopt_first_version(reading, memory);
         in_working_precision(weights, gradient, |weights, gradient| {
             memory.like = Some(weights.dims());
+            let is_plain = self.preconditioner.is_none() && self.norm_control.is_none();
             let (weights, gradient) = match at.decays {
-                [(_, decay)] => match self.rule.step_in_place(weights, gradient, memory, *decay, at.lr) {
-                    Ok(done) => return done,
-                    Err(given) => given,
-                },
+                [(_, decay)] if is_plain => {
+                    match self.rule.step_in_place(weights, gradient, memory, *decay, at.rates) {
+                        Ok(done) => return done,
+                        Err(given) => given,
+                    }
+                }
                 _ => (weights, gradient),
             };
             let update = self.update(reading, &weights, gradient, memory, at);
-            decayed(weights, update, at)
+            match (self.norm_control, at.decays) {
+                (Some(control), [(_, decay)]) => {
+                    let [weights, update] = [weights, update].map(|stack| reading.split(stack));
+                    reading.join(weights.map(|weights| control.step(weights, update.into_tensor(), *decay, at.rates)))
+                }
+                _ => decayed(weights, update, at),
+            }
         })
     }
 
@@ -226,15 +316,20 @@ impl Pipeline {
     ) -> Tensor<3> {
         let split = |stack: Tensor<3>| reading.split(stack);
         let seen = self.rule.reads_gradient().then(|| split(gradient.clone()));
+        let raw = self.preconditioner.map(|preconditioner| (preconditioner, gradient.clone()));
         let first = match self.order {
             Order::MomentumFirst => self.averaged(gradient, memory),
             Order::RuleFirst => gradient,
+        };
+        let first = match raw {
+            Some((preconditioner, gradient)) => preconditioner.divide(first, gradient, memory),
+            None => first,
         };
         let stage = Stage {
             gradient: seen,
             weights: self.rule.reads_weights().then(|| split(weights.clone())),
             number: memory.step,
-            lr: at.lr,
+            lr: at.rates.lr,
             progress: at.progress,
             parameters: at.streams.len(),
             streams: at.streams.to_vec(),
@@ -296,7 +391,8 @@ impl Optimizer for Pipeline {
         let shape = tensor.dims();
         let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
         let mut memory = state.map_or(Memory::default(), |state| state.into_memory(shape));
-        let at = At { lr, decays: &[(0, self.decay)], progress: 0.0, streams: &[self.stream] };
+        let rates = Rates::constant(lr);
+        let at = At { rates, decays: &[(0, self.decay)], progress: 0.0, streams: &[self.stream] };
         let stored = reading.stored;
         let weights = self.advance(&reading, tensor.reshape(stored), grad.reshape(stored), &mut memory, at);
         (weights.reshape(shape), Some(State::new(shape, memory)))
@@ -308,14 +404,14 @@ impl Optimizer for Pipeline {
 }
 
 /// The weights after the update and their decay.
-fn decayed(weights: Tensor<3>, update: Tensor<3>, At { lr, decays, .. }: At<'_>) -> Tensor<3> {
+fn decayed(weights: Tensor<3>, update: Tensor<3>, At { rates, decays, .. }: At<'_>) -> Tensor<3> {
     if let [(_, decay)] = decays {
-        return decay.update(weights, update, lr);
+        return decay.update(weights, update, rates);
     }
     let mut start = 0;
     let parts = decays.iter().map(|(length, decay)| {
         let part = |row: &Tensor<3>| row.clone().narrow(2, start, *length);
-        let updated = decay.update(part(&weights), part(&update), lr);
+        let updated = decay.update(part(&weights), part(&update), rates);
         start += length;
         updated
     });

@@ -25,6 +25,9 @@ macro_rules! kind_settings {
                 momentum_form, with_momentum_form: $crate::rule::MomentumForm = $crate::rule::MomentumForm::$form;
                 /// Look ahead by one step.
                 nesterov, with_nesterov: bool = $nesterov;
+                /// What the rule works on is divided by the root of an average of squared gradients; default none.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                second_moment, with_second_moment: Option<$crate::rule::Preconditioner> = None;
                 $(
                     /// Factor of the update by the shape of the matrix.
                     $scale, with_scale: $crate::rule::Scale = $crate::rule::Scale::$factor;
@@ -47,6 +50,7 @@ macro_rules! kind_settings {
             /// A rule with the momentum, the scale and the decay of these settings.
             fn assemble(&self, rule: impl $crate::rule::Rule) -> $crate::rule::Pipeline {
                 let pipeline = $crate::rule::Pipeline::new(rule).with_momentum(self.momentum_settings());
+                let pipeline = pipeline.with_preconditioner(self.second_moment).with_norm_control(self.norm_control);
                 pipeline.with_decay(self.decay()) $(.with_scale(self.$scale))?
             }
         }
@@ -57,7 +61,8 @@ macro_rules! kind_settings {
         impl $name {
             /// A rule with the decay of these settings.
             fn assemble(&self, rule: impl $crate::rule::Rule) -> $crate::rule::Pipeline {
-                $crate::rule::Pipeline::new(rule).without_momentum().with_decay(self.decay())
+                let pipeline = $crate::rule::Pipeline::new(rule).without_momentum();
+                pipeline.with_decay(self.decay()).with_norm_control(self.norm_control)
             }
         }
     };
@@ -65,10 +70,16 @@ macro_rules! kind_settings {
         $crate::setting::settings! {
             $(#[$meta])*
             pub struct $name {
-                /// Decoupled weight decay, at least 0; multiplied by the learning rate, never by the scale.
+                /// Decoupled weight decay, at least 0; multiplied as `decay` says, never by the scale.
                 weight_decay, with_weight_decay: f64 = 0.0, in $crate::setting::Numbers::SIZE;
                 /// Decay only entries where update and weight do not have opposite signs.
                 cautious, with_cautious: bool = false;
+                /// What the weight decay is multiplied by: the learning rate, or the factor of the schedule alone.
+                #[serde(skip_serializing_if = "crate::setting::is_default")]
+                decay, with_decay: $crate::rule::DecayForm = $crate::rule::DecayForm::Coupled;
+                /// How steps depend on the norms of weights and update; default not at all.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                norm_control, with_norm_control: Option<$crate::rule::NormControl> = None;
                 $($own)*
             }
         }
@@ -91,7 +102,7 @@ macro_rules! kind_settings {
             }
 
             fn decay(&self) -> $crate::rule::Decay {
-                $crate::rule::Decay { rate: self.weight_decay, cautious: self.cautious }
+                $crate::rule::Decay { rate: self.weight_decay, cautious: self.cautious, form: self.decay }
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Decay, Kept, Memory};
+use super::{Decay, Kept, Memory, Rates};
 use crate::matrix::Matrix;
 
 /// The input of a rule in one step.
@@ -149,7 +149,7 @@ pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
         gradient: Tensor<3>,
         _memory: &mut Memory,
         _decay: Decay,
-        _lr: f64,
+        _rates: Rates,
     ) -> Result<Tensor<3>, (Tensor<3>, Tensor<3>)> {
         Err((weights, gradient))
     }

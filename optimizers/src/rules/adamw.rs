@@ -12,8 +12,8 @@ use burn::tensor::Tensor;
 
 use crate::flex::in_place;
 use crate::rule::{
-    About, Cost, Decay, Gain, Kept, Kind, Memory, Pipeline, Rule, SecondMoment, StackRow, Stage, SymmetryRow, Update,
-    kind_settings,
+    About, Cost, Decay, Gain, Kept, Kind, Memory, Pipeline, Rates, Rule, SecondMoment, StackRow, Stage, SymmetryRow,
+    Update, kind_settings,
 };
 use crate::setting::Numbers;
 
@@ -96,7 +96,7 @@ impl Rule for AdamWConfig {
         gradient: Tensor<3>,
         memory: &mut Memory,
         decay: Decay,
-        lr: f64,
+        rates: Rates,
     ) -> Result<Tensor<3>, (Tensor<3>, Tensor<3>)> {
         let AdamWConfig { beta1, beta2, eps, .. } = *self;
         let (step, dims) = (memory.steps(), weights.dims());
@@ -108,7 +108,7 @@ impl Rule for AdamWConfig {
         };
         let (debias1, new1, beta1_f32) = (debias(beta1, step) as f32, (1.0 - beta1) as f32, beta1 as f32);
         let moment = SecondMoment::new(beta2, eps).in_place(debias(beta2, step));
-        let (eps, kept, lr) = (eps as f32, (1.0 - lr * decay.rate) as f32, lr as f32);
+        let (eps, kept, lr) = (eps as f32, (1.0 - decay.share(rates)) as f32, rates.lr as f32);
         let done = in_place(
             [weights, first, second, gradient],
             #[inline(always)]
@@ -167,10 +167,11 @@ mod tests {
             let rule = AdamWConfig::new();
             let random = |seed| numbers([1, 70, 500], seed, DType::F32);
             let values = |tensor: &Tensor<3>| tensor.to_data().try_to_vec::<f32>().unwrap();
-            let decay = Decay { rate: weight_decay, cautious: false };
+            let decay = Decay { rate: weight_decay, ..Decay::default() };
+            let rates = Rates::constant(0.01);
             let slowly = |weights: Tensor<3>, gradient, memory: &mut Memory| {
                 let stage = Stage::new(Matrix::new(gradient, Layout::InOut)).with_number(memory.steps());
-                decay.update(weights, rule.advance(stage, memory).direction.into_tensor(), 0.01)
+                decay.update(weights, rule.advance(stage, memory).direction.into_tensor(), rates)
             };
             let mut memory = Memory::at_step(1);
             let mut weights = slowly(random(0), random(1), &mut memory);
@@ -179,7 +180,7 @@ mod tests {
                 let (shared, before) = (weights.clone(), values(&weights));
                 let mut expected_memory = memory.clone();
                 let expected = slowly(weights.clone(), random(seed), &mut expected_memory);
-                weights = rule.step_in_place(weights, random(seed), &mut memory, decay, 0.01).expect("plain tensors");
+                weights = rule.step_in_place(weights, random(seed), &mut memory, decay, rates).expect("plain tensors");
                 assert_eq!(values(&weights), values(&expected));
                 assert_eq!(values(&shared), before);
                 for name in [FIRST, SECOND] {

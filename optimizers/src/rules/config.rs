@@ -65,9 +65,13 @@ impl OptimizerConfig {
 
     /// Formula, source, state and cost under these settings.
     pub fn describe(&self) -> Description {
-        let (pipeline, About { mut formula, source, cost, .. }) = (self.pipeline(), self.settings().about());
+        let (pipeline, About { mut formula, source, mut cost, .. }) = (self.pipeline(), self.settings().about());
         if pipeline.scale() != Scale::None {
             formula += &format!(", times {}", pipeline.scale().formula());
+        }
+        for option in pipeline.options() {
+            formula += &format!(", {}", option.formula);
+            cost = cost.plus(option.cost);
         }
         Description { kind: self.kind(), formula, source, memories: pipeline.memories(), cost }
     }
@@ -75,10 +79,13 @@ impl OptimizerConfig {
     /// One line for plans: the kind, and what distinguishes this configuration.
     pub fn label(&self) -> String {
         let (kind, detail) = (self.kind(), self.settings().about().detail);
-        if detail.is_empty() { kind.to_string() } else { format!("{kind} ({detail})") }
+        let own = Some(detail).filter(|detail| !detail.is_empty());
+        let details: Vec<String> =
+            own.into_iter().chain(self.pipeline().options().into_iter().map(|o| o.label)).collect();
+        if details.is_empty() { kind.to_string() } else { format!("{kind} ({})", details.join(", ")) }
     }
 
-    /// Whether the kind works on matrices only.
+    /// Whether it works on matrices only: so do entrywise kinds with a norm control.
     pub fn is_matrix_rule(&self) -> bool {
         self.pipeline().is_matrix_rule()
     }
@@ -116,7 +123,8 @@ impl OptimizerConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let settings = self.settings();
         settings.check_keys(self.kind())?;
-        settings.check()
+        settings.check()?;
+        self.pipeline().check_options(self.kind())
     }
 
     /// The same settings without weight decay.
@@ -127,7 +135,7 @@ impl OptimizerConfig {
 
     /// The keys of its kind.
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.to_map().keys().filter(|key| *key != "kind").cloned().collect()
+        self.settings().names().into_iter().map(String::from).collect()
     }
 
     fn to_map(&self) -> Map<String, Value> {

@@ -17,6 +17,8 @@
 //! | KellerJordan/Muon | defaults, lr 0.02 |
 //! | torch.optim.Muon | `weight_decay` 0.1 |
 //! | optax.contrib.muon | `momentum_form = "ema_debiased"`, `polar.eps` 1e-8 |
+//! | Muon², track 3 of modded-nanogpt | `second_moment = {}`, lr 0.1, `weight_decay` 0.0125 |
+//! | MuonH, track 3 | `norm_control = { method = "hyperball" }`, `weight_decay` 0, lr 0.018 |
 //! | Moonlight | `momentum_form = "heavy_ball"`, `scale = "match_rms_adamw"`, `weight_decay` 0.1, AdamW's lr |
 
 use crate::matrix::Matrix;
@@ -57,6 +59,7 @@ impl Kind for MuonConfig {
                     SymmetryRow::EITHER_UNITS,
                     0,
                 ),
+                SymmetryRow::new("muon, second moment", r#"{"second_moment":{}}"#, SymmetryRow::ENTRIES, 0),
             ],
             gain: Ok(Gain::ORTHOGONAL),
         }

@@ -31,8 +31,8 @@ use burn::tensor::Tensor;
 
 use crate::matrix::{Axis, Matrix, divide_or_zero, sign, spectral_norm, unit_norms};
 use crate::rule::{
-    About, Cost, Decay, Gain, Kind, Memory, Pipeline, Polar, Rule, Scale, StackRow, Stage, SymmetryRow, Update,
-    kind_settings,
+    About, Cost, Decay, DecayForm, Gain, Kind, Memory, Pipeline, Polar, Rule, Scale, StackRow, Stage, SymmetryRow,
+    Update, kind_settings,
 };
 use crate::setting::{ConfigError, Numbers, choice};
 
@@ -125,6 +125,19 @@ impl Kind for ScionConfig {
             let message =
                 format!("must be 0 with constrained = true, which decays by itself; got {}", self.weight_decay);
             return Err(ConfigError::value("scion.weight_decay", message));
+        }
+        if let Some(control) = self.norm_control.filter(|_| self.constrained) {
+            let name = control.name();
+            let message = format!(
+                "must be absent with constrained = true, as both decide how large the weights are; for {name} set \
+                 constrained = false"
+            );
+            return Err(ConfigError::value("scion.norm_control", message));
+        }
+        if self.constrained && self.decay != DecayForm::Coupled {
+            let message = "must be coupled with constrained = true, which decays at the learning rate; for independent decay \
+                           set constrained = false and a weight_decay";
+            return Err(ConfigError::value("scion.decay", message));
         }
         Ok(())
     }

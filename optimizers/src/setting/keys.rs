@@ -2,21 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::ConfigError;
+use super::settings::Keys;
 
-/// Reads the keys of a kind; the valid ones are those of its default.
-pub(crate) fn read_fields<T: Serialize + DeserializeOwned + Default>(
+/// Reads the keys of a kind.
+pub(crate) fn read_fields<T: Keys + DeserializeOwned + Default>(
     kind: &str,
     map: Map<String, Value>,
 ) -> Result<T, ConfigError> {
-    if let Ok(Value::Object(known)) = serde_json::to_value(T::default()) {
-        let known: Vec<&str> = known.keys().map(String::as_str).collect();
-        check_keys(&map, &known, kind)?;
-    }
+    check_keys(&map, &T::default().names(), kind)?;
     // Key by key, so that the message can say which one has the wrong type.
     for (key, value) in &map {
         let single = Map::from_iter([(key.clone(), value.clone())]);
@@ -51,6 +49,12 @@ pub(crate) fn check_keys(map: &Map<String, Value>, valid: &[&str], owner: &str) 
         }),
         None => Ok(()),
     }
+}
+
+/// The number under a key of a table, or its default.
+pub(crate) fn read_number(map: &Map<String, Value>, owner: &str, key: &str, default: f64) -> Result<f64, ConfigError> {
+    let Some(value) = map.get(key) else { return Ok(default) };
+    value.as_f64().ok_or_else(|| ConfigError::value(format!("{owner}.{key}"), format!("must be a number, got {value}")))
 }
 
 /// Keys and values of a configuration as given, with only finite numbers.

@@ -8,8 +8,8 @@ mod test_numbers;
 mod value;
 
 pub use error::ConfigError;
-pub(crate) use keys::{Given, check_keys, read_fields, take_tag};
-pub(crate) use settings::{Keys, settings};
+pub(crate) use keys::{Given, check_keys, read_fields, read_number, take_tag};
+pub(crate) use settings::{Keys, is_default, settings};
 #[cfg(test)]
 pub(crate) use test_numbers::numbers;
 pub(crate) use value::{Numbers, Setting, choice, choices_of};

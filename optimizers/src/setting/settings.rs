@@ -45,6 +45,10 @@ macro_rules! settings {
                 Ok(())
             }
 
+            fn names(&self) -> Vec<&'static str> {
+                vec![$(stringify!($field)),*]
+            }
+
             fn choices(&self) -> Vec<(&'static str, Vec<serde_json::Value>)> {
                 vec![$(
                     (stringify!($field), <$type as $crate::setting::Setting>::choices(&$crate::setting::settings!(@range $($range)?))),
@@ -61,6 +65,13 @@ pub(crate) use settings;
 pub(crate) trait Keys {
     /// Refuses the first value out of range.
     fn check_keys(&self, kind: &str) -> Result<(), ConfigError>;
+    /// Every key, also those that are not written while they have their default.
+    fn names(&self) -> Vec<&'static str>;
     /// For every key, values under which the rule behaves differently.
     fn choices(&self) -> Vec<(&'static str, Vec<Value>)>;
+}
+
+/// Whether a value is the default of its type: such a key need not be written, so that older programs can read the rest.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

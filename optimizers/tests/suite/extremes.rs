@@ -21,25 +21,39 @@ const SIZES: [f64; 7] = [1e-30, 1e-20, 1e-12, 1.0, 1e12, 1e20, 1e30];
 const SHAPES: [[usize; 3]; 6] = [[1, 7, 3], [1, 4, 9], [1, 5, 5], [1, 1, 6], [1, 6, 1], [3, 4, 6]];
 
 /// Keys that every matrix rule has: they act before or after the rule, so they are changed one at a time.
-const SHARED: [&str; 6] = ["weight_decay", "cautious", "momentum", "momentum_form", "nesterov", "scale"];
+const SHARED: [&str; 9] = [
+    "weight_decay",
+    "cautious",
+    "decay",
+    "norm_control",
+    "momentum",
+    "momentum_form",
+    "nesterov",
+    "second_moment",
+    "scale",
+];
 
-/// Every setting of a kind: the defaults, each key changed to each of its values, and each pair of the kind's own keys.
+/// Every setting of a kind: the defaults, each key changed to each of its values, and each pair of the kind's own keys; a value
+/// that is refused alone in each pair with another key.
 fn settings(kind: &str) -> Vec<OptimizerConfig> {
     let choices = OptimizerConfig::choices(kind).expect("the kind exists");
     let single: Vec<(&str, Value)> =
         choices.iter().flat_map(|(key, values)| values.iter().map(|value| (*key, value.clone()))).collect();
-    let mut changes: Vec<Vec<&(&str, Value)>> = vec![Vec::new()];
-    for (index, first) in single.iter().enumerate() {
-        changes.push(vec![first]);
-        let others = single[index + 1..].iter().filter(|second| second.0 != first.0);
-        let own = |key: &str| !SHARED.contains(&key);
-        changes.extend(others.filter(|second| own(first.0) && own(second.0)).map(|second| vec![first, second]));
-    }
     let base = OptimizerConfig::of_kind(kind).expect("the kind exists");
     let merge = |change: Vec<&(&str, Value)>| {
         let keys = Map::from_iter(change.into_iter().map(|(key, value)| (key.to_string(), value.clone())));
         base.merge(&keys).ok() // two values may exclude each other
     };
+    let mut changes: Vec<Vec<&(&str, Value)>> = vec![Vec::new()];
+    for (index, first) in single.iter().enumerate() {
+        changes.push(vec![first]);
+        let others = single[index + 1..].iter().filter(|second| second.0 != first.0);
+        let own = |key: &str| !SHARED.contains(&key);
+        let alone = merge(vec![first]).is_some();
+        changes.extend(
+            others.filter(|second| !alone || (own(first.0) && own(second.0))).map(|second| vec![first, second]),
+        );
+    }
     changes.into_iter().filter_map(merge).collect()
 }
 
@@ -80,9 +94,14 @@ fn values(tensor: Tensor<3>) -> Vec<f64> {
     tensor.into_data().convert_dtype(DType::F64).iter::<f64>().collect()
 }
 
-/// The weights after each step from zero: the updates, with all their digits.
+/// The weights after each step from zero: the updates, with all their digits. Steps that depend on the norm of the weights
+/// start from weights of about 1.
 fn walk(optimizer: &Pipeline, shape: [usize; 3], gradients: &[Vec<f64>], path: Path) -> Vec<Vec<f64>> {
-    let mut weights = path.tensor(&vec![0.0; shape.iter().product()], shape);
+    let start = match optimizer.norm_control() {
+        Some(_) => numbers(shape, 99),
+        None => vec![0.0; shape.iter().product()],
+    };
+    let mut weights = path.tensor(&start, shape);
     let mut state: Option<State<3>> = None;
     gradients
         .iter()

@@ -18,5 +18,6 @@ mod rules;
 mod shared;
 mod stacking;
 mod stacks;
+mod step_options;
 mod widths;
 mod wrappers;

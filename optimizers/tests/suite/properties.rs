@@ -3,7 +3,7 @@
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use polaron::matrix::{Axis, Layout, Norm, Placement};
-use polaron::rule::{Decay, Pipeline, Polar, Scale, State};
+use polaron::rule::{Decay, Pipeline, Polar, Rates, Scale, State};
 use polaron::{OptimizerConfig, rules::MuonConfig};
 
 use crate::numbers::random;
@@ -267,8 +267,8 @@ fn cautious_decay_spares_entries_that_the_update_moves_away_from_zero() {
     let device = Device::flex();
     let weights = Tensor::<3>::from_floats([[[1.0, 1.0, -1.0, -1.0]]], &device);
     let update = Tensor::<3>::from_floats([[[1.0, -1.0, 1.0, 0.0]]], &device);
-    let decay = Decay { rate: 0.5, cautious: true };
-    let after: Vec<f32> = decay.update(weights, update, 0.1).into_data().try_to_vec().unwrap();
+    let decay = Decay { rate: 0.5, cautious: true, ..Decay::default() };
+    let after: Vec<f32> = decay.update(weights, update, Rates::constant(0.1)).into_data().try_to_vec().unwrap();
     // decayed where signs agree or the update is 0: entries 0 and 3
     for (got, want) in after.into_iter().zip([0.85_f32, 1.1, -1.1, -0.95]) {
         assert!((got - want).abs() < 1e-6, "{got} {want}");

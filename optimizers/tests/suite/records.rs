@@ -187,6 +187,11 @@ const SETTINGS: &[&str] = &[
     "blocks = { axis = \"output\", count = 2 }",
     "blocks = { axis = \"input\", count = 2 }",
     "layout = \"out_in\"",
+    "second_moment = {}",
+    "second_moment = { eps = 0.0 }\nblocks = { axis = \"output\", count = 2 }",
+    "norm_control = { method = \"hyperball\" }",
+    "norm_control = { method = \"radial_brake\" }\nweight_decay = 0.1\nblocks = { axis = \"input\", count = 2 }",
+    "decay = \"independent\"\nweight_decay = 0.1",
 ];
 
 #[test]

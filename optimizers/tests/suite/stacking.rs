@@ -5,6 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
 use polaron::layerwise::{LayerwiseOptimizer, LayerwiseRecord, Rule, Stacking};
 use polaron::{Layerwise, OptimizerConfig, Role};
+use serde_json::{Map, Value};
 
 use crate::numbers::random;
 
@@ -67,10 +68,28 @@ fn bytes<const D: usize>(tensor: Tensor<D>) -> Vec<u8> {
     tensor.into_data().as_bytes().to_vec()
 }
 
-/// The kind on matrices, cut into blocks if asked for; AdamW on vectors, of which one decays.
-fn built(kind: &str, blocks: bool, stacking: Stacking) -> LayerwiseOptimizer {
+/// The defaults of a kind, and each value of the keys that act around every rule.
+fn settings(kind: &str) -> Vec<OptimizerConfig> {
+    let base = OptimizerConfig::of_kind(kind).unwrap();
+    let around = OptimizerConfig::choices(kind).unwrap().into_iter();
+    let around = around.filter(|(key, _)| ["second_moment", "norm_control", "decay"].contains(key));
+    let single = around.flat_map(|(key, values)| values.into_iter().map(move |value| (key, value)));
+    let merge = |(key, value): (&str, Value)| {
+        let mut keys = Map::from_iter([(key.to_string(), value)]);
+        match (kind, key) {
+            ("scion", _) => drop(keys.insert("constrained".into(), false.into())),
+            (_, "decay") => drop(keys.insert("weight_decay".into(), 0.1.into())),
+            _ => {}
+        }
+        base.merge(&keys).unwrap()
+    };
+    std::iter::once(base.clone()).chain(single.map(merge)).collect()
+}
+
+/// The settings on matrices, cut into blocks if asked for; AdamW on vectors, of which one decays.
+fn built(settings: &OptimizerConfig, blocks: bool, stacking: Stacking) -> LayerwiseOptimizer {
     let config = |json: String| -> OptimizerConfig { serde_json::from_str(&json).unwrap() };
-    let matrices = Rule::path("/matrices|wide|experts/", config(format!(r#"{{"kind": "{kind}"}}"#))).unwrap();
+    let matrices = Rule::path("/matrices|wide|experts/", settings.clone()).unwrap();
     let matrices = match blocks {
         true => matrices.with_blocks(serde_json::from_str(r#"{"axis": "output", "count": 2}"#).unwrap()),
         false => matrices,
@@ -93,16 +112,17 @@ fn step(optimizer: &mut LayerwiseOptimizer, model: Model, number: u64) -> Model 
 
 #[test]
 fn parameters_stepped_as_one_stack_get_the_same_bytes_as_one_by_one() {
-    for (kind, blocks) in OptimizerConfig::KINDS.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+    let all = OptimizerConfig::KINDS.iter().flat_map(|kind| settings(kind));
+    for (config, blocks) in all.flat_map(|config| [(config.clone(), false), (config, true)]) {
         let [mut together, mut apart] =
-            [Stacking::Always, Stacking::Never].map(|stacking| built(kind, blocks, stacking));
+            [Stacking::Always, Stacking::Never].map(|stacking| built(&config, blocks, stacking));
         let (mut a, mut b) = (Model::new(), Model::new());
         for number in 1..=6 {
             a = step(&mut together, a, number);
             b = step(&mut apart, b, number);
-            assert_eq!(a.bytes(), b.bytes(), "{kind}, blocks {blocks}, step {number}");
+            assert_eq!(a.bytes(), b.bytes(), "{config:?}, blocks {blocks}, step {number}");
             let records = [&together, &apart].map(|optimizer| optimizer.to_record().to_safetensors().unwrap());
-            assert_eq!(records[0], records[1], "{kind}, blocks {blocks}, step {number}");
+            assert_eq!(records[0], records[1], "{config:?}, blocks {blocks}, step {number}");
         }
     }
 }
@@ -110,17 +130,18 @@ fn parameters_stepped_as_one_stack_get_the_same_bytes_as_one_by_one() {
 #[test]
 fn a_record_of_a_stack_goes_on_one_by_one_and_the_other_way_round() {
     let ways = [(Stacking::Always, Stacking::Never), (Stacking::Never, Stacking::Always)];
-    for (kind, (first, then)) in OptimizerConfig::KINDS.iter().flat_map(|kind| ways.map(|way| (kind, way))) {
-        let mut straight = built(kind, false, first);
+    let all = OptimizerConfig::KINDS.iter().flat_map(|kind| settings(kind));
+    for (config, (first, then)) in all.flat_map(|config| ways.map(|way| (config.clone(), way))) {
+        let mut straight = built(&config, false, first);
         let mut model = (1..=3).fold(Model::new(), |model, number| step(&mut straight, model, number));
         let bytes = straight.to_record().to_safetensors().unwrap();
-        let mut resumed = built(kind, false, then);
+        let mut resumed = built(&config, false, then);
         resumed.load_record(LayerwiseRecord::from_safetensors(&bytes).unwrap(), &Device::flex()).unwrap();
         let mut other = model.clone();
         for number in 5..=6 {
             model = step(&mut straight, model, number);
             other = step(&mut resumed, other, number);
-            assert_eq!(model.bytes(), other.bytes(), "{kind}, {first:?} then {then:?}, step {number}");
+            assert_eq!(model.bytes(), other.bytes(), "{config:?}, {first:?} then {then:?}, step {number}");
         }
     }
 }

@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sign = Pipeline::new(Sign)
         .with_momentum(Momentum { factor: 0.9, ..Momentum::default() })
         .with_scale(Scale::None)
-        .with_decay(Decay { rate: 0.01, cautious: false });
+        .with_decay(Decay { rate: 0.01, ..Decay::default() });
     contract::check(&sign, &Device::flex())?;
     println!("the rule keeps every promise of the contract\n");
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use clap::Args;
-use polaron::LayerwiseOptimizer;
 use polaron::Role;
 use polaron::layerwise::Plan;
 use polaron_common::{did_you_mean, table, thousands};
@@ -143,7 +142,7 @@ struct Outlined<'a> {
 }
 
 impl ForFamily for Outlined<'_> {
-    type Output = Result<(LayerwiseOptimizer, String), Error>;
+    type Output = Result<(Plan, String), Error>;
 
     fn run<F: Family>(self, settings: &F) -> Self::Output {
         Ok((outline(self.config, settings, self.sizes)?, F::describe_sizes(self.sizes)))
@@ -157,12 +156,11 @@ fn describe(config: &Config, sizes: DataSizes, timed: bool) -> Result<String, Er
     if config.model.memory(sizes).parameters > ANY_MACHINE {
         estimate::check_weights(config, device::default_name(), sizes)?;
     }
-    let (optimizer, size) = config.model.with(Outlined { config, sizes })?;
-    let plan = optimizer.plan();
+    let (plan, size) = config.model.with(Outlined { config, sizes })?;
     let mut facts = vec![
         ["model".into(), format!("{} ({size})", config.model.preset())],
         ["parameters".into(), thousands(plan.parameters() as u64)],
-        ["in hidden matrices".into(), thousands(hidden_parameters(plan) as u64)],
+        ["in hidden matrices".into(), thousands(hidden_parameters(&plan) as u64)],
     ];
     if plan.frozen() > 0 {
         let trained = (plan.parameters() - plan.frozen()) as u64;
@@ -172,15 +170,15 @@ fn describe(config: &Config, sizes: DataSizes, timed: bool) -> Result<String, Er
     if let Some(active) = config.model.work(sizes).active {
         facts.insert(2, ["active per token".into(), thousands(active as u64)]);
     }
-    facts.extend(cost::facts(config, sizes, plan));
+    facts.extend(cost::facts(config, sizes, &plan));
     if timed {
-        facts.push(["time".into(), cost::time(config, sizes, plan)?]);
+        facts.push(["time".into(), cost::time(config, sizes, &plan)?]);
     }
     facts.extend(config.model.rope_layers().iter().map(|layers| {
         let name = if layers.sliding { "sliding base" } else { "rotary base" };
         [name.into(), rope_advice(layers)]
     }));
-    Ok(format!("{}\n{}\n{plan}\n", table(facts, &[]), parameters(plan)))
+    Ok(format!("{}\n{}\n{plan}\n", table(facts, &[]), parameters(&plan)))
 }
 
 /// Advice on the rotary base of some layers: the range in which it should be, and the bounds that it violates.

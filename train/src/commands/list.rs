@@ -88,12 +88,13 @@ fn optimizers() -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{kind}\n  update    {}\n  source    {}\n  state     {}\n  cost      {}\n  defaults  {}",
+            "{kind}\n  update    {}\n  source    {}\n  state     {}\n  cost      {}\n  defaults  {}\n  also      {}",
             about.formula,
             about.source,
             about.state(),
             about.cost,
-            defaults(&config)
+            defaults(&config),
+            absent(&config).join(", ")
         );
     }
     text
@@ -111,6 +112,13 @@ fn defaults(config: &OptimizerConfig) -> String {
         value => format!("{key} = {value}"),
     });
     shown.collect::<Vec<_>>().join(", ")
+}
+
+/// The keys that a configuration need not have, and does not have by default.
+fn absent(config: &OptimizerConfig) -> Vec<&'static str> {
+    let given = serde_json::to_value(config).unwrap_or_default();
+    let keys = OptimizerConfig::choices(config.kind()).unwrap_or_default().into_iter().map(|(key, _)| key);
+    keys.filter(|key| given.get(key).is_none()).collect()
 }
 
 /// Which symmetries the updates of every rule have, measured now, in f64 if the device supports it.

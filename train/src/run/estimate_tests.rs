@@ -19,7 +19,7 @@ impl ForFamily for Estimated<'_> {
     type Output = Estimate;
 
     fn run<F: Family>(self, settings: &F) -> Estimate {
-        Estimate::of(self.0, self.1, outline(self.0, settings, self.1).unwrap().plan())
+        Estimate::of(self.0, self.1, &outline(self.0, settings, self.1).unwrap())
     }
 }
 

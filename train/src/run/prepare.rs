@@ -66,18 +66,20 @@ pub fn with_adapters<M: Projections>(config: &Config, model: M) -> Result<M, Err
 /// [`TooLarge`](crate::error::TooLarge), or those of [`build_optimizer`].
 pub fn check_memory<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Result<(), Error> {
     estimate::check_weights(config, &config.device.name, sizes)?;
-    let optimizer = outline(config, settings, sizes)?;
-    estimate::check_training(config, sizes, optimizer.plan())
+    estimate::check_training(config, sizes, &outline(config, settings, sizes)?)
 }
 
-/// The optimizer of a configuration, made from the shapes of its model alone.
+/// The plan of the optimizer of a configuration, made from the shapes of its model alone.
 ///
 /// # Errors
 ///
-/// Those of [`build_optimizer`].
-pub fn outline<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Result<LayerwiseOptimizer, Error> {
+/// Those of [`build_optimizer`] that do not depend on weights.
+pub fn outline<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Result<Plan, Error> {
     let device = device::open(device::default_name())?;
-    build_optimizer::<F>(config, &with_adapters(config, settings.outline(sizes, &device)?)?)
+    let model = with_adapters(config, settings.outline(sizes, &device)?)?;
+    let plan = builder(config, &model)?.plan(&model).map_err(refusal)?;
+    check_plan::<F>(config, &model, &plan)?;
+    Ok(plan)
 }
 
 /// Builds the optimizer that the configuration describes, with the model's hints about roles, its width rules and what is
@@ -87,24 +89,34 @@ pub fn outline<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Re
 ///
 /// [`polaron::LayerwiseError`], and what it may not change.
 pub fn build_optimizer<F: Family>(config: &Config, model: &F::Network) -> Result<LayerwiseOptimizer, Error> {
+    let optimizer = builder(config, model)?.build(model).map_err(refusal)?;
+    check_plan::<F>(config, model, optimizer.plan())?;
+    Ok(optimizer)
+}
+
+fn check_plan<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> Result<(), Error> {
+    check_adapters(config, plan)?;
+    check_heads::<F>(config, model, plan)
+}
+
+fn builder<M: Module + Roles>(config: &Config, model: &M) -> Result<Layerwise, Error> {
     let builder = Layerwise::from_config(&config.optimizer)?.hints(model.roles());
     let builder = config.train.freeze.iter().fold(builder, Layerwise::freeze);
     let builder = if config.train.lora.is_some() { builder.train_only(Role::ADAPTERS) } else { builder };
-    let builder = match config.model.width_ratio() {
+    Ok(match config.model.width_ratio() {
         Some(ratio) => builder.width(ratio),
         None => builder,
-    };
-    match builder.build(model) {
-        Err(LayerwiseError::Width { path, optimizer, reason }) => {
+    })
+}
+
+/// Why an optimizer cannot be built, in words of the configuration.
+fn refusal(error: LayerwiseError) -> Error {
+    match error {
+        LayerwiseError::Width { path, optimizer, reason } => {
             let rule = format!("`{path}` is updated by {optimizer}, for which no width rule is known: {reason}");
-            Err(ConfigError::BadValue { key: "model.parametrization".into(), value: "mup".into(), rule }.into())
+            ConfigError::BadValue { key: "model.parametrization".into(), value: "mup".into(), rule }.into()
         }
-        built => {
-            let optimizer = built?;
-            check_adapters(config, optimizer.plan())?;
-            check_heads::<F>(config, model, optimizer.plan())?;
-            Ok(optimizer)
-        }
+        other => other.into(),
     }
 }
 

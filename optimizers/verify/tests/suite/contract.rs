@@ -30,6 +30,12 @@ fn options_that_change_the_state_keep_every_promise() {
         r#"{"kind": "freon", "method": "rational"}"#,
         r#"{"kind": "hybrid", "polar": {"method": "gram_polar_express"}}"#,
         r#"{"kind": "adamw", "weight_decay": 0.1, "cautious": true}"#,
+        r#"{"kind": "muon", "second_moment": {}}"#,
+        r#"{"kind": "polar_grad", "order": "polar_first", "second_moment": {"eps": 0.0}}"#,
+        r#"{"kind": "muon", "norm_control": {"method": "hyperball"}}"#,
+        r#"{"kind": "normuon", "norm_control": {"method": "radial_brake"}, "weight_decay": 0.1, "decay": "independent"}"#,
+        r#"{"kind": "adamw", "norm_control": {"method": "relative"}}"#,
+        r#"{"kind": "sgd", "norm_control": {"method": "floor"}}"#,
     ] {
         let config: OptimizerConfig = serde_json::from_str(text).unwrap();
         check_config(&config, &Device::flex()).unwrap_or_else(|error| panic!("{text}: {error}"));

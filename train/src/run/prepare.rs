@@ -96,10 +96,10 @@ pub fn build_optimizer<F: Family>(config: &Config, model: &F::Network) -> Result
 
 fn check_plan<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> Result<(), Error> {
     check_adapters(config, plan)?;
-    check_heads::<F>(config, model, plan)
+    Ok(check_heads::<F>(config, model, plan)?)
 }
 
-fn builder<M: Module + Roles>(config: &Config, model: &M) -> Result<Layerwise, Error> {
+fn builder(config: &Config, model: &impl Roles) -> Result<Layerwise, Error> {
     let builder = Layerwise::from_config(&config.optimizer)?.hints(model.roles());
     let builder = config.train.freeze.iter().fold(builder, Layerwise::freeze);
     let builder = if config.train.lora.is_some() { builder.train_only(Role::ADAPTERS) } else { builder };

@@ -10,6 +10,8 @@ mod passes;
 mod polar;
 #[cfg(feature = "flex")]
 mod power;
+#[cfg(feature = "flex")]
+mod stack;
 #[cfg(not(feature = "flex"))]
 mod without;
 

@@ -7,17 +7,13 @@
 //! Work is cut by the shapes alone, never by the number of threads, so the result does not depend on that.
 
 use std::mem::swap;
-use std::ops::{AddAssign, DivAssign, Mul};
 
-use burn::backend::flex::FlexTensor;
-use burn::backend::{BackendTensor, DispatchTensor, DispatchTensorKind};
-use burn::tensor::{DType, Element, ElementConversion, Tensor};
+use burn::tensor::{ElementConversion, Tensor};
 use faer::linalg::matmul::matmul;
-use faer::traits::ComplexField;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::passes::whole;
+use super::stack::{PARALLEL, Real, Work, each_matrix};
 use super::{Iteration, LEAST_SUM, Norm, Normalisation};
 
 /// Rows of a product that are computed as one piece of work. With fewer, copying the other operand into the layout of the
@@ -33,60 +29,27 @@ const PANEL: usize = 32;
 /// Symmetric matrices up to this size are cheaper to compute in full than to mirror.
 const FULL: usize = 64;
 
-/// Multiply-adds from which a product, or a stack of matrices, is shared among threads.
-pub(super) const PARALLEL: usize = 192 * 192 * 192;
-
-/// A scalar that both Burn and faer compute with.
-pub(super) trait Real:
-    Element + ComplexField + Copy + Into<f64> + AddAssign + DivAssign + Mul<Output = Self>
-{
-}
-
-impl Real for f32 {}
-impl Real for f64 {}
-
 /// Runs a polynomial iteration on a plain tensor of 32-bit or 64-bit floats of this backend; returns any other tensor
 /// unchanged.
 #[allow(clippy::result_large_err, reason = "an `Err` returns the stack, it is not a failure")]
 pub(crate) fn iterate(stack: Tensor<3>, iteration: &Iteration<'_>) -> Result<Tensor<3>, Tensor<3>> {
-    let [_, height, width] = stack.dims();
-    let shape = [height, width];
-    let DispatchTensor { kind, autodiff } = stack.into_dispatch();
-    let plain = |tensor: FlexTensor| DispatchTensorKind::Flex(BackendTensor::Float(tensor));
-    let (kind, done) = match kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if height * width > 0 => match tensor.dtype() {
-            DType::F32 => {
-                let mut tensor = whole::<f32>(tensor);
-                iterate_stack::<f32>(tensor.storage_mut(), shape, iteration);
-                (plain(tensor), true)
-            }
-            DType::F64 => {
-                let mut tensor = whole::<f64>(tensor);
-                iterate_stack::<f64>(tensor.storage_mut(), shape, iteration);
-                (plain(tensor), true)
-            }
-            _ => (plain(tensor), false),
-        },
-        other => (other, false),
-    };
-    let stack = Tensor::from_dispatch(DispatchTensor { kind, autodiff });
-    if done { Ok(stack) } else { Err(stack) }
+    each_matrix(stack, iteration)
 }
 
-fn iterate_stack<T: Real>(values: &mut [T], [height, width]: [usize; 2], iteration: &Iteration<'_>) {
-    let workspace = || Workspace::new([height, width]);
-    let matrix = |space: &mut Workspace<T>, values: &mut [T]| space.iterate(values, iteration);
-    let size = height * width;
-    if values.len() > size && values.len() * height.min(width) >= PARALLEL {
-        values.par_chunks_mut(size).for_each_init(workspace, matrix);
-    } else {
-        let mut space = workspace();
-        values.chunks_mut(size).for_each(|values| matrix(&mut space, values));
+impl Work for Iteration<'_> {
+    type Buffers<T: Real> = Workspace<T>;
+
+    fn buffers<T: Real>(&self, shape: [usize; 2]) -> Workspace<T> {
+        Workspace::new(shape)
+    }
+
+    fn apply<T: Real>(&self, space: &mut Workspace<T>, values: &mut [T]) {
+        space.iterate(values, self);
     }
 }
 
 /// The buffers of an iteration on a matrix; r is its smaller side.
-struct Workspace<T> {
+pub(crate) struct Workspace<T> {
     shape: [usize; 2],
     /// Another matrix of this shape.
     other: Vec<T>,

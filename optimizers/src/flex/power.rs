@@ -3,14 +3,12 @@
 //! The matrices of the program are kept in a few buffers: of every product, which is symmetric, one half is computed, on
 //! top of the linear terms, and a sum is one pass over memory, whatever the number of its terms.
 
-use burn::backend::flex::FlexTensor;
-use burn::backend::{BackendTensor, DispatchTensor, DispatchTensorKind};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use faer::Accum;
 use rayon::prelude::*;
 
-use super::passes::whole;
-use super::polar::{PARALLEL, Real, frobenius_norm, short_side_product, square, symmetric_product, view};
+use super::polar::{frobenius_norm, short_side_product, square, symmetric_product, view};
+use super::stack::{Real, Work, each_matrix};
 use crate::power::{Algebra, InversePower, PowerSize};
 
 /// Entries of a sum that stay in the first cache while its terms are added.
@@ -27,44 +25,23 @@ const ORDINARY: std::ops::Range<f64> = 1e-140..1e140;
 /// floats of this backend; returns any other tensor unchanged.
 #[allow(clippy::result_large_err, reason = "an `Err` returns the stack, it is not a failure")]
 pub(crate) fn inverse_power(stack: Tensor<3>, power: &InversePower) -> Result<Tensor<3>, Tensor<3>> {
-    let [_, height, width] = stack.dims();
-    let shape = [height, width];
-    let DispatchTensor { kind, autodiff } = stack.into_dispatch();
-    let plain = |tensor: FlexTensor| DispatchTensorKind::Flex(BackendTensor::Float(tensor));
-    let (kind, done) = match kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if height * width > 0 => match tensor.dtype() {
-            DType::F32 => {
-                let mut tensor = whole::<f32>(tensor);
-                each_matrix::<f32>(tensor.storage_mut(), shape, power);
-                (plain(tensor), true)
-            }
-            DType::F64 => {
-                let mut tensor = whole::<f64>(tensor);
-                each_matrix::<f64>(tensor.storage_mut(), shape, power);
-                (plain(tensor), true)
-            }
-            _ => (plain(tensor), false),
-        },
-        other => (other, false),
-    };
-    let stack = Tensor::from_dispatch(DispatchTensor { kind, autodiff });
-    if done { Ok(stack) } else { Err(stack) }
+    each_matrix(stack, power)
 }
 
-fn each_matrix<T: Real>(values: &mut [T], [height, width]: [usize; 2], power: &InversePower) {
-    let workspace = || Workspace::new([height, width]);
-    let matrix = |space: &mut Workspace<T>, values: &mut [T]| space.apply(values, power);
-    let size = height * width;
-    if values.len() > size && values.len() * height.min(width) >= PARALLEL {
-        values.par_chunks_mut(size).for_each_init(workspace, matrix);
-    } else {
-        let mut space = workspace();
-        values.chunks_mut(size).for_each(|values| matrix(&mut space, values));
+impl Work for InversePower {
+    type Buffers<T: Real> = Workspace<T>;
+
+    fn buffers<T: Real>(&self, shape: [usize; 2]) -> Workspace<T> {
+        Workspace::new(shape)
+    }
+
+    fn apply<T: Real>(&self, space: &mut Workspace<T>, values: &mut [T]) {
+        space.apply(values, self);
     }
 }
 
 /// The buffers for a matrix.
-struct Workspace<T> {
+pub(crate) struct Workspace<T> {
     shape: [usize; 2],
     /// The matrix, of norm 1.
     unit: Vec<T>,

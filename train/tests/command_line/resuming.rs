@@ -75,6 +75,36 @@ fn a_run_of_before_a_key_existed_goes_on() {
 }
 
 #[test]
+fn a_freon_run_of_before_its_default_changed_keeps_its_exact_method() {
+    let place = Place::new();
+    let freon = ["--optimizer", "freon", "--steps", "3", "--out", "run"];
+    place.train(&[&freon[..], &["--set", "optimizer.matrix.method=svd"]].concat()).succeeds();
+    let config = String::from_utf8(place.read("run/config.toml")).unwrap();
+    let older = config.replace("method = \"svd\"\n", "");
+    assert_ne!(older, config);
+    place.write("run/config.toml", older.as_bytes());
+    assert!(place.train(&["--resume", "run"]).succeeds().err.contains("already finished"));
+    place.train(&freon).fails(2, &["`optimizer.matrix.method` is \"svd\" there and \"polynomial\" now"]);
+}
+
+#[test]
+fn a_killed_run_with_a_moving_exponent_ends_with_the_same_bytes() {
+    let keys =
+        ["c=[5, 8]", "c_start=[3, 8]", "c_switch=0.5", "c_width=0.2"].map(|key| format!("optimizer.matrix.{key}"));
+    let sets = keys.iter().flat_map(|key| ["--set", key]);
+    let more: Vec<&str> = ["--optimizer", "freon"].into_iter().chain(sets).collect();
+    let place = Place::new();
+    undisturbed(&place, &more);
+    for step in [1, 33, 150] {
+        let mut child = place.spawn_train(&settings(&[&more[..], &["--out", "run"]].concat()));
+        place.wait_for_step("run", step, &mut child);
+        kill(child);
+    }
+    place.train(&settings(&[&more[..], &["--out", "run"]].concat())).succeeds();
+    ends_like_the_undisturbed_run(&place, "run");
+}
+
+#[test]
 fn a_run_killed_again_and_again_ends_with_the_same_bytes() {
     let place = Place::new();
     undisturbed(&place, &[]);

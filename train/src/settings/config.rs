@@ -87,8 +87,9 @@ impl Config {
     /// [`ConfigError::Misfit`] for a value that TOML cannot hold.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         let mut table = self.to_table()?;
-        if let Some(Value::Table(optimizer)) = table.get_mut("optimizer").filter(|_| !self.optimizer.onto_balls) {
-            optimizer.remove("onto_balls");
+        if let Some(Value::Table(optimizer)) = table.get_mut("optimizer") {
+            let off = [("onto_balls", !self.optimizer.onto_balls), ("published", self.optimizer.published != Some(true))];
+            off.iter().filter(|(_, is_off)| *is_off).for_each(|(key, _)| drop(optimizer.remove(*key)));
         }
         toml::to_string(&table).map_err(ConfigError::misfit)
     }

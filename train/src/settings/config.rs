@@ -88,7 +88,8 @@ impl Config {
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         let mut table = self.to_table()?;
         if let Some(Value::Table(optimizer)) = table.get_mut("optimizer") {
-            let off = [("onto_balls", !self.optimizer.onto_balls), ("published", self.optimizer.published != Some(true))];
+            let off =
+                [("onto_balls", !self.optimizer.onto_balls), ("published", self.optimizer.published != Some(true))];
             off.iter().filter(|(_, is_off)| *is_off).for_each(|(key, _)| drop(optimizer.remove(*key)));
         }
         toml::to_string(&table).map_err(ConfigError::misfit)

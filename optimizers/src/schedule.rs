@@ -1,4 +1,4 @@
-//! Learning-rate schedules: a factor between 0 and 1 that multiplies every learning rate of a step.
+//! Schedules: a factor between 0 and 1 that multiplies every learning rate of a step, and the momentum over the steps.
 //!
 //! ```
 //! use polaron::Schedule;
@@ -7,6 +7,8 @@
 //! assert_eq!(schedule.factor(100, 2000), 1.0); // step 100 of 2000, counted from 0
 //! assert!((schedule.factor(2000, 2000) - 0.1).abs() < 1e-15);
 //! ```
+//!
+//! [`Layerwise::schedule`](crate::Layerwise::schedule) gives part of the parameters a schedule of their own.
 
 use std::fmt;
 
@@ -23,6 +25,9 @@ pub enum ScheduleKind {
     Cosine,
     /// Warm-up, stable, decay: 1, then a straight line to `min_factor` over the last `decay_fraction` of the steps.
     Wsd,
+    /// 1, then a power of the share of the steps that are left, over the last `decay_fraction` of them; never below
+    /// `min_factor`.
+    Power,
 }
 
 /// Denominator of the linear warm-up over w steps.
@@ -34,9 +39,11 @@ pub enum WarmupRule {
     Nanogpt,
     /// (i + 1) / w: the last warm-up step has factor 1.
     Llama,
+    /// i / w: the first step has factor 0, the step after the warm-up is the first with factor 1.
+    Transformers,
 }
 
-/// A schedule: linear warm-up, then one of three shapes.
+/// A schedule: linear warm-up, then one of four shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
@@ -46,13 +53,19 @@ pub struct Schedule {
     pub warmup: u64,
     /// Denominator of the warm-up.
     pub warmup_rule: WarmupRule,
-    /// Where `cosine` and `wsd` end, as a share of the peak, 0 to 1.
+    /// Where `cosine` and `wsd` end and what `power` stays above, as a share of the peak, 0 to 1.
     pub min_factor: f64,
-    /// Share of all steps over which `wsd` decays, 0 to 1.
+    /// Share of all steps over which `wsd` and `power` decay, 0 to 1.
     pub decay_fraction: f64,
+    /// The exponent of `power`, above 0; `None` is [`Schedule::POWER`]. No other shape has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<f64>,
 }
 
 impl Schedule {
+    /// The exponent of `power` unless it is set.
+    pub const POWER: f64 = 1.2;
+
     /// 1 after `warmup` steps.
     pub fn constant(warmup: u64) -> Self {
         Self {
@@ -61,6 +74,7 @@ impl Schedule {
             warmup_rule: WarmupRule::Llama,
             min_factor: 0.1,
             decay_fraction: 0.2,
+            power: None,
         }
     }
 
@@ -74,18 +88,25 @@ impl Schedule {
         Self { kind: ScheduleKind::Wsd, ..Self::constant(warmup) }
     }
 
+    /// 1 after `warmup` steps, then `((S - i) / (S - d))^1.2` over the last fifth of the S steps, at least 0.1.
+    pub fn power(warmup: u64) -> Self {
+        Self { kind: ScheduleKind::Power, ..Self::constant(warmup) }
+    }
+
     /// The factor of step `step` (counted from 0) of `steps`.
     ///
-    /// With w warm-up steps, S steps and m = `min_factor`, after the warm-up:
+    /// With w warm-up steps, S steps, m = `min_factor` and d = max(w, S - round(S `decay_fraction`)), after the warm-up:
     /// cosine m + (1 - m) (1 + cos(π min(1, (i - w) / (S - w)))) / 2;
-    /// wsd 1 before step d = max(w, S - round(S `decay_fraction`)), then 1 - (1 - m) (i - d) / (S - d).
+    /// wsd 1 before step d, then 1 - (1 - m) (i - d) / (S - d);
+    /// power 1 before step d, then max(m, ((S - i) / (S - d))^`power`).
     pub fn factor(&self, step: u64, steps: u64) -> f64 {
         if step < self.warmup {
-            let denominator = match self.warmup_rule {
-                WarmupRule::Nanogpt => self.warmup as f64 + 1.0,
-                WarmupRule::Llama => self.warmup as f64,
+            let (i, w) = (step as f64, self.warmup as f64);
+            return match self.warmup_rule {
+                WarmupRule::Nanogpt => (i + 1.0) / (w + 1.0),
+                WarmupRule::Llama => (i + 1.0) / w,
+                WarmupRule::Transformers => i / w,
             };
-            return (step as f64 + 1.0) / denominator;
         }
         let depth = 1.0 - self.min_factor;
         match self.kind {
@@ -94,12 +115,18 @@ impl Schedule {
                 let progress = progress(step, self.warmup, steps);
                 self.min_factor + depth * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
             }
-            ScheduleKind::Wsd => {
-                let decaying = (steps as f64 * self.decay_fraction).round() as u64;
-                let start = steps.saturating_sub(decaying).max(self.warmup);
-                1.0 - depth * progress(step, start, steps)
+            ScheduleKind::Wsd => 1.0 - depth * progress(step, self.decay_start(steps), steps),
+            ScheduleKind::Power => {
+                let left = 1.0 - progress(step, self.decay_start(steps), steps);
+                left.powf(self.power.unwrap_or(Self::POWER)).max(self.min_factor)
             }
         }
+    }
+
+    /// The step at which `wsd` and `power` begin to decay.
+    fn decay_start(&self, steps: u64) -> u64 {
+        let decaying = (steps as f64 * self.decay_fraction).round() as u64;
+        steps.saturating_sub(decaying).max(self.warmup)
     }
 }
 
@@ -113,8 +140,67 @@ impl fmt::Display for Schedule {
             ScheduleKind::Wsd => {
                 write!(f, "constant, then to {min_factor} of it over the last {decay_fraction} of the steps")?;
             }
+            ScheduleKind::Power => {
+                let power = self.power.unwrap_or(Self::POWER);
+                write!(f, "constant, then the share of the steps that are left to the power {power}")?;
+                write!(f, " over the last {decay_fraction} of the steps, at least {min_factor} of it")?;
+            }
         }
         write!(f, " after {warmup} warm-up steps")
+    }
+}
+
+/// The momentum of the matrix rules over the steps: a straight line from `start` to `peak`, then `peak`, then a straight
+/// line to `end` over the last steps.
+///
+/// ```
+/// use polaron::schedule::MomentumSchedule;
+///
+/// let momentum = MomentumSchedule::default();
+/// assert!((momentum.factor(150, 5000) - 0.90).abs() < 1e-12);
+/// assert_eq!(momentum.factor(300, 5000), 0.95);
+/// assert!((momentum.factor(4975, 5000) - 0.90).abs() < 1e-12);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MomentumSchedule {
+    /// The factor of the first step, above 0 and below 1.
+    pub start: f64,
+    /// Steps from `start` to `peak`; 0 is none.
+    pub warmup: u64,
+    /// The factor between, above 0 and below 1.
+    pub peak: f64,
+    /// Steps from `peak` to `end`, the last of the training; 0 is none.
+    pub cooldown: u64,
+    /// The factor after the last step, above 0 and below 1.
+    pub end: f64,
+}
+
+impl Default for MomentumSchedule {
+    /// From 0.85 to 0.95 in 300 steps, and back over the last 50, as in the speedruns of NanoGPT.
+    fn default() -> Self {
+        Self { start: 0.85, warmup: 300, peak: 0.95, cooldown: 50, end: 0.85 }
+    }
+}
+
+impl MomentumSchedule {
+    /// The factor μ of step `step` (counted from 0) of `steps`. A cooldown longer than the run begins after the warm-up.
+    pub fn factor(&self, step: u64, steps: u64) -> f64 {
+        let Self { start, warmup, peak, cooldown, end } = *self;
+        if step < warmup {
+            return start + (peak - start) * progress(step, 0, warmup);
+        }
+        let down = steps.saturating_sub(cooldown).max(warmup);
+        let share = if cooldown == 0 { 0.0 } else { progress(step, down, steps) };
+        peak + (end - peak) * share
+    }
+}
+
+impl fmt::Display for MomentumSchedule {
+    /// The course of the factor, in words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { start, warmup, peak, cooldown, end } = self;
+        write!(f, "from {start} to {peak} in {warmup} steps, to {end} over the last {cooldown}")
     }
 }
 
@@ -129,7 +215,7 @@ mod tests {
     use super::*;
 
     fn schedule(kind: ScheduleKind, warmup_rule: WarmupRule) -> Schedule {
-        Schedule { kind, warmup: 10, warmup_rule, min_factor: 0.1, decay_fraction: 0.2 }
+        Schedule { kind, warmup: 10, warmup_rule, min_factor: 0.1, decay_fraction: 0.2, power: None }
     }
 
     /// The formulas are evaluated in f64 on both sides; the last bit of the cosine may differ.
@@ -184,5 +270,42 @@ mod tests {
         let long = Schedule { warmup: 50, ..bare };
         close(long.factor(4, 5), 5.0 / 51.0);
         assert!(long.factor(60, 5).is_finite());
+    }
+
+    #[test]
+    fn power_falls_as_the_share_that_is_left_and_stops_at_the_floor() {
+        let power = Schedule { min_factor: 0.04, decay_fraction: 0.5, ..Schedule::power(0) };
+        close(power.factor(49, 100), 1.0);
+        close(power.factor(75, 100), 0.5_f64.powf(1.2));
+        close(power.factor(100, 100), 0.04);
+        close(power.factor(7000, 100), 0.04);
+        close(Schedule { power: Some(2.0), ..power }.factor(75, 100), 0.25);
+    }
+
+    /// Muon and AdamW of the symmetry paper's program, 1000 steps.
+    #[test]
+    fn the_two_published_schedules_have_their_factors() {
+        let muon = Schedule { min_factor: 0.0, decay_fraction: 0.4, ..Schedule::wsd(0) };
+        for (step, factor) in [(599, 1.0), (800, 0.5), (1000, 0.0)] {
+            close(muon.factor(step, 1000), factor);
+        }
+        let adamw = Schedule { min_factor: 0.0, warmup_rule: WarmupRule::Transformers, ..Schedule::cosine(100) };
+        for (step, factor) in [(0, 0.0), (50, 0.5), (100, 1.0), (550, 0.5), (1000, 0.0)] {
+            close(adamw.factor(step, 1000), factor);
+        }
+    }
+
+    #[test]
+    fn momentum_rises_stays_and_falls() {
+        let momentum = MomentumSchedule { start: 0.8, warmup: 10, peak: 0.9, cooldown: 20, end: 0.7 };
+        for (step, factor) in [(0, 0.8), (5, 0.85), (10, 0.9), (80, 0.9), (90, 0.8), (100, 0.7), (500, 0.7)] {
+            close(momentum.factor(step, 100), factor);
+        }
+        let never = MomentumSchedule { warmup: 0, cooldown: 0, ..momentum };
+        assert!([0, 50, 100, 200].iter().all(|step| never.factor(*step, 100) == 0.9));
+        let long = MomentumSchedule { cooldown: 1000, ..momentum };
+        for (step, factor) in [(9, 0.89), (10, 0.9), (15, 0.8), (20, 0.7)] {
+            close(long.factor(step, 20), factor);
+        }
     }
 }

@@ -76,9 +76,11 @@ def scale(name, m, n):
 
 def parts(shape, blocks):
     """The slices of an `outputs x inputs` matrix that are updated on their own."""
-    axis, count = (0 if blocks["axis"] == "output" else 1, blocks["count"]) if blocks else (0, 1)
-    size = shape[axis] // count
-    cut = [slice(i * size, (i + 1) * size) for i in range(count)]
+    blocks = blocks or {"axis": "output", "count": 1}
+    axis = 0 if blocks["axis"] == "output" else 1
+    sizes = blocks.get("sizes") or [shape[axis] // blocks["count"]] * blocks["count"]
+    ends = np.cumsum(sizes)
+    cut = [slice(int(end) - size, int(end)) for size, end in zip(sizes, ends)]
     return [(part, slice(None)) if axis == 0 else (slice(None), part) for part in cut]
 
 
@@ -163,6 +165,8 @@ def cases(rule, kind):
     yield case("experts", [3, 4, 6])
     yield case("output blocks", [8, 5], blocks={"axis": "output", "count": 4})
     yield case("input blocks", [5, 9], blocks={"axis": "input", "count": 3})
+    yield case("output parts", [8, 5], blocks={"axis": "output", "sizes": [4, 2, 2]})
+    yield case("input parts, out_in", [5, 9], blocks={"axis": "input", "sizes": [2, 6, 1]}, layout="out_in")
     yield case("experts in blocks", [2, 6, 4], blocks={"axis": "output", "count": 2})
     yield case("weight decay", [5, 7], {"weight_decay": 0.3})
     yield case("cautious weight decay", [6, 5], {"weight_decay": 0.3, "cautious": True}, layout="out_in")

@@ -26,7 +26,6 @@ impl Roles for LanguageModel {
         hint(config.qk_norm != QkNormKind::None, "blocks.*.attn.q_norm.gain", Role::Gain);
         hint(config.qk_norm != QkNormKind::None, "blocks.*.attn.k_norm.gain", Role::Gain);
         hint(config.sinks, "blocks.*.attn.sinks", Role::Bias);
-        hint(block.attn.qkv.is_some(), "blocks.*.attn.qkv.weight", Role::Hidden);
         let gate = block.mlp.as_ref().is_some_and(|mlp| mlp.gate.is_some());
         hint(gate, "blocks.*.mlp.gate.weight", Role::Gate);
         hint(block.mlp.is_some(), "blocks.*.mlp.up.weight", Role::Up);
@@ -41,7 +40,10 @@ impl Roles for LanguageModel {
         hint(config.norm_bias, "blocks.*.*.bias", Role::Bias);
         hint(config.norm_bias, "norm.bias", Role::Bias);
         let (heads, kv_heads) = (config.heads, config.kv_heads());
-        if block.attn.qkv.is_none() {
+        if block.attn.qkv.is_some() {
+            let parts = [heads, kv_heads, kv_heads].map(|heads| heads * config.head_dim());
+            hints.push(RoleHint::new("blocks.*.attn.qkv.weight", Role::Hidden).with_parts(parts));
+        } else {
             let attention =
                 |name, role, heads| RoleHint::new(format!("blocks.*.attn.{name}.weight"), role).with_heads(heads);
             hints.push(attention("wq", Role::AttentionQuery, heads));

@@ -13,10 +13,13 @@ use super::groups::Group;
 use super::module_optimizer::{Factor, Frozen, ScheduledLr, Uncovered};
 use super::norms::check_norms;
 use super::optimizer::LayerwiseOptimizer;
+use super::scheduling::check_momentum;
 use super::states::OfParameter;
 use super::{
     AnyOptimizer, LayerwiseConfig, LayerwiseError, ParameterInfo, Plan, PlannedOptimizer, Role, RoleHint, Roles, Rule,
+    ScheduleConfig, ScheduleRule,
 };
+use crate::schedule::MomentumSchedule;
 use crate::wrappers::{Wrapper, WrapperConfig};
 
 /// Builder of a layerwise optimizer: a stack, changes to it, and a check that every parameter is covered once.
@@ -52,6 +55,8 @@ pub struct Layerwise {
     wrapper: Option<WrapperConfig>,
     adamw_factors: Vec<(Role, f64)>,
     width: Option<f64>,
+    schedules: Vec<ScheduleRule>,
+    momentum: Option<MomentumSchedule>,
 }
 
 impl Layerwise {
@@ -70,6 +75,8 @@ impl Layerwise {
             wrapper: None,
             adamw_factors: vec![],
             width: None,
+            schedules: vec![],
+            momentum: None,
         }
     }
 
@@ -168,7 +175,14 @@ impl Layerwise {
     /// Learning rate of the AdamW part of a matrix stack.
     #[must_use]
     pub fn adamw_lr(self, lr: f64) -> Self {
-        self.change(|config| config.adamw.lr = lr)
+        self.change(|config| (config.adamw.lr, config.adamw.lr_ratio) = (lr, None))
+    }
+
+    /// Learning rate of the AdamW part of a matrix stack as a multiple of that of the main rule, in place of
+    /// [`adamw_lr`](Self::adamw_lr).
+    #[must_use]
+    pub fn adamw_lr_ratio(self, ratio: f64) -> Self {
+        self.change(|config| config.adamw.lr_ratio = Some(ratio))
     }
 
     /// Clips the norm over all gradients, before any rule; `None` and 0 turn clipping off.
@@ -299,6 +313,55 @@ impl Layerwise {
         self.set(|builder| builder.adamw_factors = Role::ALL.map(|role| (role, factor(role))).to_vec())
     }
 
+    /// Gives part of the parameters a schedule of their own; it overrides those before it. All others follow the factor that
+    /// is given to a step. [`LayerwiseOptimizer::set_step`] must be called before every step.
+    ///
+    /// ```
+    /// use burn::{module::Module, nn::{Initializer, Linear, LinearConfig}, optim::GradientsParams, tensor::{Device, Tensor}};
+    /// use polaron::{Layerwise, Role, Schedule, layerwise::ScheduleRule};
+    ///
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { hidden: Linear, output: Linear }
+    /// # let device = Device::flex().autodiff();
+    /// # let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(Initializer::Ones);
+    /// # let mut model = Mlp { hidden: linear(8, 16).init(&device), output: linear(16, 4).init(&device) };
+    /// // The matrices are constant and cool down over the last 40 %, what AdamW updates warms up and follows a cosine.
+    /// let matrices = Schedule { decay_fraction: 0.4, ..Schedule::wsd(0) };
+    /// let adamw = ScheduleRule::optimizer("adamw", Schedule::cosine(100))?;
+    /// let mut optimizer = Layerwise::muon().assign("output", Role::Head).schedule(adamw).build(&model)?;
+    /// for step in 0..3 {
+    /// #   let loss = model.output.forward(model.hidden.forward(Tensor::<2>::ones([2, 8], &device))).mean();
+    /// #   let grads = GradientsParams::from_grads(loss.backward(), &model);
+    ///     // …
+    ///     optimizer.set_step(step, 1000)?;
+    ///     model = optimizer.step(matrices.factor(step, 1000), model, grads);
+    /// }
+    /// # Ok::<(), polaron::layerwise::LayerwiseError>(())
+    /// ```
+    #[must_use]
+    pub fn schedule(self, rule: ScheduleRule) -> Self {
+        self.set(|builder| builder.schedules.push(rule))
+    }
+
+    /// Changes the momentum of the matrix rules over the steps, for the matrices of the blocks ([`Role::MATRICES`], and those
+    /// without a role). [`LayerwiseOptimizer::set_step`] must be called before every step.
+    #[must_use]
+    pub fn momentum_schedule(self, momentum: MomentumSchedule) -> Self {
+        self.set(|builder| builder.momentum = Some(momentum))
+    }
+
+    /// The schedules of a `[schedule]` table but the main one, whose factor is given to a step.
+    ///
+    /// # Errors
+    /// Those of [`ScheduleConfig::rules`].
+    pub fn schedules(self, config: &ScheduleConfig) -> Result<Self, LayerwiseError> {
+        let (rules, momentum) = (config.rules()?, config.momentum);
+        Ok(self.set(|builder| {
+            builder.schedules.extend(rules);
+            builder.momentum = momentum.or(builder.momentum);
+        }))
+    }
+
     fn change(mut self, f: impl FnOnce(&mut LayerwiseConfig)) -> Self {
         if let Some(config) = &mut self.base {
             f(config);
@@ -332,6 +395,8 @@ impl Layerwise {
             lr: self.lr,
             adamw_factors: &self.adamw_factors,
             width: self.width,
+            schedules: &self.schedules,
+            momentum: self.momentum,
         };
         let plan = decide(&ParameterInfo::of_module(module), &decision)?;
         let optimizers = plan
@@ -353,10 +418,12 @@ impl Layerwise {
     fn check_numbers(&self, rules: &[Rule]) -> Result<(), LayerwiseError> {
         LayerwiseError::check_rate("lr", self.lr)?;
         for rule in rules {
-            if let Some(lr) = rule.lr {
-                LayerwiseError::check_rate(format!("the lr of the {}", rule.name()), lr)?;
+            if let Some(rate) = rule.rate {
+                LayerwiseError::check_rate(format!("the lr of the {}", rule.name()), rate.number())?;
             }
         }
+        self.schedules.iter().try_for_each(ScheduleRule::check)?;
+        self.momentum.as_ref().map_or(Ok(()), check_momentum)?;
         for (role, factor) in &self.adamw_factors {
             LayerwiseError::check_rate(format!("the factor of AdamW's learning rate for the role {role}"), *factor)?;
         }
@@ -379,7 +446,7 @@ impl Layerwise {
     /// The optimizer of a module.
     ///
     /// # Errors
-    /// If a parameter has no role, two roles, no rule or two paths, a rule or an assignment matches nothing or is
+    /// If a parameter has no role, two roles, no rule or two paths, a rule, a schedule or an assignment matches nothing or is
     /// overridden everywhere, a pattern that freezes matches nothing or everything is frozen, a parameter of a matrix rule
     /// is not a matrix, a matrix is zero whose rule steps by its norm, or a number is out of range.
     pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
@@ -392,7 +459,7 @@ impl Layerwise {
         for (entry, optimizer) in plan.entries().iter().zip(&optimizers).filter(|(entry, _)| !entry.is_frozen()) {
             let Some(number) = planned.names.iter().position(|name| *name == entry.path) else { continue };
             let form = &planned.forms[number];
-            let group = Group::new(number, optimizer, entry.config(), entry.lr, form).map_err(|error| {
+            let group = Group::new(number, optimizer, entry, form).map_err(|error| {
                 let (path, optimizer, message) = (entry.path.clone(), entry.label(), error.to_string());
                 LayerwiseError::DoesNotFit { path, role: entry.role_name(), optimizer, message }
             })?;
@@ -412,8 +479,8 @@ impl Layerwise {
     /// `Layerwise::muon().clip(None)`.
     ///
     /// # Errors
-    /// The errors of [`Layerwise::build`], and if a clip is set or a weight decay is independent of the learning rate, which
-    /// this form does not have.
+    /// The errors of [`Layerwise::build`], and if a clip or a schedule of its own is set or a weight decay is independent of the
+    /// learning rate, which this form does not have.
     ///
     /// # Panics
     /// Later, where Burn's interface has no errors: the scheduler panics on a factor that is negative or not finite,
@@ -430,6 +497,9 @@ impl Layerwise {
         }
         if let Some(wrapper) = &self.wrapper {
             return Err(LayerwiseError::CannotWrap { wrapper: wrapper.kind() });
+        }
+        if !self.schedules.is_empty() || self.momentum.is_some() {
+            return Err(LayerwiseError::CannotSchedule);
         }
         let planned = Planned::of(module)?;
         let (plan, optimizers) = self.decide(module)?;

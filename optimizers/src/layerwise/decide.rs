@@ -1,12 +1,11 @@
 //! Deciding a plan: role, rule and placement of every parameter, checked for coverage.
 
-use polaron_common::did_you_mean;
-
 use super::resolve::{Resolved, resolve};
-use super::rule::{Rule, Select};
-use super::{LayerwiseError, ParameterInfo, Pattern, Plan, PlanEntry, Role, RoleHint};
-use crate::matrix::{Layout, Placement};
+use super::rule::{BlockChoice, Rate, Rule, Select};
+use super::{LayerwiseError, ParameterInfo, Pattern, Plan, PlanEntry, Role, RoleHint, ScheduleRule, scheduled};
+use crate::matrix::{Axis, Layout, Placement};
 use crate::rules::OptimizerConfig;
+use crate::schedule::MomentumSchedule;
 
 /// Everything that decides a plan.
 pub(crate) struct Decision<'a> {
@@ -18,6 +17,10 @@ pub(crate) struct Decision<'a> {
     pub adamw_factors: &'a [(Role, f64)],
     /// Width over base width, if learning rates follow it.
     pub width: Option<f64>,
+    /// Schedules for part of the parameters.
+    pub schedules: &'a [ScheduleRule],
+    /// The momentum over the steps.
+    pub momentum: Option<MomentumSchedule>,
 }
 
 impl Decision<'_> {
@@ -46,12 +49,21 @@ impl Decision<'_> {
         Err(LayerwiseError::Width { path, optimizer, reason: reason.to_string() })
     }
 
-    /// Learning rate of a parameter of this role under this rule.
-    fn lr_of(&self, rule: &Resolved, role: Option<Role>) -> f64 {
+    /// Learning rate of a parameter of this role under this rule, for a matrix of `[outputs, inputs]`.
+    fn lr_of(&self, rule: &Resolved, role: Option<Role>, [outputs, inputs]: [usize; 2]) -> f64 {
         if rule.optimizer.is_frozen() {
             return 0.0;
         }
-        let lr = rule.lr.unwrap_or(self.lr);
+        let lr = match rule.rate {
+            None => self.lr,
+            Some(Rate::Lr(lr)) => lr,
+            Some(Rate::UnitRms(rms)) => {
+                let along_outputs =
+                    matches!(rule.optimizer.config(), Some(OptimizerConfig::RowNorm(rule)) if rule.axis == Axis::Input);
+                let entries = if along_outputs { outputs } else { inputs };
+                rms * (entries as f64 / self.width.unwrap_or(1.0)).sqrt()
+            }
+        };
         let elementwise = matches!(rule.optimizer.config(), Some(OptimizerConfig::AdamW(_)));
         let factor = self.adamw_factors.iter().find(|(known, _)| elementwise && role == Some(*known));
         factor.map_or(lr, |(_, factor)| lr * factor)
@@ -70,7 +82,7 @@ pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> R
     let hints = compile(decision.hints)?;
     let assignments = compile(decision.assignments)?;
     check_assignments(&assignments, parameters)?;
-    let entries = parameters
+    let mut entries = parameters
         .iter()
         .map(|parameter| decide_one(parameter, decision, &hints, &assignments))
         .collect::<Result<Vec<_>, _>>()?;
@@ -78,7 +90,8 @@ pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> R
     if entries.iter().all(PlanEntry::is_frozen) {
         return Err(LayerwiseError::AllFrozen);
     }
-    Ok(Plan::new(entries))
+    scheduled::assign(&mut entries, decision.schedules, decision.momentum)?;
+    Ok(Plan::new(entries, decision.schedules.to_vec()))
 }
 
 type Compiled<'a> = Vec<(Pattern, &'a RoleHint)>;
@@ -136,11 +149,11 @@ fn decide_one(
             None => LayerwiseError::NoRole { path: path.clone(), shape: parameter.shape.clone() },
         });
     };
-    let placement = Placement {
-        layout: rule.layout.unwrap_or(stored.layout),
-        blocks: rule.blocks.and_then(|choice| choice.blocks(role, heads)),
-        ..stored
-    };
+    let blocks = rule.blocks.map_or(Ok(None), |choice| choice.blocks(role, stated)).map_err(|error| {
+        let (path, optimizer, message) = (path.clone(), rule.optimizer.label(), error.to_string());
+        LayerwiseError::DoesNotFit { path, role: role.map_or("by path", |role| role.name()), optimizer, message }
+    })?;
+    let placement = Placement { layout: rule.layout.unwrap_or(stored.layout), blocks, ..stored };
     check_fit(parameter, role, &rule, placement)?;
     let width_factor = decision.width_factor(parameter, role, &rule, placement)?;
     Ok(PlanEntry {
@@ -149,7 +162,9 @@ fn decide_one(
         role,
         heads,
         placement,
-        lr: decision.lr_of(&rule, role) * width_factor,
+        lr: decision.lr_of(&rule, role, placement.features(&parameter.shape)) * width_factor,
+        schedule: None,
+        momentum: None,
         rules: rule.rules(),
         optimizer: rule.optimizer,
     })
@@ -190,7 +205,8 @@ fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -
     for (pattern, hint) in assignments {
         if !parameters.iter().any(|parameter| pattern.matches(&parameter.path)) {
             let what = format!("assign(\"{pattern}\", {})", hint.role);
-            let paths = format!("{}{}", some_paths(parameters), near(pattern, parameters));
+            let near = pattern.nearest(parameters.iter().map(|parameter| parameter.path.as_str()));
+            let paths = format!("{}{near}", some_paths(parameters));
             return Err(LayerwiseError::MatchesNothing { what, paths });
         }
     }
@@ -199,29 +215,25 @@ fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -
 
 fn check_rules(rules: &[Rule], parameters: &[ParameterInfo], entries: &[PlanEntry]) -> Result<(), LayerwiseError> {
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.required) {
-        if entries.iter().any(|entry| entry.rules.contains(&index)) {
+        let mut own = entries.iter().filter(|entry| entry.rules.contains(&index)).peekable();
+        if own.peek().is_some() {
+            if rule.blocks == Some(BlockChoice::Parts) && own.all(|entry| entry.placement.blocks.is_none()) {
+                return Err(LayerwiseError::NoParts { what: rule.name() });
+            }
             continue;
         }
         let what = rule.name();
         return Err(match entries.iter().any(|entry| rule.matches(&entry.path, entry.role)) {
             true => LayerwiseError::Overridden { what },
             false => {
+                let paths = parameters.iter().map(|parameter| parameter.path.as_str());
                 let near =
-                    if let Select::Path(pattern) = &rule.select { near(pattern, parameters) } else { String::new() };
+                    if let Select::Path(pattern) = &rule.select { pattern.nearest(paths) } else { String::new() };
                 LayerwiseError::MatchesNothing { what, paths: format!("{}{near}", some_paths(parameters)) }
             }
         });
     }
     Ok(())
-}
-
-/// The path, or the beginning of one, that is nearest to a pattern that matches nothing: as a question, or empty.
-fn near(pattern: &Pattern, parameters: &[ParameterInfo]) -> String {
-    let beginnings = parameters.iter().flat_map(|parameter| {
-        let path = parameter.path.as_str();
-        path.match_indices('.').map(|(dot, _)| &path[..dot]).chain([path])
-    });
-    did_you_mean(pattern.to_string().trim_end_matches(['*', '.']), beginnings)
 }
 
 fn some_paths(parameters: &[ParameterInfo]) -> String {

@@ -67,6 +67,51 @@ pub enum LayerwiseError {
         /// What is wrong with it.
         message: String,
     },
+    /// A `[schedule]` table that is not valid TOML, or has a value of another type.
+    #[error("schedule: {message}")]
+    ScheduleToml {
+        /// The message of the parser.
+        message: String,
+    },
+    /// A table of a schedule for part of the parameters that cannot be read.
+    #[error("schedule rule {number}: {message}")]
+    Schedule {
+        /// Position in the list, from 1.
+        number: usize,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A schedule that matches no parameter.
+    #[error("{what} matches no parameter{near}")]
+    ScheduleMatchesNothing {
+        /// The schedule.
+        what: String,
+        /// What the model has instead.
+        near: String,
+    },
+    /// A momentum schedule without a momentum.
+    #[error("no matrix of the blocks is updated by a rule with a momentum of its own: leave the momentum schedule out")]
+    NoMomentum,
+    /// A momentum schedule for an average whose bias is removed as if the momentum were constant.
+    #[error(
+        "\"{path}\" is updated by {optimizer} with momentum_form = \"ema_debiased\", which removes the bias of a constant \
+         momentum: choose \"ema\" or \"heavy_ball\", or leave the momentum schedule out"
+    )]
+    DebiasedMomentum {
+        /// Path of the parameter.
+        path: String,
+        /// The optimizer of the rule.
+        optimizer: String,
+    },
+    /// Schedules that a step cannot follow, since it does not know which step it is.
+    #[error("the plan has schedules of its own: call set_step(step, steps) before every step")]
+    StepUnknown,
+    /// Schedules of its own, which an optimizer of the plain Burn form does not have.
+    #[error(
+        "Burn's ModuleOptimizer cannot follow a schedule for part of the parameters or of the momentum, since it does not know \
+         the number of steps: leave them out, or build the LayerwiseOptimizer, which can"
+    )]
+    CannotSchedule,
     /// A configuration with a value that cannot be used.
     #[error("optimizer: {0}")]
     Config(#[from] ConfigError),
@@ -128,6 +173,15 @@ pub enum LayerwiseError {
         "no parameter can be scaled onto a norm ball: only `scion` has one; choose the stack scion, or leave `onto_balls` out"
     )]
     NoBall,
+    /// A rule for the parts of fused projections that has none.
+    #[error(
+        "{what} has blocks = \"parts\", but the model names no parts of a matrix that it updates: add \
+         RoleHint::with_parts, or give the sizes as blocks = {{ axis = \"output\", sizes = […] }}"
+    )]
+    NoParts {
+        /// The rule.
+        what: String,
+    },
     /// A plan without a parameter that is trained.
     #[error("every parameter is frozen, so nothing is left to train: freeze fewer of them")]
     AllFrozen,

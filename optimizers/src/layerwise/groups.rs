@@ -1,4 +1,4 @@
-//! Groups: parameters with the same rule, settings, learning rate, shape and element type, which are stepped as one stack.
+//! Groups: parameters with the same rule, settings, learning rate, schedule, shape and element type, which are stepped as one stack.
 //! For entrywise rules the shape may differ: the parameters become one row.
 //!
 //! On a GPU a kernel launch costs the same for one small matrix as for sixteen. In host memory there is no such cost, and
@@ -8,7 +8,8 @@ use burn::optim::DynState;
 use burn::tensor::kind::BridgeTensor;
 use burn::tensor::{DType, Device, Tensor};
 
-use super::AnyOptimizer;
+use super::course::{Course, When};
+use super::{AnyOptimizer, PlanEntry};
 use crate::matrix::{LayoutError, Reading};
 use crate::rule::{At, Decay, Extent, Memory, Pipeline, Rates};
 use crate::rules::OptimizerConfig;
@@ -35,6 +36,7 @@ pub(crate) struct Group {
     /// The settings that they share; `None` for a rule without a configuration.
     settings: Option<OptimizerConfig>,
     lr: f64,
+    course: Course,
     pub states: States,
 }
 
@@ -130,13 +132,7 @@ impl Group {
     ///
     /// # Errors
     /// If the rule cannot read a parameter of this shape.
-    pub fn new(
-        number: usize,
-        optimizer: &AnyOptimizer,
-        settings: Option<&OptimizerConfig>,
-        lr: f64,
-        form: &Form,
-    ) -> Result<Self, LayoutError> {
+    pub fn new(number: usize, optimizer: &AnyOptimizer, entry: &PlanEntry, form: &Form) -> Result<Self, LayoutError> {
         let states = match &optimizer.rule {
             Some(pipeline) => {
                 let reading = pipeline.reading(&form.shape)?;
@@ -147,9 +143,10 @@ impl Group {
             None => States::Other { optimizer: optimizer.clone(), rank: form.shape.len(), state: None },
         };
         // Parts of a row may decay differently.
-        let settings = settings
+        let settings = entry
+            .config()
             .map(|settings| if settings.is_matrix_rule() { settings.clone() } else { settings.without_decay() });
-        Ok(Self { members: vec![number], settings, lr, states })
+        Ok(Self { members: vec![number], settings, lr: entry.lr, course: entry.course(), states })
     }
 
     /// Adds the parameter of another group, if both are stepped in the same way.
@@ -165,8 +162,10 @@ impl Group {
             (Some(settings), Some(of)) => settings == of,
             _ => pipeline.is_same(its),
         };
-        let alike =
-            same_rule && self.lr == other.lr && dtype == of && stacks(pipeline, &places.0[0].reading, &read[0].reading);
+        let alike = same_rule
+            && (self.lr, self.course) == (other.lr, other.course)
+            && dtype == of
+            && stacks(pipeline, &places.0[0].reading, &read[0].reading);
         if alike {
             // Next to those with the same decay.
             let alike = places.0.iter().rposition(|place| place.decay == read[0].decay);
@@ -198,12 +197,13 @@ impl Group {
     /// The work of a step: one piece for the stack, or one for every member that has a gradient.
     pub fn work<'a>(
         &'a mut self,
-        factor: f64,
-        progress: f64,
+        when: &When,
         stacking: Stacking,
         taken: &mut [Option<Taken>],
     ) -> Vec<ParameterUpdate<'a>> {
+        let factor = self.course.factor(when);
         let (rates, members) = (Rates { lr: factor * self.lr, factor }, &self.members);
+        let (momentum, progress) = (self.course.momentum(when), when.progress);
         match &mut self.states {
             States::Other { optimizer, rank, state } => {
                 let Some(taken) = taken[members[0]].take() else { return Vec::new() };
@@ -218,7 +218,7 @@ impl Group {
                     memories.scatter(places);
                 }
                 let piece = |memory, places: &'a [Place], taken| {
-                    ParameterUpdate::new(Piece::Rule { pipeline, places, memory, rates, progress }, taken)
+                    ParameterUpdate::new(Piece::Rule { pipeline, places, memory, rates, momentum, progress }, taken)
                 };
                 let places: &'a [Place] = &places.0;
                 match memories {
@@ -274,8 +274,20 @@ pub(crate) struct Taken {
 }
 
 enum Piece<'a> {
-    Rule { pipeline: &'a Pipeline, places: &'a [Place], memory: &'a mut Memory, rates: Rates, progress: f64 },
-    Other { optimizer: &'a AnyOptimizer, rank: usize, lr: f64, state: &'a mut Option<DynState> },
+    Rule {
+        pipeline: &'a Pipeline,
+        places: &'a [Place],
+        memory: &'a mut Memory,
+        rates: Rates,
+        momentum: Option<f64>,
+        progress: f64,
+    },
+    Other {
+        optimizer: &'a AnyOptimizer,
+        rank: usize,
+        lr: f64,
+        state: &'a mut Option<DynState>,
+    },
 }
 
 /// The update of one parameter in one step, or of several that are stepped as one stack; can be run on any thread.
@@ -311,12 +323,13 @@ impl<'a> ParameterUpdate<'a> {
                     self.updated.push((number, updated));
                 }
             }
-            Piece::Rule { pipeline, places, memory, rates, progress } => {
+            Piece::Rule { pipeline, places, memory, rates, momentum, progress } => {
                 **memory = std::mem::take(*memory).on_device(&device);
                 let places = Places(places.to_vec());
                 let decays = places.decays();
                 let streams: Vec<u64> = places.0.iter().map(|place| place.stream).collect();
-                let at = At { rates: *rates, decays: &decays, progress: *progress, streams: &streams };
+                let (rates, momentum, progress) = (*rates, *momentum, *progress);
+                let at = At { rates, momentum, decays: &decays, progress, streams: &streams };
                 self.updated = step_stack(pipeline, &places, memory, at, waiting);
             }
         }

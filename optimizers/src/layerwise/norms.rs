@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::check::Planned;
 use super::{AnyOptimizer, LayerwiseError, Plan};
-use crate::matrix::{Reading, frobenius_norm};
+use crate::matrix::{Matrix, Reading, frobenius_norm};
 use crate::visit::{Walk, follow};
 
 /// Refuses a parameter with a matrix that is smaller than its rule needs. Reads only the weights of such rules.
@@ -56,7 +56,8 @@ impl ModuleVisitor for Norms<'_> {
             DType::F16 | DType::BF16 => weights.cast(DType::F32),
             _ => weights,
         };
-        let norm = frobenius_norm(reading.split(weights).into_tensor()).min().into_scalar::<f64>();
+        let least_of = |stack: Matrix| frobenius_norm(stack.into_tensor()).min().into_scalar::<f64>();
+        let norm = reading.stacks(weights).into_iter().map(least_of).fold(f64::INFINITY, f64::min);
         if norm <= least {
             self.found = Some((number, norm));
         }

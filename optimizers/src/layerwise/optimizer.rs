@@ -6,6 +6,7 @@ use burn::tensor::{Device, TensorData};
 
 use super::ball::OntoBalls;
 use super::check::Planned;
+use super::course::When;
 use super::exchange::{Collect, PutBack, Way};
 use super::groups::{Group, Memories, ParameterUpdate, Place, Stacking, States};
 use super::states::{read_memory, read_state};
@@ -30,6 +31,8 @@ pub struct LayerwiseOptimizer {
     clip: Option<f64>,
     qk_clip: Option<f64>,
     progress: f64,
+    /// The number of the next step, from 0, and of all steps, if it was set.
+    position: Option<(u64, u64)>,
     stacking: Stacking,
     wrapper: Option<Wrapper>,
 }
@@ -52,8 +55,8 @@ impl LayerwiseOptimizer {
         }
         let frozen = plan.entries().iter().filter(|entry| entry.is_frozen());
         let frozen = Paths::new(frozen.map(|entry| entry.path.as_str()));
-        let (progress, stacking, wrapper) = (0.0, Stacking::default(), None);
-        Self { plan, planned, frozen, groups, ways, clip, qk_clip, progress, stacking, wrapper }
+        let (progress, position, stacking, wrapper) = (0.0, None, Stacking::default(), None);
+        Self { plan, planned, frozen, groups, ways, clip, qk_clip, progress, position, stacking, wrapper }
     }
 
     /// The same with a wrapper around its steps.
@@ -62,7 +65,7 @@ impl LayerwiseOptimizer {
         self
     }
 
-    /// Sets when parameters with the same rule, settings, learning rate, shape and element type are stepped as one stack.
+    /// Sets when parameters with the same rule, settings, learning rate, schedule, shape and element type are stepped as one stack.
     /// The result is the same up to rounding, and bit-identical in host memory; on other devices a step takes far fewer
     /// launches.
     #[must_use]
@@ -87,6 +90,22 @@ impl LayerwiseOptimizer {
             return Err(LayerwiseError::Number { what, rule, value: share });
         }
         self.progress = share;
+        Ok(())
+    }
+
+    /// Sets which step the next one is, from 0, and how many the training has. Schedules of its own
+    /// ([`Layerwise::schedule`](crate::Layerwise::schedule)) need it before every step. Sets the share of the training that is
+    /// done as well ([`set_progress`](Self::set_progress)). Steps after the last one are as at the end of the schedules.
+    ///
+    /// # Errors
+    /// If the training has no steps.
+    pub fn set_step(&mut self, step: u64, steps: u64) -> Result<(), LayerwiseError> {
+        if steps == 0 {
+            let (what, rule) = ("the number of steps of the training".to_string(), "at least 1");
+            return Err(LayerwiseError::Number { what, rule, value: 0.0 });
+        }
+        self.set_progress((step as f64 / steps as f64).min(1.0))?;
+        self.position = Some((step, steps));
         Ok(())
     }
 
@@ -129,7 +148,8 @@ impl LayerwiseOptimizer {
         Moment { factor, progress: self.progress }
     }
 
-    /// Clips, then updates: every learning rate is multiplied by `factor`, the schedule's value for this step.
+    /// Clips, then updates: every learning rate is multiplied by `factor`, the schedule's value for this step, except those
+    /// with a schedule of their own.
     ///
     /// Parameters without a gradient are unchanged.
     ///
@@ -143,7 +163,8 @@ impl LayerwiseOptimizer {
     ///
     /// # Errors
     /// If the factor is negative or not finite, the model is no longer the one that the plan was made for, a gradient has
-    /// another shape, element type or device than its parameter, or a gradient holds a NaN or an infinity.
+    /// another shape, element type or device than its parameter, or a gradient holds a NaN or an infinity; and if the plan has
+    /// schedules of its own and [`set_step`](Self::set_step) was not called since the last step.
     pub fn try_step<M: Module>(&mut self, factor: f64, module: M, grads: GradientsParams) -> Result<M, LayerwiseError> {
         self.check(factor, &module, &grads)?;
         let (grads, norm) = self.clip_checked(&module, grads);
@@ -189,6 +210,9 @@ impl LayerwiseOptimizer {
 
     fn check<M: Module>(&self, factor: f64, module: &M, grads: &GradientsParams) -> Result<(), LayerwiseError> {
         LayerwiseError::check_rate("the factor of the learning rates", factor)?;
+        if self.position.is_none() && self.plan.needs_step() {
+            return Err(LayerwiseError::StepUnknown);
+        }
         self.planned.check_step(module, grads)
     }
 
@@ -236,9 +260,11 @@ impl LayerwiseOptimizer {
         let module = module.map(&mut collect);
         let mut taken = collect.taken;
         let shapes = self.planned.forms.iter().map(|form| form.shape.as_slice()).collect();
-        let (progress, stacking) = (self.progress, self.stacking);
+        // Only for this step: a number that is left over would be that of another one.
+        let position = self.position.take().unwrap_or_default();
+        let (when, stacking) = (When { factor, progress: self.progress, position }, self.stacking);
         let mut updates: Vec<ParameterUpdate<'_>> =
-            self.groups.iter_mut().flat_map(|group| group.work(factor, progress, stacking, &mut taken)).collect();
+            self.groups.iter_mut().flat_map(|group| group.work(&when, stacking, &mut taken)).collect();
         run(&mut updates);
         let mut updated: Vec<_> = self.planned.names.iter().map(|_| None).collect();
         for (number, values) in updates.into_iter().flat_map(ParameterUpdate::finish) {

@@ -1,5 +1,6 @@
 //! Patterns on parameter paths.
 
+use polaron_common::did_you_mean;
 use regex::Regex;
 
 use super::LayerwiseError;
@@ -48,6 +49,12 @@ impl Pattern {
                 Err(LayerwiseError::Pattern { pattern: text, message })
             }
         }
+    }
+
+    /// The path, or the beginning of one, that is nearest to a pattern that matches nothing: as a question, or empty.
+    pub(super) fn nearest<'a>(&self, paths: impl Iterator<Item = &'a str>) -> String {
+        let beginnings = paths.flat_map(|path| path.match_indices('.').map(|(dot, _)| &path[..dot]).chain([path]));
+        did_you_mean(self.text.trim_end_matches(['*', '.']), beginnings)
     }
 
     /// Whether a path matches.

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use burn::module::Module;
 
-use super::{PlannedOptimizer, Role};
+use super::course::Course;
+use super::{PlannedOptimizer, Role, ScheduleRule};
 use crate::matrix::Placement;
 use crate::rule::{DecayForm, Extent, Kept, Scale};
 use crate::rules::OptimizerConfig;
+use crate::schedule::{MomentumSchedule, Schedule};
 use crate::wrappers::{Trained, WrapperConfig};
 
 /// One parameter of a plan.
@@ -28,6 +30,10 @@ pub struct PlanEntry {
     pub optimizer: PlannedOptimizer,
     /// Learning rate before the schedule; 0 if it is frozen.
     pub lr: f64,
+    /// Its own schedule; `None` if it follows the factor that is given to a step.
+    pub schedule: Option<Schedule>,
+    /// The momentum of its rule over the steps; `None` if it is constant.
+    pub momentum: Option<MomentumSchedule>,
     /// The rules that it is made of, by index, in rising order of precedence.
     pub(crate) rules: Vec<usize>,
 }
@@ -38,6 +44,7 @@ pub struct Plan {
     entries: Vec<PlanEntry>,
     /// What goes around the steps.
     wrapper: Option<WrapperConfig>,
+    schedules: Vec<ScheduleRule>,
 }
 
 impl Plan {
@@ -68,13 +75,28 @@ impl Plan {
         Trained::of(module, |path| trained.contains(path))
     }
 
-    pub(super) fn new(entries: Vec<PlanEntry>) -> Self {
-        Self { entries, wrapper: None }
+    pub(super) fn new(entries: Vec<PlanEntry>, schedules: Vec<ScheduleRule>) -> Self {
+        Self { entries, schedules, wrapper: None }
     }
 
     pub(super) fn with_wrapper(mut self, wrapper: Option<WrapperConfig>) -> Self {
         self.wrapper = wrapper;
         self
+    }
+
+    /// The schedules for part of the parameters, in rising order of precedence.
+    pub fn schedules(&self) -> &[ScheduleRule] {
+        &self.schedules
+    }
+
+    /// The momentum over the steps, where it is not constant.
+    pub fn momentum(&self) -> Option<MomentumSchedule> {
+        self.entries.iter().find_map(|entry| entry.momentum)
+    }
+
+    /// Whether a step has to know which one it is.
+    pub(super) fn needs_step(&self) -> bool {
+        !self.schedules.is_empty() || self.momentum().is_some()
     }
 }
 
@@ -82,6 +104,11 @@ impl PlanEntry {
     /// Number of weights.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// What of its step changes over the steps.
+    pub(super) fn course(&self) -> Course {
+        Course { schedule: self.schedule, momentum: self.momentum }
     }
 
     /// Whether it never changes, see [`Layerwise::freeze`](super::Layerwise::freeze).

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::rule::{BlockChoice, Rule, RuleOptimizer};
+use super::rule::{BlockChoice, Rate, Rule, RuleOptimizer};
 use super::{LayerwiseError, PlannedOptimizer, Role};
 use crate::matrix::Layout;
 use crate::rules::OptimizerConfig;
@@ -16,7 +16,7 @@ use crate::rules::OptimizerConfig;
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     pub optimizer: PlannedOptimizer,
-    pub lr: Option<f64>,
+    pub rate: Option<Rate>,
     pub layout: Option<Layout>,
     pub blocks: Option<BlockChoice>,
     /// The rules that it is made of, by index, each with its keys that are not overridden.
@@ -30,8 +30,8 @@ impl Resolved {
     }
 
     fn new(index: usize, rule: &Rule, optimizer: PlannedOptimizer) -> Self {
-        let Rule { lr, layout, blocks, .. } = *rule;
-        Self { optimizer, lr, layout, blocks, parts: vec![(index, rule.sets())] }
+        let Rule { rate, layout, blocks, .. } = *rule;
+        Self { optimizer, rate, layout, blocks, parts: vec![(index, rule.sets())] }
     }
 
     /// This rule combined with the overridden one; the optimizer is this one's.
@@ -43,7 +43,7 @@ impl Resolved {
         parts.extend(self.parts);
         Self {
             optimizer: self.optimizer,
-            lr: self.lr.or(below.lr),
+            rate: self.rate.or(below.rate),
             layout: self.layout.or(below.layout),
             blocks: self.blocks.or(below.blocks),
             parts,

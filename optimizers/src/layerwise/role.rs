@@ -127,6 +127,8 @@ pub struct RoleHint {
     /// Number of attention heads along the output axis (query, key, value) or the input axis
     /// (output projection), when the role has heads.
     pub heads: Option<usize>,
+    /// Sizes of the parts along the output axis, if the matrix is several projections in one; empty otherwise.
+    pub parts: Vec<usize>,
     /// How they are stored; by default `in_out`, as in Burn's `Linear` and `Embedding`.
     pub layout: Layout,
 }
@@ -134,13 +136,30 @@ pub struct RoleHint {
 impl RoleHint {
     /// Parameters matching `pattern` have `role`, no heads, and are stored `[d_in, d_out]`.
     pub fn new(pattern: impl Into<String>, role: Role) -> Self {
-        Self { pattern: pattern.into(), role, heads: None, layout: Layout::InOut }
+        Self { pattern: pattern.into(), role, heads: None, parts: Vec::new(), layout: Layout::InOut }
     }
 
     /// Sets the number of attention heads in the matrix.
     #[must_use]
     pub fn with_heads(mut self, heads: usize) -> Self {
         self.heads = Some(heads);
+        self
+    }
+
+    /// Says that the matrix is several projections in one, one after another along the output axis, of these sizes: at most
+    /// eight. A rule with `blocks = "parts"` ([`Rule::per_part`](super::Rule::per_part)) updates each by itself; all others
+    /// take the matrix as one.
+    ///
+    /// ```
+    /// use polaron::{Role, RoleHint};
+    ///
+    /// // Queries of 4 heads, keys and values of 2, each of 16 entries.
+    /// let fused = RoleHint::new("blocks.*.attn.qkv.weight", Role::Hidden).with_parts([64, 32, 32]);
+    /// assert_eq!(fused.parts, [64, 32, 32]);
+    /// ```
+    #[must_use]
+    pub fn with_parts(mut self, sizes: impl Into<Vec<usize>>) -> Self {
+        self.parts = sizes.into();
         self
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{AnyOptimizer, LayerwiseError, Pattern, PlannedOptimizer, Role};
-use crate::matrix::{Axis, Blocks, Layout};
+use super::{AnyOptimizer, LayerwiseError, Pattern, PlannedOptimizer, Role, RoleHint};
+use crate::matrix::{Axis, Blocks, Layout, LayoutError};
 use crate::rule::Pipeline;
 use crate::rules::OptimizerConfig;
 use crate::setting::ConfigError;
@@ -87,6 +87,24 @@ pub(crate) enum Select {
     Path(Pattern),
 }
 
+/// A learning rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rate {
+    Lr(f64),
+    /// For a rule that moves every unit by a distance of the learning rate: that distance as the root mean square of the
+    /// unit's entries. The rate is this times the root of their number; where rates follow the width, of the number at the
+    /// base width.
+    UnitRms(f64),
+}
+
+impl Rate {
+    /// The number itself, for checks.
+    pub fn number(self) -> f64 {
+        let (Self::Lr(number) | Self::UnitRms(number)) = self;
+        number
+    }
+}
+
 /// How a rule cuts matrices into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -96,20 +114,29 @@ pub enum BlockChoice {
     /// One block per attention head, if the role has heads: along the output axis of query, key and
     /// value, along the input axis of the output projection. Matrices without heads stay whole.
     Heads,
+    /// One block per part of a fused projection, if the model says which there are ([`RoleHint::with_parts`]); other matrices
+    /// stay whole.
+    ///
+    /// [`RoleHint::with_parts`]: super::RoleHint::with_parts
+    Parts,
     /// No blocks, even if the overridden rule has some.
     Whole,
 }
 
 impl BlockChoice {
-    /// The blocks of a parameter with this role and number of heads.
-    pub(crate) fn blocks(self, role: Option<Role>, heads: Option<usize>) -> Option<Blocks> {
+    /// The blocks of a parameter with this role, according to what the model says of it.
+    pub(crate) fn blocks(self, role: Option<Role>, stated: Option<&RoleHint>) -> Result<Option<Blocks>, LayoutError> {
         match self {
-            BlockChoice::Fixed(blocks) => Some(blocks),
-            BlockChoice::Whole => None,
+            BlockChoice::Fixed(blocks) => Ok(Some(blocks)),
+            BlockChoice::Whole => Ok(None),
             BlockChoice::Heads => {
                 let axis = if role == Some(Role::AttentionOutput) { Axis::Input } else { Axis::Output };
-                heads.map(|count| Blocks { axis, count })
+                Ok(stated.and_then(|hint| hint.heads).map(|count| Blocks::equal(axis, count)))
             }
+            BlockChoice::Parts => match stated.map(|hint| hint.parts.as_slice()) {
+                None | Some([]) => Ok(None),
+                Some(parts) => Blocks::of_sizes(Axis::Output, parts).map(Some),
+            },
         }
     }
 }
@@ -122,7 +149,7 @@ impl BlockChoice {
 pub struct Rule {
     pub(crate) select: Select,
     pub(crate) optimizer: RuleOptimizer,
-    pub(crate) lr: Option<f64>,
+    pub(crate) rate: Option<Rate>,
     pub(crate) layout: Option<Layout>,
     pub(crate) blocks: Option<BlockChoice>,
     /// A rule of the user must win for some parameter; one of a stack need not.
@@ -133,7 +160,7 @@ pub struct Rule {
 
 impl Rule {
     fn new(select: Select, optimizer: RuleOptimizer) -> Self {
-        Self { select, optimizer, lr: None, layout: None, blocks: None, required: true, inherits: true }
+        Self { select, optimizer, rate: None, layout: None, blocks: None, required: true, inherits: true }
     }
 
     /// A rule for every parameter of these roles.
@@ -157,7 +184,13 @@ impl Rule {
     /// Sets the learning rate; default is that of the overridden rule of the same kind, or else of the stack's main rule.
     #[must_use]
     pub fn with_lr(mut self, lr: f64) -> Self {
-        self.lr = Some(lr);
+        self.rate = Some(Rate::Lr(lr));
+        self
+    }
+
+    /// Sets the learning rate.
+    pub(crate) fn with_rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
         self
     }
 
@@ -182,6 +215,13 @@ impl Rule {
         self
     }
 
+    /// Gives every part of a fused projection a separate update, see [`BlockChoice::Parts`].
+    #[must_use]
+    pub fn per_part(mut self) -> Self {
+        self.blocks = Some(BlockChoice::Parts);
+        self
+    }
+
     /// Does not cut matrices, even if the overridden rule does.
     #[must_use]
     pub fn whole(mut self) -> Self {
@@ -201,7 +241,7 @@ impl Rule {
             }
             RuleOptimizer::Complete(optimizer) => set.extend(optimizer.config().into_iter().flat_map(|c| c.keys())),
         }
-        let own = [("lr", self.lr.is_some()), ("layout", self.layout.is_some()), ("blocks", self.blocks.is_some())];
+        let own = [("lr", self.rate.is_some()), ("layout", self.layout.is_some()), ("blocks", self.blocks.is_some())];
         set.extend(own.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key.to_string()));
         set
     }
@@ -241,14 +281,15 @@ impl Rule {
             (None, Some(roles)) => Select::Roles(read_roles(roles).map_err(fail)?),
             _ => return Err(fail("needs either match = \"pattern\" or role = \"name\"".into())),
         };
-        let lr = take(&mut table, "lr").map_err(fail)?;
+        let rate = take(&mut table, "lr").map_err(fail)?.map(Rate::Lr);
         let layout = take(&mut table, "layout").map_err(fail)?;
         let blocks = match table.remove("blocks") {
             Some(Value::String(word)) if word == "heads" => Some(BlockChoice::Heads),
+            Some(Value::String(word)) if word == "parts" => Some(BlockChoice::Parts),
             Some(Value::String(word)) if word == "whole" => Some(BlockChoice::Whole),
             Some(value) => {
                 let blocks = serde_json::from_value(value);
-                let advice = "must be \"heads\" or \"whole\" or { axis = \"output\" | \"input\", count = … }";
+                let advice = "must be \"heads\", \"parts\", \"whole\" or { axis = \"output\" | \"input\", count = … | sizes = […] }";
                 Some(BlockChoice::Fixed(blocks.map_err(|error| fail(format!("blocks {advice}: {error}")))?))
             }
             None => None,
@@ -264,7 +305,7 @@ impl Rule {
             None if inherits => RuleOptimizer::Change { kind: None, keys: table },
             None => return Err(fail("needs a kind, as it inherits nothing (inherit = false)".into())),
         };
-        Ok(Self { lr, layout, blocks, inherits, ..Self::new(select, optimizer) })
+        Ok(Self { rate, layout, blocks, inherits, ..Self::new(select, optimizer) })
     }
 }
 
@@ -275,20 +316,25 @@ fn take<T: serde::de::DeserializeOwned>(table: &mut Map<String, Value>, key: &st
     }
 }
 
-fn read_roles(value: Value) -> Result<Vec<Role>, String> {
-    let names = match value {
-        Value::String(name) => vec![Value::String(name)],
-        Value::Array(names) => names,
-        other => return Err(format!("role must be a name or a list of names, got {other}")),
-    };
+/// The roles of a name or a list of names.
+pub(super) fn read_roles(value: Value) -> Result<Vec<Role>, String> {
     let valid: Vec<&'static str> = Role::ALL.iter().map(Role::name).collect();
-    names
-        .iter()
-        .map(|name| {
-            let name = name.as_str().unwrap_or_default();
-            Role::from_name(name).ok_or_else(|| {
-                ConfigError::Name { what: "role", name: name.to_string(), valid: valid.clone() }.to_string()
-            })
-        })
-        .collect()
+    let role = |name: String| {
+        Role::from_name(&name).ok_or_else(|| ConfigError::Name { what: "role", name, valid: valid.clone() }.to_string())
+    };
+    names_or_name(value, "role")?.into_iter().map(role).collect()
+}
+
+/// The names of a key that takes a name or a list of names.
+pub(super) fn names_or_name(value: Value, key: &str) -> Result<Vec<String>, String> {
+    let names = match value {
+        Value::String(name) => return Ok(vec![name]),
+        Value::Array(names) if !names.is_empty() => names,
+        other => return Err(format!("{key} must be a name or a list of names, got {other}")),
+    };
+    let name = |name: Value| match name {
+        Value::String(name) => Ok(name),
+        other => Err(format!("{key} must be a name or a list of names, got {other} in the list")),
+    };
+    names.into_iter().map(name).collect()
 }

@@ -1,11 +1,11 @@
 //! Ready-made stacks: the optimizer of each role.
 //!
-//! | stack | matrices of the blocks | embeddings, head, router | gains, biases |
+//! | stack | matrices of the blocks | embeddings, head, router | gains, biases (no decay unless `adamw.decay_vectors`) |
 //! |---|---|---|---|
-//! | `adamw`, `sgd` | the kind | the kind, without `norm_control` | the same, no decay |
-//! | any matrix kind, for example `muon` | the kind | AdamW | AdamW, no decay |
-//! | `symmetric` | Muon, per head in attention; `hybrid` as MuonEq, or as published, for gate, up, down | `row_norm`, centred for head and router | AdamW, no decay |
-//! | `scion` | `scion` spectral | `scion` for units or signs | AdamW, no decay |
+//! | `adamw`, `sgd` | the kind | the kind, without `norm_control` | the same |
+//! | any matrix kind, for example `muon` | the kind | AdamW | AdamW |
+//! | `symmetric` | Muon, per head in attention; `hybrid` as MuonEq, or as published, for gate, up, down | `row_norm`, centred for head and router | AdamW |
+//! | `scion` | `scion` spectral | `scion` for units or signs | AdamW |
 //!
 //! The authors of Scion use it for gains and biases as well; in a configuration of that stack:
 //!
@@ -52,7 +52,7 @@ fn of_stack(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
     let rules = match config.stack.as_str() {
         SYMMETRIC => symmetric(config, main),
         "scion" => scion(config, main),
-        _ if main.pipeline().is_entrywise() => everywhere(main)?,
+        _ if main.pipeline().is_entrywise() => everywhere(config, main)?,
         _ => beside_adamw(config, main)?,
     };
     Ok(rules.into_iter().map(Rule::optional).collect())
@@ -81,9 +81,17 @@ fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError
 }
 
 /// An entrywise kind for everything; the norms of the matrices of the blocks alone are controlled.
-fn everywhere(main: OptimizerConfig) -> Result<Vec<Rule>, LayerwiseError> {
+fn everywhere(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<Rule>, LayerwiseError> {
+    if let Some(ratio) = config.adamw.lr_ratio {
+        let message =
+            format!("is {ratio}, but the stack {} has one learning rate for everything: leave it out", config.stack);
+        return Err(ConfigError::value("adamw.lr_ratio", message).into());
+    }
     let edges = main.merge(&Map::from_iter([("norm_control".to_string(), Value::Null)]))?;
-    let vectors = edges.merge(&Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]))?;
+    let vectors = match config.adamw.decay_vectors {
+        true => edges.clone(),
+        false => edges.merge(&Map::from_iter([("weight_decay".to_string(), Value::from(0.0))]))?,
+    };
     Ok(vec![Rule::roles(Role::MATRICES, main), Rule::roles(Role::EDGES, edges), Rule::roles(Role::VECTORS, vectors)])
 }
 
@@ -91,7 +99,7 @@ fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<R
     let edges = config.adamw_rule(config.adamw.weight_decay);
     let mut rules = vec![
         Rule::roles(Role::MATRICES, main.clone()),
-        Rule::roles(Role::EDGES, edges).with_lr(config.adamw.lr),
+        Rule::roles(Role::EDGES, edges).with_lr(config.adamw.rate(config.lr)),
         vectors_by_adamw(config),
     ];
     // Units are neurons: outputs of most matrices, inputs of down and output projections (arXiv 2605.18106).
@@ -103,7 +111,8 @@ fn beside_adamw(config: &LayerwiseConfig, main: OptimizerConfig) -> Result<Vec<R
 }
 
 fn vectors_by_adamw(config: &LayerwiseConfig) -> Rule {
-    Rule::roles(Role::VECTORS, config.adamw_rule(0.0)).with_lr(config.adamw.lr)
+    let decay = if config.adamw.decay_vectors { config.adamw.weight_decay } else { 0.0 };
+    Rule::roles(Role::VECTORS, config.adamw_rule(decay)).with_lr(config.adamw.rate(config.lr))
 }
 
 /// Muon with the settings of arXiv 2605.18106.
@@ -145,9 +154,9 @@ fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
         Rule::roles([Role::Gate, Role::Up], neurons(Axis::Output)),
         Rule::roles([Role::Down], neurons(Axis::Input)),
         // A tied embedding is not centred: its gradient as an embedding has a mean.
-        Rule::roles([Role::Embedding, Role::TiedEmbedding], units(Axis::Input, false)).with_lr(edges.embedding_lr),
-        Rule::roles([Role::Head], units(Axis::Output, true)).with_lr(edges.head_lr),
-        Rule::roles([Role::Router], units(Axis::Output, true)).with_lr(edges.router_lr),
+        Rule::roles([Role::Embedding, Role::TiedEmbedding], units(Axis::Input, false)).with_rate(edges.embedding()),
+        Rule::roles([Role::Head], units(Axis::Output, true)).with_rate(edges.head()),
+        Rule::roles([Role::Router], units(Axis::Output, true)).with_rate(edges.router()),
         vectors_by_adamw(config),
     ]
 }

@@ -36,7 +36,13 @@ pub(crate) fn read_memory(
     let expected = |lr| {
         let zeros = || Tensor::<3>::zeros(reading.stored, (&device.clone().without_autodiff(), form.dtype));
         let mut memory = Memory::default();
-        let at = At { rates: Rates::constant(lr), decays: &[(0, pipeline.decay())], progress: 0.0, streams: &[0] };
+        let at = At {
+            rates: Rates::constant(lr),
+            momentum: None,
+            decays: &[(0, pipeline.decay())],
+            progress: 0.0,
+            streams: &[0],
+        };
         pipeline.advance(reading, zeros(), zeros(), &mut memory, at);
         memory.forms(&form.shape)
     };

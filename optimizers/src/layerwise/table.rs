@@ -5,7 +5,7 @@ use std::fmt;
 use polaron_common::{Align, table, thousands};
 
 use super::{Plan, PlanEntry, Role};
-use crate::matrix::{Axis, Blocks, Layout, Placement};
+use crate::matrix::{Layout, Placement};
 use crate::rule::state_in_words;
 
 fn blocks_suffix(placement: Placement) -> String {
@@ -15,21 +15,25 @@ fn blocks_suffix(placement: Placement) -> String {
         (Layout::OutIn, false) => " [out, in]",
         (Layout::InOut, false) => "",
     };
-    match placement.blocks {
-        Some(Blocks { axis: Axis::Output, count }) => format!("{layout}, {count} output blocks"),
-        Some(Blocks { axis: Axis::Input, count }) => format!("{layout}, {count} input blocks"),
-        None => layout.to_string(),
+    let Some(blocks) = placement.blocks else { return layout.to_string() };
+    let axis = blocks.axis().name();
+    match blocks.sizes() {
+        None => format!("{layout}, {} {axis} blocks", blocks.count()),
+        Some(sizes) => {
+            let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+            format!("{layout}, {axis} parts {}", sizes.join(" + "))
+        }
     }
 }
 
-/// Whether two entries share a line: the same role, rule, placement, settings and learning rate.
+/// Whether two entries share a line: the same role, rule, placement, settings, learning rate and schedule.
 fn same_line(a: &PlanEntry, b: &PlanEntry) -> bool {
     let optimizer = match (a.config(), b.config()) {
         (None, None) => a.label() == b.label(),
         (a, b) => a == b,
     };
     let place = |entry: &PlanEntry| (entry.role, entry.rules.last().copied(), entry.placement, entry.lr);
-    optimizer && place(a) == place(b)
+    optimizer && (place(a), a.course()) == (place(b), b.course())
 }
 
 /// Entries that share role, rule and placement, as one line of the table.
@@ -56,7 +60,7 @@ impl Plan {
         lines
     }
 
-    fn cells(&self, line: &Line<'_>) -> [String; 9] {
+    fn cells(&self, line: &Line<'_>) -> Vec<String> {
         let entry = line.first;
         let settings = match entry.is_frozen() {
             true => ["", "", "", "none"].map(String::from),
@@ -69,7 +73,7 @@ impl Plan {
         };
         let [lr, decay, scale, state] = settings;
         let share = 100.0 * line.parameters as f64 / self.parameters() as f64;
-        [
+        let mut cells = vec![
             entry.role_name().to_string(),
             optimizer(entry),
             thousands(line.tensors as u64),
@@ -79,7 +83,12 @@ impl Plan {
             decay,
             scale,
             state,
-        ]
+        ];
+        if !self.schedules().is_empty() {
+            let main = if entry.is_frozen() { "" } else { "main" };
+            cells.push(entry.schedule.map_or(main.into(), |schedule| schedule.to_string()));
+        }
+        cells
     }
 }
 
@@ -97,9 +106,14 @@ const HEADER: [&str; 9] = ["role", "optimizer", "tensors", "params", "share", "l
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![HEADER.map(String::from)];
+        let schedule = (!self.schedules().is_empty()).then_some("schedule");
+        let mut rows = vec![HEADER.into_iter().chain(schedule).map(String::from).collect()];
         rows.extend(self.lines().iter().map(|line| self.cells(line)));
         f.write_str(&table(rows, &ALIGN))?;
+        if let Some(momentum) = self.momentum() {
+            let tensors = self.entries().iter().filter(|entry| entry.momentum.is_some()).count();
+            writeln!(f, "momentum of {tensors} tensors {momentum}")?;
+        }
         let total = self.entries().len();
         let (all, frozen) = (self.parameters(), self.frozen());
         write!(f, "covered {total} of {total} tensors, each once; {} parameters", thousands(all as u64))?;

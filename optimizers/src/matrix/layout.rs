@@ -47,14 +47,108 @@ impl Axis {
     }
 }
 
-/// Cuts a matrix into equal contiguous parts that are processed separately (heads, fused projections).
+/// The most parts of given sizes.
+const MOST_PARTS: usize = 8;
+
+/// Cuts a matrix into contiguous parts that are processed separately, each as a matrix of its own: equal ones (heads), or
+/// parts of given sizes (fused projections).
+///
+/// In a file `{ axis = "output", count = 4 }` or `{ axis = "output", sizes = [64, 32, 32] }`.
+///
+/// ```
+/// use polaron::matrix::{Axis, Blocks};
+///
+/// // Query, key and value in one projection, with half as many heads for keys and values.
+/// let fused = Blocks::of_sizes(Axis::Output, &[64, 32, 32])?;
+/// assert_eq!((fused.count(), fused.sizes()), (3, Some(vec![64, 32, 32])));
+/// assert_eq!(Blocks::equal(Axis::Output, 4).sizes(), None);
+/// # Ok::<(), polaron::matrix::LayoutError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "BlockKeys", into = "BlockKeys")]
 pub struct Blocks {
+    axis: Axis,
+    count: usize,
+    /// The sizes of the parts; all 0 for equal ones.
+    sizes: [usize; MOST_PARTS],
+}
+
+/// The keys of [`Blocks`] in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlockKeys {
+    axis: Axis,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    count: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sizes: Option<Vec<usize>>,
+}
+
+impl TryFrom<BlockKeys> for Blocks {
+    type Error = String;
+
+    fn try_from(keys: BlockKeys) -> Result<Self, String> {
+        match (keys.count, keys.sizes) {
+            (Some(count), None) => Ok(Self::equal(keys.axis, count)),
+            (None, Some(sizes)) => Self::of_sizes(keys.axis, &sizes).map_err(|error| error.to_string()),
+            _ => Err("blocks have either count, the number of equal parts, or sizes".into()),
+        }
+    }
+}
+
+impl From<Blocks> for BlockKeys {
+    fn from(blocks: Blocks) -> Self {
+        let sizes = blocks.sizes();
+        Self { axis: blocks.axis, count: sizes.is_none().then_some(blocks.count), sizes }
+    }
+}
+
+impl Blocks {
+    /// Equal parts; their number must divide the size of the axis.
+    pub fn equal(axis: Axis, count: usize) -> Self {
+        Self { axis, count, sizes: [0; MOST_PARTS] }
+    }
+
+    /// Parts of these sizes, which together are the size of the axis.
+    ///
+    /// # Errors
+    /// If there are none, or more than eight, or a part is empty.
+    pub fn of_sizes(axis: Axis, sizes: &[usize]) -> Result<Self, LayoutError> {
+        if sizes.is_empty() || sizes.len() > MOST_PARTS || sizes.contains(&0) {
+            return Err(LayoutError::Parts(sizes.to_vec()));
+        }
+        let mut own = [0; MOST_PARTS];
+        own[..sizes.len()].copy_from_slice(sizes);
+        Ok(Self { axis, count: sizes.len(), sizes: own })
+    }
+
     /// The axis that is cut.
-    pub axis: Axis,
-    /// The number of parts; must divide the size of the axis.
-    pub count: usize,
+    pub fn axis(&self) -> Axis {
+        self.axis
+    }
+
+    /// The number of parts.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The sizes of the parts, if they are given.
+    pub fn sizes(&self) -> Option<Vec<usize>> {
+        (self.sizes[0] > 0).then(|| self.sizes[..self.count].to_vec())
+    }
+
+    /// Whether the parts have different sizes, so that they are no stack.
+    pub fn are_unequal(&self) -> bool {
+        self.sizes[..self.count.min(MOST_PARTS)].iter().any(|size| *size != self.sizes[0])
+    }
+
+    /// Whether they cut an axis of this size without a rest.
+    fn fit(&self, size: usize) -> bool {
+        match self.sizes() {
+            Some(sizes) => sizes.iter().try_fold(0_usize, |sum, size| sum.checked_add(*size)) == Some(size),
+            None => self.count > 0 && size.is_multiple_of(self.count),
+        }
+    }
 }
 
 /// How a parameter holds its matrices: its layout, and the blocks it is cut into.
@@ -85,6 +179,24 @@ pub enum LayoutError {
     /// An axis without entries.
     #[error("the shape {0:?} has an empty axis")]
     Empty(Vec<usize>),
+    /// Sizes of parts that are none.
+    #[error("parts of the sizes {0:?} are none: give one to eight sizes, each at least 1")]
+    Parts(Vec<usize>),
+    /// The parts do not add up to the axis.
+    #[error("parts of the sizes {sizes:?} do not add up to the {size} {axis} features of shape {shape:?}")]
+    Sizes {
+        /// Requested sizes.
+        sizes: Vec<usize>,
+        /// Features along the cut axis.
+        size: usize,
+        /// Name of the cut axis.
+        axis: &'static str,
+        /// Stored shape.
+        shape: Vec<usize>,
+    },
+    /// Parts of different sizes of a transposed convolution.
+    #[error("parts of different sizes of a transposed convolution of shape {0:?} are not supported: use equal blocks")]
+    TurnedParts(Vec<usize>),
     /// The blocks do not fit.
     #[error("{count} blocks do not divide the {size} {axis} features of shape {shape:?}; choose a divisor of {size}")]
     Blocks {
@@ -181,7 +293,7 @@ impl Placement {
     /// Cuts every matrix into `count` equal parts along `axis`.
     #[must_use]
     pub fn with_blocks(mut self, axis: Axis, count: usize) -> Self {
-        self.blocks = Some(Blocks { axis, count });
+        self.blocks = Some(Blocks::equal(axis, count));
         self
     }
 
@@ -194,15 +306,22 @@ impl Placement {
         if shape.contains(&0) {
             return Err(LayoutError::Empty(shape.to_vec()));
         }
-        let Some(Blocks { axis, count }) = self.blocks else {
+        let Some(blocks) = self.blocks else {
             return Ok(());
         };
         let [_, a, b] = self.stack_shape(shape);
-        let size = [a, b][self.layout.position(axis)];
-        if count == 0 || size % count != 0 {
-            return Err(LayoutError::Blocks { count, size, axis: axis.name(), shape: shape.to_vec() });
+        let size = [a, b][self.layout.position(blocks.axis)];
+        if blocks.are_unequal() && self.is_transposed_kernel() {
+            return Err(LayoutError::TurnedParts(shape.to_vec()));
         }
-        Ok(())
+        if blocks.fit(size) {
+            return Ok(());
+        }
+        let (axis, shape, count) = (blocks.axis.name(), shape.to_vec(), blocks.count);
+        Err(match blocks.sizes() {
+            Some(sizes) => LayoutError::Sizes { sizes, size, axis, shape },
+            None => LayoutError::Blocks { count, size, axis, shape },
+        })
     }
 
     /// Output and input features of a parameter of this shape; `[1, 1]` if it is not a matrix.
@@ -236,7 +355,7 @@ impl Placement {
     /// one, or as many as there are blocks.
     ///
     /// # Panics
-    /// If [`Placement::check`] refuses the shape.
+    /// If [`Placement::check`] refuses the shape, or parts have different sizes, which are no stack.
     pub fn split<const D: usize>(&self, parameter: Tensor<D>) -> Matrix {
         let reading = self.reading(&parameter.dims()).unwrap_or_else(|error| panic!("{error}"));
         reading.split(parameter.reshape(reading.stored))
@@ -245,7 +364,7 @@ impl Placement {
     /// The inverse of [`Placement::split`]: back to the stored shape.
     ///
     /// # Panics
-    /// If [`Placement::check`] refuses the shape.
+    /// As [`Placement::split`].
     pub fn join<const D: usize>(&self, matrix: Matrix, shape: [usize; D]) -> Tensor<D> {
         let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
         reading.join(matrix).reshape(shape)
@@ -292,6 +411,34 @@ impl Reading {
         Self { stored, layout: Layout::InOut, blocks: None, turned: None, is_row: true }
     }
 
+    /// Runs of parts of one size, if there are parts of different sizes: each is read as a parameter of its own. Empty
+    /// otherwise.
+    pub fn sections(&self) -> Vec<Section> {
+        let Some(blocks) = self.blocks.filter(Blocks::are_unequal) else { return Vec::new() };
+        let dim = 1 + self.layout.position(blocks.axis);
+        let sizes = blocks.sizes().unwrap_or_default();
+        let mut start = 0;
+        let section = |run: &[usize]| {
+            let length = run.iter().sum();
+            let mut stored = self.stored;
+            stored[dim] = length;
+            let blocks = (run.len() > 1).then(|| Blocks::equal(blocks.axis, run.len()));
+            let section = Section { dim, start, length, reading: Self { stored, blocks, ..*self } };
+            start += length;
+            section
+        };
+        sizes.chunk_by(|a, b| a == b).map(section).collect()
+    }
+
+    /// All matrices of a stack of whole parameters: one stack of them for every run of parts of one size.
+    pub fn stacks(&self, stack: Tensor<3>) -> Vec<Matrix> {
+        let sections = self.sections();
+        if sections.is_empty() {
+            return vec![self.split(stack)];
+        }
+        sections.iter().map(|section| section.reading.split(section.of(&stack))).collect()
+    }
+
     /// The axis along which several parameters are stacked: matrices one after another, entries of any shape as one row.
     pub fn stack_axis(&self) -> usize {
         if self.is_row { 2 } else { 0 }
@@ -303,7 +450,11 @@ impl Reading {
     }
 
     /// The matrices of a stack `[n * E, a, b]` of n parameters.
+    ///
+    /// # Panics
+    /// If there are [sections](Self::sections).
     pub fn split(&self, stack: Tensor<3>) -> Matrix {
+        assert!(!self.blocks.is_some_and(|blocks| blocks.are_unequal()), "parts of different sizes are no stack");
         let stack = match self.turned {
             Some(window) => {
                 let [lead, inputs, rest] = stack.dims();
@@ -316,7 +467,7 @@ impl Reading {
         let [lead, a, b] = stack.dims();
         let tensor = match self.blocks {
             None => stack,
-            Some(Blocks { axis, count }) => match self.layout.position(axis) {
+            Some(Blocks { axis, count, .. }) => match self.layout.position(axis) {
                 0 => stack.reshape([lead * count, a / count, b]),
                 _ => stack.reshape([lead, a, count, b / count]).swap_dims(1, 2).reshape([lead * count, a, b / count]),
             },
@@ -330,7 +481,7 @@ impl Reading {
         let [batch, a, b] = tensor.dims();
         let stack = match self.blocks {
             None => tensor,
-            Some(Blocks { axis, count }) => match self.layout.position(axis) {
+            Some(Blocks { axis, count, .. }) => match self.layout.position(axis) {
                 0 => tensor.reshape([batch / count, a * count, b]),
                 _ => {
                     tensor.reshape([batch / count, count, a, b]).swap_dims(1, 2).reshape([batch / count, a, count * b])
@@ -345,6 +496,23 @@ impl Reading {
             }
             None => stack,
         }
+    }
+}
+
+/// Parts of one size, one after another, of a parameter that is cut into parts of different sizes.
+pub(crate) struct Section {
+    /// The dimension of the stored stack that is cut: 1 or 2.
+    pub dim: usize,
+    pub start: usize,
+    pub length: usize,
+    /// How the section is read.
+    pub reading: Reading,
+}
+
+impl Section {
+    /// The section of a stack of whole parameters.
+    pub fn of(&self, stack: &Tensor<3>) -> Tensor<3> {
+        stack.clone().narrow(self.dim, self.start, self.length)
     }
 }
 

@@ -22,8 +22,8 @@ pub(crate) use inverse_power::inverse_power;
 pub(crate) use inverse_root::map_by_rational_power;
 #[cfg(feature = "exact")]
 pub use inverse_root::{RationalStep, rational_schedule};
-pub(crate) use layout::Reading;
 pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};
+pub(crate) use layout::{Reading, Section};
 pub use norms::{EpsMode, center, frobenius_norm, inner_product, normalize_units, unit_norms, unit_sums};
 pub(crate) use norms::{InRange, divide_or_zero, hypotenuse, identity_like, power, sign, spectral_norm, with_norm};
 pub(crate) use one_sided::{appended_root, coupled_root, gram_root, root_level};

@@ -67,6 +67,11 @@ pub struct Memory {
     pub(super) like: Option<[usize; 3]>,
 }
 
+/// The beginning of the names of the memories of one section of a parameter.
+fn section_prefix(number: usize) -> String {
+    format!("part{number}.")
+}
+
 #[derive(Clone, Debug)]
 struct Slot {
     tensor: Tensor<3>,
@@ -175,6 +180,30 @@ impl Memory {
             (name.clone(), Slot { tensor: slot.tensor.clone().narrow(axis, start, length), ..slot.clone() })
         };
         Self { slots: self.slots.iter().map(part).collect(), ..self.clone() }
+    }
+
+    /// Takes out the memories of the sections of the parameter, each as that of a parameter of its own.
+    pub(super) fn sections(&mut self, count: usize) -> Vec<Self> {
+        let mut sections = vec![Self { step: self.step, form: self.form, ..Self::default() }; count];
+        for (number, section) in sections.iter_mut().enumerate() {
+            let prefix = section_prefix(number);
+            let own = |name: &Cow<'static, str>, _: &mut Slot| name.starts_with(&prefix);
+            let taken: Vec<_> = self.slots.extract_if(.., own).collect();
+            section.slots.extend(taken.into_iter().map(|(name, slot)| (name[prefix.len()..].to_string().into(), slot)));
+        }
+        sections
+    }
+
+    /// The inverse of [`Memory::sections`], after a step.
+    pub(super) fn join_sections(&mut self, sections: Vec<Self>) {
+        for (number, section) in sections.into_iter().enumerate() {
+            (self.step, self.form) = (section.step, section.form);
+            let named = |(name, slot): (Cow<'static, str>, Slot)| {
+                let name = Cow::Owned(format!("{}{name}", section_prefix(number)));
+                (name, Slot { like_parameter: false, ..slot })
+            };
+            self.slots.extend(section.slots.into_iter().map(named));
+        }
     }
 
     /// Writes everything under a prefix; buffers with a number for every entry get the shape of the parameter.

@@ -10,7 +10,7 @@ use super::preconditioner::GRADIENT_MOMENT;
 use super::{
     Decay, DecayForm, Kept, Memory, Momentum, NormControl, Preconditioner, Rates, Rule, Scale, Stage, State, Update,
 };
-use crate::matrix::{Layout, LayoutError, Placement, Reading};
+use crate::matrix::{Layout, LayoutError, Placement, Reading, Section};
 use crate::setting::ConfigError;
 
 /// The order of momentum and rule in a step.
@@ -68,6 +68,8 @@ pub(crate) struct StepOption {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'a> {
     pub rates: Rates,
+    /// The momentum of this step, if it is not that of the rule.
+    pub momentum: Option<f64>,
     /// The decay of each part of a row of entries, with its length; one for a stack of matrices.
     pub decays: &'a [(usize, Decay)],
     /// Share of the training that is done.
@@ -165,6 +167,11 @@ impl Pipeline {
         self.scale
     }
 
+    /// The momentum; `None` for a rule that works on gradients.
+    pub fn momentum(&self) -> Option<Momentum> {
+        self.momentum.filter(|momentum| momentum.factor != 0.0)
+    }
+
     /// The weight decay.
     pub fn decay(&self) -> Decay {
         self.decay
@@ -187,8 +194,7 @@ impl Pipeline {
 
     /// All buffers kept between steps.
     pub fn memories(&self) -> Vec<Kept> {
-        let momentum = self.momentum.filter(|momentum| momentum.factor != 0.0);
-        let momentum = momentum.map(|_| Kept::entries(self.order.buffer()));
+        let momentum = self.momentum().map(|_| Kept::entries(self.order.buffer()));
         let moment = self.preconditioner.map(|_| Kept::entries(GRADIENT_MOMENT));
         momentum.into_iter().chain(moment).chain(self.rule.memories()).collect()
     }
@@ -266,8 +272,17 @@ impl Pipeline {
     pub(crate) fn onto_ball<const D: usize>(&self, weights: Tensor<D>, reading: &Reading) -> Option<Tensor<D>> {
         let (shape, dtype) = (weights.dims(), weights.dtype());
         let exact = if matches!(dtype, DType::F16 | DType::BF16) { weights.cast(DType::F32) } else { weights };
-        let scaled = self.rule.onto_ball(reading.split(exact.reshape(reading.stored)))?;
-        Some(reading.join(scaled).reshape(shape).cast(dtype))
+        Some(self.stack_onto_ball(exact.reshape(reading.stored), reading)?.reshape(shape).cast(dtype))
+    }
+
+    fn stack_onto_ball(&self, stack: Tensor<3>, reading: &Reading) -> Option<Tensor<3>> {
+        let sections = reading.sections();
+        if sections.is_empty() {
+            return Some(reading.join(self.rule.onto_ball(reading.split(stack))?));
+        }
+        let scaled = |section: &Section| self.stack_onto_ball(section.of(&stack), &section.reading);
+        let scaled = sections.iter().map(scaled).collect::<Option<Vec<_>>>()?;
+        Some(Tensor::cat(scaled, sections[0].dim))
     }
 
     /// The weights of a stack of parameters after a step; updates the memory.
@@ -279,6 +294,10 @@ impl Pipeline {
         memory: &mut Memory,
         at: At<'_>,
     ) -> Tensor<3> {
+        let sections = reading.sections();
+        if !sections.is_empty() {
+            return self.advance_sections(&sections, weights, gradient, memory, at);
+        }
         memory.step += 1;
         memory.fit(weights.dims());
         self.adopt_first_version(reading, memory);
@@ -305,6 +324,24 @@ impl Pipeline {
         })
     }
 
+    /// The weights after a step on every section as on a parameter of its own.
+    fn advance_sections(
+        &self,
+        sections: &[Section],
+        weights: Tensor<3>,
+        gradient: Tensor<3>,
+        memory: &mut Memory,
+        at: At<'_>,
+    ) -> Tensor<3> {
+        let mut memories = memory.sections(sections.len());
+        let step = |(section, memory): (&Section, &mut Memory)| {
+            self.advance(&section.reading, section.of(&weights), section.of(&gradient), memory, at)
+        };
+        let updated = sections.iter().zip(&mut memories).map(step).collect();
+        memory.join_sections(memories);
+        Tensor::cat(updated, sections[0].dim)
+    }
+
     /// The update that is multiplied by the learning rate.
     fn update(
         &self,
@@ -318,7 +355,7 @@ impl Pipeline {
         let seen = self.rule.reads_gradient().then(|| split(gradient.clone()));
         let raw = self.preconditioner.map(|preconditioner| (preconditioner, gradient.clone()));
         let first = match self.order {
-            Order::MomentumFirst => self.averaged(gradient, memory),
+            Order::MomentumFirst => self.averaged(gradient, memory, at),
             Order::RuleFirst => gradient,
         };
         let first = match raw {
@@ -340,7 +377,7 @@ impl Pipeline {
         let Update { direction, size } = self.rule.advance(stage, memory);
         let direction = match self.order {
             Order::MomentumFirst => direction,
-            Order::RuleFirst => split(self.averaged(reading.join(direction), memory)),
+            Order::RuleFirst => split(self.averaged(reading.join(direction), memory, at)),
         };
         let sized = match size {
             Some(size) => direction.map(|direction| direction * size),
@@ -350,15 +387,17 @@ impl Pipeline {
         if factor == 1.0 { joined } else { joined * factor }
     }
 
-    fn averaged(&self, stack: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
-        match self.momentum {
-            Some(momentum) => momentum.advance(self.order.buffer(), stack, memory),
-            None => stack,
-        }
+    fn averaged(&self, stack: Tensor<3>, memory: &mut Memory, at: At<'_>) -> Tensor<3> {
+        let Some(momentum) = self.momentum else { return stack };
+        let factor = at.momentum.unwrap_or(momentum.factor);
+        Momentum { factor, ..momentum }.advance(self.order.buffer(), stack, memory)
     }
 
     /// Renames the buffer of a record of the first version.
     pub(crate) fn adopt_first_version(&self, reading: &Reading, memory: &mut Memory) {
+        if !reading.sections().is_empty() {
+            return; // The first version had no parts of different sizes.
+        }
         let Some(buffer) = memory.take_first_version() else { return };
         match (self.order, self.rule.memories().first()) {
             // It was the average of the directions, stored as matrices.
@@ -392,7 +431,7 @@ impl Optimizer for Pipeline {
         let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
         let mut memory = state.map_or(Memory::default(), |state| state.into_memory(shape));
         let rates = Rates::constant(lr);
-        let at = At { rates, decays: &[(0, self.decay)], progress: 0.0, streams: &[self.stream] };
+        let at = At { rates, momentum: None, decays: &[(0, self.decay)], progress: 0.0, streams: &[self.stream] };
         let stored = reading.stored;
         let weights = self.advance(&reading, tensor.reshape(stored), grad.reshape(stored), &mut memory, at);
         (weights.reshape(shape), Some(State::new(shape, memory)))

@@ -224,7 +224,7 @@ fn step_of_matrix(w: Tensor<2>, gradient: Tensor<2>, blocks: Option<Blocks>) -> 
 #[test]
 fn a_kernel_moves_as_the_matrix_of_outputs_and_inputs_times_window() {
     let device = Device::flex();
-    for blocks in [None, Some(Blocks { axis: Axis::Output, count: 2 })] {
+    for blocks in [None, Some(Blocks::equal(Axis::Output, 2))] {
         let muon = || polaron::OptimizerConfig::of_kind("muon").unwrap();
         let rule = |path: &str| {
             let rule = Rule::path(path, muon()).unwrap();

@@ -108,7 +108,7 @@ fn a_vector_under_a_matrix_rule_is_refused() {
 
 #[test]
 fn blocks_that_do_not_divide_an_axis_are_refused() {
-    let rule = Rule::roles([Role::Hidden], MuonConfig::new()).with_blocks(Blocks { axis: Axis::Output, count: 3 });
+    let rule = Rule::roles([Role::Hidden], MuonConfig::new()).with_blocks(Blocks::equal(Axis::Output, 3));
     assert!(matches!(error_of(Layerwise::muon().rule(rule)), LayerwiseError::DoesNotFit { .. }));
 }
 

@@ -97,8 +97,8 @@ fn every_stack_covers_the_model_and_trains_it() {
 fn the_symmetric_stack_gives_every_role_the_rule_of_its_symmetry() {
     let plan = entries(Layerwise::symmetric());
     for (path, optimizer, blocks) in [
-        ("wq.weight", "muon (polar_express5)", Some(Blocks { axis: Axis::Output, count: 3 })),
-        ("wo.weight", "muon (polar_express5)", Some(Blocks { axis: Axis::Input, count: 3 })),
+        ("wq.weight", "muon (polar_express5)", Some(Blocks::equal(Axis::Output, 3))),
+        ("wo.weight", "muon (polar_express5)", Some(Blocks::equal(Axis::Input, 3))),
         ("gate.weight", "hybrid (output → polar_express5, as MuonEq)", None),
         ("down.weight", "hybrid (input → polar_express5, as MuonEq)", None),
         ("embed.weight", "row_norm (input)", None),
@@ -134,9 +134,9 @@ fn heads_can_be_asked_for_in_toml() {
         ))
     };
     let per_head = entry(&entries(builder("blocks = \"heads\"").unwrap()), "wq.weight");
-    assert_eq!(per_head.placement.blocks, Some(Blocks { axis: Axis::Output, count: 3 }));
+    assert_eq!(per_head.placement.blocks, Some(Blocks::equal(Axis::Output, 3)));
     let fixed = entry(&entries(builder("blocks = { axis = \"input\", count = 2 }").unwrap()), "wq.weight");
-    assert_eq!(fixed.placement.blocks, Some(Blocks { axis: Axis::Input, count: 2 }));
+    assert_eq!(fixed.placement.blocks, Some(Blocks::equal(Axis::Input, 2)));
     let error = builder("blocks = \"head\"").expect_err("a slip").to_string();
     assert!(error.contains("must be \"heads\" or"), "{error}");
 }

@@ -140,6 +140,7 @@ impl Plan {
         optimizer.extend(self.contenders[contender].optimizer.clone());
         table.insert("optimizer".into(), Value::Table(optimizer));
         for (key, value) in swept {
+            merge::displace(&mut table, key);
             merge::assign(&mut table, key, value.clone(), "in [sweep]")?;
         }
         Ok(table)

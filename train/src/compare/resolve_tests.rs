@@ -47,12 +47,32 @@ fn candidates_are_all_combinations() {
 }
 
 #[test]
+fn tuning_moves_a_rate_that_is_a_ratio_and_a_ratio_can_be_swept() {
+    let text = "optimizers = ['muon', { name = 'tied', stack = 'muon', adamw = { lr_ratio = 0.5 } }]\n\
+                [sweep]\n'optimizer.adamw.lr_ratio' = [0.25, 1.0]";
+    let plan = resolve(text).unwrap();
+    for contender in 0..2 {
+        for candidate in plan.candidates(contender) {
+            let config = plan.config(contender, &candidate, Purpose::Tuning, 1).unwrap();
+            let ratio = candidate.swept[0].1.as_float().unwrap();
+            assert_eq!(config.optimizer.adamw.rate(config.optimizer.lr), ratio * candidate.lr);
+        }
+    }
+    let written = toml::to_string(&plan.to_table().unwrap()).unwrap();
+    assert_eq!(resolve(&written).unwrap(), plan, "{written}");
+    let own =
+        resolve("optimizers = ['muon', 'muon_eq']\n[[schedule.rule]]\noptimizer = 'adamw'\nkind = 'wsd'").unwrap();
+    let config = own.config(0, &own.candidates(0)[0], Purpose::Verdict, 1).unwrap();
+    assert_eq!(config.schedule.rules().unwrap()[0].name(), "adamw");
+}
+
+#[test]
 fn tuning_and_verdict_runs_differ_in_length_seed_and_validation_only() {
     let plan = resolve("[compare]\nsteps = 400\ntune_steps = 100").unwrap();
     let candidate = &plan.candidates(0)[0];
     let [tune, verdict] = [Purpose::Tuning, Purpose::Verdict].map(|p| plan.config(0, candidate, p, 3).unwrap());
-    assert_eq!((tune.train.steps, tune.schedule.warmup), (100, 10));
-    assert_eq!((verdict.train.steps, verdict.schedule.warmup), (400, 40));
+    assert_eq!((tune.train.steps, tune.schedule.main.warmup), (100, 10));
+    assert_eq!((verdict.train.steps, verdict.schedule.main.warmup), (400, 40));
     assert_eq!((tune.optimizer, tune.model, tune.data), (verdict.optimizer, verdict.model, verdict.data));
 }
 

@@ -100,7 +100,7 @@ fn check_plan<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> Re
 }
 
 fn builder(config: &Config, model: &impl Roles) -> Result<Layerwise, Error> {
-    let builder = Layerwise::from_config(&config.optimizer)?.hints(model.roles());
+    let builder = Layerwise::from_config(&config.optimizer)?.schedules(&config.schedule)?.hints(model.roles());
     let builder = config.train.freeze.iter().fold(builder, Layerwise::freeze);
     let builder = if config.train.lora.is_some() { builder.train_only(Role::ADAPTERS) } else { builder };
     Ok(match config.model.width_ratio() {

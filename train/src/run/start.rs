@@ -107,8 +107,28 @@ pub fn apply<M: Module + Projections>(
         .into());
     }
     note_jump(config, &theirs, step);
+    note_own_jumps(config, &theirs, step)?;
     let events = metrics::until(&RunFolder::new(path).metrics_file(), step)?;
     Ok((model, Start { state: trainer, optimizer: Some(optimizer), events }))
+}
+
+/// Says which of the schedules for part of the parameters jump, where both runs have the same ones.
+fn note_own_jumps(config: &Config, theirs: &Config, step: u64) -> Result<(), Error> {
+    let (rules, before) = (config.schedule.rules()?, theirs.schedule.rules()?);
+    for (rule, old) in rules.iter().zip(&before).filter(|(rule, old)| rule.name() == old.name()) {
+        let [was, is] = [(old, theirs, step.saturating_sub(1)), (rule, config, step)]
+            .map(|(rule, config, step)| rule.schedule().factor(step, config.schedule_steps()));
+        if (was - is).abs() > JUMP {
+            let steps = config.schedule_steps();
+            say(&format!(
+                "note: the learning rate of {} goes from {was:.3} of its peak to {is:.3}, since its schedule is computed for \
+                 {steps} steps now: {}",
+                rule.name(),
+                rule.schedule()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A change of the learning rate that is worth a line, as a share of its peak.
@@ -124,7 +144,7 @@ fn note_jump(config: &Config, theirs: &Config, step: u64) {
              is computed for {} steps now: {}",
             config.train.init,
             config.schedule_steps(),
-            config.schedule
+            config.schedule.main
         ));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use polaron::Schedule;
 use polaron::layerwise::Plan;
 use polaron::schedule::ScheduleKind;
 use polaron_common::thousands;
@@ -33,7 +34,13 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
             model.sizes()
         ),
         format!("data       {data}"),
-        format!("optimizer  {}, learning rate {}, {}", optimizer.stack, optimizer.lr, config.schedule),
+        format!(
+            "optimizer  {}, learning rate {}, {}{}",
+            optimizer.stack,
+            optimizer.lr,
+            config.schedule.main,
+            own_schedules(plan)
+        ),
         format!(
             "work       {} steps of {} {many}: {} {many}",
             thousands(remaining),
@@ -70,15 +77,18 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
                 .into(),
         );
     }
-    if config.schedule.warmup >= train.steps {
-        let warmup = config.schedule.warmup;
-        lines.push(format!(
-            "warning: the warm-up takes {warmup} steps, so all {} steps stay below the full learning rate; \
-             set schedule.warmup to change that",
-            train.steps
-        ));
+    let own = plan.schedules().iter().map(|rule| (format!(" of {}", rule.name()), rule.schedule()));
+    let all: Vec<(String, Schedule)> = std::iter::once((String::new(), config.schedule.main)).chain(own).collect();
+    for (what, schedule) in &all {
+        if schedule.warmup >= train.steps {
+            lines.push(format!(
+                "warning: the warm-up{what} takes {} steps, so all {} steps stay below the full learning rate; \
+                 set schedule.warmup to change that",
+                schedule.warmup, train.steps
+            ));
+        }
     }
-    let decays = config.schedule.kind != ScheduleKind::Constant;
+    let decays = all.iter().any(|(_, schedule)| schedule.kind != ScheduleKind::Constant);
     if let Some(wrapper) = optimizer.wrapper.as_ref().filter(|wrapper| wrapper.replaces_schedule() && decays) {
         lines.push(format!(
             "warning: the average of {} takes the place of a decay of the learning rate, but the schedule decays too; set \
@@ -87,6 +97,12 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
         ));
     }
     lines.join("\n")
+}
+
+/// Lines about what follows schedules of its own; empty without any.
+fn own_schedules(plan: &Plan) -> String {
+    let rules = plan.schedules().iter().map(|rule| format!("\n           of {}: {}", rule.name(), rule.schedule()));
+    rules.chain(plan.momentum().map(|momentum| format!("\n           momentum {momentum}"))).collect()
 }
 
 /// Which trained weights a run starts from; None if it starts from a seed.

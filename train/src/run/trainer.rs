@@ -1,13 +1,14 @@
 //! The training loop: what happens in a step, and when a run validates, saves and ends.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
-use polaron::layerwise::ParameterUpdate;
+use polaron::layerwise::{ParameterUpdate, ScheduleRule};
 use polaron::wrappers::Moment;
 use polaron_models::to_named;
 
@@ -168,8 +169,8 @@ impl<F: Family> Session<'_, F> {
         let batch = self.settings.batch(self.data, train.data_seed, train.batch, step)?;
         let training_device = self.device.clone().autodiff();
         let factor = self.config.lr_factor(step);
-        let progress = (step as f64 / self.config.schedule_steps() as f64).min(1.0);
-        self.optimizer.set_progress(progress)?;
+        let steps = self.config.schedule_steps();
+        self.optimizer.set_step(step, steps)?;
         let model = self.optimizer.before_forward(factor, model)?;
         let recorded = self.config.records_logits(step + 1);
         let logits = recorded || self.config.optimizer.qk_clip.is_some();
@@ -193,6 +194,7 @@ impl<F: Family> Session<'_, F> {
         let clipped;
         (model, clipped) = self.optimizer.clip_heads(model, &heads)?;
         if let Some(averaging) = &mut self.averaging {
+            let progress = (step as f64 / steps as f64).min(1.0);
             model = averaging.after_step(model, step + 1, Moment { factor, progress })?;
         }
         self.device.sync().map_err(Error::device_failed("updating the weights"))?;
@@ -200,14 +202,26 @@ impl<F: Family> Session<'_, F> {
         self.state.tokens += self.config.tokens_per_step();
         self.state.optimizer_seconds += optimizing.elapsed().as_secs_f64();
         self.state.seconds += start.elapsed().as_secs_f64();
-        let TrainerState { step, tokens, seconds, optimizer_seconds, .. } = self.state;
+        let TrainerState { tokens, seconds, optimizer_seconds, .. } = self.state;
         let lr = factor * self.config.optimizer.lr;
-        self.log.write(&Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds })?;
+        let (factors, momentum) = self.own_schedules(step, steps);
+        let step = self.state.step;
+        let train = Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds, factors, momentum };
+        self.log.write(&train)?;
         if recorded {
             let clipped = self.config.optimizer.qk_clip.map(|_| clipped);
             self.log.write(&Event::Heads { step, largest: logits, clipped })?;
         }
         Ok((model, loss))
+    }
+
+    /// Factors of the schedules for part of the parameters in the step with index `step` (from 0), and the momentum if it has a
+    /// schedule.
+    fn own_schedules(&self, step: u64, steps: u64) -> (BTreeMap<String, f64>, Option<f64>) {
+        let plan = self.optimizer.plan();
+        let factor = |rule: &ScheduleRule| (rule.name(), rule.schedule().factor(step, steps));
+        let momentum = plan.momentum().map(|momentum| momentum.factor(step, steps));
+        (plan.schedules().iter().map(factor).collect(), momentum)
     }
 
     /// Learning rate of the main rule in the step with index `step` (from 0).

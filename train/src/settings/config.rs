@@ -16,7 +16,7 @@ use crate::networks::registry::NetworkConfig;
 use crate::settings::given_model::GivenModel;
 use crate::settings::merge;
 use crate::settings::train::{LogTarget, REPORTING_KEYS, TrainConfig};
-use polaron::schedule::Schedule;
+use polaron::layerwise::ScheduleConfig;
 
 /// The largest number of tokens in one micro-batch; a run with more is refused as a typing error.
 const MAX_MICRO_BATCH_TOKENS: usize = 1 << 24;
@@ -37,8 +37,8 @@ pub struct Config {
     pub data: DataConfig,
     /// Length, batches, seeds, validations, checkpoints and samples.
     pub train: TrainConfig,
-    /// Learning-rate factor of every step.
-    pub schedule: Schedule,
+    /// Learning-rate factors of every step, and the momentum.
+    pub schedule: ScheduleConfig,
     /// Rules, learning rates, clipping.
     pub optimizer: LayerwiseConfig,
     /// The device and its threads.
@@ -200,7 +200,7 @@ impl Config {
         }
         let rule = format!("a {} keeps its activations: leave the key out", self.model.noun());
         ConfigError::ensure(!self.train.recompute || self.model.recomputes(), RECOMPUTE, true, &rule)?;
-        let (schedule, optimizer) = (&self.schedule, &self.optimizer);
+        let (schedule, optimizer) = (&self.schedule.main, &self.optimizer);
         within(
             "data.valid_fraction",
             self.data.valid_fraction,
@@ -214,12 +214,14 @@ impl Config {
             |x| (0.0..=1.0).contains(&x),
             "lie between 0 and 1",
         )?;
+        self.schedule.rules()?;
         let sizes = [
             ("optimizer.lr", optimizer.lr),
             ("optimizer.weight_decay", optimizer.weight_decay),
             ("optimizer.clip", optimizer.clip.unwrap_or(0.0)),
             (QK_CLIP, optimizer.qk_clip.unwrap_or(0.0)),
             ("optimizer.adamw.lr", optimizer.adamw.lr),
+            ("optimizer.adamw.lr_ratio", optimizer.adamw.lr_ratio.unwrap_or_default()),
             ("optimizer.adamw.weight_decay", optimizer.adamw.weight_decay),
             ("train.sample_temperature", self.train.sample_temperature),
         ];
@@ -280,9 +282,9 @@ impl Config {
         (self.train.batch as u64).saturating_mul(self.model.tokens_per_row() as u64)
     }
 
-    /// The factor of the learning rate in the step with index `step` (from 0).
+    /// The factor of the main learning rate in the step with index `step` (from 0).
     pub fn lr_factor(&self, step: u64) -> f64 {
-        self.schedule.factor(step, self.schedule_steps())
+        self.schedule.main.factor(step, self.schedule_steps())
     }
 
     /// Steps for which the schedule is computed.
@@ -314,7 +316,7 @@ fn absolute(path: &str) -> String {
 /// Checks the names here, since the errors of the TOML library do not name the nearest choice.
 fn check_choices(table: &Table) -> Result<(), ConfigError> {
     let schedule: [(&str, &[&str]); 2] =
-        [("kind", &["constant", "cosine", "wsd"]), ("warmup_rule", &["nanogpt", "llama"])];
+        [("kind", &["constant", "cosine", "wsd", "power"]), ("warmup_rule", &["nanogpt", "llama", "transformers"])];
     let choices = NetworkConfig::choices()
         .into_iter()
         .map(|choice| ("model", choice))

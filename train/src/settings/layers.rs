@@ -68,6 +68,8 @@ impl Layers {
             let layer = single(key, value.clone(), flag)?;
             merge::merge(&mut table, &layer, &format!("from {flag}"))?;
         }
+        let set: Vec<&str> = self.sets.iter().map(|(key, _)| key.as_str()).collect();
+        merge::check_alternatives(&set, "by --set")?;
         for (key, raw) in &self.sets {
             let value = merge::parse_set(raw, merge::lookup(&table, key));
             merge_set(&mut table, key, value)?;
@@ -285,6 +287,46 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_no_default_has_are_kept_and_take_the_place_of_others() {
+        let plain = with_sets(&[]).unwrap().to_toml().unwrap();
+        for key in ["lr_ratio", "decay_vectors", "power", "momentum", "[[schedule"] {
+            assert!(!plain.contains(key), "{key}: {plain}");
+        }
+        let text = "[schedule]\nkind = 'power'\npower = 2\n[[schedule.rule]]\nrole = 'head'\nkind = 'wsd'\n\
+                    [schedule.momentum]\nstart = 0.8\n[optimizer]\nstack = 'symmetric'\n\
+                    [optimizer.edges]\nrouter_rms = 2e-3\n[optimizer.adamw]\nlr_ratio = 0.5\ndecay_vectors = true\n";
+        let config = with_file(text);
+        assert_eq!((config.schedule.main.power, config.schedule.rule.len()), (Some(2.0), 1));
+        assert_eq!(config.schedule.momentum.map(|momentum| (momentum.start, momentum.peak)), Some((0.8, 0.95)));
+        assert_eq!(config.optimizer.adamw.rate(0.3), 0.15);
+        let written = config.to_toml().unwrap();
+        assert!(!written.contains("router_lr") && written.contains("head_lr"), "{written}");
+        assert_eq!(with_file(&written), config);
+        assert_eq!(with_file(&written).to_toml().unwrap(), written);
+    }
+
+    #[test]
+    fn a_later_layer_decides_between_two_forms_of_a_rate() {
+        let file: Table = toml::from_str("[optimizer.adamw]\nlr = 0.25").unwrap();
+        let with = |file: &str, sets: &[(&str, &str)]| {
+            let sets = sets.iter().map(|(key, raw)| ((*key).into(), (*raw).into())).collect();
+            let file = Some(("x.toml".into(), toml::from_str(file).unwrap()));
+            Layers { file, sets, ..Layers::default() }.resolve()
+        };
+        assert_eq!(with(&file.to_string(), &[]).unwrap().optimizer.adamw.rate(1.0), 0.25);
+        let (lr, ratio) = ("optimizer.adamw.lr", "optimizer.adamw.lr_ratio");
+        assert_eq!(with(&file.to_string(), &[(ratio, "0.5")]).unwrap().optimizer.adamw.rate(1.0), 0.5);
+        let back = with("[optimizer.adamw]\nlr_ratio = 0.5", &[(lr, "0.125")]).unwrap();
+        assert_eq!(back.optimizer.adamw.rate(1.0), 0.125);
+        for both in
+            [with("[optimizer.adamw]\nlr = 0.25\nlr_ratio = 0.5", &[]), with("", &[(lr, "0.25"), (ratio, "0.5")])]
+        {
+            let said = both.unwrap_err().to_string();
+            assert!(said.contains("`optimizer.adamw.lr_ratio`") && said.contains("leave one of them out"), "{said}");
+        }
+    }
+
+    #[test]
     fn values_outside_their_range_are_refused_by_name() {
         let cases = [
             ("train.steps", "0"),
@@ -315,6 +357,9 @@ mod tests {
             ("data.tokenizer", "bytes", "byte"),
             ("model.preset", "llama-d65", "llama-d64"),
             ("optimizer.stack", "moun", "muon"),
+            ("schedule.momentum.strat", "0.5", "schedule.momentum.start"),
+            ("optimizer.adamw.lr_ration", "0.5", "optimizer.adamw.lr_ratio"),
+            ("schedule.powr", "2", "schedule.power"),
             ("train.stepz", "3", "train.steps"),
         ] {
             let said = refusal(key, raw);

@@ -4,10 +4,69 @@
 use toml::{Table, Value};
 
 use crate::error::ConfigError;
+use polaron::LayerwiseConfig;
 use polaron_common::did_you_mean;
 
 /// Keys whose content the defaults do not describe: the optimizer library checks it.
-const FREE_FORM: &[&str] = &["optimizer.matrix", "optimizer.rule"];
+const FREE_FORM: &[&str] = &["optimizer.matrix", "optimizer.rule", "schedule.rule"];
+
+/// Keys that no default has, each with a value of its type. A section among them has its other keys by default once it is
+/// given.
+const ABSENT: &[(&str, Value)] = &[
+    ("optimizer.adamw.lr", Value::Float(0.0)),
+    ("optimizer.adamw.lr_ratio", Value::Float(0.0)),
+    ("optimizer.adamw.decay_vectors", Value::Boolean(false)),
+    ("optimizer.edges.embedding_lr", Value::Float(0.0)),
+    ("optimizer.edges.embedding_rms", Value::Float(0.0)),
+    ("optimizer.edges.head_lr", Value::Float(0.0)),
+    ("optimizer.edges.head_rms", Value::Float(0.0)),
+    ("optimizer.edges.router_lr", Value::Float(0.0)),
+    ("optimizer.edges.router_rms", Value::Float(0.0)),
+    ("schedule.power", Value::Float(0.0)),
+    ("schedule.rule", Value::Array(Vec::new())),
+    ("schedule.momentum.start", Value::Float(0.0)),
+    ("schedule.momentum.warmup", Value::Integer(0)),
+    ("schedule.momentum.peak", Value::Float(0.0)),
+    ("schedule.momentum.cooldown", Value::Integer(0)),
+    ("schedule.momentum.end", Value::Float(0.0)),
+];
+
+/// Sections that no default has.
+const ABSENT_SECTIONS: &[&str] = &["schedule.momentum"];
+
+/// The value in whose place an optional key stands if it is given.
+fn optional(key: &str) -> Option<Value> {
+    let section = || ABSENT_SECTIONS.contains(&key).then(|| Value::Table(Table::new()));
+    ABSENT.iter().find(|(known, _)| *known == key).map(|(_, value)| value.clone()).or_else(section)
+}
+
+/// Pairs of keys of which one is given.
+fn alternatives() -> impl Iterator<Item = [String; 2]> {
+    LayerwiseConfig::ALTERNATIVES.iter().map(|pair| pair.map(|key| format!("optimizer.{key}")))
+}
+
+/// Removes the key in whose place `key` is given.
+pub fn displace(table: &mut Table, key: &str) {
+    for [one, other] in alternatives() {
+        if key == one {
+            remove(table, &other);
+        } else if key == other {
+            remove(table, &one);
+        }
+    }
+}
+
+/// Refuses two keys of which only one can be given.
+///
+/// # Errors
+///
+/// [`ConfigError::BadValue`].
+pub fn check_alternatives(given: &[&str], place: &str) -> Result<(), ConfigError> {
+    let both = alternatives().find(|pair| pair.iter().all(|key| given.contains(&key.as_str())));
+    let Some([one, other]) = both else { return Ok(()) };
+    let rule = format!("it is given in place of `{one}`, which is given too: leave one of them out");
+    Err(ConfigError::BadValue { key: other, value: format!("set {place}"), rule })
+}
 
 /// Keys that a configuration has only while they are on, and the values that turn them off: programs of before they existed
 /// read the others.
@@ -57,7 +116,13 @@ pub fn remove(table: &mut Table, key: &str) {
 ///
 /// [`ConfigError::UnknownKey`] with the nearest key that exists, [`ConfigError::WrongType`].
 pub fn merge(base: &mut Table, layer: &Table, place: &str) -> Result<(), ConfigError> {
-    let known = flatten(base).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let given: Vec<String> = flatten(layer).into_iter().map(|(key, _)| key).collect();
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    check_alternatives(&given, place)?;
+    given.iter().for_each(|key| displace(base, key));
+    let sections = ABSENT_SECTIONS.iter().map(|key| key.to_string());
+    let optional = ABSENT.iter().map(|(key, _)| key.to_string()).chain(sections);
+    let known = flatten(base).into_iter().map(|(key, _)| key).chain(optional).collect::<Vec<_>>();
     merge_table(base, layer, "", place, &known)
 }
 
@@ -70,6 +135,11 @@ fn merge_table(
 ) -> Result<(), ConfigError> {
     for (name, value) in layer {
         let key = join(prefix, name);
+        if !base.contains_key(name)
+            && let Some(value) = optional(&key)
+        {
+            base.insert(name.clone(), value);
+        }
         let Some(slot) = base.get_mut(name) else {
             return Err(unknown_key(&key, place, known));
         };

@@ -104,7 +104,9 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             warmup_rule: recipe.warmup_rule,
             min_factor: 0.1,
             decay_fraction: 0.2,
-        },
+            power: None,
+        }
+        .into(),
         optimizer: LayerwiseConfig { wrapper: wrapper(choices)?, ..optimizer(stack, &recipe)? },
         device: DeviceConfig { name: device::default_name().into(), threads: 0 },
     })
@@ -150,8 +152,11 @@ mod tests {
     #[test]
     fn the_small_gpt_follows_its_published_recipe() {
         let config = of("nanogpt-char", "muon", None);
-        assert_eq!((config.train.steps, config.train.batch, config.schedule.warmup), (2000, 12, 100));
-        assert_eq!((config.schedule.kind, config.schedule.warmup_rule), (ScheduleKind::Cosine, WarmupRule::Nanogpt));
+        assert_eq!((config.train.steps, config.train.batch, config.schedule.main.warmup), (2000, 12, 100));
+        assert_eq!(
+            (config.schedule.main.kind, config.schedule.main.warmup_rule),
+            (ScheduleKind::Cosine, WarmupRule::Nanogpt)
+        );
         assert_eq!(
             (config.optimizer.lr, config.optimizer.weight_decay, config.optimizer.clip),
             (0.02, 0.01, Some(1.0))
@@ -166,13 +171,13 @@ mod tests {
     fn the_llama_recipes_follow_their_table() {
         for (preset, batch, part_lr) in [("llama-d64", 32, 6e-3), ("llama-d128", 32, 3e-3), ("llama-d256", 16, 3e-3)] {
             let config = of(preset, "muon", Some(500));
-            assert_eq!((config.train.batch, config.schedule.warmup), (batch, 50), "{preset}");
-            assert_eq!(config.schedule.warmup_rule, WarmupRule::Llama, "{preset}");
+            assert_eq!((config.train.batch, config.schedule.main.warmup), (batch, 50), "{preset}");
+            assert_eq!(config.schedule.main.warmup_rule, WarmupRule::Llama, "{preset}");
             let part = &config.optimizer.adamw;
             assert_eq!((config.optimizer.weight_decay, part.lr, part.weight_decay), (0.1, part_lr, 0.1), "{preset}");
         }
-        assert_eq!(of("llama-d64", "adamw", Some(20)).schedule.warmup, 10);
-        assert_eq!(of("llama-d64", "adamw", Some(20_000)).schedule.warmup, 100);
+        assert_eq!(of("llama-d64", "adamw", Some(20)).schedule.main.warmup, 10);
+        assert_eq!(of("llama-d64", "adamw", Some(20_000)).schedule.main.warmup, 100);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `metrics.jsonl`: one event per line, and which of them a resumed run keeps.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,12 @@ pub enum Event {
         seconds: f64,
         /// The part of `seconds` spent clipping and updating.
         optimizer_seconds: f64,
+        /// Factor of the learning rate at this step of every `schedule.rule`, by what it is for; absent without such rules.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        factors: BTreeMap<String, f64>,
+        /// Momentum of the matrix rules at this step; absent without `schedule.momentum`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        momentum: Option<f64>,
     },
     /// A validation.
     Valid {
@@ -240,6 +247,8 @@ mod tests {
             grad_norm: 1.0,
             seconds: 0.5,
             optimizer_seconds: 0.1,
+            factors: BTreeMap::new(),
+            momentum: None,
         }
     }
 
@@ -283,6 +292,13 @@ mod tests {
             line,
             r#"{"event":"train","step":3,"loss":2.5,"lr":0.02,"tokens":24,"grad_norm":1.0,"seconds":0.5,"optimizer_seconds":0.1}"#
         );
+        let mut own = train(3);
+        if let Event::Train { factors, momentum, .. } = &mut own {
+            (*factors, *momentum) = (BTreeMap::from([("adamw".to_owned(), 0.5)]), Some(0.875));
+        }
+        let line = serde_json::to_string(&own).unwrap();
+        assert!(line.ends_with(r#""optimizer_seconds":0.1,"factors":{"adamw":0.5},"momentum":0.875}"#), "{line}");
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), own);
         let line = serde_json::to_string(&valid(3)).unwrap();
         assert_eq!(line, r#"{"event":"valid","step":3,"loss":2.25,"tokens":24,"seconds":0.5}"#);
         assert!(serde_json::to_string(&end(3)).unwrap().starts_with(r#"{"event":"end","status":"interrupted""#));

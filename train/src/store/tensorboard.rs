@@ -117,10 +117,21 @@ fn now() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn train(step: u64) -> Event {
         let (tokens, seconds) = (step * 100, step as f64 * 0.5);
-        Event::Train { step, loss: 2.5, lr: 0.25, tokens, grad_norm: 1.0, seconds, optimizer_seconds: 0.125 }
+        Event::Train {
+            step,
+            loss: 2.5,
+            lr: 0.25,
+            tokens,
+            grad_norm: 1.0,
+            seconds,
+            optimizer_seconds: 0.125,
+            factors: BTreeMap::new(),
+            momentum: None,
+        }
     }
 
     /// Name, step and time of every number in a file, read again without the code that writes.

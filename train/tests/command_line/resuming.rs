@@ -183,6 +183,22 @@ fn first_weights_are_scaled_onto_their_balls_once() {
 }
 
 #[test]
+fn a_killed_run_with_schedules_of_its_own_ends_with_the_same_bytes() {
+    let place = Place::new();
+    let text = "[[schedule.rule]]\noptimizer = 'adamw'\nkind = 'wsd'\nwarmup = 20\n[schedule.momentum]\nwarmup = 100\n";
+    place.write("own.toml", text.as_bytes());
+    let own = ["own.toml", "--set", "schedule.momentum.cooldown=60", "--set", "optimizer.adamw.lr_ratio=0.2"];
+    undisturbed(&place, &own);
+    for step in [33, 120, 200] {
+        let mut child = place.spawn_train(&settings(&[&own, ["--out", "run"].as_slice()].concat()));
+        place.wait_for_step("run", step, &mut child);
+        kill(child);
+    }
+    place.run(&["train", "--resume", "run"]).succeeds();
+    ends_like_the_undisturbed_run(&place, "run");
+}
+
+#[test]
 fn a_kill_inside_checkpoint_writing_loses_nothing() {
     let place = Place::new();
     let often = ["--set", "train.checkpoint_every=1"];

@@ -215,6 +215,41 @@ fn a_kept_schedule_stays_at_its_end() {
     assert!(said.err.contains("note: the learning rate goes from"), "{said:?}");
 }
 
+/// A file with schedules for part of the parameters and of the momentum.
+const OWN_SCHEDULES: &str = "[schedule]\nkind = 'wsd'\n[[schedule.rule]]\noptimizer = 'adamw'\nkind = 'power'\nwarmup = 2\n\
+     decay_fraction = 0.5\n[[schedule.rule]]\nmatch = 'blocks.*.attn.wo'\nmin_factor = 0.0\n\
+     [schedule.momentum]\nwarmup = 6\ncooldown = 7\n";
+
+#[test]
+fn schedules_of_its_own_are_extended_and_kept_like_the_main_one() {
+    let place = Place::new();
+    place.write("own.toml", OWN_SCHEDULES.as_bytes());
+    let own = |more: &[&str]| {
+        let every = ["own.toml", "--set", "train.checkpoint_every=10", "--set", "train.keep=9"];
+        place.train(&[every.as_slice(), &["--set", "train.valid_every=10"], more].concat()).succeeds()
+    };
+    let said = own(&["--steps", "30", "--out", "trunk"]);
+    assert!(said.err.contains("of adamw: constant, then the share"), "{said:?}");
+    let plan = String::from_utf8(place.read("trunk/plan.txt")).unwrap();
+    assert!(plan.contains("schedule") && plan.contains("momentum of"), "{plan}");
+    own(&["--steps", "20", "--out", "whole"]);
+    place.run(&["train", "--extend", "trunk", "--from-step", "10", "--steps", "20"]).succeeds();
+    assert_eq!(checkpoint(&place, "trunk-to20", 20), checkpoint(&place, "whole", 20));
+    assert_eq!(place.timeless_events("trunk-to20"), place.timeless_events("whole"));
+    place.run(&["train", "--extend", "whole", "--steps", "24", "--keep-schedule", "--out", "kept"]).succeeds();
+    let events = place.events("kept");
+    let train: Vec<_> = events.iter().filter(|event| event["event"] == "train").collect();
+    assert_eq!(train.len(), 24);
+    let factor = |step: usize, of: &str| train[step]["factors"][of].as_f64().unwrap();
+    assert_eq!([factor(0, "adamw"), factor(5, "adamw")], [0.5, 1.0]);
+    for step in 20..24 {
+        assert_eq!((factor(step, "adamw"), factor(step, "blocks.*.attn.wo")), (0.1, 0.0));
+        assert_eq!(train[step]["momentum"].as_f64(), Some(0.85));
+    }
+    let said = place.run(&["train", "--extend", "whole", "--steps", "40", "--out", "longer"]).succeeds();
+    assert!(said.err.contains("note: the learning rate of adamw goes from"), "{said:?}");
+}
+
 #[test]
 fn an_extension_that_was_killed_ends_with_the_same_bytes() {
     let place = Place::new();

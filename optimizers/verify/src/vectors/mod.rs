@@ -146,6 +146,9 @@ pub enum CaseFault {
     /// No expected values and no properties.
     #[error("there must be either `expected` or `properties`")]
     NothingExpected,
+    /// Properties of parts of different sizes.
+    #[error("`properties` are those of a stack, but `blocks` has parts of different sizes")]
+    UnequalParts,
     /// No steps.
     #[error("there must be at least one gradient")]
     NoGradients,
@@ -269,6 +272,9 @@ impl VectorCase {
         self.check_steps("gradients", &self.gradients, count)?;
         if let Some(expected) = &self.expected {
             self.check_steps("expected", expected, count)?;
+        }
+        if self.properties.is_some() && self.blocks.is_some_and(|blocks| blocks.are_unequal()) {
+            return Err(CaseFault::UnequalParts);
         }
         if let Some(properties) = &self.properties {
             self.check_steps("properties.momentum", &properties.momentum, count)?;

@@ -103,6 +103,10 @@ fn the_message_says_key_range_and_value() {
     let polar = |polar: Value| json!({"kind": "muon", "polar": polar});
     refused(polar(json!({"method": "newton_schulz", "steps": 0})), &["muon.polar.steps", "from 1 to 99", "got 0"]);
     refused(polar(json!({"method": "polar_express", "steps": 1_000_000_000})), &["muon.polar.steps", "from 1 to 99"]);
+    refused(polar(json!({"method": "minimax", "steps": 5})), &["muon.polar.steps", "from 3 to 4", "got 5"]);
+    refused(json!({"kind": "muon_eq", "iterations": 0}), &["muon_eq.iterations", "from 1 to 99", "got 0"]);
+    refused(json!({"kind": "muon_eq", "iterations": 2, "equilibrate": "both"}), &["muon_eq.iterations", "must be 1"]);
+    refused(json!({"kind": "muon_eq", "damping": 0.25}), &["muon_eq.damping", "iterations = 2"]);
     refused(polar(json!({"method": "newton_schulz", "eps": -1.0})), &["muon.polar.eps", "from 0", "-1"]);
     refused(polar(json!({"method": "svd", "rcond": 1.0})), &["muon.polar.rcond", "[0, 1)"]);
     refused(polar(json!({"method": "polynomial", "coefficients": []})), &["muon.polar.coefficients", "at least one"]);

@@ -24,6 +24,10 @@ fn options_that_change_the_state_keep_every_promise() {
     for text in [
         r#"{"kind": "polar_grad", "order": "polar_first"}"#,
         r#"{"kind": "normuon", "axis": "input", "rescale": "rms"}"#,
+        r#"{"kind": "normuon", "axis": "longer"}"#,
+        r#"{"kind": "muon_eq", "equilibrate": "longer", "iterations": 2}"#,
+        r#"{"kind": "muon", "polar": {"method": "minimax"}}"#,
+        r#"{"kind": "scion", "lmo": "plain_sign"}"#,
         r#"{"kind": "error_feedback_muon", "residual": false}"#,
         r#"{"kind": "muon_eq", "equilibrate": "both", "phase": 3}"#,
         r#"{"kind": "muon", "momentum_form": "ema_debiased"}"#,

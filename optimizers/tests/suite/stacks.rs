@@ -138,7 +138,7 @@ fn heads_can_be_asked_for_in_toml() {
     let fixed = entry(&entries(builder("blocks = { axis = \"input\", count = 2 }").unwrap()), "wq.weight");
     assert_eq!(fixed.placement.blocks, Some(Blocks::equal(Axis::Input, 2)));
     let error = builder("blocks = \"head\"").expect_err("a slip").to_string();
-    assert!(error.contains("must be \"heads\" or"), "{error}");
+    assert!(error.contains("must be \"heads\", \"parts\""), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device};
+use polaron::matrix::Axis;
 use polaron::rule::{Extent, Kept};
 use polaron::{Layerwise, LayerwiseError, OptimizerConfig};
 use polaron_benches::random;
@@ -39,6 +40,8 @@ fn documented(memories: &[Kept]) -> usize {
         .map(|kept| match kept.extent {
             Extent::Entries => INPUTS * OUTPUTS,
             Extent::Units => OUTPUTS,
+            Extent::Pairs { axis: Axis::Output, .. } => OUTPUTS * OUTPUTS,
+            Extent::Pairs { axis: Axis::Input, .. } => INPUTS * INPUTS,
             other => panic!("this test does not know {other:?}"),
         })
         .sum();

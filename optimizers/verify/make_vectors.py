@@ -13,6 +13,10 @@ RULE.py defines the rule in numpy, on one `outputs x inputs` matrix of any float
     KEYS = {"axis": "input"}                                         # optional: keys that every case has
     def direction(d, number, lr, memory, **keys): ...                # d: the momentum; memory: a dict, kept between steps
 
+or, instead of `direction`, the weights after a whole step, from the gradient and with all keys:
+
+    def step(w, g, number, lr, memory, **keys): ...
+
 The cases cover both layouts, blocks, stacks of experts, decay, ranks, zero and extreme gradients. The text of RULE.py is part of
 the file, so that it can be made again.
 """
@@ -103,10 +107,14 @@ def run(rule, case, gradients, dtype):
         for e in range(len(stacked)):
             for p, part in enumerate(parts(stacked.shape[1:], case["blocks"])):
                 state = states.setdefault((e, p), {"memory": {}})
+                x = stacked[e][part]
+                if hasattr(rule, "step"):
+                    after[e][part] = rule.step(x, g[e][part], number, case["lr"], state["memory"], **keys)
+                    continue
                 d = divided(momentum(g[e][part], state, number, keys), g[e][part], state, keys)
                 u = rule.direction(d, number, case["lr"], state["memory"], **own) * dtype(scale(keys["scale"], *d.shape))
                 share = keys["weight_decay"] * (1.0 if keys["decay"] == "independent" else case["lr"])
-                after[e][part] = stepped(stacked[e][part], u, dtype(case["lr"]), dtype(share), keys)
+                after[e][part] = stepped(x, u, dtype(case["lr"]), dtype(share), keys)
         stacked = after
         found.append(turn(stacked.reshape(w.shape)))
     return found
@@ -151,7 +159,10 @@ def make(rule, kind, name, shape, keys=None, layout="in_out", blocks=None, famil
 
 
 def cases(rule, kind):
-    case = lambda name, shape, *rest, **more: make(rule, kind, name, shape, *rest, **more)
+    known = {"weight_decay", "cautious", *rule.DEFAULTS}
+    left_out = getattr(rule, "LEFT_OUT", ())  # cases that do not determine the result
+    fits = lambda name, keys: set(keys) <= known and name not in left_out
+    case = lambda name, shape, keys={}, **more: make(rule, kind, name, shape, keys, **more) if fits(name, keys) else None
     yield case("tall", [9, 5])
     yield case("tall, out_in", [9, 5], layout="out_in")
     yield case("wide", [4, 10])
@@ -174,6 +185,8 @@ def cases(rule, kind):
     yield case("average without bias", [5, 6], {"momentum_form": "ema_debiased", "nesterov": True})
     yield case("no momentum", [5, 6], {"momentum": 0.0})
     yield case("scaled", [9, 5], {"scale": "match_rms_adamw"})
+    for name, keys in getattr(rule, "SQUARE", {}).items():  # options that are only stated for square matrices
+        yield case(name, [6, 6], keys, steps=6)
     for name, keys in rule.CASES.items():
         yield case(name, [7, 6], keys)
         yield case(f"{name}, wide", [6, 11], keys, layout="out_in")
@@ -206,7 +219,8 @@ def main():
     rule = type(sys)("rule")
     exec(compile(text, path, "exec"), rule.__dict__)
     head = {"format": "optimizer-vectors", "version": 1, "kind": kind, "generator": f"make_vectors.py, float64, of\n{text}"}
-    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in (shared_cases if sys.argv[3:] else cases)(rule, kind))
+    made = (shared_cases if sys.argv[3:] else cases)(rule, kind)
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in filter(None, made))
     print(f"{json.dumps(head)[:-1]}, \"cases\": [\n{lines}\n]}}")
 
 

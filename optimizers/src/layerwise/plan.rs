@@ -7,7 +7,7 @@ use burn::module::Module;
 use super::course::Course;
 use super::{PlannedOptimizer, Role, ScheduleRule};
 use crate::matrix::Placement;
-use crate::rule::{DecayForm, Extent, Kept, Scale};
+use crate::rule::{DecayForm, Kept, Scale};
 use crate::rules::OptimizerConfig;
 use crate::schedule::{MomentumSchedule, Schedule};
 use crate::wrappers::{Trained, WrapperConfig};
@@ -155,12 +155,8 @@ impl PlanEntry {
     /// Numbers kept between steps, of buffers per unit as many as the longer side has at most; `None` for an optimizer that is not
     /// of this crate.
     pub fn state(&self) -> Option<usize> {
-        let shortest = self.shape.iter().rev().take(2).copied().min().unwrap_or(1).max(1);
-        let numbers = |kept: Kept| match kept.extent {
-            Extent::Entries => self.count(),
-            Extent::Units => self.count() / shortest,
-        };
-        Some(self.memories()?.into_iter().map(numbers).sum())
+        let [matrices, outputs, inputs] = self.placement.matrices(&self.shape);
+        Some(self.memories()?.into_iter().map(|kept| kept.extent.numbers(matrices, outputs, inputs)).sum())
     }
 
     /// Operations of the matrix products of one update ([`Cost::product_operations`](crate::rule::Cost::product_operations)); of a

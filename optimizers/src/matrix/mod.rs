@@ -1,6 +1,8 @@
 //! Functions of one matrix or a stack of matrices. Nothing here depends on optimizers or configurations.
 
 #[cfg(feature = "exact")]
+mod eigenbasis;
+#[cfg(feature = "exact")]
 mod exact;
 #[cfg(not(feature = "exact"))]
 #[path = "without_exact.rs"]
@@ -14,6 +16,8 @@ mod one_sided;
 mod polar;
 
 pub use crate::flex::{Norm, Normalisation};
+#[cfg(feature = "exact")]
+pub(crate) use eigenbasis::{iterated_basis, singular_bases};
 #[cfg(not(feature = "exact"))]
 pub(crate) use exact::map_by_rational_power;
 pub use exact::map_singular_values;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Extent, Gain, Kept, Pipeline};
+use crate::matrix::Axis;
 use crate::setting::{ConfigError, Keys};
 
 /// The settings of a kind: the step that they build, and what is known about it.
@@ -167,17 +168,23 @@ pub struct Cost {
     /// The operations of matrix products: how many r²R and r³, where r is the shorter side and R the longer.
     #[serde(skip)]
     products: [usize; 2],
+    /// How many rR² beside them.
+    #[serde(skip)]
+    long_products: usize,
+    /// What is done on the host.
+    #[serde(skip)]
+    decomposition: String,
 }
 
 impl Cost {
     /// Work on the device of the parameter.
     pub(crate) fn device(work: impl Into<String>) -> Self {
-        Self { on_host: false, work: work.into(), products: [0; 2] }
+        Self { on_host: false, work: work.into(), products: [0; 2], long_products: 0, decomposition: String::new() }
     }
 
     /// A decomposition on the host, and other work if any.
     pub(crate) fn host(work: impl Into<String>) -> Self {
-        Self { on_host: true, work: work.into(), products: [0; 2] }
+        Self { on_host: true, decomposition: "a host SVD".into(), ..Self::device(work) }
     }
 
     /// The same with so many r²R and r³ in matrix products.
@@ -203,20 +210,28 @@ impl Cost {
         self
     }
 
+    /// The same with bases of both sides, decomposed on the host every so many steps, and `count` (r²R + rR²) in products.
+    #[cfg(feature = "exact")]
+    pub(crate) fn with_bases(mut self, every: u64, count: usize) -> Self {
+        self.products[0] += count;
+        let every = if every == 1 { "every step".to_string() } else { format!("every {every} steps") };
+        Self { on_host: true, long_products: count, decomposition: format!("a host QR {every}"), ..self }
+    }
+
     /// Operations of the matrix products for one matrix on its device, for all but small matrices nearly all of the work; a
     /// decomposition on the host is not counted.
     pub fn product_operations(&self, rows: usize, columns: usize) -> f64 {
         let (short, long) = (rows.min(columns) as f64, rows.max(columns) as f64);
         let [mixed, cubes] = self.products.map(|count| count as f64);
-        short * short * (mixed * long + cubes * short)
+        short * (short * (mixed * long + cubes * short) + self.long_products as f64 * long * long)
     }
 }
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.on_host, self.work.as_str()) {
-            (true, "") => f.write_str("a host SVD"),
-            (true, work) => write!(f, "a host SVD + {work}"),
+            (true, "") => f.write_str(&self.decomposition),
+            (true, work) => write!(f, "{} + {work}", self.decomposition),
             (false, work) => f.write_str(work),
         }
     }
@@ -253,7 +268,13 @@ pub(crate) fn state_in_words(memories: &[Kept]) -> String {
         1 => Some("1 buffer".to_string()),
         n => Some(format!("{n} buffers")),
     };
-    let units = Some(count(Extent::Units)).filter(|n| *n > 0).map(|n| format!("{n} per unit"));
-    let words: Vec<String> = entries.into_iter().chain(units).collect();
+    let some = |n: usize, words: &str| (n > 0).then(|| format!("{n} {words}"));
+    let units = some(count(Extent::Units), "per unit");
+    let squares = |axis| {
+        let of = |kept: &&Kept| matches!(kept.extent, Extent::Pairs { axis: of, .. } if of == axis);
+        memories.iter().filter(of).count()
+    };
+    let squares = [some(squares(Axis::Output), "of out × out"), some(squares(Axis::Input), "of in × in")];
+    let words: Vec<String> = entries.into_iter().chain(units).chain(squares.into_iter().flatten()).collect();
     if words.is_empty() { "none".into() } else { words.join(" + ") }
 }

@@ -11,6 +11,7 @@ use burn::optim::{RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::MomentumForm;
+use crate::matrix::Axis;
 
 /// The buffer of the momentum, shaped like the parameter.
 pub(crate) const MOMENTUM: &str = "momentum";
@@ -29,6 +30,28 @@ pub enum Extent {
     Entries,
     /// A number for every unit of a matrix.
     Units,
+    /// A number for every pair of units along an axis of a matrix, or none if the axis has more than `largest` units.
+    Pairs {
+        /// The axis.
+        axis: Axis,
+        /// The most units.
+        largest: usize,
+    },
+}
+
+impl Extent {
+    /// How many numbers it has, for each of `matrices` of this size.
+    pub(crate) fn numbers(self, matrices: usize, outputs: usize, inputs: usize) -> usize {
+        let each = match self {
+            Extent::Entries => outputs * inputs,
+            Extent::Units => outputs.max(inputs),
+            Extent::Pairs { axis, largest } => {
+                let size = if axis == Axis::Output { outputs } else { inputs };
+                if size <= largest { size * size } else { 0 }
+            }
+        };
+        matrices * each
+    }
 }
 
 /// A buffer that a rule keeps.

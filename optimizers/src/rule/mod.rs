@@ -1,12 +1,15 @@
 //! What all rules share: the trait of a rule and its input, named memories, momentum, shape scale, weight decay, the order
 //! of a step as data, and the only implementation of Burn's `Optimizer`.
 
+#[cfg(feature = "exact")]
+mod bases;
 mod coefficients;
 mod decay;
 mod form;
 mod gain;
 mod kind;
 mod memory;
+mod moments;
 mod momentum;
 mod norm_control;
 mod one_sided;
@@ -18,6 +21,8 @@ mod second_moment;
 mod settings;
 mod stage;
 
+#[cfg(feature = "exact")]
+pub(crate) use bases::{Bases, Learning};
 pub use coefficients::{CoefficientList, Coefficients};
 pub use decay::{Decay, DecayForm, Rates};
 pub use form::MomentumForm;
@@ -26,6 +31,7 @@ pub(crate) use kind::{About, Kind, follows_gradient, follows_rank, state_in_word
 pub use kind::{Cost, Description, ExactTarget, StackRow, SymmetryRow};
 pub(crate) use memory::NAMES;
 pub use memory::{Extent, Kept, Memory, State};
+pub(crate) use moments::{Moments, debias};
 pub use momentum::Momentum;
 pub use norm_control::NormControl;
 pub use one_sided::OneSided;

@@ -37,7 +37,6 @@ impl Momentum {
             memory.forget(buffer);
             return grad;
         }
-        memory.like = Some(grad.dims());
         let old = memory.take(buffer, grad.dims()).map(|old| (old, self.factor * self.conversion(recorded)));
         let (direction, new) = self.blend(grad, old, memory.step);
         memory.keep(buffer, new);

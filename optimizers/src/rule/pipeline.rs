@@ -315,9 +315,13 @@ impl Pipeline {
             };
             let update = self.update(reading, &weights, gradient, memory, at);
             match (self.norm_control, at.decays) {
+                _ if self.rule.sets_weights(memory.step) => update,
                 (Some(control), [(_, decay)]) => {
                     let [weights, update] = [weights, update].map(|stack| reading.split(stack));
                     reading.join(weights.map(|weights| control.step(weights, update.into_tensor(), *decay, at.rates)))
+                }
+                (None, [(_, decay)]) if self.rule.decays_after() => {
+                    decay.kept(weights - update.clone() * at.rates.lr, &update, at.rates)
                 }
                 _ => decayed(weights, update, at),
             }
@@ -342,7 +346,7 @@ impl Pipeline {
         Tensor::cat(updated, sections[0].dim)
     }
 
-    /// The update that is multiplied by the learning rate.
+    /// The update that is multiplied by the learning rate, or the weights after the step if the rule sets them.
     fn update(
         &self,
         reading: &Reading,
@@ -367,6 +371,8 @@ impl Pipeline {
             weights: self.rule.reads_weights().then(|| split(weights.clone())),
             number: memory.step,
             lr: at.rates.lr,
+            factor: at.rates.factor,
+            momentum: at.momentum,
             progress: at.progress,
             parameters: at.streams.len(),
             streams: at.streams.to_vec(),
@@ -375,6 +381,9 @@ impl Pipeline {
         let factor = self.scale.factor(stage.matrix.outputs(), stage.matrix.inputs());
         memory.like = self.rule.is_entrywise().then(|| weights.dims());
         let Update { direction, size } = self.rule.advance(stage, memory);
+        if self.rule.sets_weights(memory.step) {
+            return reading.join(direction);
+        }
         let direction = match self.order {
             Order::MomentumFirst => direction,
             Order::RuleFirst => split(self.averaged(reading.join(direction), memory, at)),
@@ -390,6 +399,7 @@ impl Pipeline {
     fn averaged(&self, stack: Tensor<3>, memory: &mut Memory, at: At<'_>) -> Tensor<3> {
         let Some(momentum) = self.momentum else { return stack };
         let factor = at.momentum.unwrap_or(momentum.factor);
+        memory.like = Some(stack.dims());
         Momentum { factor, ..momentum }.advance(self.order.buffer(), stack, memory)
     }
 

@@ -7,7 +7,7 @@ choices_of!(Axis { Output, Input });
 choices_of!(EpsMode { Relative, Absolute });
 
 /// Declares the settings of a kind: the keys that all kinds share, with this kind's defaults, then its own. A kind without
-/// `momentum` works on gradients, and one without `scale` has no factor by the shape.
+/// `momentum` works on gradients, and may have another default for the decay; one without `scale` has no factor by the shape.
 macro_rules! kind_settings {
     (
         $(#[$meta:meta])*
@@ -19,6 +19,7 @@ macro_rules! kind_settings {
             @shared
             $(#[$meta])*
             pub struct $name {
+                decay: 0.0;
                 /// Momentum μ in [0, 1).
                 momentum, with_momentum: f64 = $mu, in $crate::setting::Numbers::FACTOR;
                 /// How the momentum buffer is formed.
@@ -55,8 +56,14 @@ macro_rules! kind_settings {
             }
         }
     };
+    ($(#[$meta:meta])* pub struct $name:ident { weight_decay: $decay:expr; $($own:tt)* }) => {
+        $crate::rule::kind_settings! { @plain $(#[$meta])* pub struct $name { decay: $decay; $($own)* } }
+    };
     ($(#[$meta:meta])* pub struct $name:ident { $($own:tt)* }) => {
-        $crate::rule::kind_settings! { @shared $(#[$meta])* pub struct $name { $($own)* } }
+        $crate::rule::kind_settings! { @plain $(#[$meta])* pub struct $name { decay: 0.0; $($own)* } }
+    };
+    (@plain $(#[$meta:meta])* pub struct $name:ident { decay: $decay:expr; $($own:tt)* }) => {
+        $crate::rule::kind_settings! { @shared $(#[$meta])* pub struct $name { decay: $decay; $($own)* } }
 
         impl $name {
             /// A rule with the decay of these settings.
@@ -66,12 +73,12 @@ macro_rules! kind_settings {
             }
         }
     };
-    (@shared $(#[$meta:meta])* pub struct $name:ident { $($own:tt)* }) => {
+    (@shared $(#[$meta:meta])* pub struct $name:ident { decay: $decay:expr; $($own:tt)* }) => {
         $crate::setting::settings! {
             $(#[$meta])*
             pub struct $name {
                 /// Decoupled weight decay, at least 0; multiplied as `decay` says, never by the scale.
-                weight_decay, with_weight_decay: f64 = 0.0, in $crate::setting::Numbers::SIZE;
+                weight_decay, with_weight_decay: f64 = $decay, in $crate::setting::Numbers::SIZE;
                 /// Decay only entries where update and weight do not have opposite signs.
                 cautious, with_cautious: bool = false;
                 /// What the weight decay is multiplied by: the learning rate, or the factor of the schedule alone.

@@ -20,6 +20,10 @@ pub struct Stage {
     pub number: u64,
     /// Learning rate of the step, schedule included.
     pub lr: f64,
+    /// The factor of the schedule that is part of it; 1 without a schedule.
+    pub factor: f64,
+    /// The momentum of the step if it follows a course, for a rule that keeps its own.
+    pub momentum: Option<f64>,
     /// Share of the training that is done, from 0 to 1; 0 if the caller does not set it.
     pub progress: f64,
     /// Number of parameters in the stack.
@@ -38,6 +42,7 @@ impl Stage {
             weights: None,
             number: 1,
             lr: 1.0,
+            factor: 1.0, momentum: None,
             progress: 0.0,
             parameters: 1,
             streams: vec![0],
@@ -120,6 +125,17 @@ pub trait Rule: std::fmt::Debug + Send + Sync + 'static {
 
     /// Whether [`Stage::weights`] are needed.
     fn reads_weights(&self) -> bool {
+        false
+    }
+
+    /// Whether the weights decay after the update, `(1 - lr wd) (W - lr U)`, rather than before it.
+    fn decays_after(&self) -> bool {
+        false
+    }
+
+    /// Whether in a step of this number the direction is not one, but the weights after the step: nothing else changes them,
+    /// no shape scale and no decay. For a rule that keeps the weights in another form, or leaves them as they are.
+    fn sets_weights(&self, _step: u64) -> bool {
         false
     }
 

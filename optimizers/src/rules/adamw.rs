@@ -12,8 +12,8 @@ use burn::tensor::Tensor;
 
 use crate::flex::in_place;
 use crate::rule::{
-    About, Cost, Decay, Gain, Kept, Kind, Memory, Pipeline, Rates, Rule, SecondMoment, StackRow, Stage, SymmetryRow,
-    Update, kind_settings,
+    About, Cost, Decay, Gain, Kept, Kind, Memory, Moments, Pipeline, Rates, Rule, SecondMoment, StackRow, Stage,
+    SymmetryRow, Update, debias, kind_settings,
 };
 use crate::setting::Numbers;
 
@@ -65,28 +65,10 @@ impl Rule for AdamWConfig {
 
     fn advance(&self, stage: Stage, memory: &mut Memory) -> Update {
         let AdamWConfig { beta1, beta2, eps, .. } = *self;
-        let (step, dims) = (stage.number, stage.matrix.tensor().dims());
-        let moment = SecondMoment::new(beta2, eps);
-        let direction = stage.matrix.map(|gradient| {
-            let second = moment.advance(memory.take(SECOND, dims), gradient.clone());
-            let new = gradient * (1.0 - beta1);
-            let first = match memory.take(FIRST, dims) {
-                Some(old) => old * beta1 + new,
-                None => new,
-            };
-            let root = moment.root(second.clone(), debias(beta2, step)) + eps;
-            memory.keep(FIRST, first.clone());
-            memory.keep(SECOND, second);
-            let direction = first * debias(beta1, step);
-            match eps > 0.0 {
-                true => direction / root,
-                // 0 / 0: an entry that has never had a gradient does not move.
-                false => {
-                    let never = root.clone().equal_scalar(0.0);
-                    (direction / root).mask_fill(never, 0.0)
-                }
-            }
-        });
+        let moments = Moments { beta1, beta2, eps };
+        let step = stage.number;
+        let direction =
+            stage.matrix.map(|gradient| moments.debiased(moments.advance([FIRST, SECOND], gradient, memory), step));
         direction.into()
     }
 
@@ -146,11 +128,6 @@ impl Rule for AdamWConfig {
         memory.keep(SECOND, second);
         if is_done { Ok(weights) } else { Err((weights, gradient)) }
     }
-}
-
-/// 1 / (1-βᵗ)
-fn debias(beta: f64, step: u64) -> f64 {
-    1.0 / (1.0 - beta.powf(step as f64))
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -25,6 +25,11 @@ kinds! {
     muon_eq, "muon_eq": MuonEq, MuonEqConfig;
     normuon, "normuon": NorMuon, NorMuonConfig;
     adamuon, "adamuon": AdaMuon, AdaMuonConfig;
+    muown, "muown": Muown, MuownConfig;
+    #[cfg(feature = "exact")]
+    soap, "soap": Soap, SoapConfig;
+    #[cfg(feature = "exact")]
+    soap_muon, "soap_muon": SoapMuon, SoapMuonConfig;
     regularized_muon, "regularized_muon": RegularizedMuon, RegularizedMuonConfig;
     error_feedback_muon, "error_feedback_muon": ErrorFeedbackMuon, ErrorFeedbackMuonConfig;
     freon, "freon": Freon, FreonConfig;

@@ -78,6 +78,9 @@ fn settings(kind: &str) -> Vec<OptimizerConfig> {
         let mut keys = Map::from_iter([(key.to_string(), value)]);
         match (kind, key) {
             ("scion", _) => drop(keys.insert("constrained".into(), false.into())),
+            ("soap", "norm_control") => drop(keys.insert("weight_decay".into(), 0.0.into())),
+            // It refuses them.
+            ("muown", "norm_control" | "second_moment") => return base.clone(),
             (_, "decay") => drop(keys.insert("weight_decay".into(), 0.1.into())),
             _ => {}
         }

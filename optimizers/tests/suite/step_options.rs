@@ -16,9 +16,15 @@ fn merged(kind: &str, keys: Value) -> OptimizerConfig {
     OptimizerConfig::of_kind(kind).unwrap().merge(&keys).unwrap_or_else(|error| panic!("{kind} {keys:?}: {error}"))
 }
 
-/// A kind with some norm control; scion's ball would contradict it.
+/// The kinds that have the keys around the rule: Muown learns norms of its own from the gradient as it is.
+fn kinds() -> impl Iterator<Item = &'static str> {
+    OptimizerConfig::KINDS.iter().copied().filter(|kind| *kind != "muown")
+}
+
+/// A kind with some norm control; scion's ball would contradict it, and the decay of soap.
 fn controlled(kind: &str, control: &Value) -> OptimizerConfig {
     match kind {
+        "soap" => merged(kind, json!({"weight_decay": 0.0, "norm_control": control})),
         "scion" => merged(kind, json!({"constrained": false, "norm_control": control})),
         _ => merged(kind, json!({"norm_control": control})),
     }
@@ -26,12 +32,11 @@ fn controlled(kind: &str, control: &Value) -> OptimizerConfig {
 
 /// The values of a key of every kind that has it.
 fn values_of(key: &str) -> Vec<(&'static str, Value)> {
-    let of_kind = |kind: &&'static str| {
-        let kind: &'static str = kind;
+    let of_kind = |kind: &'static str| {
         let choices = OptimizerConfig::choices(kind).unwrap().into_iter().filter(|(name, _)| *name == key);
         choices.flat_map(|(_, values)| values).map(|value| (kind, value)).collect::<Vec<_>>()
     };
-    OptimizerConfig::KINDS.iter().flat_map(of_kind).filter(|(_, value)| !value.is_null()).collect()
+    kinds().flat_map(of_kind).filter(|(_, value)| !value.is_null()).collect()
 }
 
 fn build(config: &OptimizerConfig) -> Pipeline {
@@ -74,7 +79,7 @@ fn the_known_step_of_hyperball_is_met() {
 
 #[test]
 fn hyperball_keeps_the_norm_of_every_expert_and_block_for_a_hundred_steps_of_every_kind() {
-    for kind in OptimizerConfig::KINDS {
+    for kind in kinds() {
         let config = controlled(kind, &json!({"method": "hyperball"}));
         let placement = Placement::default().with_blocks(Axis::Output, 2);
         let optimizer = config.build(placement).unwrap();
@@ -91,7 +96,8 @@ fn hyperball_keeps_the_norm_of_every_expert_and_block_for_a_hundred_steps_of_eve
 
 #[test]
 fn relative_moves_every_matrix_by_the_share_lr_of_its_norm() {
-    for kind in OptimizerConfig::KINDS {
+    // SOAP's first gradient moves nothing.
+    for kind in kinds().filter(|kind| *kind != "soap") {
         let optimizer = build(&controlled(kind, &json!({"method": "relative"})));
         let start = random([3, 4, 6], 1)
             * Tensor::<3>::from_floats([[[1.0]], [[1e-6]], [[1e3]]], &Device::flex()).cast(DType::F64);
@@ -159,7 +165,8 @@ fn steps_in_place_are_those_of_burns_operations_to_the_bit() {
 #[test]
 fn a_second_moment_is_the_rule_on_divided_gradients() {
     let mut tried = 0;
-    for (kind, value) in values_of("second_moment") {
+    // The Gram matrices of SOAP-Muon are those of gradients that are not divided.
+    for (kind, value) in values_of("second_moment").into_iter().filter(|(kind, _)| *kind != "soap_muon") {
         // The order of rule and momentum is not seen without momentum, so `polar_first` keeps it.
         let mut keys = vec![json!({"momentum": 0.0})];
         if kind == "polar_grad" {
@@ -210,7 +217,11 @@ fn options_that_do_not_go_together_are_refused_with_what_to_do() {
         assert!(parts.iter().all(|part| said.contains(part)), "{config}: {said}");
     };
     let hyperball = json!({"method": "hyperball"});
-    for kind in OptimizerConfig::KINDS.iter().filter(|kind| **kind != "scion") {
+    for key in ["norm_control", "second_moment"] {
+        let value = if key == "norm_control" { hyperball.clone() } else { json!({}) };
+        refused(json!({"kind": "muown", key: value}), &[&format!("muown.{key}"), "left out", "choose muon"]);
+    }
+    for kind in kinds().filter(|kind| *kind != "scion") {
         let config = json!({"kind": kind, "norm_control": hyperball, "weight_decay": 0.1});
         refused(config, &[&format!("{kind}.weight_decay"), "must be 0", "hyperball", "0.1"]);
         let config = json!({"kind": kind, "decay": "independent", "weight_decay": 1.5});

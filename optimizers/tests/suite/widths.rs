@@ -89,7 +89,7 @@ fn a_hidden_layer_changes_as_much_at_every_width_or_the_setting_is_refused() {
             }
         }
     }
-    let expected = ["muon", "normuon", "adamuon", "regularized_muon", "kaon", "random_spectrum", "scion"];
+    let expected = ["muon", "normuon", "adamuon", "soap_muon", "regularized_muon", "kaon", "random_spectrum", "scion"];
     assert_eq!(accepted, expected);
 }
 

@@ -335,13 +335,13 @@ impl Placement {
     }
 
     /// How many matrices a parameter of this shape is processed as, and their output and input features; one row of all entries if
-    /// it is not a matrix.
+    /// it is not a matrix. Unequal parts count as equal ones.
     pub(crate) fn matrices(&self, shape: &[usize]) -> [usize; 3] {
         let (count, [outputs, inputs]) = (shape.iter().product::<usize>(), self.features(shape));
         let (outputs, inputs) = match self.blocks {
             _ if outputs * inputs <= 1 => (count, 1),
-            Some(Blocks { axis: Axis::Output, count }) => (outputs / count.max(1), inputs),
-            Some(Blocks { axis: Axis::Input, count }) => (outputs, inputs / count.max(1)),
+            Some(Blocks { axis: Axis::Output, count, .. }) => (outputs / count.max(1), inputs),
+            Some(Blocks { axis: Axis::Input, count, .. }) => (outputs, inputs / count.max(1)),
             None => (outputs, inputs),
         };
         [count / (outputs * inputs).max(1), outputs, inputs]

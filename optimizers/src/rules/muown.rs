@@ -25,10 +25,10 @@
 
 use burn::tensor::Tensor;
 
-use crate::matrix::{Axis, divide_or_zero, sign, unit_norms};
+use crate::matrix::{Axis, Matrix, divide_or_zero, sign, unit_norms};
 use crate::rule::{
-    About, Gain, Kept, Kind, Memory, Moments, Momentum, Pipeline, Polar, Rates, Rule, StackRow, Stage, SymmetryRow, Update,
-    kind_settings,
+    About, Gain, Kept, Kind, Memory, Moments, Momentum, Pipeline, Polar, Rates, Rule, StackRow, Stage, SymmetryRow,
+    Update, kind_settings,
 };
 use crate::setting::{ConfigError, Numbers};
 
@@ -127,7 +127,8 @@ impl Rule for MuownConfig {
         let settings = self.momentum_settings();
         let settings = Momentum { factor: stage.momentum.unwrap_or(settings.factor), ..settings };
         let momentum = settings.advance(MOMENTUM, turn, memory);
-        let step = self.polar.apply(momentum) * (stage.lr * scale);
+        let momentum = Matrix::new(momentum, weights.layout());
+        let step = self.polar.apply(momentum).into_tensor() * (stage.lr * scale);
         let turned = weights.map(|w| w * ratio(&length, &norm) - step);
         let new_length = unit_norms(&turned, Axis::Output);
         let new_norm = self.stretched(norm.clone(), stretch, stage.number, rates, memory);
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
     use burn::tensor::DType;
 
-    use crate::matrix::{Layout, Matrix};
+    use crate::matrix::Layout;
     use crate::setting::numbers;
 
     /// The weights after a step.

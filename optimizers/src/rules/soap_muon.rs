@@ -78,24 +78,24 @@ impl Rule for SoapMuonConfig {
         if number == 1 {
             Bases::first(&gradient, LARGEST_SIDE, Learning::Plain, self.beta2).keep(memory);
             memory.keep(SECOND_MOMENT, momentum.tensor().zeros_like());
-            return momentum.map(|d| self.polar.apply(d)).into();
+            return self.polar.apply(momentum).into();
         }
         let mut bases = Bases::take(&gradient, memory);
         let moment = SecondMoment::new(self.beta2, self.eps);
-        let direction = momentum.map(|d| {
+        let whitened = momentum.map(|d| {
             let turned = bases.turn(d.clone());
             let second = moment.advance(memory.take(SECOND_MOMENT, d.dims()), turned.clone());
             let root = moment.root(second.clone(), 1.0).clamp_min(self.eps);
             memory.keep(SECOND_MOMENT, second);
             let whitened = bases.turn_back(divide_or_zero(turned, root));
             let size = divide_or_zero(frobenius_norm(d), frobenius_norm(whitened.clone()));
-            self.polar.apply(whitened * size)
+            whitened * size
         });
         bases.learn(gradient.tensor(), Learning::Plain, self.beta2);
         if (number - 1) % self.every == 0 {
             bases.refresh();
         }
         bases.keep(memory);
-        direction.into()
+        self.polar.apply(whitened).into()
     }
 }

@@ -243,7 +243,7 @@ impl fmt::Display for Cost {
 pub struct Description {
     /// The `kind`.
     pub kind: &'static str,
-    /// The update U of `W ← (1 - lr wd) W - lr U`.
+    /// The update U of `W ← (1 - lr wd) W - lr U`, and what else the options of the step do.
     pub formula: String,
     /// Where the rule is defined.
     pub source: &'static str,

@@ -12,6 +12,35 @@
 //! assert!(error.to_string().contains("did you mean `momentum`"));
 //! # Ok::<(), serde_json::Error>(())
 //! ```
+//!
+//! Keys of every kind (m outputs and n inputs of the processed matrix: one expert, one block):
+//!
+//! | key | values | default |
+//! |---|---|---|
+//! | `weight_decay` | 0 or more: `W ← (1 - lr wd) W - lr U` | 0 |
+//! | `cautious` | decay only entries where U and W do not have opposite signs | false |
+//! | `decay` | `coupled`; `independent`: `(1 - f wd) W`, f the factor of the schedule | `coupled` |
+//! | `norm_control` | a method of [`NormControl`](crate::rule::NormControl): `hyperball`, `radial_brake`, `relative`, `floor` | absent |
+//!
+//! Of every kind with a momentum, all but `adamw` and what keeps its own moments:
+//!
+//! | key | values | default |
+//! |---|---|---|
+//! | `momentum`, `momentum_form`, `nesterov` | see [`Momentum`](crate::rule::Momentum) | of the kind |
+//! | `second_moment` | `beta`, `eps` of a [`Preconditioner`](crate::rule::Preconditioner) | absent |
+//! | `scale` | see [`Scale`](crate::rule::Scale); not of `sgd`, `adamuon`, `error_feedback_muon` | of the kind |
+//!
+//! An entrywise kind with `norm_control` works on matrices only. The residual of `error_feedback_muon` is what its own step
+//! leaves out, before `norm_control` changes that step.
+//!
+//! ```
+//! use polaron::OptimizerConfig;
+//!
+//! let text = r#"{"kind": "adamw", "norm_control": {"method": "hyperball"}}"#; // AdamH
+//! let config: OptimizerConfig = serde_json::from_str(text)?;
+//! assert_eq!(config.label(), "adamw (hyperball)");
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 mod config;
 mod registry;

@@ -94,7 +94,7 @@ pub struct LayerwiseConfig {
     pub published: Option<bool>,
     /// What goes around the steps, see [`wrappers`](crate::wrappers): `{ kind = "ema_nesterov", strength = 0.5 }`; nothing if it is
     /// absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub wrapper: Option<WrapperConfig>,
     /// Scale the first weights of every parameter with a rule that has a norm ball (`scion`) onto its surface, see
     /// [`LayerwiseOptimizer::onto_balls`](super::LayerwiseOptimizer::onto_balls). For the program that trains: a run that is

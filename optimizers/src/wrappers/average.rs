@@ -60,7 +60,8 @@ impl Wrap for WeightAverage {
     fn evaluation_weights<M: Module>(&self, module: M) -> Result<M, WrapperError> {
         let mix = self.settings.mix;
         self.trained.change(module, |number, weights| match self.average.get(number) {
-            Some(average) => weights * (1.0 - mix) + average * mix,
+            // Exactly W where E is W, and where the share of E is 0.
+            Some(average) => (average - weights.clone()) * mix + weights,
             None => weights,
         })
     }

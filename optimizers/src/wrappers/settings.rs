@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::setting::{ConfigError, Given, Keys, Numbers, read_fields, settings, take_tag};
 
@@ -128,10 +129,20 @@ impl WrapperConfig {
     /// # Errors
     /// The first such value, and what it must be.
     pub fn validate(&self, owner: &str) -> Result<(), ConfigError> {
+        self.settings().check_keys(owner)
+    }
+
+    /// Every key of a kind, each with values under which the wrapper behaves differently from the default, as
+    /// [`OptimizerConfig::choices`](crate::OptimizerConfig::choices). `None` for a kind that does not exist.
+    pub fn choices(kind: &str) -> Option<Vec<(&'static str, Vec<Value>)>> {
+        Self::of_kind(kind).ok().map(|config| config.settings().choices())
+    }
+
+    fn settings(&self) -> &dyn Keys {
         match self {
-            Self::EmaNesterov(settings) => settings.check_keys(owner),
-            Self::OuterNesterov(settings) => settings.check_keys(owner),
-            Self::ScheduleFree(settings) => settings.check_keys(owner),
+            Self::EmaNesterov(settings) => settings,
+            Self::OuterNesterov(settings) => settings,
+            Self::ScheduleFree(settings) => settings,
         }
     }
 }

@@ -153,7 +153,7 @@ impl<'a> Each<'a> {
         let (was, is) = (&self.trained.forms[number], Form::of(values));
         if was.of_copy() != is.of_copy() {
             let (path, change) = (self.trained.names[number].clone(), format!("was {was} and is now {is}"));
-            self.changed = Some(WrapperError::Changed { path, change });
+            self.changed.get_or_insert(WrapperError::Changed { path, change });
             return None;
         }
         Some(number)

@@ -327,6 +327,22 @@ mod tests {
     }
 
     #[test]
+    fn sections_that_are_absent_by_default_are_written_whole_once_a_key_of_them_is_given() {
+        for kind in WrapperConfig::KINDS {
+            let average = ("train.average.mix", if kind == "schedule_free" { None } else { Some("0.5") });
+            let sets = [("optimizer.wrapper.kind", Some(kind)), average];
+            let sets: Vec<(&str, &str)> = sets.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+            let config = with_sets(&sets).unwrap();
+            assert_eq!(config.optimizer.wrapper, Some(WrapperConfig::of_kind(kind).unwrap()));
+            let text = config.to_toml().unwrap();
+            assert_eq!(text.contains("horizon = 150.0"), kind != "schedule_free", "{text}");
+            assert_eq!(with_file(&text).to_toml().unwrap(), text, "{kind}");
+        }
+        let plain = with_sets(&[]).unwrap().to_toml().unwrap();
+        assert!(!plain.contains("average") && !plain.contains("wrapper"), "{plain}");
+    }
+
+    #[test]
     fn values_outside_their_range_are_refused_by_name() {
         let cases = [
             ("train.steps", "0"),

@@ -98,7 +98,10 @@ fn schedule_free_goes_on_in_a_longer_run_and_is_evaluated_at_its_average() {
 fn what_does_not_go_together_or_is_misspelt_is_refused() {
     let place = Place::new();
     let cases: [(&[&str], &[&str]); 7] = [
-        (&[SCHEDULE_FREE, AVERAGE].concat(), &["`optimizer.wrapper` is schedule_free", "train.average"]),
+        (
+            &[SCHEDULE_FREE, &["--set", "train.average.mix=1"]].concat(),
+            &["`optimizer.wrapper` is schedule_free", "train.average"],
+        ),
         (&["--set", "train.average.form=5"], &["did you mean `train.average.from`?"]),
         (&["--set", "train.average.from=9"], &["`train.average.from` is 9", "of the 5 that the run has"]),
         (&["--set", "train.average.horizon=0.5"], &["`train.average.horizon` is 0.5"]),

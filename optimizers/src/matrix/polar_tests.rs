@@ -126,7 +126,10 @@ fn the_gram_form_gives_what_the_plain_loop_gives() {
             let gram = Iteration::new(schedule, [16, long], dtype, normalisation);
             assert_eq!(gram.segments.len() < schedule.len(), long > 16);
             let x = exact.cast(dtype);
-            for got in [on_device(x.clone(), &gram), on_device(x.swap_dims(1, 2), &gram).swap_dims(1, 2)] {
+            let turned = on_device(x.clone().swap_dims(1, 2), &gram).swap_dims(1, 2);
+            // AOL scales the units of the shorter side, so a square matrix must not be turned.
+            let turned = (long > 16 || normalisation.norm != Norm::Aol).then_some(turned);
+            for got in std::iter::once(on_device(x, &gram)).chain(turned) {
                 for (got, want) in values(got).into_iter().zip(&want) {
                     let at = format!("{dtype:?}, {long}, condition {condition}, {} steps", schedule.len());
                     assert!((got - want).abs() < tolerance, "{at}: {got} {want}");
@@ -305,9 +308,13 @@ fn norms_from_the_gram_matrix_do_not_depend_on_the_size_of_the_matrix_or_on_eps(
 #[test]
 fn minimax_bands_are_as_documented_and_hold_beyond_1() {
     let grid = |low: f64, high: f64| (0..=20_000).map(move |i| low * (high / low).powf(f64::from(i) / 20_000.0));
-    for (schedule, low, width) in [(MINIMAX_3.as_slice(), 1e-2, 0.27), (MINIMAX_4.as_slice(), 4e-3, 0.13)] {
-        let off = grid(low, 1.0).map(|s| (scalar_map(schedule, s) - 1.0).abs()).fold(0.0, f64::max);
-        assert!(off < width && off > width - 0.02, "{off}");
+    for (schedule, low, [least, most]) in
+        [(MINIMAX_3.as_slice(), 1e-2, [0.718, 1.27]), (MINIMAX_4.as_slice(), 4e-3, [0.855, 1.127])]
+    {
+        let mapped = || grid(low, 1.0).map(|s| scalar_map(schedule, s));
+        let (lowest, highest) = (mapped().fold(2.0, f64::min), mapped().fold(0.0, f64::max));
+        // to the digits that are documented
+        assert!((lowest - least).abs() < 1e-3 && (highest - most).abs() < 1e-3, "{lowest} {highest}");
         // a matrix of rank one that rounding makes larger than its norm
         assert!(grid(1.0, 1.03).all(|s| (0.0..2.0).contains(&scalar_map(schedule, s))));
     }

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `newton_schulz` | `steps` 5, `eps` 1e-7 | into [0.47, 1.21] | Keller Jordan, Muon, 2024 |
 //! | `polar_express` | `steps` 5, `eps` 1e-6 | into [0.85, 1.15] | arXiv 2505.16932, safety factor 1.02 |
-//! | `minimax` | `steps` 4 (or 3) | 1 ± 0.13 on [4e-3, 1] (or 1 ± 0.27 on [1e-2, 1]) | composed as `polar_express` |
+//! | `minimax` | `steps` 4 (or 3) | [4e-3, 1] into [0.86, 1.13] (or [1e-2, 1] into [0.72, 1.27]) | composed as `polar_express` |
 //! | `converged` | | 1 ± 2e-7 on [1.02e-5, 1], in ten steps | composed as `polar_express` |
 //! | `polynomial` | `coefficients`, `norm_factor` 1, `eps` 1e-7 | as given | |
 //! | `svd` | `rcond` 1e-5 | exactly 1 | |

@@ -102,6 +102,7 @@ fn labels_tell_all_choices_apart_but_for_eps() {
     let want = [
         "aol",
         "aol after aol scaling",
+        "converged",
         "cubic5",
         "deepseekv4",
         "minimax3",

@@ -131,7 +131,7 @@ fn noise_of_a_matrix_that_is_not_of_full_rank_stays_far_below_its_directions() {
 #[test]
 fn no_default_decomposes_on_the_host_unless_its_page_says_why() {
     let on_host = |kind: &&&str| OptimizerConfig::of_kind(kind).expect("the kind exists").describe().cost.on_host;
-    let of_necessity = ["error_feedback_muon", "random_spectrum", "truncated_sgd"];
+    let of_necessity = ["error_feedback_muon", "random_spectrum", "soap", "soap_muon", "truncated_sgd"];
     let others: Vec<_> =
         OptimizerConfig::KINDS.iter().filter(on_host).filter(|kind| !of_necessity.contains(kind)).collect();
     assert!(others.is_empty(), "{others:?}");

@@ -13,7 +13,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use polaron::rules::polar_grad::PolarGradOrder;
 use polaron::rules::{AdamWConfig, MuonConfig, NorMuonConfig, PolarGradConfig};
-use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, Role};
+use polaron::{Layerwise, LayerwiseOptimizer, LayerwiseRecord, OptimizerConfig, Role};
 use serde::Deserialize;
 
 use crate::numbers::{random, repeatable};
@@ -127,8 +127,18 @@ fn gradients(model: &Model, step: u64, idle: u64) -> GradientsParams {
     made.0
 }
 
+/// The same settings by the exact method, which was the default of the first version.
+fn exactly(text: &str) -> String {
+    let mut table: toml::Table = toml::from_str(text).unwrap();
+    let rule = table["rule"][0].as_table_mut().unwrap();
+    if let Some(target) = OptimizerConfig::exact_target(rule["kind"].as_str().unwrap()) {
+        rule.entry(target.key).or_insert(toml::Value::try_from(&target.exact).unwrap());
+    }
+    toml::to_string(&table).unwrap()
+}
+
 fn layerwise(toml: &str) -> LayerwiseOptimizer {
-    let builder = Layerwise::from_toml(toml).unwrap().assign("experts", Role::ExpertUp);
+    let builder = Layerwise::from_toml(&exactly(toml)).unwrap().assign("experts", Role::ExpertUp);
     builder.build(&start()).unwrap_or_else(|error| panic!("{toml}: {error}"))
 }
 

@@ -60,7 +60,9 @@ fn copies_of_the_trained_weights_are_counted() {
 fn every_stack_has_a_known_state_of_at_least_a_buffer_for_most_parameters() {
     for stack in LayerwiseConfig::STACKS {
         let found = estimate(&with_sets(&[("optimizer.stack", stack)]), vocabulary(65));
-        assert!((0.0..=4.0 * found.weights).contains(&found.states), "{stack}: {found:?}");
+        // SOAP keeps two moments, and two squares of each side.
+        let most = if stack.starts_with("soap") { 10.0 } else { 4.0 };
+        assert!((0.0..=most * found.weights).contains(&found.states), "{stack}: {found:?}");
     }
 }
 

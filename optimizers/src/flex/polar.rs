@@ -115,7 +115,7 @@ impl<T: Real> Workspace<T> {
         self.compose(steps);
         let wide = self.shape[0] <= self.shape[1];
         for (row, s) in self.total.chunks_mut(size).zip(&shrinks) {
-            row.iter_mut().zip(&shrinks).for_each(|(x, t)| *x = *x * if wide { *t } else { *s });
+            row.iter_mut().zip(&shrinks).for_each(|(x, t)| *x *= if wide { *t } else { *s });
         }
     }
 

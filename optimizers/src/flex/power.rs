@@ -187,7 +187,7 @@ fn divide<T: Real>(values: &[T], by: f64, out: &mut [T]) {
 
 fn scale<T: Real>(values: &mut [T], by: f64) {
     let by = T::from_f64_impl(by);
-    values.iter_mut().for_each(|x| *x = *x * by);
+    values.iter_mut().for_each(|x| *x *= by);
 }
 
 /// The sum of the products of all entries, in f64 and in eight lanes.

@@ -6,8 +6,10 @@ use crate::support::{Place, names_in};
 const CLIPPED: &[&str] = &["--set", "optimizer.qk_clip=0.02"];
 const LOGGED: &[&str] = &["--set", "train.logits_every=1"];
 
-/// The events about heads: step, largest logits, clipped heads.
-fn heads(place: &Place, run: &str) -> Vec<(u64, Vec<Vec<f64>>, Option<u64>)> {
+/// An event about heads: step, largest logits, clipped heads.
+type Heads = (u64, Vec<Vec<f64>>, Option<u64>);
+
+fn heads(place: &Place, run: &str) -> Vec<Heads> {
     let events = place.events(run).into_iter().filter(|event| event["event"] == "heads");
     let logits =
         |layer: &serde_json::Value| layer.as_array().unwrap().iter().map(|logit| logit.as_f64().unwrap()).collect();
@@ -57,7 +59,7 @@ fn clipped_heads_are_counted_in_every_step_and_stay_near_the_threshold() {
         place.train(&with(&[&["--model", model, "--steps", "30", "--out", "run"], CLIPPED])).succeeds();
         let (free, bound) = (heads(&place, "free"), heads(&place, "run"));
         assert_eq!(bound.len(), 30, "every step");
-        let largest = |heads: &[(u64, Vec<Vec<f64>>, Option<u64>)]| {
+        let largest = |heads: &[Heads]| {
             heads[20..].iter().flat_map(|(_, largest, _)| largest[0].clone()).fold(f64::MIN, f64::max)
         };
         // What is scaled down to the threshold after a step is a little above it in the next batch.

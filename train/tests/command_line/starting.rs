@@ -242,9 +242,9 @@ fn schedules_of_its_own_are_extended_and_kept_like_the_main_one() {
     assert_eq!(train.len(), 24);
     let factor = |step: usize, of: &str| train[step]["factors"][of].as_f64().unwrap();
     assert_eq!([factor(0, "adamw"), factor(5, "adamw")], [0.5, 1.0]);
-    for step in 20..24 {
+    for (step, event) in train.iter().enumerate().skip(20) {
         assert_eq!((factor(step, "adamw"), factor(step, "blocks.*.attn.wo")), (0.1, 0.0));
-        assert_eq!(train[step]["momentum"].as_f64(), Some(0.85));
+        assert_eq!(event["momentum"].as_f64(), Some(0.85));
     }
     let said = place.run(&["train", "--extend", "whole", "--steps", "40", "--out", "longer"]).succeeds();
     assert!(said.err.contains("note: the learning rate of adamw goes from"), "{said:?}");

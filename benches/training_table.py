@@ -1,99 +1,175 @@
 #!/usr/bin/env python3
-"""Trains nanogpt-char with every optimizer and prints the table of optimizers/README.md.
+"""Trains a small language model with every optimizer and prints the tables of optimizers/README.md.
 
     cargo build --release
-    python3 benches/training_table.py --out table-runs --jobs 2
+    python3 benches/training_table.py --jobs 2                  # all stages: many hours
+    python3 benches/training_table.py --stage table --only muon,freon
 
 Criteria, fixed in advance:
 
-* every optimizer is given three learning rates, a factor 3 apart, around a guess; each is tried for
-  TUNING_STEPS steps with seed 11, and the one with the lowest validation loss is chosen;
-* the chosen rate is trained for STEPS steps with seeds 1 and 2, which were not used for the choice;
-* AdamW for the parameters outside the main rule (embedding, gains) has lr 1e-3; everything else is the stack's
-  default, except the `polar` of hybrid and spectral, which is `gram_polar_express`;
-* one thread per run, embedded text; 1 % of it is for validation, all of it every 100 steps (tuning: at the end);
-* "steps to 1.80": first validation loss at or below 1.80, interpolated; state: size of the optimizer's checkpoint.
+* every row is given TRIALS learning rates, each for TUNING_STEPS steps with seed 11: a guess, a third of it and three times it; then,
+  one after another, a rate beyond the edge if the best one so far is an edge, and otherwise one between the best and a neighbour;
+* the best of them is trained with the seeds 1, 2 and 3, which were not used for the choice. Stage `table`: nanogpt-char, 1000 steps.
+  Stage `long`: the best ten rows of `table`, 4000 steps at the same rate. Stage `llama`: the same ten on llama-d128, 300 steps, tuned
+  again with LLAMA_TRIALS rates. Stage `exact`: five seeds of rules whose default replaces a decomposition by products, and of the exact
+  method at the same rate;
+* everything else is the stack's default: AdamW with lr 1e-3 for the parameters outside the main rule;
+* cosine schedule after a warm-up of a tenth, one thread per run, embedded text; 1 % of it is for validation, all of it every 100 steps;
+* "steps to 1.80": first validation loss at or below 1.80, interpolated. Differences to Muon are paired by seed, with the 95 % interval
+  of Student's t; the p-values of one table are not corrected for its many rows.
 
-When started again it continues: finished runs are not repeated. Needs Python 3 without packages.
+Every result is written to a file of results at once and not repeated; a run is the same on every machine with the same instructions.
+Needs Python 3 without packages.
 """
 import argparse
 import concurrent.futures
 import json
+import math
 import os
+import shutil
 import statistics
 import subprocess
+import threading
 
-STEPS, TUNING_STEPS, TARGET = 1000, 250, 1.80
-GRAM = ["optimizer.matrix.polar.method=gram_polar_express"]
+TRIALS, TUNING_STEPS, TARGET, SEEDS = 7, 250, 1.80, (1, 2, 3)
+LLAMA_TRIALS, BEST = 3, 10
+# 97.5 % quantile of Student's t, by degrees of freedom
+T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
-# optimizer, guess of the learning rate, additional keys
-OPTIMIZERS = [
-    ("adamw", 6e-3, []),
-    ("muon", 0.02, []),
-    ("muon_eq", 0.01, []),
-    ("symmetric", 0.02, []),
-    ("kaon", 0.03, []),
-    ("freon", 0.02, []),
-    ("sgd", 0.1, []),
-    ("normuon", 0.02, []),
-    ("adamuon", 0.01, []),
-    ("scion", 4e-4, []),
-    ("row_norm", 0.02, []),
-    ("regularized_muon", 0.02, []),
-    ("hybrid", 2e-4, GRAM),
-    ("error_feedback_muon", 1.5, []),
-    ("polar_grad", 0.01, []),
-    ("random_spectrum", 0.02, []),
-    ("spectral", 0.01, GRAM),
-    ("ssd", 0.01, []),
+# row, stack, guess of the learning rate, further keys
+ROWS = [
+    ("adamw", "adamw", 6e-3, []),
+    ("sgd", "sgd", 0.1, []),
+    ("muon", "muon", 0.02, []),
+    ("muon_eq", "muon_eq", 0.01, []),
+    ("normuon", "normuon", 0.02, []),
+    ("adamuon", "adamuon", 0.01, []),
+    ("regularized_muon", "regularized_muon", 0.02, []),
+    ("error_feedback_muon", "error_feedback_muon", 0.3, []),
+    ("freon", "freon", 0.02, []),
+    ("kaon", "kaon", 0.09, []),
+    ("random_spectrum", "random_spectrum", 0.04, []),
+    ("row_norm", "row_norm", 0.005, []),
+    ("spectral", "spectral", 0.05, []),
+    ("hybrid", "hybrid", 2e-4, []),
+    ("ssd", "ssd", 0.05, []),
+    ("polar_grad", "polar_grad", 0.05, []),
+    ("scion", "scion", 4e-4, []),
+    ("truncated_sgd", "truncated_sgd", 0.1, []),
+    ("symmetric", "symmetric", 0.02, []),
 ]
 
+TABLE = {"model": "nanogpt-char", "steps": 1000, "tuning": TUNING_STEPS, "trials": TRIALS, "every": 100}
+LONG = {**TABLE, "steps": 4000, "every": 200}
+LLAMA = {"model": "llama-d128", "steps": 300, "tuning": 100, "trials": LLAMA_TRIALS, "every": 50}
 
-def run(args, name, lr, steps, seed, extra):
-    """One training run; returns its metrics."""
-    out = os.path.join(args.out, f"{name}-lr{lr:.3g}-steps{steps}-s{seed}")
-    metrics = os.path.join(out, "metrics.jsonl")
-    if not finished(metrics):
-        every = 100 if steps == STEPS else steps
+# Rows of stage `exact`: a rule by products, and the keys of its exact method.
+EXACT = [
+    ("freon", ["optimizer.matrix.method=svd"]),
+    ("regularized_muon", ["optimizer.matrix.polar.method=svd"]),
+    ("error_feedback_muon", ["optimizer.matrix.polar.method=svd"]),
+    ("polar_grad", ["optimizer.matrix.polar.method=svd"]),
+    ("ssd", ["optimizer.matrix.polar.method=svd"]),
+    ("spectral", ["optimizer.matrix.polar.method=gram_eigh"]),
+    ("hybrid", ["optimizer.matrix.polar.method=gram_eigh"]),
+]
+EXACT_SEEDS = (1, 2, 3, 4, 5)
+
+
+class Results:
+    """All finished runs, by what was run."""
+
+    def __init__(self, path):
+        self.path, self.lock, self.runs = path, threading.Lock(), {}
+        if os.path.exists(path):
+            with open(path) as file:
+                self.runs = json.load(file)
+
+    def keep(self, key, result):
+        with self.lock:
+            self.runs[key] = result
+            lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self.runs.items()))
+            with open(self.path + ".new", "w") as file:
+                file.write("{\n" + lines + "\n}\n")
+            os.replace(self.path + ".new", self.path)
+
+
+class Runner:
+    def __init__(self, args):
+        self.args, self.results = args, Results(args.results)
+
+    def run(self, stage, stack, lr, steps, seed, keys):
+        """The result of one training run, from the file of results or by running it."""
+        every = stage["every"] if steps == stage["steps"] else steps
+        # The length of the schedule is that of the run, so `steps` is part of what was run.
+        key = " ".join([stage["model"], stack, f"lr={lr:.4g}", f"steps={steps}", f"seed={seed}", *keys])
+        if key not in self.results.runs:
+            self.results.keep(key, self.train(stage["model"], stack, lr, steps, seed, every, keys))
+            print(f"{key}: {self.results.runs[key]['loss']}", flush=True)
+        return self.results.runs[key]
+
+    def train(self, model, stack, lr, steps, seed, every, keys):
+        out = os.path.join(self.args.out, f"{threading.get_ident()}")
+        shutil.rmtree(out, ignore_errors=True)
         sets = ["data.valid_fraction=0.01", f"train.valid_every={every}", "train.sample_tokens=0",
-                "train.checkpoint_every=1000", f"schedule.warmup={steps // 10}", *extra]
-        command = [args.polaron, "train", "--model", "nanogpt-char", "--optimizer", name, "--lr", repr(lr),
+                "train.checkpoint_every=0", f"schedule.warmup={steps // 10}", *keys]
+        command = [self.args.polaron, "train", "--model", model, "--optimizer", stack, "--lr", f"{lr:.4g}",
                    "--steps", str(steps), "--seed", str(seed), "--threads", "1", "--out", out]
         for key in sets:
             command += ["--set", key]
-        # A diverged run ends with exit code 1: that is a result, not a failure of this script.
         done = subprocess.run(command, capture_output=True, text=True)
+        # A diverged run ends with exit code 1: that is a result, not a failure of this script.
         if done.returncode not in (0, 1):
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-    return read(out, metrics)
+        result = read(out)
+        shutil.rmtree(out)
+        return result
+
+    def tune(self, stage, stack, guess, keys):
+        """The best of a fixed number of rates, and all of them with their losses."""
+        loss = lambda lr: self.run(stage, stack, lr, stage["tuning"], 11, keys)["loss"] or math.inf
+        tried = {}
+        while len(tried) < stage["trials"]:
+            lr = next_rate(tried, guess)
+            tried[lr] = loss(lr)
+        return min(tried, key=tried.get), dict(sorted(tried.items()))
+
+    def row(self, stage, name, stack, guess, keys, seeds=SEEDS):
+        lr, tried = self.tune(stage, stack, guess, keys)
+        runs = [self.run(stage, stack, lr, stage["steps"], seed, keys) for seed in seeds]
+        return {"name": name, "lr": lr, "edge": lr in (min(tried), max(tried)), "tried": tried, "runs": runs}
 
 
-def events(path):
-    if not os.path.exists(path):
-        return []
-    with open(path) as file:
-        return [json.loads(line) for line in file if line.strip()]
+def rounded(lr):
+    return float(f"{lr:.3g}")
 
 
-def finished(path):
-    """Whether the run has a result: it finished or diverged, and was not interrupted."""
-    return any(event["event"] == "end" and event["status"] != "interrupted" for event in events(path))
+def next_rate(tried, guess):
+    """The rate to try next: the first three around the guess, then beyond an edge or beside the best."""
+    for lr in (guess, guess / 3, guess * 3):
+        if rounded(lr) not in tried:
+            return rounded(lr)
+    rates = sorted(tried)
+    best = min(rates, key=tried.get)
+    place = rates.index(best)
+    if place == 0:
+        return rounded(best / 3)
+    if place == len(rates) - 1:
+        return rounded(best * 3)
+    below, above = best / rates[place - 1], rates[place + 1] / best
+    # The wider gap first, and of equal ones that on the side of the better neighbour.
+    down = below > above * 1.01 or (above < below * 1.01 and tried[rates[place - 1]] < tried[rates[place + 1]])
+    return rounded(best / below**0.5) if down else rounded(best * above**0.5)
 
 
-def read(out, path):
-    valid = [(e["step"], e["loss"]) for e in events(path) if e["event"] == "valid"]
-    end = next((e for e in events(path) if e["event"] == "end"), {})
-    good = end.get("status") == "finished"
-    state = 0
-    for step in sorted(os.listdir(os.path.join(out, "checkpoints")))[-1:]:
-        size = lambda name: os.path.getsize(os.path.join(out, "checkpoints", step, name))
-        state = 4 * size("optimizer.safetensors") / size("model.safetensors")
-    return {
-        "loss": valid[-1][1] if good and valid else float("inf"),
-        "reached": reached(valid),
-        "share": end.get("optimizer_seconds", 0) / end["seconds"] if end.get("seconds") else float("nan"),
-        "state": state,
-    }
+def read(out):
+    with open(os.path.join(out, "metrics.jsonl")) as file:
+        events = [json.loads(line) for line in file if line.strip()]
+    valid = [(e["step"], e["loss"]) for e in events if e["event"] == "valid"]
+    end = next((e for e in events if e["event"] == "end"), {})
+    good = end.get("status") == "finished" and valid
+    steps = reached(valid)
+    return {"loss": round(valid[-1][1], 5) if good else None, "reached": steps and round(steps, 1)}
 
 
 def reached(valid):
@@ -104,41 +180,83 @@ def reached(valid):
     return None
 
 
-def row(args, name, guess, extra):
-    grid = [guess / 3, guess, guess * 3]
-    tuned = {lr: run(args, name, lr, TUNING_STEPS, 11, extra)["loss"] for lr in grid}
-    best = min(grid, key=tuned.get)
-    runs = [run(args, name, best, STEPS, seed, extra) for seed in (1, 2)]
-    edge = best != guess
-    return {"name": name, "lr": best, "edge": edge, "tuned": tuned, "runs": runs}
+def losses(row):
+    return [math.inf if run["loss"] is None else run["loss"] for run in row["runs"]]
 
 
-def show(rows):
-    print("| optimizer | lr (grid: ÷3, ×1, ×3) | loss, seeds 1 / 2 | steps to 1.80 | share of the step | state, bytes per parameter |")
-    print("|---|---|---|---|---|---|")
-    for r in sorted(rows, key=lambda r: statistics.mean(x["loss"] for x in r["runs"])):
-        losses = " / ".join(f"{x['loss']:.3f}" for x in r["runs"])
-        steps = " / ".join("not" if x["reached"] is None else f"{x['reached']:.0f}" for x in r["runs"])
-        share = statistics.mean(x["share"] for x in r["runs"])
-        state = r["runs"][0]["state"]
-        mark = ", at the edge" if r["edge"] else ""
-        print(f"| `{r['name']}` | {r['lr']:.2g}{mark} | {losses} | {steps} | {100 * share:.0f} % | {state:.1f} |")
-    print("\nTuning losses, by learning rate:\n")
-    for r in rows:
-        print(f"{r['name']:20} " + "  ".join(f"{lr:.2g}: {loss:.3f}" for lr, loss in r["tuned"].items()))
+def interval(differences):
+    """Mean and half the width of its 95 % interval."""
+    n = len(differences)
+    return statistics.mean(differences), T[n - 1] * statistics.stdev(differences) / n**0.5
+
+
+def order(rows):
+    return sorted(rows, key=lambda row: statistics.mean(losses(row)))
+
+
+def show(rows, against="muon"):
+    base = next((losses(row) for row in rows if row["name"] == against), None)
+    print(f"\n| optimizer | rate | loss, mean of {len(SEEDS)} seeds | difference to {against} [95 %] | steps to {TARGET:.2f} |")
+    print("|---|---|---|---|---|")
+    for row in order(rows):
+        found = losses(row)
+        difference = "" if base is None or row["name"] == against else "diverged"
+        if difference and all(map(math.isfinite, found)):
+            mean, half = interval([a - b for a, b in zip(found, base)])
+            difference = f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"
+        steps = [run["reached"] for run in row["runs"]]
+        steps = f"{statistics.mean(steps):.0f}" if all(steps) else "not by all"
+        edge = ", at the edge" if row["edge"] else ""
+        print(f"| `{row['name']}` | {row['lr']:.3g}{edge} | {statistics.mean(found):.4f} | {difference} | {steps} |")
+    print("\nLosses of the rates that were tried:\n")
+    for row in rows:
+        print(f"{row['name']:34} " + "  ".join(f"{lr:.3g}: {loss:.3f}" for lr, loss in row["tried"].items()))
+
+
+def stages(runner, pool, args):
+    chosen = [row for row in ROWS if not args.only or row[0] in args.only.split(",")]
+    wanted = args.stage.split(",")
+    table = list(pool.map(lambda row: runner.row(TABLE, *row), chosen))
+    if "table" in wanted:
+        show(table)
+    best = [row["name"] for row in order(table)[:BEST]]
+    for stage, name in ((LONG, "long"), (LLAMA, "llama")):
+        if name in wanted:
+            rates = {row["name"]: row["lr"] for row in table}
+            again = [(row, stack, rates[row] if stage is LLAMA else guess, keys)
+                     for row, stack, guess, keys in chosen if row in best]
+            print(f"\n{stage['model']}, {stage['steps']} steps:")
+            show(list(pool.map(lambda row: runner.row(stage, *row), again)))
+    if "exact" in wanted:
+        exact(runner, pool, table)
+
+
+def exact(runner, pool, table):
+    rates = {row["name"]: row["lr"] for row in table}
+    pairs = [(name, keys) for name, keys in EXACT if name in rates]
+    work = [(name, keys, seed) for name, more in pairs for keys in ([], more) for seed in EXACT_SEEDS]
+    run = lambda name, keys, seed: runner.run(TABLE, name, rates[name], TABLE["steps"], seed, keys)["loss"] or math.inf
+    found = dict(zip([(name, tuple(keys), seed) for name, keys, seed in work], pool.map(lambda w: run(*w), work)))
+    print(f"\n| rule | by products, mean of {len(EXACT_SEEDS)} seeds | exact | difference [95 %] |\n|---|---|---|---|")
+    for name, more in pairs:
+        fast, slow = ([found[name, tuple(keys), seed] for seed in EXACT_SEEDS] for keys in ([], more))
+        mean, half = interval([a - b for a, b in zip(fast, slow)])
+        print(f"| `{name}` | {statistics.mean(fast):.4f} | {statistics.mean(slow):.4f} | "
+              f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}] |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--polaron", default="target/release/polaron")
-    parser.add_argument("--out", default="table-runs")
+    parser.add_argument("--out", default="table-runs", help="folder for the runs, which are deleted when they have ended")
+    parser.add_argument("--results", default="benches/training_table.json")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", help="names, comma separated")
+    parser.add_argument("--stage", default="table,long,llama,exact", help="comma separated")
+    parser.add_argument("--only", help="rows, comma separated")
     args = parser.parse_args()
-    chosen = [o for o in OPTIMIZERS if not args.only or o[0] in args.only.split(",")]
+    os.makedirs(args.out, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(pool.map(lambda o: row(args, *o), chosen))
-    show(rows)
+        stages(Runner(args), pool, args)
 
 
 if __name__ == "__main__":

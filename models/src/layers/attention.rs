@@ -85,8 +85,10 @@ impl Attention {
         windows: Windows,
         positions: &Positions,
         cache: Option<&mut KeyValues>,
-        mut logits: Option<&mut LargestLogits>,
+        logits: Option<&mut LargestLogits>,
     ) -> Tensor<2> {
+        #[cfg(feature = "flex")]
+        let mut logits = logits;
         #[cfg(feature = "flex")]
         if cache.is_none()
             && let Some(mixed) = self.mix_jointly(&x, windows, positions, logits.as_deref_mut())

@@ -75,7 +75,7 @@ pub(crate) const POLAR_EXPRESS_NORM_FACTOR: f64 = 1.02;
 
 /// Minimax quintics from a lower bound of 1e-2, in three steps: with [`Norm::Schatten4`] and [`MINIMAX_NORM_FACTOR`] into
 /// [0.72, 1.27]. Composed greedily as Polar Express, with a safety factor of 1.01 in every step but the last, so that singular
-/// values up to 1.03 stay bounded.
+/// values up to 1.03 times the norm, 1.01 after the factor, stay bounded.
 pub const MINIMAX_3: [[f64; 3]; 3] =
     [[8.0132361, -22.9257570, 16.5994147], [3.6005798, -2.6418752, 0.5105054], [2.6613, -1.9771545, 0.4526164]];
 

@@ -315,7 +315,7 @@ fn minimax_bands_are_as_documented_and_hold_beyond_1() {
         let (lowest, highest) = (mapped().fold(2.0, f64::min), mapped().fold(0.0, f64::max));
         // to the digits that are documented
         assert!((lowest - least).abs() < 1e-3 && (highest - most).abs() < 1e-3, "{lowest} {highest}");
-        // a matrix of rank one that rounding makes larger than its norm
-        assert!(grid(1.0, 1.03).all(|s| (0.0..2.0).contains(&scalar_map(schedule, s))));
+        // a matrix of rank one that rounding makes larger than its norm: by 3 %, less the norm factor of 1.02
+        assert!(grid(1.0, 1.01).all(|s| (0.0..2.0).contains(&scalar_map(schedule, s))));
     }
 }

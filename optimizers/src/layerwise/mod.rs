@@ -5,6 +5,7 @@ mod ball;
 mod builder;
 mod check;
 mod config;
+mod config_parts;
 mod course;
 mod decide;
 mod error;
@@ -33,7 +34,8 @@ mod width;
 
 pub use any::{AnyOptimizer, PlannedOptimizer};
 pub use builder::Layerwise;
-pub use config::{AdamWPart, EdgesPart, LayerwiseConfig};
+pub use config::LayerwiseConfig;
+pub use config_parts::{AdamWPart, EdgesPart};
 pub use error::{LayerwiseError, QkClipError, RecordError};
 pub use gradients::first_non_finite;
 pub use groups::{ParameterUpdate, Stacking};

@@ -61,7 +61,7 @@ fn of_stack(config: &LayerwiseConfig) -> Result<Vec<Rule>, LayerwiseError> {
 /// The configuration of the main rule: the kind's defaults, the decay, then the keys of `matrix`.
 fn main_rule(config: &LayerwiseConfig) -> Result<OptimizerConfig, LayerwiseError> {
     config::find(&config.stack)?;
-    if config.published.is_some() && config.stack != SYMMETRIC {
+    if config.published && config.stack != SYMMETRIC {
         let message = format!("exists in the stack {SYMMETRIC} only, not in {}: leave it out", config.stack);
         return Err(ConfigError::value("optimizer.published", message).into());
     }
@@ -132,14 +132,13 @@ fn published_muon() -> MuonConfig {
 /// Frobenius norm, about 0.85 times the root of the rank.
 fn symmetric(config: &LayerwiseConfig, muon: OptimizerConfig) -> Vec<Rule> {
     let edges = config.edges.clone().unwrap_or_default();
-    let published = config.published == Some(true);
     let neurons = |axis| {
         let hybrid = HybridConfig::new()
             .with_order(HybridOrder::NormThenPolar)
             .with_axis(axis)
             .with_weight_decay(config.weight_decay)
             .with_polar(OneSided::Polar(Polar::PolarExpress { steps: 5, eps: 1e-6, norm: Norm::Frobenius }));
-        match published {
+        match config.published {
             true => hybrid.with_nu(Nu::NuclearOverFro).with_eps_mode(EpsMode::Absolute),
             false => hybrid.with_alpha(0.0).with_scale(Scale::Original),
         }

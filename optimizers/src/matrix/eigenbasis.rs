@@ -10,10 +10,10 @@ use faer::{Mat, MatRef};
 /// `[batch, b, b]` of that of b, each if wanted. What the matrix does not reach is filled by a fixed choice.
 pub(crate) fn singular_bases(stack: Tensor<3>, wanted: [bool; 2]) -> [Option<Tensor<3>>; 2] {
     let (place, [batch, height, width]) = (Place::of(&stack), stack.dims());
-    let noise = place.noise();
+    let least = noise(place.dtype);
     let mut bases = [(wanted[0], height), (wanted[1], width)].map(|(wanted, size)| wanted.then(|| (size, Vec::new())));
     for matrix in host(stack).chunks_exact(height * width) {
-        let vectors = singular_vectors(matrix, [height, width], noise);
+        let vectors = singular_vectors(matrix, [height, width], least);
         for (basis, vectors) in bases.iter_mut().zip(vectors) {
             if let Some((size, values)) = basis {
                 values.extend(rows(&completed(vectors, *size)));
@@ -29,7 +29,7 @@ pub(crate) fn singular_bases(stack: Tensor<3>, wanted: [bool; 2]) -> [Option<Ten
 pub(crate) fn iterated_basis(symmetric: Tensor<3>, basis: Tensor<3>) -> Tensor<3> {
     let (place, dims) = (Place::of(&basis), basis.dims());
     let size = dims[1];
-    let (symmetric, basis, noise) = (host(symmetric), host(basis), place.noise());
+    let (symmetric, basis, noise) = (host(symmetric), host(basis), noise(place.dtype));
     let pairs = symmetric.chunks_exact(size * size).zip(basis.chunks_exact(size * size));
     let next = |(symmetric, basis): (&[f64], &[f64])| {
         if !symmetric.iter().chain(basis).all(|x| x.is_finite()) {
@@ -89,6 +89,11 @@ fn completed(columns: Option<Mat<f64>>, size: usize) -> Mat<f64> {
     Mat::from_fn(size, size, |i, j| if j < given { columns[(i, j)] } else { all[(i, j)] })
 }
 
+/// The share of the largest number below which others are rounding: 4 units in the last digit.
+pub(crate) fn noise(dtype: DType) -> f64 {
+    4.0 * if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
+}
+
 /// Where a tensor is, and its element type.
 struct Place {
     device: burn::tensor::Device,
@@ -98,11 +103,6 @@ struct Place {
 impl Place {
     fn of(tensor: &Tensor<3>) -> Self {
         Self { device: tensor.device(), dtype: tensor.dtype() }
-    }
-
-    /// The share of the largest number below which others are rounding: 4 units in the last digit.
-    fn noise(&self) -> f64 {
-        4.0 * if self.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
     }
 
     fn tensor(&self, values: Vec<f64>, shape: [usize; 3]) -> Tensor<3> {

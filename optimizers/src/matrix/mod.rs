@@ -17,7 +17,7 @@ mod polar;
 
 pub use crate::flex::{Norm, Normalisation};
 #[cfg(feature = "exact")]
-pub(crate) use eigenbasis::{iterated_basis, singular_bases};
+pub(crate) use eigenbasis::{iterated_basis, noise, singular_bases};
 #[cfg(not(feature = "exact"))]
 pub(crate) use exact::map_by_rational_power;
 pub use exact::map_singular_values;

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::{Extent, Kept, Memory};
 use crate::matrix::{
-    Axis, Matrix, divide_or_zero, frobenius_norm, hypotenuse, identity_like, iterated_basis, singular_bases,
+    Axis, Matrix, divide_or_zero, frobenius_norm, hypotenuse, identity_like, iterated_basis, noise, singular_bases,
 };
 
 /// The Gram matrix of an axis and the basis of its approximate eigenvectors. A Gram matrix A is stored as `A / √(tr A)`, which
@@ -123,8 +123,7 @@ impl Side {
         let unit = divide_or_zero(self.gram.clone(), root.clone());
         let values = (self.basis.clone() * unit.matmul(self.basis.clone())).sum_dim(1);
         // Below the rounding of the largest an eigenvalue is not known to differ from 0.
-        let rounding = if values.dtype() == burn::tensor::DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
-        let unknown = values.clone().lower_equal(values.clone().max_dim(2) * (4.0 * rounding));
+        let unknown = values.clone().lower_equal(values.clone().max_dim(2) * noise(values.dtype()));
         let roots = (values.mask_fill(unknown, 0.0).sqrt() * root).clamp_min(eps.sqrt());
         match dim {
             0 => self.basis.clone().swap_dims(1, 2).matmul(gradient) / roots.swap_dims(1, 2),

@@ -41,15 +41,7 @@ impl WeightAverage {
 
 impl Wrap for WeightAverage {
     fn after_step<M: Module>(&mut self, module: M, _moment: Moment) -> Result<M, WrapperError> {
-        let share = 1.0 / self.settings.horizon;
-        let average = &mut self.average;
-        self.trained.read(&module, |number, weights| {
-            let next = match average.take(number) {
-                Some(average) => average * (1.0 - share) + weights * share,
-                None => weights,
-            };
-            average.put(number, next);
-        })?;
+        self.trained.approach(&module, &mut self.average, 1.0 / self.settings.horizon)?;
         Ok(module)
     }
 

@@ -37,7 +37,7 @@
 //!     model = optimizer.step(1.0, model, grads); // or that of a ModuleOptimizer
 //!     model = average.after_step(model, moment)?;
 //! }
-//! let evaluated = average.evaluation_weights(model.clone())?; // for validation; training goes on with `model`
+//! let evaluated = average.evaluation_weights(model.clone())?; // for validation; the next step takes `model`
 //! # let _ = evaluated;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -87,15 +87,8 @@ impl Wrap for ScheduleFree {
 
     fn after_step<M: Module>(&mut self, module: M, moment: Moment) -> Result<M, WrapperError> {
         let share = self.next_share(moment.factor);
-        let average = &mut self.average;
-        self.trained.read(&module, |number, weights| {
-            let next = match average.take(number) {
-                Some(average) => average * (1.0 - share) + weights * share,
-                // Before the first step with a learning rate x is z, which has not moved.
-                None => weights,
-            };
-            average.put(number, next);
-        })?;
+        // The mean begins at z: before the first step with a learning rate that has not moved.
+        self.trained.approach(&module, &mut self.average, share)?;
         Ok(module)
     }
 

@@ -38,6 +38,17 @@ impl Trained {
         reader.each.outcome()
     }
 
+    /// Moves every mean of weights by a share of the way to those of the module; one that does not exist yet begins there.
+    pub(super) fn approach<M: Module>(&self, module: &M, means: &mut Copies, share: f64) -> Result<(), WrapperError> {
+        self.read(module, |number, weights| {
+            let next = match means.take(number) {
+                Some(mean) => mean * (1.0 - share) + weights * share,
+                None => weights,
+            };
+            means.put(number, next);
+        })
+    }
+
     /// Replaces every trained parameter by what `f` makes of its number and values, outside of the autodiff graph.
     pub(super) fn change<M: Module>(
         &self,

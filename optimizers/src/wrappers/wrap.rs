@@ -17,7 +17,7 @@ pub struct Moment {
 /// A wrapper: the training loop calls its methods in this order in every step, with the same [`Moment`].
 ///
 /// Between `after_step` and `before_forward` the model holds the weights that are trained: those to save and to resume from.
-/// A step may be left out after `before_forward`; training then goes on with the model from before.
+/// The loop may give up a step after `before_forward`: the next one then starts from the model that was passed to it.
 pub trait Wrap {
     /// The model at which the gradient is to be taken.
     ///

@@ -167,8 +167,8 @@ fn the_published_form_takes_the_published_steps_in_the_mlp_only() {
     let configs = |entries: &[PlanEntry]| entries.iter().map(|entry| entry.config().cloned()).collect::<Vec<_>>();
     assert_eq!(configs(&default), configs(&stack));
     let error = Layerwise::from_toml("stack = \"muon\"\npublished = true").unwrap_err().to_string();
-    assert!(error.contains("`published`"), "{error}");
-    let config = LayerwiseConfig { published: Some(true), ..LayerwiseConfig::stack("muon").unwrap() };
+    assert!(error.contains("optimizer.published"), "{error}");
+    let config = LayerwiseConfig { published: true, ..LayerwiseConfig::stack("muon").unwrap() };
     let error = Layerwise::from_config(&config).unwrap_err().to_string();
     assert!(error.contains("optimizer.published") && error.contains("symmetric only"), "{error}");
 }

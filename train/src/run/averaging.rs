@@ -58,7 +58,7 @@ impl Averaging {
         self.average.to_record()
     }
 
-    /// Goes on from a state.
+    /// Resumes from a state.
     ///
     /// # Errors
     ///

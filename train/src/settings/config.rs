@@ -86,13 +86,7 @@ impl Config {
     ///
     /// [`ConfigError::Misfit`] for a value that TOML cannot hold.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        let mut table = self.to_table()?;
-        if let Some(Value::Table(optimizer)) = table.get_mut("optimizer") {
-            let off =
-                [("onto_balls", !self.optimizer.onto_balls), ("published", self.optimizer.published != Some(true))];
-            off.iter().filter(|(_, is_off)| *is_off).for_each(|(key, _)| drop(optimizer.remove(*key)));
-        }
-        toml::to_string(&table).map_err(ConfigError::misfit)
+        toml::to_string(&self.to_table()?).map_err(ConfigError::misfit)
     }
 
     /// The configuration as a table that holds every key.
@@ -107,7 +101,6 @@ impl Config {
             optimizer.entry("clip").or_insert(Value::Float(0.0));
             optimizer.entry("matrix").or_insert_with(|| Value::Table(Table::new()));
             optimizer.entry("rule").or_insert_with(|| Value::Array(Vec::new()));
-            optimizer.entry("onto_balls").or_insert(Value::Boolean(false));
         }
         Ok(table)
     }

@@ -48,7 +48,7 @@ impl Layers {
         Ok(config)
     }
 
-    /// The layers over the defaults, with every key that is not optional and off, before any check of a value's range.
+    /// The layers over the defaults, with every key that a default has or a layer gives, before any check of a value's range.
     ///
     /// # Errors
     ///
@@ -56,7 +56,6 @@ impl Layers {
     pub fn table(&self) -> Result<Table, Error> {
         let defaults = recipe::defaults(&self.choices()?)?;
         let mut table = defaults.to_table()?;
-        merge::add_optional(&mut table)?;
         if let Some(model) = &self.model {
             table.insert("model".into(), Value::Table(model.keys.clone()));
         }
@@ -81,7 +80,6 @@ impl Layers {
         if let Some(Value::Table(optimizer)) = table.get_mut("optimizer") {
             methods::name(optimizer, Unnamed::Default)?;
         }
-        merge::remove_off(&mut table);
         Ok(table)
     }
 

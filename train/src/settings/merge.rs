@@ -22,6 +22,9 @@ const ABSENT: &[(&str, Value)] = &[
     ("optimizer.edges.head_rms", Value::Float(0.0)),
     ("optimizer.edges.router_lr", Value::Float(0.0)),
     ("optimizer.edges.router_rms", Value::Float(0.0)),
+    ("optimizer.onto_balls", Value::Boolean(false)),
+    ("optimizer.published", Value::Boolean(false)),
+    ("optimizer.qk_clip", Value::Float(0.0)),
     ("schedule.power", Value::Float(0.0)),
     ("schedule.rule", Value::Array(Vec::new())),
     ("schedule.momentum.start", Value::Float(0.0)),
@@ -29,6 +32,7 @@ const ABSENT: &[(&str, Value)] = &[
     ("schedule.momentum.peak", Value::Float(0.0)),
     ("schedule.momentum.cooldown", Value::Integer(0)),
     ("schedule.momentum.end", Value::Float(0.0)),
+    ("train.logits_every", Value::Integer(0)),
 ];
 
 /// Sections that no default has.
@@ -66,32 +70,6 @@ pub fn check_alternatives(given: &[&str], place: &str) -> Result<(), ConfigError
     let Some([one, other]) = both else { return Ok(()) };
     let rule = format!("it is given in place of `{one}`, which is given too: leave one of them out");
     Err(ConfigError::BadValue { key: other, value: format!("set {place}"), rule })
-}
-
-/// Keys that a configuration has only while they are on, and the values that turn them off: programs of before they existed
-/// read the others.
-const OPTIONAL: &[(&str, Value)] =
-    &[("optimizer.qk_clip", Value::Float(0.0)), ("train.logits_every", Value::Integer(0))];
-
-/// Adds the keys that are off, so that layers may set them.
-///
-/// # Errors
-///
-/// Those of [`assign`].
-pub fn add_optional(table: &mut Table) -> Result<(), ConfigError> {
-    for (key, off) in OPTIONAL.iter().filter(|(key, _)| lookup(table, key).is_none()).collect::<Vec<_>>() {
-        assign(table, key, off.clone(), "in the defaults")?;
-    }
-    Ok(())
-}
-
-/// Removes the keys that are off.
-pub fn remove_off(table: &mut Table) {
-    for (key, off) in OPTIONAL {
-        if lookup(table, key) == Some(off) {
-            remove(table, key);
-        }
-    }
 }
 
 /// Removes a dotted key, if it is there.

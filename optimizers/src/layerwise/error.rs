@@ -45,7 +45,7 @@ pub enum LayerwiseError {
         /// Kind of the wrapper.
         wrapper: &'static str,
     },
-    /// A wrapper that cannot go on, or cannot load its record.
+    /// A wrapper that is called out of order, or cannot load its record.
     #[error("{0}")]
     Wrapper(#[from] WrapperError),
     /// A weight decay that needs the factor of the schedule, which a step of the plain Burn form does not know.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a wrapper cannot go on, or cannot load a record.
+/// Why a wrapper refuses a step, or cannot load a record.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WrapperError {

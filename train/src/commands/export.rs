@@ -51,7 +51,7 @@ pub fn run(args: &ExportArgs) -> Result<u8, Error> {
     if args.format == Format::Hf {
         return to_folder(args);
     }
-    // States belong to the trained weights: together they are what training goes on from.
+    // States belong to the trained weights: a run continues from both.
     let purpose = Purpose::of(args.optimizer_state);
     let run = args.run.load_for(purpose)?;
     for path in export(&run, &args.out, args.optimizer_state)? {

@@ -73,7 +73,7 @@ struct States {
 }
 
 impl States {
-    /// Goes on from the record of a checkpoint. An average begins anew if the record has none.
+    /// Resumes from the record of a checkpoint. An average begins anew if the record has none.
     fn load(&mut self, record: &[u8], device: &Device) -> Result<(), Error> {
         let mut record = LayerwiseRecord::from_safetensors(record)?;
         let averaged = record.take_wrapper(WeightAverageConfig::KIND);

@@ -3,8 +3,9 @@
 //!
 //! A checkpoint is a folder `step-000500` with `model.safetensors`, `optimizer.safetensors`, `trainer.json` and the
 //! marker `complete.json`, which holds the format version, the step, and length and SHA-256 of the other files.
-//! `model.safetensors` has the trained weights, from which training goes on; where others are validated, averages of them,
-//! these are in `evaluation.safetensors`. The folder is written under a temporary name, every file is synced, the marker last, and then it is renamed.
+//! `model.safetensors` has the trained weights, from which a run resumes; where averages of them are validated,
+//! these are in `evaluation.safetensors`. The folder is written under a temporary name, every file is synced, the marker
+//! last, and then it is renamed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

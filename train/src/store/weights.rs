@@ -38,7 +38,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// That of the weights to start from: a run that continues goes on from the trained ones.
+    /// That of the weights to start from: a run that is continued takes the trained ones.
     pub fn of(continues: bool) -> Self {
         if continues { Self::Training } else { Self::Evaluation }
     }

@@ -96,7 +96,9 @@ pub struct LayerwiseConfig {
     pub wrapper: Option<WrapperConfig>,
     /// Scale the first weights of every parameter with a rule that has a norm ball (`scion`) onto its surface, see
     /// [`LayerwiseOptimizer::onto_balls`](super::LayerwiseOptimizer::onto_balls). For the program that trains: a run that is
-    /// resumed or continued keeps its weights.
+    /// resumed or continued keeps its weights. The radii of the stack are those of larger models: on `llama-d64` the logits
+    /// then begin far too large (`polaron train --optimizer scion --steps 2 --set optimizer.onto_balls=true`: a first loss above
+    /// 200 nats), so give the head a smaller one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub onto_balls: bool,
     /// Rules that override those of the stack; the last one that matches wins: `{ match = "glob" | role = "name", kind = …,

@@ -3,7 +3,7 @@
 
     cargo build --release
     python3 benches/training_table.py --jobs 2                  # all stages: many hours
-    python3 benches/training_table.py --stage table --only muon,freon
+    python3 benches/training_table.py --stage table --only "muon;freon, 5/8"
 
 Criteria, fixed in advance:
 
@@ -31,7 +31,7 @@ import statistics
 import subprocess
 import threading
 
-TRIALS, TUNING_STEPS, TARGET, SEEDS = 7, 250, 1.80, (1, 2, 3)
+TRIALS, TUNING_STEPS, TARGET, SEEDS = 5, 200, 1.80, (1, 2, 3)
 LLAMA_TRIALS, BEST = 3, 10
 # 97.5 % quantile of Student's t, by degrees of freedom
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
@@ -57,7 +57,47 @@ ROWS = [
     ("scion", "scion", 4e-4, []),
     ("truncated_sgd", "truncated_sgd", 0.1, []),
     ("symmetric", "symmetric", 0.02, []),
+    ("muown", "muown", 0.0035, []),
+    ("soap", "soap", 3e-3, []),
+    ("soap_muon", "soap_muon", 0.02, []),
 ]
+
+FIXED_NORMS = ["optimizer.matrix.weight_decay=0"]
+# What a rule can be set to do. A row is named after its stack and what is different.
+OPTIONS = [
+    ("soap, hyperball", "soap", 0.018, ["optimizer.matrix.norm_control={method = 'hyperball'}", *FIXED_NORMS]),
+    ("muon_eq, longer", "muon_eq", 0.02, ["optimizer.matrix.equilibrate=longer"]),
+    ("muon_eq, Aurora", "muon_eq", 0.02, ["optimizer.matrix.equilibrate=longer", "optimizer.matrix.iterations=2"]),
+    ("normuon, longer", "normuon", 0.02, ["optimizer.matrix.axis=longer"]),
+    ("muon, second moment", "muon", 0.1, ["optimizer.matrix.second_moment={}"]),
+    ("muon, hyperball", "muon", 0.018, ["optimizer.matrix.norm_control={method = 'hyperball'}", *FIXED_NORMS]),
+    ("muon, radial brake", "muon", 0.02, ["optimizer.matrix.norm_control={method = 'radial_brake'}"]),
+    ("muon, relative", "muon", 0.02, ["optimizer.matrix.norm_control={method = 'relative'}"]),
+    ("muon, floor", "muon", 0.02, ["optimizer.matrix.norm_control={method = 'floor'}", *FIXED_NORMS]),
+    ("normuon, hyperball", "normuon", 0.018, ["optimizer.matrix.norm_control={method = 'hyperball'}", *FIXED_NORMS]),
+    ("freon, 5/8", "freon", 0.02, ["optimizer.matrix.c=[5, 8]"]),
+    ("freon, moving", "freon", 0.02, ["optimizer.matrix.c_start=[3, 8]", "optimizer.matrix.c=[5, 8]"]),
+    ("muon, Schatten-4", "muon", 0.02, ['optimizer.matrix.polar={method = "newton_schulz", norm = "schatten4"}']),
+    ("muon, minimax", "muon", 0.02, ["optimizer.matrix.polar.method=minimax"]),
+    ("muon, minimax 3", "muon", 0.02, ["optimizer.matrix.polar.method=minimax", "optimizer.matrix.polar.steps=3"]),
+    ("muon, AOL", "muon", 0.02, ['optimizer.matrix.polar={method = "newton_schulz", precondition = "aol"}']),
+    ("muon, deepseekv4", "muon", 0.02, ['optimizer.matrix.polar={method = "polynomial", coefficients = "deepseekv4"}']),
+    ("symmetric, published", "symmetric", 0.005, ["optimizer.published=true"]),
+    ("muon, lr_ratio", "muon", 0.02, ["optimizer.adamw.lr_ratio=0.1"]),
+    ("muon, independent decay", "muon", 0.02, ["optimizer.matrix.decay=independent", "optimizer.matrix.weight_decay=2e-4"]),
+    ("muon, power", "muon", 0.02, ["schedule.kind=power"]),
+    ("muon, split cool-down", "muon", 0.02, [
+        "schedule.kind=wsd", "schedule.decay_fraction=0.8",
+        'schedule.rule=[{optimizer = "adamw", kind = "wsd", decay_fraction = 0.4}]']),
+    ("muon, momentum schedule", "muon", 0.02, ["schedule.momentum={}"]),
+    ("muon, EMA-Nesterov", "muon", 0.02, ['optimizer.wrapper={kind = "ema_nesterov", prefill = 50}']),
+    ("muon, outer Nesterov", "muon", 0.02, ['optimizer.wrapper={kind = "outer_nesterov"}']),
+    ("muon, schedule-free", "muon", 0.02, ['optimizer.wrapper={kind = "schedule_free"}', "schedule.kind=constant"]),
+    ("muon, average", "muon", 0.02, ["train.average={}"]),
+    ("soap, kl", "soap", 3e-3, ["optimizer.matrix.form=kl", "optimizer.matrix.every=1", "optimizer.matrix.beta2=0.9",
+                                "optimizer.matrix.shampoo_beta=0.9"]),
+]
+ROWS += OPTIONS
 
 TABLE = {"model": "nanogpt-char", "steps": 1000, "tuning": TUNING_STEPS, "trials": TRIALS, "every": 100}
 LONG = {**TABLE, "steps": 4000, "every": 200}
@@ -214,7 +254,7 @@ def show(rows, against="muon"):
 
 
 def stages(runner, pool, args):
-    chosen = [row for row in ROWS if not args.only or row[0] in args.only.split(",")]
+    chosen = [row for row in ROWS if not args.only or row[0] in args.only.split(";")]
     wanted = args.stage.split(",")
     table = list(pool.map(lambda row: runner.row(TABLE, *row), chosen))
     if "table" in wanted:
@@ -252,7 +292,7 @@ def main():
     parser.add_argument("--results", default="benches/training_table.json")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--stage", default="table,long,llama,exact", help="comma separated")
-    parser.add_argument("--only", help="rows, comma separated")
+    parser.add_argument("--only", help="rows, separated by semicolons")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

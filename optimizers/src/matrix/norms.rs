@@ -163,19 +163,29 @@ pub fn center(matrix: Matrix, axis: Axis) -> Matrix {
 
 /// `x` to a power, for `x ≥ 0`.
 ///
-/// Multiples of 1/4 are computed from roots and products, which are accurate on every device; general powers in f64
-/// are wrong in the third digit on a Vulkan software device.
+/// Multiples of 1/4, and every power in f64, are computed from roots and products, which are accurate on every device: in
+/// f64, the general power of Burn's ndarray backend rounds the exponent to f32, and that of a Vulkan software device is wrong
+/// in the third digit.
 pub(crate) fn power(x: Tensor<3>, exponent: f64) -> Tensor<3> {
-    let quarters = exponent.abs() * 4.0;
-    if quarters.fract() != 0.0 || !(1.0..=8.0).contains(&quarters) {
+    let size = exponent.abs();
+    let by_roots = size <= 2.0 && (size * 4.0).fract() == 0.0 || x.dtype() == DType::F64;
+    if !by_roots {
         return x.powf_scalar(exponent);
     }
-    let (root, times) = match quarters as usize {
-        even if even % 4 == 0 => (x, even / 4),
-        even if even % 2 == 0 => (x.sqrt(), even / 2),
-        odd => (x.sqrt().sqrt(), odd),
-    };
-    let raised = (1..times).fold(root.clone(), |raised, _| raised * root.clone());
+    let mut raised = (size >= 1.0).then(|| (1..size as usize).fold(x.clone(), |raised, _| raised * x.clone()));
+    // The binary digits of the fraction, one root each; f64 resolves no more than 53.
+    let (mut rest, mut root) = (size.fract(), x.clone());
+    for _ in 0..53 {
+        if rest == 0.0 {
+            break;
+        }
+        (rest, root) = (rest * 2.0, root.sqrt());
+        if rest >= 1.0 {
+            rest -= 1.0;
+            raised = Some(raised.map_or(root.clone(), |raised| raised * root.clone()));
+        }
+    }
+    let raised = raised.unwrap_or_else(|| x.ones_like());
     if exponent < 0.0 { raised.recip() } else { raised }
 }
 
@@ -251,12 +261,15 @@ mod tests {
 
     #[test]
     fn powers_are_powers() {
-        let x = Tensor::<3>::from_data([[[0.25, 1.0, 7.5]]], &Device::flex());
-        for exponent in [-2.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.75, 0.3] {
-            let got: Vec<f32> = power(x.clone(), exponent).into_data().try_to_vec().unwrap();
-            for (got, x) in got.into_iter().zip([0.25_f64, 1.0, 7.5]) {
-                // a few f32 roundings
-                assert!((f64::from(got) / x.powf(exponent) - 1.0).abs() < 1e-6, "{x}^{exponent}: {got}");
+        let values = [1e-6_f64, 0.25, 1.0, 7.5, 3e5];
+        let x = |dtype| Tensor::<3>::from_data([[values]], (&Device::flex(), dtype));
+        for exponent in [-2.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.75, 0.3, 1.0 / 3.0, -1.0 / 6.0, 2.7, -1.9999] {
+            // a few roundings of f32, and 60 of f64
+            for (dtype, most) in [(DType::F32, 2e-6), (DType::F64, 1e-14)] {
+                let got: Vec<f64> = power(x(dtype), exponent).into_data().iter::<f64>().collect();
+                for (got, x) in got.into_iter().zip(values) {
+                    assert!((got / x.powf(exponent) - 1.0).abs() < most, "{x}^{exponent} as {dtype:?}: {got}");
+                }
             }
         }
     }

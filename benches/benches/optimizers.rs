@@ -6,10 +6,11 @@
 //! RAYON_NUM_THREADS=1 cargo bench -p polaron-benches --bench optimizers -- 'product|newton'   # one thread, some benches
 //! ```
 //!
-//! Prints a table at the end. Its last columns compare with the product `X Xᵀ`, `2 r²R` operations for an `r x R`
+//! Prints a table at the end. Its columns compare with the product `X Xᵀ`, `2 r²R` operations for an `r x R`
 //! matrix, measured before and after in the same run (the faster one counts): absolute times change on shared machines.
-//! Rules without matrix products are compared too: "products" is how many such products would take the same time. MFLOP
-//! is the nominal work of an iteration, `20 r²R + 10 r³` for five steps, whichever form of it is computed.
+//! Rules without matrix products are compared too: "products" is how many such products would take the same time, and the
+//! last column compares with a step of Muon. MFLOP is the nominal work of an iteration, `20 r²R + 10 r³` for five steps,
+//! whichever form of it is computed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use polaron::rule::{OneSided, Polar};
 use polaron_benches::{digits, quick, random, table};
 use serde_json::{Map, Value, json};
 
-const SHAPES: [[usize; 2]; 4] = [[64, 64], [128, 384], [256, 704], [768, 3072]];
+const SHAPES: [[usize; 2]; 5] = [[64, 64], [128, 128], [128, 384], [256, 704], [768, 3072]];
 /// Matrices in a stack, like those of experts and blocks.
 const STACK: usize = 16;
 const STACKED: [[usize; 2]; 2] = [[64, 64], [128, 384]];
@@ -96,7 +97,7 @@ fn run() {
     }
     let rows = rows(&suite.lines, &folder, start);
     if !rows.is_empty() {
-        let head = ["bench", "shape", "time, µs", "MFLOP", "GFLOP/s", "of the product's", "products"];
+        let head = ["bench", "shape", "time, µs", "MFLOP", "GFLOP/s", "of the product's", "products", "of Muon's"];
         println!("\n{} thread(s)\n\n{}", polaron_train::host::device::set_threads(0), table(&head, rows));
     }
 }
@@ -107,7 +108,7 @@ fn folder() -> PathBuf {
 }
 
 fn shapes() -> Vec<(usize, [usize; 2])> {
-    let (single, stacked) = if quick() { (&SHAPES[..3], &STACKED[..1]) } else { (&SHAPES[..], &STACKED[..]) };
+    let (single, stacked) = if quick() { (&SHAPES[..4], &STACKED[..1]) } else { (&SHAPES[..], &STACKED[..]) };
     let single = single.iter().map(|shape| (1, *shape));
     single.chain(stacked.iter().map(|shape| (STACK, *shape))).collect()
 }
@@ -217,6 +218,8 @@ enum Work {
     Entries,
     /// Decompositions on the host.
     Host,
+    /// Bases of both sides, on the host.
+    Bases,
     /// This many steps of a polynomial iteration.
     Polynomial(usize),
     /// The same on an `r x (R + r)` matrix.
@@ -231,7 +234,7 @@ impl Work {
     fn flop(self, shape: [usize; 2]) -> Option<f64> {
         let [a, b] = shape;
         match self {
-            Work::Entries | Work::Host => None,
+            Work::Entries | Work::Host | Work::Bases => None,
             Work::Polynomial(steps) => Some(polynomial(shape, steps)),
             Work::Widened(steps) => Some(polynomial([a.min(b), a + b], steps)),
             Work::Coupled(steps) => Some(coupled(shape, steps)),
@@ -246,6 +249,7 @@ fn rules() -> Vec<Rule> {
     let express = json!({"polar": {"method": "polar_express"}});
     let gram = json!({"polar": {"method": "gram_polar_express"}});
     let svd = json!({"polar": {"method": "svd"}});
+    let sphere = json!({"norm_control": {"method": "hyperball"}, "weight_decay": 0.0});
     let exact = json!({"polar": {"method": "gram_eigh"}});
     let variant = |(kind, keys, name, work): (&str, &Value, &str, Work)| {
         let keys: Map<String, Value> = keys.as_object().cloned().unwrap_or_default();
@@ -253,6 +257,11 @@ fn rules() -> Vec<Rule> {
         Rule { name: format!("{kind} {name}"), config, work }
     };
     let variants = [
+        ("muon", &json!({"polar": {"method": "minimax"}}), "minimax", Work::Polynomial(4)),
+        ("muon", &json!({"second_moment": {}}), "second_moment", Work::Polynomial(5)),
+        ("muon", &sphere, "hyperball", Work::Polynomial(5)),
+        ("muon_eq", &json!({"equilibrate": "longer", "iterations": 2}), "Aurora", Work::Polynomial(10)),
+        ("soap", &json!({"form": "kl"}), "kl", Work::Bases),
         ("regularized_muon", &express, "polar_express", Work::Widened(5)),
         ("error_feedback_muon", &express, "polar_express", Work::Polynomial(5)),
         ("ssd", &express, "polar_express", Work::Polynomial(5)),
@@ -275,7 +284,8 @@ fn of_kind(kind: &str) -> OptimizerConfig {
 fn work(kind: &str) -> Work {
     match kind {
         "sgd" | "adamw" | "row_norm" => Work::Entries,
-        "muon" | "muon_eq" | "normuon" | "adamuon" | "kaon" | "scion" => Work::Polynomial(5),
+        "muon" | "muon_eq" | "normuon" | "adamuon" | "kaon" | "scion" | "muown" => Work::Polynomial(5),
+        "soap" | "soap_muon" => Work::Bases,
         "freon" => Work::Power,
         "ssd" | "polar_grad" => Work::Polynomial(10),
         "regularized_muon" | "spectral" | "hybrid" => Work::Widened(10),
@@ -286,7 +296,13 @@ fn work(kind: &str) -> Work {
 fn steps(suite: &mut Suite, stack: usize, shape: [usize; 2]) {
     let [a, b] = shape;
     for Rule { name, config, work } in rules() {
-        if work == Work::Host && too_slow(shape, stack) {
+        let skipped = match work {
+            Work::Host => too_slow(shape, stack),
+            // The bases of a side of 3072 take minutes.
+            Work::Bases => too_slow(shape, stack) || shape[1] > 704,
+            _ => false,
+        };
+        if skipped {
             continue;
         }
         let optimizer = config.build(Placement::default()).expect("the defaults of every kind are valid");
@@ -315,6 +331,10 @@ fn rows(lines: &[Line], folder: &Path, start: SystemTime) -> Vec<Vec<String>> {
         let same = lines.iter().filter(|line| line.group == "product" && line.stack == 1 && line.shape == shape);
         same.filter_map(|line| Some(product(shape) / line.seconds(folder, start)?)).reduce(f64::max)
     };
+    let muon = |of: &Line| {
+        let same = |line: &&Line| line.name == "muon" && (line.stack, line.shape) == (of.stack, of.shape);
+        lines.iter().find(same).and_then(|line| line.seconds(folder, start)).filter(|_| of.group == "step")
+    };
     let row = |line: &Line| {
         let seconds = line.seconds(folder, start)?;
         let (rate, speed) = (rate(line.shape), line.flop.map(|flop| flop / seconds));
@@ -328,6 +348,7 @@ fn rows(lines: &[Line], folder: &Path, start: SystemTime) -> Vec<Vec<String>> {
             show(speed.map(|speed| speed / 1e9)),
             speed.zip(rate).map_or_else(|| "–".into(), |(speed, rate)| format!("{:.0} %", 100.0 * speed / rate)),
             show(rate.map(|rate| seconds * rate / one)),
+            show(muon(line).map(|muon| seconds / muon)),
         ])
     };
     lines.iter().filter_map(row).collect()

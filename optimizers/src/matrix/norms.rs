@@ -263,7 +263,8 @@ mod tests {
     fn powers_are_powers() {
         let values = [1e-6_f64, 0.25, 1.0, 7.5, 3e5];
         let x = |dtype| Tensor::<3>::from_data([[values]], (&Device::flex(), dtype));
-        for exponent in [-2.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.75, 0.3, 1.0 / 3.0, -1.0 / 6.0, 2.7, -1.9999] {
+        for exponent in [-2.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.75, 0.3, 1.0 / 3.0, -1.0 / 6.0, 2.7, -1.9999]
+        {
             // a few roundings of f32, and 60 of f64
             for (dtype, most) in [(DType::F32, 2e-6), (DType::F64, 1e-14)] {
                 let got: Vec<f64> = power(x(dtype), exponent).into_data().iter::<f64>().collect();

@@ -17,9 +17,9 @@
 //! | spectrum | 64 × 64 | 128 × 384 | 256 × 704 |
 //! |---|---|---|---|
 //! | of independent numbers | 5e-6 | 2e-5 | 3e-5 |
-//! | 1/i | 6e-6 | 1e-5 | 2e-5 |
-//! | 1/i² | 1e-5 | 8e-5 | 3e-4 |
-//! | condition number 1e3 | 5e-6 | 3e-5 | 4e-5 |
+//! | 1/i | 7e-6 | 2e-5 | 3e-5 |
+//! | 1/i² | 1e-5 | 9e-5 | 3e-4 |
+//! | condition number 1e3 | 6e-6 | 4e-5 | 5e-5 |
 //! | condition number 1e6 | 0.28 | 0.24 | 0.19 |
 //! | a quarter of the rank | 8e-3 | 5e-3 | 6e-3 |
 //!

@@ -148,7 +148,9 @@ fn symmetries(device: &Device) -> Result<String, Error> {
 /// If the defaults of a kind are not valid.
 fn spectra(device: &Device) -> Result<String, Error> {
     let singular = [1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4];
-    let cells = |values: &[f64]| -> String { values.iter().map(|value| format!("{value:>9.4}")).collect() };
+    // Rounded first: -1e-17 is not "-0.0000".
+    let cell = |value: &f64| format!("{:>9.4}", (value * 1e4).round() / 1e4 + 0.0);
+    let cells = |values: &[f64]| -> String { values.iter().map(cell).collect() };
     let mut text = format!("{SPECTRUM_HEAD}{:20}{}\n", "gradient", cells(&singular));
     for kind in OptimizerConfig::KINDS {
         let fail = |error: polaron::ConfigError| Error::Usage(format!("{kind}: {error}"));
@@ -161,6 +163,7 @@ fn spectra(device: &Device) -> Result<String, Error> {
 
 const SPECTRUM_HEAD: &str = "\
 How the first update maps each singular value of a gradient: measured along its singular vectors, before the learning rate.
+Of soap, whose first gradient only sets its bases, the second update of the same gradient.
 
 ";
 

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 const INPUTS: usize = 24;
 
 /// The image of each singular value of a gradient in the first update: `u_iᵀ U v_i` for the gradient
-/// `Σ s_i u_i v_iᵀ` with random directions, `s.len()` outputs and 24 inputs, at learning rate 1.
+/// `Σ s_i u_i v_iᵀ` with random directions, `s.len()` outputs and 24 inputs, at learning rate 1. SOAP, whose first gradient
+/// only sets its bases, is given the same gradient twice.
 ///
 /// For rules that are functions of the singular values this is the whole update; for others it is the part of
 /// the update along the gradient's own directions.
@@ -46,7 +47,10 @@ pub fn singular_map(config: &OptimizerConfig, s: &[f64], device: &Device) -> Res
     let (left, right) = (orthogonal(s.len(), 1), orthogonal(INPUTS, 2));
     let gradient = left.clone().transpose().matmul(right.clone() * tensor(s.to_vec(), [s.len(), 1]));
     let zero = gradient.zeros_like();
-    let (after, _) = optimizer.step(1.0, zero, gradient, None);
+    let (mut after, state) = optimizer.step(1.0, zero.clone(), gradient.clone(), None);
+    if after.clone().abs().max().into_scalar::<f64>() == 0.0 {
+        (after, _) = optimizer.step(1.0, zero, gradient, state);
+    }
     let along = left.matmul(after.neg()).matmul(right.transpose());
     let values: Vec<f64> = along.into_data().convert_dtype(DType::F64).iter::<f64>().collect();
     Ok((0..s.len()).map(|i| values[i * s.len() + i]).collect())

@@ -34,6 +34,13 @@ pub(crate) fn scale<M: Module>(module: &M, grads: GradientsParams, factor: f64) 
     visitor.grads
 }
 
+/// The gradients of a module's parameters once more; they share their memory.
+pub(crate) fn copy<M: Module>(module: &M, grads: &GradientsParams) -> GradientsParams {
+    let mut visitor = Copy { grads, copy: GradientsParams::new() };
+    module.visit(&mut visitor);
+    visitor.copy
+}
+
 /// Path of the first parameter whose gradient holds a NaN or an infinity.
 ///
 /// Reads every gradient from the device: for the error message after a loss or norm that is not
@@ -97,6 +104,19 @@ impl ModuleVisitor for Measured<'_> {
             Measure::NonFinite => grad.is_finite().bool_not().float().sum(),
         };
         self.found.push((position, number));
+    }
+}
+
+struct Copy<'a> {
+    grads: &'a GradientsParams,
+    copy: GradientsParams,
+}
+
+impl ModuleVisitor for Copy<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            self.copy.register(param.id, grad);
+        }
     }
 }
 

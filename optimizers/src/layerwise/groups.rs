@@ -177,6 +177,19 @@ impl Group {
         alike
     }
 
+    /// The learning rate at this moment.
+    pub fn lr_at(&self, when: &When) -> f64 {
+        self.course.factor(when) * self.lr
+    }
+
+    /// Ends the weight decay of a rule of this crate.
+    pub fn drop_decay(&mut self) {
+        if let States::Rule { pipeline, places, .. } = &mut self.states {
+            *pipeline = pipeline.clone().with_decay(Decay::default());
+            places.0.iter_mut().for_each(|place| place.decay = Decay::default());
+        }
+    }
+
     /// How the members are read, for a rule of this crate.
     pub fn places(&self) -> &[Place] {
         match &self.states {

@@ -144,6 +144,38 @@ impl LayerwiseOptimizer {
         }
     }
 
+    /// The same without wrapper and weight decay.
+    pub(super) fn bare(&self) -> Self {
+        let mut bare = Self { wrapper: None, ..self.clone() };
+        bare.groups.iter_mut().for_each(Group::drop_decay);
+        bare
+    }
+
+    /// The learning rates of the next step, of every parameter that is not frozen.
+    pub(super) fn rates(&self, factor: f64) -> Vec<f64> {
+        let when = self.when(factor, self.position.unwrap_or_default());
+        let mut rates = vec![None; self.planned.names.len()];
+        for group in &self.groups {
+            group.members.iter().for_each(|number| rates[*number] = Some(group.lr_at(&when)));
+        }
+        rates.into_iter().flatten().collect()
+    }
+
+    /// [`apply`](Self::apply), with an error where that panics.
+    pub(super) fn try_update<M: Module>(
+        &mut self,
+        factor: f64,
+        module: M,
+        grads: GradientsParams,
+    ) -> Result<M, LayerwiseError> {
+        self.check(factor, &module, &grads)?;
+        self.update(factor, module, grads, |_| {})
+    }
+
+    fn when(&self, factor: f64, position: (u64, u64)) -> When {
+        When { factor, progress: self.progress, position }
+    }
+
     fn moment(&self, factor: f64) -> Moment {
         Moment { factor, progress: self.progress }
     }
@@ -262,7 +294,7 @@ impl LayerwiseOptimizer {
         let shapes = self.planned.forms.iter().map(|form| form.shape.as_slice()).collect();
         // Only for this step: a number that is left over would be that of another one.
         let position = self.position.take().unwrap_or_default();
-        let (when, stacking) = (When { factor, progress: self.progress, position }, self.stacking);
+        let (when, stacking) = (self.when(factor, position), self.stacking);
         let mut updates: Vec<ParameterUpdate<'_>> =
             self.groups.iter_mut().flat_map(|group| group.work(&when, stacking, &mut taken)).collect();
         run(&mut updates);

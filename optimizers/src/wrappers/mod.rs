@@ -60,6 +60,7 @@ pub use outer_nesterov::OuterNesterov;
 pub use record::WrapperRecord;
 pub use schedule_free::ScheduleFree;
 pub use settings::{EmaNesterovConfig, OuterNesterovConfig, ScheduleFreeConfig, WeightAverageConfig, WrapperConfig};
+pub(crate) use trained::Copies;
 pub use trained::Trained;
 pub use wrap::{Moment, Wrap};
 pub use wrapper::Wrapper;

@@ -1,6 +1,7 @@
 //! The trained parameters of a module, and copies of them.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{WrapperError, WrapperRecord};
@@ -31,6 +32,26 @@ impl Trained {
         self.forms.iter().map(|form| form.shape.iter().product::<usize>()).sum()
     }
 
+    /// Number of tensors.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The values of a module.
+    pub(crate) fn copies<M: Module>(&self, module: &M) -> Result<Copies, WrapperError> {
+        let mut copies = Copies::of(self);
+        self.read(module, |number, values| copies.put(number, values))?;
+        Ok(copies)
+    }
+
+    /// The gradients of a module's parameters; none for a parameter without a gradient.
+    pub(crate) fn gradients<M: Module>(&self, module: &M, grads: &GradientsParams) -> Result<Copies, WrapperError> {
+        let mut visitor = Gradients { each: Each::new(self), grads, found: Copies::of(self) };
+        module.visit(&mut visitor);
+        let Gradients { each, found, .. } = visitor;
+        each.outcome().map(|()| found)
+    }
+
     /// Passes number and values of every trained parameter to `f`.
     pub(super) fn read<M: Module>(&self, module: &M, f: impl FnMut(usize, Tensor<1>)) -> Result<(), WrapperError> {
         let mut reader = Read { each: Each::new(self), f };
@@ -50,7 +71,7 @@ impl Trained {
     }
 
     /// Replaces every trained parameter by what `f` makes of its number and values, outside of the autodiff graph.
-    pub(super) fn change<M: Module>(
+    pub(crate) fn change<M: Module>(
         &self,
         module: M,
         f: impl FnMut(usize, Tensor<1>) -> Tensor<1>,
@@ -97,7 +118,7 @@ impl Trained {
 
 /// Numbers kept for the trained parameters: flat, in f32 or f64; none at first.
 #[derive(Clone, Debug)]
-pub(super) struct Copies(Vec<Option<Tensor<1>>>);
+pub(crate) struct Copies(Vec<Option<Tensor<1>>>);
 
 impl Copies {
     /// No copies yet of these parameters.
@@ -205,6 +226,29 @@ impl<F: FnMut(usize, Tensor<1>)> ModuleVisitor for Read<'_, F> {
         let values = param.base();
         if let Some(number) = self.each.number(&values) {
             (self.f)(number, wide(values.inner()));
+        }
+    }
+}
+
+struct Gradients<'a> {
+    each: Each<'a>,
+    grads: &'a GradientsParams,
+    found: Copies,
+}
+
+impl ModuleVisitor for Gradients<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.each.walk.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.each.walk.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let number = self.each.number(&param.base());
+        if let (Some(number), Some(gradient)) = (number, self.grads.get::<D>(param.id)) {
+            self.found.put(number, wide(gradient));
         }
     }
 }

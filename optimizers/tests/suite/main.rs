@@ -10,6 +10,7 @@ mod model;
 mod numbers;
 mod own_rules;
 mod parts;
+mod probing;
 mod properties;
 mod qk_clip;
 mod rates;

@@ -127,6 +127,28 @@ fn backward<F: Family>(
     Ok(Passed { grads, loss, logits })
 }
 
+/// The training loss of a batch, without its gradient. The model must be free of automatic differentiation (`model.valid()`) and
+/// live on `device`.
+///
+/// # Errors
+///
+/// [`Error::DeviceFailed`].
+pub fn training_loss<F: Family>(
+    model: &F::Network,
+    batch: &F::Batch<'_>,
+    device: &Device,
+    workers: &Workers,
+) -> Result<f64, Error> {
+    let whole = F::rows(batch);
+    let share = |(first, rows): (usize, usize)| {
+        move || {
+            let loss = F::loss(model, batch, (first, rows), device, None).total;
+            Ok(to_host(loss, "probing")? * rows as f64 / whole as f64)
+        }
+    };
+    workers.run(shares(whole, workers.count()).into_iter().map(share).collect()).into_iter().sum()
+}
+
 /// A loss and the logits of every layer as numbers on the host. They are read together: a device is waited for once.
 fn read(loss: Tensor<1>, layers: Vec<Tensor<1>>) -> Result<(f64, Vec<Vec<f32>>), Error> {
     if layers.is_empty() {

@@ -8,6 +8,7 @@ mod heads;
 mod html;
 mod names;
 pub mod page;
+mod probes;
 mod runs;
 mod weights;
 

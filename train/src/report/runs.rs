@@ -6,6 +6,7 @@ use super::curves::{Curve, curve_tabs, keys, smoothed, time_bars};
 use super::heads;
 use super::html::{escape, folded, table};
 use super::names::name_of;
+use super::probes;
 use super::weights;
 use crate::compare::{Point, snapshots, train_losses, validations};
 use crate::error::{Error, FileError};
@@ -166,6 +167,16 @@ fn logits(run: &ReportedRun, named: bool) -> String {
     format!("<section><h2>Largest attention logits{of}</h2>\n{chart}</section>\n")
 }
 
+/// What the probes of a run say; empty if there were none.
+fn probed(run: &ReportedRun, named: bool) -> String {
+    let chart = probes::chart(&run.events);
+    if chart.is_empty() {
+        return chart;
+    }
+    let of = if named { format!(" of {}", escape(&run.name)) } else { String::new() };
+    format!("<section><h2>Best learning rates{of}</h2>\n{chart}</section>\n")
+}
+
 /// The sections about runs.
 pub fn sections(runs: &[ReportedRun]) -> String {
     let title = match runs {
@@ -234,6 +245,7 @@ pub fn sections(runs: &[ReportedRun]) -> String {
     for (index, run) in runs.iter().enumerate() {
         html.push_str(&spectra(index, run, runs.len() > 1));
         html.push_str(&logits(run, runs.len() > 1));
+        html.push_str(&probed(run, runs.len() > 1));
     }
     html.push_str("<section><h2>Details</h2>\n");
     for run in runs {

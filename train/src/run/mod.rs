@@ -6,6 +6,7 @@ pub mod evaluation;
 pub mod loaded;
 pub mod operations;
 pub mod prepare;
+pub mod probing;
 pub mod prompt;
 pub mod spectra;
 pub mod start;

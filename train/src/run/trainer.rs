@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
-use polaron::layerwise::{ParameterUpdate, ScheduleRule};
+use polaron::layerwise::{ParameterUpdate, Probe, ScheduleRule};
 use polaron::wrappers::Moment;
 use polaron_models::to_named;
 
@@ -20,6 +20,7 @@ use crate::host::workers::Workers;
 use crate::networks::evaluate::{self, Backward, Passed};
 use crate::networks::family::{Family, Validation};
 use crate::run::averaging::Averaging;
+use crate::run::probing::ProbeBatches;
 use crate::run::spectra;
 use crate::settings::config::Config;
 use crate::store::checkpoint::{Content, Store, TrainerState};
@@ -185,6 +186,9 @@ impl<F: Family> Session<'_, F> {
         if !grad_norm.is_finite() {
             return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
         }
+        let probing = Instant::now();
+        let probes = if self.config.probes(step + 1) { self.probe(factor, &model, &grads)? } else { Vec::new() };
+        let probing = probing.elapsed().as_secs_f64();
         let mut model = self.optimizer.apply_with(factor, model, grads, |updates| {
             // The largest first, so that no worker starts it when the others have finished.
             updates.sort_by_key(|update| Reverse(update.elements()));
@@ -200,8 +204,8 @@ impl<F: Family> Session<'_, F> {
         self.device.sync().map_err(Error::device_failed("updating the weights"))?;
         self.state.step += 1;
         self.state.tokens += self.config.tokens_per_step();
-        self.state.optimizer_seconds += optimizing.elapsed().as_secs_f64();
-        self.state.seconds += start.elapsed().as_secs_f64();
+        self.state.optimizer_seconds += optimizing.elapsed().as_secs_f64() - probing;
+        self.state.seconds += start.elapsed().as_secs_f64() - probing;
         let TrainerState { tokens, seconds, optimizer_seconds, .. } = self.state;
         let lr = factor * self.config.optimizer.lr;
         let (factors, momentum) = self.own_schedules(step, steps);
@@ -212,7 +216,16 @@ impl<F: Family> Session<'_, F> {
             let clipped = self.config.optimizer.qk_clip.map(|_| clipped);
             self.log.write(&Event::Heads { step, largest: logits, clipped })?;
         }
+        for probe in probes {
+            self.log.write(&Event::Probe { step, probe })?;
+        }
         Ok((model, loss))
+    }
+
+    /// Measures the step that these gradients would make, without making it.
+    fn probe(&self, factor: f64, model: &F::Network, grads: &GradientsParams) -> Result<Vec<Probe>, Error> {
+        let mut batches = ProbeBatches::of(self.config, self.settings, self.data, &self.device, &self.workers)?;
+        self.optimizer.probe(factor, model, grads, self.config.train.probe_groups, &mut batches)
     }
 
     /// Factors of the schedules for part of the parameters in the step with index `step` (from 0), and the momentum if it has a

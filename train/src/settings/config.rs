@@ -270,6 +270,11 @@ impl Config {
         }
     }
 
+    /// Whether the step after which `step` steps are done is probed.
+    pub fn probes(&self, step: u64) -> bool {
+        self.train.probe_every > 0 && (step.is_multiple_of(self.train.probe_every) || step == self.train.steps)
+    }
+
     /// Tokens of one step.
     pub fn tokens_per_step(&self) -> u64 {
         (self.train.batch as u64).saturating_mul(self.model.tokens_per_row() as u64)

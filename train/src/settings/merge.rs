@@ -33,6 +33,9 @@ const ABSENT: &[(&str, Value)] = &[
     ("schedule.momentum.cooldown", Value::Integer(0)),
     ("schedule.momentum.end", Value::Float(0.0)),
     ("train.logits_every", Value::Integer(0)),
+    ("train.probe_batches", Value::Integer(0)),
+    ("train.probe_every", Value::Integer(0)),
+    ("train.probe_groups", Value::String(String::new())),
 ];
 
 /// Sections that no default has.

@@ -2,6 +2,7 @@
 //! with other programs.
 
 use polaron::LayerwiseConfig;
+use polaron::layerwise::ProbeGroups;
 use polaron::wrappers::WrapperConfig;
 use polaron_datasets::TokenizerKind;
 use polaron_models::LoraSettings;
@@ -12,7 +13,7 @@ use crate::networks::data::DataConfig;
 use crate::networks::family::Recipe;
 use crate::networks::registry::{Defaults, NetworkConfig};
 use crate::settings::config::{Config, DeviceConfig, WRAPPER};
-use crate::settings::train::{AverageConfig, TrainConfig};
+use crate::settings::train::{AverageConfig, PROBE_BATCHES, TrainConfig};
 use polaron::schedule::{Schedule, ScheduleKind};
 
 /// The default preset: of the four measured, it reaches the lowest loss within two minutes on two cores.
@@ -80,6 +81,9 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             valid_at_start: choices.trained,
             spectra_every: 0,
             logits_every: 0,
+            probe_every: 0,
+            probe_batches: PROBE_BATCHES,
+            probe_groups: ProbeGroups::default(),
             checkpoint_every: recipe.checkpoint_every,
             keep: 2,
             freeze: Vec::new(),

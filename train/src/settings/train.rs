@@ -1,5 +1,6 @@
 //! `[train]`: length, batches, seeds, validations, checkpoints, logs, samples, and the weights to start from.
 
+use polaron::layerwise::ProbeGroups;
 use polaron::wrappers::WeightAverageConfig;
 use polaron_models::LoraSettings;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,15 @@ pub struct TrainConfig {
     /// `optimizer.qk_clip` they are recorded in every step if this is absent. Does not affect the weights.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub logits_every: u64,
+    /// Steps between two probes of the next step, which `polaron report` draws; absent without them. Does not affect the weights.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub probe_every: u64,
+    /// Batches of the training split that a probe measures the loss on, the same in every probe, of `batch` windows each.
+    #[serde(default = "probe_batches", skip_serializing_if = "is_probe_batches")]
+    pub probe_batches: u64,
+    /// Which parameters are probed together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub probe_groups: ProbeGroups,
     /// Steps between checkpoints; 0 writes only the first and the last.
     pub checkpoint_every: u64,
     /// How many of the newest good checkpoints are kept, besides the one of step 0.
@@ -127,6 +137,21 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// Batches of a probe, if nothing else is said.
+pub const PROBE_BATCHES: u64 = 16;
+
+fn probe_batches() -> u64 {
+    PROBE_BATCHES
+}
+
+fn is_probe_batches(number: &u64) -> bool {
+    *number == PROBE_BATCHES
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A program whose logs a run can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -179,7 +204,17 @@ impl TrainConfig {
             &rule,
         )?;
         self.average.as_ref().map_or(Ok(()), |average| average.validate(self.steps))?;
+        self.check_probes()?;
         ConfigError::ensure(self.keep >= 1, "train.keep", self.keep, "it must be at least 1")?;
         ConfigError::ensure(self.log_every >= 1, "train.log_every", self.log_every, "it must be at least 1")
+    }
+
+    fn check_probes(&self) -> Result<(), ConfigError> {
+        let (batches, groups) = (self.probe_batches, self.probe_groups);
+        ConfigError::ensure(batches >= 1, "train.probe_batches", batches, "it must be at least 1")?;
+        let rule = "nothing is probed: set `train.probe_every` too";
+        let probed = self.probe_every > 0;
+        ConfigError::ensure(probed || is_probe_batches(&batches), "train.probe_batches", batches, rule)?;
+        ConfigError::ensure(probed || is_default(&groups), "train.probe_groups", groups.name(), rule)
     }
 }

@@ -12,6 +12,7 @@ impl Event {
             Self::Valid { .. } => "valid",
             Self::Spectra { .. } => "spectra",
             Self::Heads { .. } => "heads",
+            Self::Probe { .. } => "probe",
             Self::End(_) => "end",
         }
     }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use polaron::layerwise::Probe;
 use polaron_verify::inspect::Spectrum;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,15 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clipped: Option<usize>,
     },
+    /// What a step would do, measured before it is made; one event for every group of parameters, every `train.probe_every`
+    /// steps.
+    Probe {
+        /// Finished steps, with the one that was measured.
+        step: u64,
+        /// The measurements.
+        #[serde(flatten)]
+        probe: Probe,
+    },
     /// The last line.
     End(End),
 }
@@ -136,6 +146,7 @@ impl Event {
             | Self::Valid { step, .. }
             | Self::Spectra { step, .. }
             | Self::Heads { step, .. }
+            | Self::Probe { step, .. }
             | Self::End(End { step, .. }) => *step,
         }
     }

@@ -17,6 +17,7 @@ mod limits;
 mod logging;
 mod outputs;
 mod perceptron;
+mod probing;
 mod reporting;
 mod resuming;
 mod starting;

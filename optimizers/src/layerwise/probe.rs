@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::objective::{Objective, mean_gradient, product, reach};
 use super::{LayerwiseError, LayerwiseOptimizer, gradients};
 use crate::setting::choice;
 use crate::wrappers::{Copies, Trained};
@@ -23,27 +23,6 @@ choice! {
         /// Each tensor by itself.
         Tensors = "tensors",
     }
-}
-
-/// The loss f that a probe measures: the mean over a fixed set of batches.
-pub trait Objective<M> {
-    /// What can fail.
-    type Error: From<LayerwiseError>;
-
-    /// The number of batches, at least 1.
-    fn batches(&self) -> usize;
-
-    /// The loss of a batch, by its index.
-    ///
-    /// # Errors
-    /// Whatever a forward pass can fail with.
-    fn loss(&mut self, model: &M, batch: usize) -> Result<f64, Self::Error>;
-
-    /// The gradient of the same loss.
-    ///
-    /// # Errors
-    /// Whatever a backward pass can fail with.
-    fn gradient(&mut self, model: &M, batch: usize) -> Result<GradientsParams, Self::Error>;
 }
 
 /// What the next step would do to the loss f of an [`Objective`], by a group of parameters.
@@ -157,7 +136,7 @@ impl LayerwiseOptimizer {
         objective: &mut O,
     ) -> Result<Vec<Probe>, O::Error> {
         let weights = Weights::of(self, factor, model, grads)?;
-        let average = weights.gradient(model, objective)?;
+        let average = mean_gradient(&weights.trained, model, objective)?;
         let before = loss(model, objective)?;
         let mut probes = Vec::new();
         for (group, members) in weights.groups(self, groups) {
@@ -186,7 +165,6 @@ struct Weights {
     gradient: Copies,
     /// The learning rate of every parameter.
     rates: Vec<f64>,
-    double: bool,
 }
 
 impl Weights {
@@ -206,27 +184,7 @@ impl Weights {
             }
         }
         let gradient = trained.gradients(model, grads)?;
-        let double = (0..trained.len()).filter_map(|number| values.get(number)).any(|w| w.dtype() == DType::F64);
-        Ok(Self { rates: optimizer.rates(factor), trained, values, step, gradient, double })
-    }
-
-    /// The mean gradient over all batches.
-    fn gradient<M: Module, O: Objective<M>>(&self, model: &M, objective: &mut O) -> Result<Copies, O::Error> {
-        let (batches, mut sum) = (objective.batches(), Copies::of(&self.trained));
-        for batch in 0..batches {
-            let found =
-                self.trained.gradients(model, &objective.gradient(model, batch)?).map_err(LayerwiseError::from)?;
-            for number in 0..self.trained.len() {
-                let Some(gradient) = found.get(number) else { continue };
-                let share = gradient * (1.0 / batches as f64);
-                let total = match sum.take(number) {
-                    Some(sum) => sum + share,
-                    None => share,
-                };
-                sum.put(number, total);
-            }
-        }
-        Ok(sum)
+        Ok(Self { rates: optimizer.rates(factor), trained, values, step, gradient })
     }
 
     /// Names and members of the groups, in the order of the model.
@@ -275,13 +233,13 @@ impl Direction<'_> {
         before: f64,
         objective: &mut O,
     ) -> Result<Probe, O::Error> {
-        let Weights { gradient, step, values, double, .. } = self.weights;
+        let Weights { trained, gradient, step, values, .. } = self.weights;
         let along =
-            |gradient: &Copies| self.scale * self.sum(|number| product(gradient.get(number)?, step.get(number)?));
-        let norm = |of: &Copies| self.sum(|number| product(of.get(number)?, of.get(number)?)).sqrt();
+            |gradient: &Copies| self.scale * self.sum(|number| Some(product(gradient.get(number)?, step.get(number)?)));
+        let norm = |of: &Copies| self.sum(|number| Some(product(of.get(number)?, of.get(number)?))).sqrt();
         let noise = |number: usize| {
             let noise = gradient.get(number)? - average.get(number)?;
-            product(noise.clone(), noise)
+            Some(product(noise.clone(), noise))
         };
         let (direction, size) = (self.scale * norm(step), norm(values));
         let mut products = Products {
@@ -293,10 +251,9 @@ impl Direction<'_> {
             ..Products::default()
         };
         if direction > 0.0 {
-            let part = if *double { 1e-4 } else { 1e-2 };
-            let h = if size > 0.0 { part * size / direction } else { rate.of_direction };
+            let h = if size > 0.0 { reach(values) * size / direction } else { rate.of_direction };
             let mut slope_at = |t: f64| -> Result<f64, O::Error> {
-                Ok(along(&self.weights.gradient(&self.moved(model, t)?, objective)?))
+                Ok(along(&mean_gradient(trained, &self.moved(model, t)?, objective)?))
             };
             products.curvature = (slope_at(h)? - slope_at(-h)?) / (2.0 * h);
             products.decrease = before - loss(&self.moved(model, -rate.of_direction)?, objective)?;
@@ -318,10 +275,4 @@ impl Direction<'_> {
     fn sum(&self, of: impl Fn(usize) -> Option<f64>) -> f64 {
         self.members.iter().filter_map(|number| of(*number)).sum()
     }
-}
-
-/// The inner product, summed in f64 where the device can.
-fn product(x: Tensor<1>, y: Tensor<1>) -> Option<f64> {
-    let wide = |x: Tensor<1>| if x.device().supports_dtype(DType::F64) { x.cast(DType::F64) } else { x };
-    Some((wide(x) * wide(y)).sum().into_scalar::<f64>())
 }

@@ -130,6 +130,11 @@ impl Copies {
         self.0.iter().all(Option::is_none)
     }
 
+    /// Those that exist, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Tensor<1>)> {
+        self.0.iter().enumerate().filter_map(|(number, copy)| Some((number, copy.as_ref()?)))
+    }
+
     pub fn get(&self, number: usize) -> Option<Tensor<1>> {
         self.0[number].clone()
     }

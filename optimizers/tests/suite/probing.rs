@@ -160,6 +160,20 @@ fn numbers_that_do_not_exist_are_none() {
     assert_eq!(probe(model.gradient(), 0.0), []);
 }
 
+#[test]
+fn the_sharpness_of_a_quadratic_is_its_largest_eigenvalue() {
+    let model = Quadratic::new();
+    let optimizer = model.optimizer(SGD, 0.1);
+    let mut whole = Whole { calls: [0, 0] };
+    // The second eigenvalue is half of it: 12 iterations leave its share at about 2^-24.
+    let sharpness = optimizer.sharpness(&model, 12, &mut whole).unwrap().unwrap();
+    assert!((sharpness - 4.0).abs() < 4e-6, "{sharpness}");
+    assert_eq!(whole.calls, [0, 24]);
+    let more = optimizer.sharpness(&model, 30, &mut whole).unwrap().unwrap();
+    assert!((more - 4.0).abs() < 1e-9, "{more}");
+    assert_eq!(optimizer.sharpness(&model, 0, &mut whole).unwrap(), None);
+}
+
 /// Two steps of the loss of the small model.
 struct Steps;
 

@@ -10,6 +10,7 @@ mod names;
 pub mod page;
 mod probes;
 mod runs;
+mod sharpness;
 mod weights;
 
 pub use page::{FILE, page};

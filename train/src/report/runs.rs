@@ -7,6 +7,7 @@ use super::heads;
 use super::html::{escape, folded, table};
 use super::names::name_of;
 use super::probes;
+use super::sharpness;
 use super::weights;
 use crate::compare::{Point, snapshots, train_losses, validations};
 use crate::error::{Error, FileError};
@@ -137,44 +138,31 @@ fn validations_elsewhere(events: &[Event]) -> Vec<Point> {
 }
 
 /// The spectra of a run's weights; empty if none were recorded. `index` distinguishes the runs of a page.
-fn spectra(index: usize, run: &ReportedRun, named: bool) -> String {
+fn spectra(index: usize, run: &ReportedRun) -> String {
     let (kinds, left_out) = weights::by_kind(&snapshots(&run.events));
     let (names, curves): (Vec<String>, Vec<weights::Curve>) = kinds.into_iter().unzip();
     let charts = weights::charts(&format!("spectra-{index}"), &curves);
     if charts.is_empty() {
         return String::new();
     }
-    let of = if named { format!(" of {}", escape(&run.name)) } else { String::new() };
     let more = match left_out {
         0 => String::new(),
         left_out => format!(" Kinds not drawn: {left_out}; <code>metrics.jsonl</code> has them all."),
     };
     format!(
-        "<section><h2>Spectra of the weights{of}</h2>\n{}{charts}<p class=\"note\">Means over the matrices of a kind. \
-         {}{more}</p>\n</section>\n",
+        "{}{charts}<p class=\"note\">Means over the matrices of a kind. {}{more}</p>\n",
         keys(names.iter().map(String::as_str)),
         weights::NOTE
     )
 }
 
-/// The largest attention logits of a run; empty if none were recorded.
-fn logits(run: &ReportedRun, named: bool) -> String {
-    let chart = heads::chart(&run.events, run.config.optimizer.qk_clip);
-    if chart.is_empty() {
-        return chart;
+/// A section about a run; empty without content.
+fn section(title: &str, run: &ReportedRun, named: bool, content: &str) -> String {
+    if content.is_empty() {
+        return String::new();
     }
     let of = if named { format!(" of {}", escape(&run.name)) } else { String::new() };
-    format!("<section><h2>Largest attention logits{of}</h2>\n{chart}</section>\n")
-}
-
-/// What the probes of a run say; empty if there were none.
-fn probed(run: &ReportedRun, named: bool) -> String {
-    let chart = probes::chart(&run.events);
-    if chart.is_empty() {
-        return chart;
-    }
-    let of = if named { format!(" of {}", escape(&run.name)) } else { String::new() };
-    format!("<section><h2>Best learning rates{of}</h2>\n{chart}</section>\n")
+    format!("<section><h2>{title}{of}</h2>\n{content}</section>\n")
 }
 
 /// The sections about runs.
@@ -243,9 +231,11 @@ pub fn sections(runs: &[ReportedRun]) -> String {
     });
     html.push_str(&format!("<section><h2>Time per step</h2>\n{}</section>\n", time_bars(times)));
     for (index, run) in runs.iter().enumerate() {
-        html.push_str(&spectra(index, run, runs.len() > 1));
-        html.push_str(&logits(run, runs.len() > 1));
-        html.push_str(&probed(run, runs.len() > 1));
+        let mut add = |title: &str, content: String| html.push_str(&section(title, run, runs.len() > 1, &content));
+        add("Spectra of the weights", spectra(index, run));
+        add("Largest attention logits", heads::chart(&run.events, run.config.optimizer.qk_clip));
+        add("Best learning rates", probes::chart(&run.events));
+        add("Sharpness", sharpness::chart(&run.events));
     }
     html.push_str("<section><h2>Details</h2>\n");
     for run in runs {

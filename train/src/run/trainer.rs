@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
-use polaron::layerwise::{ParameterUpdate, Probe, ScheduleRule};
+use polaron::layerwise::{ParameterUpdate, ScheduleRule};
 use polaron::wrappers::Moment;
 use polaron_models::to_named;
 
@@ -27,6 +27,9 @@ use crate::store::checkpoint::{Content, Store, TrainerState};
 use crate::store::log::Log;
 use crate::store::metrics::{End, Event};
 use crate::store::tensors;
+
+/// Power iterations for the largest curvature.
+const SHARPNESS_ITERATIONS: usize = 12;
 
 /// Everything a run needs except its model: the optimizer step takes the model by value, so that nothing else holds its
 /// tensors and they can be updated in place.
@@ -187,7 +190,7 @@ impl<F: Family> Session<'_, F> {
             return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
         }
         let probing = Instant::now();
-        let probes = if self.config.probes(step + 1) { self.probe(factor, &model, &grads)? } else { Vec::new() };
+        let measured = self.measure(factor, &model, &grads)?;
         let probing = probing.elapsed().as_secs_f64();
         let mut model = self.optimizer.apply_with(factor, model, grads, |updates| {
             // The largest first, so that no worker starts it when the others have finished.
@@ -216,16 +219,32 @@ impl<F: Family> Session<'_, F> {
             let clipped = self.config.optimizer.qk_clip.map(|_| clipped);
             self.log.write(&Event::Heads { step, largest: logits, clipped })?;
         }
-        for probe in probes {
-            self.log.write(&Event::Probe { step, probe })?;
+        for event in &measured {
+            self.log.write(event)?;
         }
         Ok((model, loss))
     }
 
-    /// Measures the step that these gradients would make, without making it.
-    fn probe(&self, factor: f64, model: &F::Network, grads: &GradientsParams) -> Result<Vec<Probe>, Error> {
+    /// What is measured before the step that these gradients make, if it is due: nothing changes by it.
+    fn measure(&self, factor: f64, model: &F::Network, grads: &GradientsParams) -> Result<Vec<Event>, Error> {
+        let step = self.state.step + 1;
+        let (probes, sharpness) = (self.config.probes(step), self.config.measures_sharpness(step));
+        let mut events = Vec::new();
+        if !probes && !sharpness {
+            return Ok(events);
+        }
         let mut batches = ProbeBatches::of(self.config, self.settings, self.data, &self.device, &self.workers)?;
-        self.optimizer.probe(factor, model, grads, self.config.train.probe_groups, &mut batches)
+        if probes {
+            let groups = self.config.train.probe_groups;
+            let probes = self.optimizer.probe(factor, model, grads, groups, &mut batches)?;
+            events.extend(probes.into_iter().map(|probe| Event::Probe { step, probe }));
+        }
+        if sharpness {
+            let sharpness = self.optimizer.sharpness(model, SHARPNESS_ITERATIONS, &mut batches)?;
+            let stable_below = Some(2.0 / (factor * self.config.optimizer.lr)).filter(|edge| edge.is_finite());
+            events.push(Event::Sharpness { step, sharpness, stable_below });
+        }
+        Ok(events)
     }
 
     /// Factors of the schedules for part of the parameters in the step with index `step` (from 0), and the momentum if it has a

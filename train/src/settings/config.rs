@@ -266,13 +266,23 @@ impl Config {
     pub fn records_logits(&self, step: u64) -> bool {
         match self.train.logits_every {
             0 => self.optimizer.qk_clip.is_some(),
-            every => step.is_multiple_of(every) || step == self.train.steps,
+            every => self.is_due(every, step),
         }
     }
 
     /// Whether the step after which `step` steps are done is probed.
     pub fn probes(&self, step: u64) -> bool {
-        self.train.probe_every > 0 && (step.is_multiple_of(self.train.probe_every) || step == self.train.steps)
+        self.is_due(self.train.probe_every, step)
+    }
+
+    /// Whether the curvature is measured before the step after which `step` steps are done.
+    pub fn measures_sharpness(&self, step: u64) -> bool {
+        self.is_due(self.train.sharpness_every, step)
+    }
+
+    /// Every so many steps, and at the end; never if that is 0.
+    fn is_due(&self, every: u64, step: u64) -> bool {
+        every > 0 && (step.is_multiple_of(every) || step == self.train.steps)
     }
 
     /// Tokens of one step.

@@ -36,6 +36,7 @@ const ABSENT: &[(&str, Value)] = &[
     ("train.probe_batches", Value::Integer(0)),
     ("train.probe_every", Value::Integer(0)),
     ("train.probe_groups", Value::String(String::new())),
+    ("train.sharpness_every", Value::Integer(0)),
 ];
 
 /// Sections that no default has.

@@ -46,7 +46,11 @@ pub struct TrainConfig {
     /// Steps between two probes of the next step, which `polaron report` draws; absent without them. Does not affect the weights.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub probe_every: u64,
-    /// Batches of the training split that a probe measures the loss on, the same in every probe, of `batch` windows each.
+    /// Steps between two measurements of the largest curvature of the loss, which `polaron report` draws; absent without them. Does
+    /// not affect the weights.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sharpness_every: u64,
+    /// Batches of the training split that a probe or the curvature measures the loss on, the same in every probe, of `batch` windows each.
     #[serde(default = "probe_batches", skip_serializing_if = "is_probe_batches")]
     pub probe_batches: u64,
     /// Which parameters are probed together.
@@ -212,9 +216,11 @@ impl TrainConfig {
     fn check_probes(&self) -> Result<(), ConfigError> {
         let (batches, groups) = (self.probe_batches, self.probe_groups);
         ConfigError::ensure(batches >= 1, "train.probe_batches", batches, "it must be at least 1")?;
+        let rule = "nothing is probed: set `train.probe_every` or `train.sharpness_every` too";
+        let measured = self.probe_every > 0 || self.sharpness_every > 0;
+        ConfigError::ensure(measured || is_probe_batches(&batches), "train.probe_batches", batches, rule)?;
         let rule = "nothing is probed: set `train.probe_every` too";
         let probed = self.probe_every > 0;
-        ConfigError::ensure(probed || is_probe_batches(&batches), "train.probe_batches", batches, rule)?;
         ConfigError::ensure(probed || is_default(&groups), "train.probe_groups", groups.name(), rule)
     }
 }

@@ -13,6 +13,7 @@ impl Event {
             Self::Spectra { .. } => "spectra",
             Self::Heads { .. } => "heads",
             Self::Probe { .. } => "probe",
+            Self::Sharpness { .. } => "sharpness",
             Self::End(_) => "end",
         }
     }

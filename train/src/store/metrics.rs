@@ -98,6 +98,16 @@ pub enum Event {
         #[serde(flatten)]
         probe: Probe,
     },
+    /// The largest curvature of the loss, every `train.sharpness_every` steps.
+    Sharpness {
+        /// Finished steps, with the one before which it was measured.
+        step: u64,
+        /// The eigenvalue of the Hessian with the largest magnitude; absent where it could not be measured.
+        sharpness: Option<f64>,
+        /// 2 over the learning rate of the main rule: the largest curvature at which gradient descent with this rate is stable.
+        /// Absent where the rate is 0.
+        stable_below: Option<f64>,
+    },
     /// The last line.
     End(End),
 }
@@ -147,6 +157,7 @@ impl Event {
             | Self::Spectra { step, .. }
             | Self::Heads { step, .. }
             | Self::Probe { step, .. }
+            | Self::Sharpness { step, .. }
             | Self::End(End { step, .. }) => *step,
         }
     }

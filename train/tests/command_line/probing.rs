@@ -57,6 +57,22 @@ fn a_resumed_run_has_the_probes_of_an_undisturbed_one_once() {
 }
 
 #[test]
+fn measuring_the_sharpness_changes_no_weight() {
+    let place = Place::new();
+    place.train(&["--steps", "12", "--out", "without"]).succeeds();
+    let sharpness = ["--set", "train.sharpness_every=5", "--set", "train.probe_batches=1"];
+    place.train(&[&["--steps", "12", "--out", "with"], &sharpness[..]].concat()).succeeds();
+    assert_eq!(place.weights("with", 12), place.weights("without", 12));
+    let events = place.events("with").into_iter().filter(|event| event["event"] == "sharpness");
+    let events: Vec<Value> = events.collect();
+    assert_eq!(events.iter().map(|event| event["step"].as_u64().unwrap()).collect::<Vec<_>>(), [5, 10, 12]);
+    assert!(events.iter().all(|event| event["sharpness"].as_f64().unwrap() > 0.0), "{events:?}");
+    assert!(events.iter().all(|event| event["stable_below"].as_f64().unwrap() > 2.0), "{events:?}");
+    place.run(&["report", "with"]).succeeds();
+    assert!(String::from_utf8(place.read("with/report.html")).unwrap().contains("<h2>Sharpness"));
+}
+
+#[test]
 fn runs_of_any_kind_can_be_probed() {
     let place = Place::new();
     let all = ["--set", "train.probe_groups=all", "--steps", "8"];

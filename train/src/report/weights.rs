@@ -1,29 +1,41 @@
 //! The charts of the weights' spectra, if a run recorded them.
 
-use polaron_verify::inspect::Spectrum;
+use polaron_verify::inspect::{Bulk, Spectrum};
 
 use super::chart::{COLOURS, Chart, Series};
 use super::curves::tabs;
 use crate::compare::Snapshot;
 use crate::run::spectra::mean;
+use crate::store::metrics::MatrixSpectrum;
 
-type Number = fn(&Spectrum) -> Option<f64>;
+type Number = fn(&At) -> Option<f64>;
 
 /// What is drawn of a spectrum: name of the tab, name of the axis, the number.
-const DRAWN: [(&str, &str, Number); 5] = [
-    ("stable rank", "stable rank", |spectrum| Some(spectrum.stable_rank)),
-    ("entropy rank", "entropy rank", |spectrum| Some(spectrum.entropy_rank)),
-    ("Roy–Vetterli rank", "Roy–Vetterli rank", |spectrum| spectrum.roy_vetterli_rank),
-    ("nuclear rank", "nuclear rank", |spectrum| spectrum.nuclear_rank),
-    ("spectral norm", "largest singular value", |spectrum| Some(spectrum.largest)),
+const DRAWN: [(&str, &str, Number); 7] = [
+    ("stable rank", "stable rank", |at| Some(at.spectrum.stable_rank)),
+    ("entropy rank", "entropy rank", |at| Some(at.spectrum.entropy_rank)),
+    ("Roy–Vetterli rank", "Roy–Vetterli rank", |at| at.spectrum.roy_vetterli_rank),
+    ("nuclear rank", "nuclear rank", |at| at.spectrum.nuclear_rank),
+    ("spectral norm", "largest singular value", |at| Some(at.spectrum.largest)),
+    ("outliers", "singular values above the bulk", |at| Some(at.bulk.as_ref()?.outliers)),
+    ("scale of the bulk", "standard deviation of an entry", |at| Some(at.bulk.as_ref()?.sigma)),
 ];
 /// The note under the charts.
 pub const NOTE: &str = "Stable rank: sum of the squared singular values over the largest square. Nuclear rank: the same of the \
     values themselves. Entropy rank: exponential of the entropy of the squares; Roy–Vetterli rank: of the values. All show how \
-    many directions a matrix effectively uses.";
+    many directions a matrix effectively uses. Bulk: the singular values that a matrix of independent numbers with the same median \
+    singular value would have (the law of Marchenko and Pastur); those above it stand out of the noise.";
+
+/// The mean spectrum of some matrices at a step.
+pub struct At {
+    step: f64,
+    spectrum: Spectrum,
+    /// Absent where one of them has none.
+    bulk: Option<Bulk>,
+}
 
 /// A spectrum over steps.
-pub type Curve = Vec<(f64, Spectrum)>;
+pub type Curve = Vec<At>;
 
 /// The mean spectrum of every kind of matrix, such as `blocks.*.attn.wq`, and how many kinds are left out: as many are
 /// shown as there are colours, those with the most matrices.
@@ -58,9 +70,10 @@ fn mean_curve(snapshots: &[Snapshot], chosen: impl Fn(&str) -> bool) -> Curve {
     let at = |step: f64| {
         let matrices =
             snapshots.iter().filter(|snapshot| snapshot.step == step).flat_map(|snapshot| &snapshot.matrices);
-        let spectra: Vec<Spectrum> =
-            matrices.filter(|matrix| chosen(&matrix.name)).map(|matrix| matrix.spectrum).collect();
-        Some((step, mean(&spectra)?))
+        let chosen: Vec<&MatrixSpectrum> = matrices.filter(|matrix| chosen(&matrix.name)).collect();
+        let spectra: Vec<Spectrum> = chosen.iter().map(|matrix| matrix.spectrum).collect();
+        let bulks: Option<Vec<Bulk>> = chosen.iter().map(|matrix| matrix.bulk.clone()).collect();
+        Some(At { step, spectrum: mean(&spectra)?, bulk: bulks.and_then(|bulks| Bulk::mean(&bulks)) })
     };
     steps.into_iter().filter_map(at).collect()
 }
@@ -75,7 +88,7 @@ fn kind(name: &str) -> String {
 /// A chart for everything that is drawn of a spectrum, one at a time. `group` is unique in the page; empty without spectra.
 pub fn charts(group: &str, curves: &[Curve]) -> String {
     let chart = |y: &str, of: Number| {
-        let points = |curve: &Curve| curve.iter().filter_map(|(step, spectrum)| Some((*step, of(spectrum)?))).collect();
+        let points = |curve: &Curve| curve.iter().filter_map(|at| Some((at.step, of(at)?))).collect();
         let series =
             curves.iter().enumerate().map(|(key, curve)| Series { key, points: points(curve), band: Vec::new() });
         Chart { x: "steps".into(), y: y.into(), log_x: false, cut: false, series: series.collect() }
@@ -86,18 +99,18 @@ pub fn charts(group: &str, curves: &[Curve]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::metrics::MatrixSpectrum;
 
     fn snapshot(step: f64, matrices: &[(&str, f64)]) -> Snapshot {
         let matrix = |(name, rank): &(&str, f64)| MatrixSpectrum {
             name: (*name).into(),
             spectrum: Spectrum::of(&vec![1.0; *rank as usize]).unwrap(),
+            bulk: None,
         };
         Snapshot { step, matrices: matrices.iter().map(matrix).collect() }
     }
 
     fn ranks(curve: &Curve) -> Vec<(f64, f64)> {
-        curve.iter().map(|(step, spectrum)| (*step, spectrum.stable_rank)).collect()
+        curve.iter().map(|at| (at.step, at.spectrum.stable_rank)).collect()
     }
 
     #[test]

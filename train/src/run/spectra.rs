@@ -3,29 +3,32 @@
 use std::sync::{Mutex, PoisonError};
 
 use polaron_models::NamedTensor;
-use polaron_verify::inspect::{Spectrum, singular_values};
+use polaron_verify::inspect::{Bulk, Spectrum, singular_values};
 
 use crate::host::workers::Workers;
 use crate::store::metrics::MatrixSpectrum;
 
 /// The spectra of all matrices among the weights, in the order of the model, but for those with non-finite values.
 pub fn of_weights(weights: &[NamedTensor], workers: &Workers) -> Vec<MatrixSpectrum> {
-    let mut found: Vec<Option<Spectrum>> = vec![None; weights.len()];
-    let places: Vec<Mutex<&mut Option<Spectrum>>> = found.iter_mut().map(Mutex::new).collect();
+    let mut found: Vec<Option<(Spectrum, Option<Bulk>)>> = vec![None; weights.len()];
+    let places: Vec<Mutex<&mut Option<(Spectrum, Option<Bulk>)>>> = found.iter_mut().map(Mutex::new).collect();
     workers.each(weights.iter().zip(&places), |(tensor, place)| {
         **place.lock().unwrap_or_else(PoisonError::into_inner) = of_tensor(tensor);
     });
     drop(places);
-    let named = |(tensor, spectrum): (&NamedTensor, Option<Spectrum>)| {
-        Some(MatrixSpectrum { name: tensor.name.clone(), spectrum: spectrum? })
+    let named = |(tensor, found): (&NamedTensor, Option<(Spectrum, Option<Bulk>)>)| {
+        let (spectrum, bulk) = found?;
+        Some(MatrixSpectrum { name: tensor.name.clone(), spectrum, bulk })
     };
     weights.iter().zip(found).filter_map(named).collect()
 }
 
-fn of_tensor(tensor: &NamedTensor) -> Option<Spectrum> {
+fn of_tensor(tensor: &NamedTensor) -> Option<(Spectrum, Option<Bulk>)> {
     let matrices = singular_values(&tensor.data);
     let spectra = matrices.iter().map(|values| Spectrum::of(values)).collect::<Option<Vec<Spectrum>>>()?;
-    mean(&spectra)
+    let &[.., height, width] = tensor.data.shape().as_slice() else { return None };
+    let bulks = matrices.iter().map(|values| Bulk::of(values, [height, width])).collect::<Option<Vec<Bulk>>>();
+    Some((mean(&spectra)?, bulks.and_then(|bulks| Bulk::mean(&bulks))))
 }
 
 /// The mean of each number over the spectra; None if there are no spectra.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use polaron::layerwise::Probe;
-use polaron_verify::inspect::Spectrum;
+use polaron_verify::inspect::{Bulk, Spectrum};
 use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
@@ -120,6 +120,9 @@ pub struct MatrixSpectrum {
     /// Its spectrum; for a stack of experts, the mean of each number over the experts.
     #[serde(flatten)]
     pub spectrum: Spectrum,
+    /// What of it noise explains; absent for matrices with fewer than two singular values, and in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk: Option<Bulk>,
 }
 
 /// How a run ended.

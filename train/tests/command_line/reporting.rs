@@ -63,8 +63,8 @@ fn the_page_of_a_comparison_holds_everything() {
     let place = compared();
     let html = text(&place, "c/report.html");
     is_one_good_page(&html);
-    // Two losses over three axes, one sensitivity and five numbers of the spectra, in two sizes, for two optimizers.
-    assert_eq!(curves(&html), (2 * 3 + 1 + 5) * 2 * 2);
+    // Two losses over three axes, one sensitivity and seven numbers of the spectra, in two sizes, for two optimizers.
+    assert_eq!(curves(&html), (2 * 3 + 1 + 7) * 2 * 2);
     let verdict = html.find("class=\"verdict\"").unwrap();
     assert!(verdict < html.find("<table").unwrap() && verdict < html.find("<svg").unwrap(), "the verdict comes first");
     for part in
@@ -100,8 +100,8 @@ fn pages_of_runs_can_be_made_at_any_time() {
     assert_eq!(html, drawn, "training ends with the page");
     assert!(text(&place, "bad/report.html").contains("the run diverged at step"));
     is_one_good_page(&html);
-    // Two losses over three axes, and five numbers of the spectra for as many kinds of matrices as there are colours.
-    assert_eq!(curves(&html), (2 * 3 + 5 * 8) * 2);
+    // Two losses over three axes, and seven numbers of the spectra for as many kinds of matrices as there are colours.
+    assert_eq!(curves(&html), (2 * 3 + 7 * 8) * 2);
     assert!(html.contains("blocks.*.attn.wq") && html.contains("Kinds not drawn: 1;"));
     place.run(&["report", "one", "two & <b>", "bad"]).succeeds();
     let html = text(&place, "report.html");
@@ -149,6 +149,9 @@ fn recording_spectra_changes_no_weight() {
         let nuclear = matrix["nuclear_rank"].as_f64().unwrap();
         assert!(ranks[0] < nuclear && nuclear < ranks[2], "{matrix}");
         assert!(matrix.get("effective_rank").is_none(), "others mean another number by it");
+        // Weights of 25 steps are those of the start, which are noise, and little more.
+        let [sigma, edge] = ["sigma", "edge"].map(|key| matrix["bulk"][key].as_f64().unwrap());
+        assert!(0.0 < sigma && sigma < edge && matrix["bulk"]["outliers"].as_f64().unwrap() < 4.0, "{matrix}");
     }
 }
 

@@ -14,9 +14,9 @@ use polaron::{ConfigError, OptimizerConfig};
 
 use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, tensor, values};
 
-const SIZE: usize = 20;
-const EIGENVALUES: [f64; 3] = [10.0, 5.0, 1.0];
-const LR: f64 = 1e-3;
+pub(super) const SIZE: usize = 20;
+pub(super) const EIGENVALUES: [f64; 3] = [10.0, 5.0, 1.0];
+pub(super) const LR: f64 = 1e-3;
 
 /// The name of a run, and the expected time of each eigenvalue, largest first.
 type Expected<'a> = (&'a str, &'a [f64]);
@@ -67,13 +67,36 @@ fn times(
     lr: impl Fn(usize) -> f64,
     device: &Device,
 ) -> Result<[Option<usize>; 3], ConfigError> {
-    let diagonal = |entry: &dyn Fn(usize) -> f64| {
-        let entries = (0..SIZE * SIZE).map(|k| if k / SIZE == k % SIZE { entry(k / SIZE) } else { 0.0 }).collect();
-        tensor(entries, [SIZE, SIZE], device)
-    };
-    let target = diagonal(&|i| EIGENVALUES.get(i).copied().unwrap_or(0.0));
-    let mut factors = (0..depth).map(|_| Trained::new(config, diagonal(&|_| start))).collect::<Result<Vec<_>, _>>()?;
+    let target = diagonal(|i| EIGENVALUES.get(i).copied().unwrap_or(0.0), device);
     let mut reached = [None; 3];
+    descend(config, &target, (depth, start), steps, lr, |step, whole| {
+        for (i, eigenvalue) in EIGENVALUES.into_iter().enumerate() {
+            if reached[i].is_none() && whole[i * SIZE + i] >= 0.9 * eigenvalue {
+                reached[i] = Some(step);
+            }
+        }
+    })?;
+    Ok(reached)
+}
+
+pub(super) fn diagonal(entry: impl Fn(usize) -> f64, device: &Device) -> Tensor<2> {
+    let entries = (0..SIZE * SIZE).map(|k| if k / SIZE == k % SIZE { entry(k / SIZE) } else { 0.0 }).collect();
+    tensor(entries, [SIZE, SIZE], device)
+}
+
+/// Trains the factors, `depth` of them beginning at `start` times the identity, on the target. Passes the number of finished steps
+/// and the entries of the product after it.
+pub(super) fn descend(
+    config: &OptimizerConfig,
+    target: &Tensor<2>,
+    (depth, start): (usize, f64),
+    steps: usize,
+    lr: impl Fn(usize) -> f64,
+    mut after: impl FnMut(usize, &[f64]),
+) -> Result<(), ConfigError> {
+    let device = &target.device();
+    let mut factors =
+        (0..depth).map(|_| Trained::new(config, diagonal(|_| start, device))).collect::<Result<Vec<_>, _>>()?;
     for step in 0..steps {
         let weights: Vec<Tensor<2>> = factors.iter().map(|factor| factor.weights.clone()).collect();
         let slope = product(&weights, device) - target.clone();
@@ -82,18 +105,12 @@ fn times(
             factor.step(lr(step), outer.transpose().matmul(slope.clone()).matmul(inner.transpose()));
         }
         let now: Vec<Tensor<2>> = factors.iter().map(|factor| factor.weights.clone()).collect();
-        let whole = values(&product(&now, device));
-        for (i, eigenvalue) in EIGENVALUES.into_iter().enumerate() {
-            if reached[i].is_none() && whole[i * SIZE + i] >= 0.9 * eigenvalue {
-                reached[i] = Some(step + 1);
-            }
-        }
+        after(step + 1, &values(&product(&now, device)));
     }
-    Ok(reached)
+    Ok(())
 }
 
 /// `W_k … W_1` of the factors in the order 1 to k; the identity for none.
 fn product(factors: &[Tensor<2>], device: &Device) -> Tensor<2> {
-    let identity = (0..SIZE * SIZE).map(|k| f64::from(u8::from(k / SIZE == k % SIZE))).collect();
-    factors.iter().fold(tensor(identity, [SIZE, SIZE], device), |product, factor| factor.clone().matmul(product))
+    factors.iter().fold(diagonal(|_| 1.0, device), |product, factor| factor.clone().matmul(product))
 }

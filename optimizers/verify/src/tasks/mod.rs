@@ -8,6 +8,7 @@
 //! | `memory` | facts that one step stores: Muon beats SGD by one power of the width | arXiv 2603.26554 |
 //! | `recall` | pairs that a matrix can store | arXiv 2605.10795 |
 //! | `factorisation` | when each eigenvalue is learned; Muon learns the smallest first | arXiv 2605.28613 |
+//! | `denoising` | to which digit a factorisation of a noisy matrix removes noise, and when | arXiv 2605.28613 |
 //! | `layer_peeled` | the optimum to thirteen digits; logits are circulant | arXiv 2605.12756 |
 //! | `random_features` | the best step of Muon is the nuclear norm over a trace | arXiv 2605.11181 |
 //! | `lr_transfer` | under muP the best learning rate does not depend on the width | arXiv 2512.05620 |
@@ -16,12 +17,13 @@
 //!
 //! Predictions and tolerances of our own are marked as such.
 
+mod denoising;
 mod factorisation;
 mod layer_peeled;
 mod lr_transfer;
 mod memory;
 mod nonsmooth;
-mod problem;
+pub(crate) mod problem;
 mod quadratic;
 mod random_features;
 mod recall;
@@ -60,6 +62,7 @@ pub const TASKS: &[Task] = &[
         "the order and the times in which a deep factorisation learns eigenvalues",
         factorisation::run,
     ),
+    task("denoising", "how near a deep factorisation of a noisy matrix comes to the clean one", denoising::run),
     task("layer_peeled", "an exactly solvable softmax problem with circulant logits", layer_peeled::run),
     task("random_features", "the best step size on a random-feature quadratic", random_features::run),
     task("lr_transfer", "best learning rates of networks of several widths, with and without muP", lr_transfer::run),

@@ -87,7 +87,7 @@ pub(super) fn tensor(values: Vec<f64>, shape: [usize; 2], device: &Device) -> Te
 }
 
 /// Entry i of stream `seed`, standard normal (Box–Muller on SplitMix64).
-pub(super) fn normal(seed: u64, i: u64) -> f64 {
+pub(crate) fn normal(seed: u64, i: u64) -> f64 {
     let key = splitmix64(seed);
     let at = |offset: u64| splitmix64(key.wrapping_add(2 * i + offset)) >> 11;
     let unit = |x: u64| (x as f64 + 0.5) / 2f64.powi(53);

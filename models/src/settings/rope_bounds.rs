@@ -59,6 +59,8 @@ pub struct RopeLayers {
     pub context: usize,
     /// The longest context within which the slowest pair does not turn full circle with this base.
     pub largest_context: f64,
+    /// The longest context within which it hardly turns: its similarity stays at least 0.95.
+    pub stable_context: f64,
     /// The bounds on the base for that context.
     pub bounds: [RopeBound; 4],
 }
@@ -66,8 +68,9 @@ pub struct RopeLayers {
 impl RopeLayers {
     pub(crate) fn new(sliding: bool, base: f64, context: usize, layers: usize, head_dim: usize) -> Self {
         let bounds = rope_bounds(base, context, layers, head_dim);
-        let largest_context = std::f64::consts::TAU * base.powf(1.0 / head_power(head_dim));
-        Self { sliding, base, context, largest_context, bounds }
+        let slowest = base.powf(1.0 / head_power(head_dim));
+        let [largest_context, stable_context] = [std::f64::consts::TAU, SIMILARITY.acos()].map(|turn| turn * slowest);
+        Self { sliding, base, context, largest_context, stable_context, bounds }
     }
 
     /// The smallest and the largest base without a warning; if the first is larger than the second, there is no such base.
@@ -171,6 +174,7 @@ mod tests {
     fn the_longest_context_of_a_base_is_the_known_one() {
         let layers = RopeLayers::new(false, 1e4, 4096, 32, 128);
         assert_eq!(layers.largest_context.floor(), 54_410.0);
+        assert_eq!(layers.stable_context.floor(), 2_750.0);
         assert_eq!((layers.feasible().0.round(), layers.feasible().1), (723.0, 2.0_f64.powi(52)));
     }
 

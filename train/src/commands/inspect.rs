@@ -6,7 +6,6 @@ use clap::Args;
 use polaron::Role;
 use polaron::layerwise::Plan;
 use polaron_common::{did_you_mean, table, thousands};
-use polaron_models::{RopeLayers, Severity};
 use toml::Value;
 
 use super::{cost, usage};
@@ -19,6 +18,7 @@ use crate::networks::family::Family;
 use crate::networks::registry::{ForFamily, NetworkConfig};
 use crate::run::estimate;
 use crate::run::prepare::outline;
+use crate::run::rope;
 use crate::settings::config::Config;
 use crate::settings::layers::{Layers, read_file};
 use crate::store::checkpoint::Store;
@@ -176,36 +176,9 @@ fn describe(config: &Config, sizes: DataSizes, timed: bool) -> Result<String, Er
     }
     facts.extend(config.model.rope_layers().iter().map(|layers| {
         let name = if layers.sliding { "sliding base" } else { "rotary base" };
-        [name.into(), rope_advice(layers)]
+        [name.into(), rope::advice(layers)]
     }));
     Ok(format!("{}\n{}\n{plan}\n", table(facts, &[]), parameters(&plan)))
-}
-
-/// Advice on the rotary base of some layers: the range in which it should be, and the bounds that it violates.
-fn rope_advice(layers: &RopeLayers) -> String {
-    let RopeLayers { base, context, bounds, .. } = layers;
-    let tokens = thousands(*context as u64);
-    let window = if layers.sliding { "a window" } else { "a context" };
-    let (least, most) = layers.feasible();
-    let place = if least > most {
-        let key = if layers.sliding { "model.sliding_window" } else { "model.context" };
-        format!(
-            "no base suits {window} of {tokens} tokens, which needs at least {least:.0} and at most {most:.0}: lower {key}"
-        )
-    } else {
-        let verdict = if (least..=most).contains(base) { "suits" } else { "does not suit" };
-        format!(
-            "{verdict} {window} of {tokens} tokens, which needs at least {least:.0} and at most {most:.0}; free of aliasing \
-             up to {} tokens",
-            thousands(layers.largest_context as u64)
-        )
-    };
-    let failed = bounds.iter().filter(|bound| !bound.holds).map(|bound| {
-        let weight = if bound.severity == Severity::Warning { "warning" } else { "info" };
-        let side = if bound.is_upper() { "at most" } else { "at least" };
-        format!("; {weight}: {} needs {side} {:.0}", bound.name, bound.bound)
-    });
-    format!("{base} {place}{}", failed.collect::<String>())
 }
 
 /// Number of parameters in the matrices inside the blocks, which are the ones that the matrix rules update.
@@ -244,56 +217,4 @@ fn describe_run(folder: &RunFolder, config: &Config) -> Result<String, FileError
     ];
     rows.extend(losses);
     Ok(table(rows, &[]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use polaron_models::ModelConfig;
-
-    fn advice(change: impl FnOnce(&mut ModelConfig)) -> Vec<String> {
-        let mut config = ModelConfig::preset("gemma3-tiny").unwrap();
-        change(&mut config);
-        config.rope_layers().iter().map(rope_advice).collect()
-    }
-
-    #[test]
-    fn a_base_that_is_too_large_is_reported_with_the_largest_one_in_every_kind_of_layer() {
-        let too_large = "warning: precision needs at most 4503599627370496";
-        let said = advice(|config| config.rope_base = 1e17);
-        assert!(said[0].contains(too_large) && said[0].contains("does not suit a context of 128"), "{said:?}");
-        assert!(!said[1].contains("needs at most 4503599627370496;") || said[1].contains("suits"), "{said:?}");
-        assert!(!said[1].contains("warning"), "{said:?}");
-        let said = advice(|config| config.rope_base_sliding = 1e17);
-        assert!(said[1].contains(too_large) && said[1].contains("a window of 32"), "{said:?}");
-        assert!(!said[0].contains("warning"), "{said:?}");
-        assert!(said.iter().all(|line| !line.contains("precision needs at least")), "{said:?}");
-    }
-
-    #[test]
-    fn a_sliding_layer_is_judged_by_its_window_and_base() {
-        // A base of 2 is too small for a window of 32 tokens, but not for one of 8.
-        let said = advice(|config| (config.rope_base, config.rope_base_sliding) = (1e6, 2.0));
-        assert!(said[1].contains("warning: aliasing needs at least 5"), "{said:?}");
-        let said = advice(|config| (config.rope_base_sliding, config.sliding_window) = (2.0, 8));
-        assert!(!said[1].contains("aliasing needs"), "{said:?}");
-        // Without its own base it uses that of the other layers.
-        let said = advice(|config| (config.rope_base, config.rope_base_sliding) = (1e17, 0.0));
-        assert!(said.iter().all(|line| line.contains("precision needs at most")), "{said:?}");
-        // A window larger than the context counts as the context.
-        assert!(advice(|config| config.sliding_window = 1000)[1].contains("a window of 128 tokens"));
-    }
-
-    #[test]
-    fn only_the_kinds_of_layers_that_the_model_has_are_judged() {
-        assert_eq!(advice(|config| config.full_every = 1).len(), 1);
-        let said = advice(|config| config.full_every = 100);
-        assert!(said.len() == 1 && said[0].contains("a window"), "{said:?}");
-    }
-
-    #[test]
-    fn a_context_that_no_base_suits_is_reported() {
-        let said = advice(|config| (config.context, config.head_dim) = (1 << 30, 4));
-        assert!(said[0].contains("no base suits a context of 1,073,741,824 tokens"), "{said:?}");
-    }
 }

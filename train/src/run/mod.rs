@@ -8,6 +8,7 @@ pub mod operations;
 pub mod prepare;
 pub mod probing;
 pub mod prompt;
+pub mod rope;
 pub mod spectra;
 pub mod start;
 pub mod summary;

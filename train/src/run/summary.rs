@@ -11,6 +11,7 @@ use polaron_datasets::Tokenizer;
 use crate::host::progress::duration;
 use crate::networks::family::Unit;
 use crate::run::prompt;
+use crate::run::rope;
 use crate::run::trainer::Validations;
 use crate::settings::config::Config;
 use crate::store::checkpoint::TrainerState;
@@ -88,6 +89,7 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
             ));
         }
     }
+    lines.extend(rope::warnings(&model.rope_layers()));
     let decays = all.iter().any(|(_, schedule)| schedule.kind != ScheduleKind::Constant);
     if let Some(wrapper) = optimizer.wrapper.as_ref().filter(|wrapper| wrapper.replaces_schedule() && decays) {
         lines.push(format!(

@@ -160,7 +160,8 @@ fn a_run_of_a_device_that_is_not_compiled_in_can_be_read() {
 #[test]
 fn quick_tasks_meet_their_criteria() {
     let place = Place::new();
-    for task in ["nonsmooth", "factorisation", "denoising", "layer_peeled", "random_features", "quadratic"] {
+    for task in ["nonsmooth", "factorisation", "denoising", "layer_peeled", "random_features", "quadratic", "particles"]
+    {
         let said = place.run(&["task", task, "--quick"]);
         assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
         assert!(said.out.contains(" ok "), "{}", said.out);

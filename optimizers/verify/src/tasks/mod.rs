@@ -4,6 +4,7 @@
 //! | task | what is known | source |
 //! |---|---|---|
 //! | `quadratic` | smoothed Muon's energy never rises; its balance closes with the step size | arXiv 2605.23871 |
+//! | `particles` | the same where only the mean of many particles is judged | arXiv 2605.23871 |
 //! | `nonsmooth` | exact Muon never moves the trace, the usual polynomial runs away | arXiv 2605.08980 |
 //! | `memory` | facts that one step stores: Muon beats SGD by one power of the width | arXiv 2603.26554 |
 //! | `recall` | pairs that a matrix can store | arXiv 2605.10795 |
@@ -23,6 +24,7 @@ mod layer_peeled;
 mod lr_transfer;
 mod memory;
 mod nonsmooth;
+mod particles;
 pub(crate) mod problem;
 mod quadratic;
 mod random_features;
@@ -54,6 +56,7 @@ const fn task(
 /// Every task.
 pub const TASKS: &[Task] = &[
     task("quadratic", "energy of smoothed Muon on a matrix quadratic", quadratic::run),
+    task("particles", "energy of smoothed Muon on particles of which the mean is judged", particles::run),
     task("nonsmooth", "the 2 × 2 function on which exact Muon stalls", nonsmooth::run),
     task("memory", "facts that associative memory recalls after one step, and after sixteen", memory::run),
     task("recall", "pairs that one matrix can be trained to recall", recall::run),

@@ -36,7 +36,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
     Ok(findings)
 }
 
-fn smoothed(momentum: f64) -> OptimizerConfig {
+pub(super) fn smoothed(momentum: f64) -> OptimizerConfig {
     config(&format!(
         r#"{{"kind": "regularized_muon", "momentum": {momentum}, "scale": "none", "eps": {LEVEL}, "eps_mode": "absolute"}}"#
     ))
@@ -56,8 +56,7 @@ fn measure(setting: &Setting<'_>, dt: f64) -> Result<Energy, ConfigError> {
     let first = energy;
     for _ in 0..steps {
         trained.step(dt, gradient(&trained.weights));
-        let momentum =
-            trained.state.as_ref().and_then(|state| state.buffer("momentum")).unwrap_or_else(|| target.zeros_like());
+        let momentum = momentum_of(&trained);
         let now = loss(&trained.weights) + potential(&momentum);
         // 1e-12: rounding of the sums
         rises += usize::from(now > energy + 1e-12);
@@ -67,13 +66,19 @@ fn measure(setting: &Setting<'_>, dt: f64) -> Result<Energy, ConfigError> {
     Ok(Energy { rises, steps, residual: ((first - energy) - spent).abs() / (first - energy) })
 }
 
+/// Zero before the first step.
+pub(super) fn momentum_of(trained: &Trained) -> Tensor<2> {
+    let momentum = trained.state.as_ref().and_then(|state| state.buffer("momentum"));
+    momentum.unwrap_or_else(|| trained.weights.zeros_like())
+}
+
 /// `ψ(M)`; the factor lr / (1-μ) is 1 here.
-fn potential(momentum: &Tensor<2>) -> f64 {
+pub(super) fn potential(momentum: &Tensor<2>) -> f64 {
     sum_of(momentum, |s| (s * s + LEVEL * LEVEL).sqrt() - LEVEL)
 }
 
 /// `⟨h(M), M⟩`
-fn dissipation(momentum: &Tensor<2>) -> f64 {
+pub(super) fn dissipation(momentum: &Tensor<2>) -> f64 {
     sum_of(momentum, |s| s * s / (s * s + LEVEL * LEVEL).sqrt())
 }
 

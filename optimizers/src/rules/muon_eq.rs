@@ -177,6 +177,27 @@ impl MuonEqConfig {
         }
     }
 
+    /// `Y` of the formulas in step `step` (the first is 1): the matrices whose polar factors the rule takes, each up to a positive
+    /// factor.
+    pub fn equilibrated(&self, matrix: Matrix, step: u64) -> Matrix {
+        match self.axes(step, &matrix) {
+            [] => matrix,
+            axes => self.balanced(matrix, axes).0,
+        }
+    }
+
+    /// The same, and how the matrix was scaled into range before.
+    fn balanced(&self, matrix: Matrix, axes: &[Axis]) -> (Matrix, InRange) {
+        let stack = matrix.tensor().clone();
+        let range = match self.eps_mode {
+            EpsMode::Absolute if self.eps > 1e-30 => InRange::large_matrices(stack),
+            _ => InRange::matrices(stack),
+        };
+        let matrix = matrix.map(|_| range.stack.clone());
+        let factors: Vec<Tensor<3>> = axes.iter().map(|axis| self.factor(unit_sums(&matrix, *axis), &range)).collect();
+        (matrix.map(|m| factors.into_iter().fold(m, |m, factor| m * factor)), range)
+    }
+
     /// The equilibrated matrix in its true scale: if gradients of 1e30 make it tiny, the `eps` of the polynomial dominates
     /// and the update becomes small.
     fn in_its_units(&self, y: Tensor<3>, range: &InRange, axes: usize) -> Tensor<3> {
@@ -199,14 +220,7 @@ impl Rule for MuonEqConfig {
         if axes.is_empty() {
             return self.polar.apply(momentum).into();
         }
-        let stack = momentum.tensor().clone();
-        let range = match self.eps_mode {
-            EpsMode::Absolute if self.eps > 1e-30 => InRange::large_matrices(stack),
-            _ => InRange::matrices(stack),
-        };
-        let matrix = momentum.map(|_| range.stack.clone());
-        let factors: Vec<Tensor<3>> = axes.iter().map(|axis| self.factor(unit_sums(&matrix, *axis), &range)).collect();
-        let mut equilibrated = matrix.map(|m| factors.into_iter().fold(m, |m, factor| m * factor));
+        let (mut equilibrated, range) = self.balanced(momentum, axes);
         let polar = |y: Matrix| self.polar.apply(y.map(|y| self.in_its_units(y, &range, axes.len())));
         let mut direction = polar(equilibrated.clone());
         for _ in 1..self.iterations {

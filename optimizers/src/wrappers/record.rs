@@ -28,6 +28,16 @@ impl WrapperRecord {
         &self.tensors
     }
 
+    /// Copies by `<parameter path>.<name>`, to be stored beside the states of the rules by what is no wrapper of this crate.
+    pub fn new(kind: &str, tensors: BTreeMap<String, TensorData>) -> Self {
+        Self { kind: kind.into(), tensors, numbers: BTreeMap::new() }
+    }
+
+    /// Takes the copies out.
+    pub fn into_tensors(self) -> BTreeMap<String, TensorData> {
+        self.tensors
+    }
+
     pub(super) fn of(kind: &str, numbers: &[(&str, u64)]) -> Self {
         let numbers = numbers.iter().map(|(name, number)| ((*name).to_string(), *number)).collect();
         Self { kind: kind.into(), tensors: BTreeMap::new(), numbers }

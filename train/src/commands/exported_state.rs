@@ -7,6 +7,8 @@ use polaron::tensor_file;
 use polaron_models::{NamedTensor, ParameterInfo};
 use serde_json::{Map, Value};
 
+use crate::run::spectra;
+
 /// The states in an optimizer `record` (safetensors bytes), and its other contents for a file's metadata: the counters
 /// (`scalars`) and the kind of each parameter's rule (`optimizers`), as JSON.
 ///
@@ -18,7 +20,9 @@ use serde_json::{Map, Value};
 /// Part of a sentence, if the record does not fit the parameters.
 pub fn of(record: &[u8], parameters: &[ParameterInfo]) -> Result<(Vec<NamedTensor>, BTreeMap<String, String>), String> {
     let (tensors, metadata) = tensor_file::from_bytes(record).map_err(|error| error.to_string())?;
-    let states = tensors.into_iter().map(|(name, data)| {
+    // What the next record of the spectra is compared with is no state of an optimizer.
+    let recorded = |name: &str| name.contains(&format!(".{}.", spectra::KIND));
+    let states = tensors.into_iter().filter(|(name, _)| !recorded(name)).map(|(name, data)| {
         let (parameter, state) = split(&name, parameters)?;
         Ok(NamedTensor { name: format!("{}{state}", parameter.exported), data: exported(data, parameter) })
     });

@@ -8,7 +8,7 @@ use polaron::layerwise::Plan;
 use polaron_common::{did_you_mean, table, thousands};
 use toml::Value;
 
-use super::{cost, usage};
+use super::{circulant, conditioning, cost, usage};
 use crate::error::{EXIT_DONE, Error, FileError};
 use crate::host::device;
 use crate::host::progress::print;
@@ -39,6 +39,12 @@ pub struct InspectArgs {
     /// Estimate the time of a step and of the run, from the measured time of a matrix product.
     #[arg(long)]
     pub time: bool,
+    /// Instead: what the equilibrations of MuonEq would change in the momenta of a run.
+    #[arg(long, conflicts_with_all = ["vocab", "time", "circulant"])]
+    pub conditioning: bool,
+    /// Instead: whether the embeddings of these words, one token each, stand on a circle in this order.
+    #[arg(long, value_name = "WORD,WORD,...", conflicts_with_all = ["vocab", "time"])]
+    pub circulant: Option<String>,
 }
 
 /// Prints a description of a run folder, a Hugging Face folder, a configuration file or a preset.
@@ -47,7 +53,13 @@ pub struct InspectArgs {
 ///
 /// A target that is none of these, or that is invalid.
 pub fn run(args: &InspectArgs) -> Result<u8, Error> {
-    print(&inspect(&args.target, args.vocab, args.time)?);
+    let path = Path::new(&args.target);
+    let said = match &args.circulant {
+        _ if args.conditioning => conditioning::of(path)?,
+        Some(words) => circulant::of(path, words)?,
+        None => inspect(&args.target, args.vocab, args.time)?,
+    };
+    print(&said);
     Ok(EXIT_DONE)
 }
 

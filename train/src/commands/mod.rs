@@ -1,7 +1,9 @@
 //! The subcommands, one file each: parse, call, print.
 
+mod circulant;
 pub mod cli;
 mod compare;
+mod conditioning;
 mod cost;
 mod data;
 mod eval;

@@ -20,6 +20,7 @@ use crate::networks::registry::ForFamily;
 use crate::report::page as report;
 use crate::run::averaging::Averaging;
 use crate::run::prepare::{build_optimizer, check_memory, with_adapters};
+use crate::run::spectra::{self, Spectra};
 use crate::run::start::{self, Start};
 use crate::run::trainer::{Ending, Session, Validations};
 use crate::run::{prompt, summary};
@@ -70,6 +71,8 @@ pub fn train(config: &Config, out: &Path, request: &Request<'_>) -> Result<u8, E
 struct States {
     optimizer: LayerwiseOptimizer,
     averaging: Option<Averaging>,
+    /// What the next record of the spectra is compared with; None if there is none.
+    spectra: Option<Spectra>,
 }
 
 impl States {
@@ -77,7 +80,11 @@ impl States {
     fn load(&mut self, record: &[u8], device: &Device) -> Result<(), Error> {
         let mut record = LayerwiseRecord::from_safetensors(record)?;
         let averaged = record.take_wrapper(WeightAverageConfig::KIND);
+        let recorded = record.take_wrapper(spectra::KIND);
         self.optimizer.load_record(record, device)?;
+        if let (Some(spectra), Some(record)) = (&mut self.spectra, recorded) {
+            spectra.load_record(record);
+        }
         match (&mut self.averaging, averaged) {
             (Some(averaging), Some(record)) => averaging.load_record(record, device),
             _ => Ok(()),
@@ -167,7 +174,8 @@ impl Run<'_> {
         let optimizer = build_optimizer::<F>(config, &model)?;
         let model = optimizer.without_frozen_gradients(model);
         let averaging = Averaging::of(config, &optimizer, &model)?;
-        let mut states = States { optimizer, averaging };
+        let spectra = (config.train.spectra_every > 0).then(|| Spectra::new(optimizer.plan()));
+        let mut states = States { optimizer, averaging, spectra };
         if let Some(record) = &start.optimizer {
             states.load(record, &self.device)?;
         }
@@ -240,7 +248,9 @@ impl Run<'_> {
         });
         let device = device.clone();
         let workers = Workers::new(device::workers(&config.device.name, config.device.threads)?)?;
-        let States { optimizer, averaging } = states;
+        let States { optimizer, averaging, spectra } = states;
+        let mut spectra = spectra.unwrap_or_default();
+        spectra.at = spectra_at;
         let session = Session {
             config,
             settings,
@@ -253,7 +263,7 @@ impl Run<'_> {
             store,
             log,
             validations,
-            spectra_at,
+            spectra,
         };
         Ok((model, session))
     }

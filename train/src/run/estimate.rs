@@ -7,6 +7,7 @@ use crate::error::{Error, TooLarge, bytes};
 use crate::host::device;
 use crate::host::memory;
 use crate::networks::data::DataSizes;
+use crate::run::spectra::Spectra;
 use crate::settings::config::{Config, RECOMPUTE};
 
 /// Bytes per number in weights, gradients, states and activations.
@@ -30,7 +31,7 @@ pub struct Estimate {
     pub weights: f64,
     /// Gradients, of every worker and of the micro-batches before.
     pub gradients: f64,
-    /// What the optimizer keeps between steps, with the copies of the weights of a wrapper and an average.
+    /// What the optimizer keeps between steps, with the copies of the weights of a wrapper, an average and the recorded spectra.
     pub states: f64,
     /// What the forward pass of a micro-batch keeps of the blocks for the backward pass.
     pub activations: f64,
@@ -56,7 +57,9 @@ impl Estimate {
         let states =
             FLOAT * plan.entries().iter().filter_map(|entry| entry.state()).map(|state| state as f64).sum::<f64>();
         let trained = weights - FLOAT * plan.frozen() as f64;
-        let copies = plan.wrapper().map_or(0, |_| WrapperConfig::COPIES) + usize::from(train.average.is_some());
+        let recorded = if train.spectra_every > 0 { Spectra::COPIES } else { 0 };
+        let copies =
+            plan.wrapper().map_or(0, |_| WrapperConfig::COPIES) + usize::from(train.average.is_some()) + recorded;
         let states = states + trained * copies as f64;
         let gradients = trained * (workers + earlier);
         let (table, logits) = (FLOAT * workers * model.table, FLOAT * rows * model.row.head);

@@ -52,6 +52,7 @@ fn copies_of_the_trained_weights_are_counted() {
     let wrapper = ("optimizer.wrapper.kind", "outer_nesterov");
     assert_eq!(states(&[wrapper]) - plain, 2.0 * parameters);
     assert_eq!(states(&[wrapper, ("train.average.mix", "0.5")]) - plain, 3.0 * parameters);
+    assert_eq!(states(&[("train.spectra_every", "5")]) - plain, 2.0 * parameters);
     let frozen = ("train.freeze", "[\"embed*\"]");
     assert_eq!(states(&[wrapper, frozen]) - states(&[frozen]), 2.0 * (parameters - 4.0 * 64.0 * 65.0));
 }

@@ -21,7 +21,7 @@ use crate::networks::evaluate::{self, Backward, Passed};
 use crate::networks::family::{Family, Validation};
 use crate::run::averaging::Averaging;
 use crate::run::probing::ProbeBatches;
-use crate::run::spectra;
+use crate::run::spectra::Spectra;
 use crate::settings::config::Config;
 use crate::store::checkpoint::{Content, Store, TrainerState};
 use crate::store::log::Log;
@@ -57,8 +57,8 @@ pub struct Session<'a, F: Family> {
     pub log: Log,
     /// Validation losses so far.
     pub validations: Validations,
-    /// The step of the newest spectra in `metrics.jsonl`.
-    pub spectra_at: Option<u64>,
+    /// The newest spectra in `metrics.jsonl`.
+    pub spectra: Spectra,
 }
 
 /// Validation losses of a run.
@@ -342,12 +342,15 @@ impl<F: Family> Session<'_, F> {
         let (step, train) = (self.state.step, &self.config.train);
         let planned = train.spectra_every > 0 && (step.is_multiple_of(train.spectra_every) || step == train.steps);
         // A run that was interrupted at this step may have recorded them already.
-        if !planned || self.spectra_at == Some(step) {
+        let recorded = self.spectra.at == Some(step);
+        if !planned || (recorded && self.spectra.compares_with(step)) {
             return Ok(());
         }
-        let matrices = spectra::of_weights(&to_named(model), &self.workers);
-        self.log.write(&Event::Spectra { step, matrices })?;
-        self.spectra_at = Some(step);
+        let matrices = self.spectra.record(step, &to_named(model), &self.workers);
+        if !recorded {
+            self.log.write(&Event::Spectra { step, matrices })?;
+            self.spectra.at = Some(step);
+        }
         Ok(())
     }
 
@@ -365,7 +368,7 @@ impl<F: Family> Session<'_, F> {
         let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
         let evaluation = self.evaluation_weights(model)?;
         let (optimizer, averaging) = (&self.optimizer, self.averaging.as_ref());
-        let checkpoint = Saved { model, evaluation, optimizer, averaging, trainer };
+        let checkpoint = Saved { model, evaluation, optimizer, averaging, spectra: &self.spectra, trainer };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 
@@ -396,6 +399,7 @@ struct Saved<'a, M> {
     evaluation: Option<M>,
     optimizer: &'a LayerwiseOptimizer,
     averaging: Option<&'a Averaging>,
+    spectra: &'a Spectra,
     trainer: TrainerState,
 }
 
@@ -420,6 +424,9 @@ impl<M: Module> Content for Saved<'_, M> {
         let mut record = self.optimizer.to_record();
         if let Some(averaging) = self.averaging {
             record.add_wrapper(averaging.to_record());
+        }
+        if let Some(spectra) = self.spectra.to_record() {
+            record.add_wrapper(spectra);
         }
         Ok(record.write_safetensors(write)?)
     }

@@ -36,8 +36,8 @@ pub struct TrainConfig {
     /// Whether to validate before the first step too. By default only a run that starts from trained weights does: it delays the
     /// first step by a whole validation.
     pub valid_at_start: bool,
-    /// Steps between two records of the weights' spectra, which `polaron report` draws; 0 records none. Does not affect the
-    /// weights.
+    /// Steps between two records of the weights' spectra and of how they change, which `polaron report` draws; 0 records none.
+    /// Keeps two copies of the trained matrices, in memory and in checkpoints. Does not affect the weights.
     pub spectra_every: u64,
     /// Steps between two records of the largest attention logits, which `polaron report` draws; absent without them. With
     /// `optimizer.qk_clip` they are recorded in every step if this is absent. Does not affect the weights.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use polaron::layerwise::Probe;
-use polaron_verify::inspect::{Bulk, Spectrum};
+use polaron_verify::inspect::{Bulk, Change, Overlap, Spectrum};
 use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
@@ -112,17 +112,34 @@ pub enum Event {
     End(End),
 }
 
-/// The spectrum of one matrix of the weights.
+/// The spectrum of one matrix of the weights, and how it changed. What is absent is not defined, for the reason stated, or not in
+/// files of earlier versions. For a stack of experts, every number is the mean over the experts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MatrixSpectrum {
     /// Its path in the model.
     pub name: String,
-    /// Its spectrum; for a stack of experts, the mean of each number over the experts.
+    /// Whether the run never changes it; then it has neither overlap nor changes. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
+    /// Its singular values in a few numbers.
     #[serde(flatten)]
     pub spectrum: Spectrum,
-    /// What of it noise explains; absent for matrices with fewer than two singular values, and in files of earlier versions.
+    /// What of it noise explains; absent for matrices with fewer than two singular values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bulk: Option<Bulk>,
+    /// The scale of its bulk over that at step 0; absent at the first record, in runs that did not record step 0, and for matrices
+    /// whose bulk there was 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk_scale: Option<f64>,
+    /// How far its first singular vectors turned since the last record; absent at the first record, and for a zero matrix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
+    /// The change since the last record; absent at the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_last: Option<Change>,
+    /// The change since step 0; absent at the first record, and in runs that did not record step 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_start: Option<Change>,
 }
 
 /// How a run ended.

@@ -13,6 +13,7 @@ mod freezing;
 mod generating;
 mod huggingface;
 mod identity;
+mod inspecting_weights;
 mod limits;
 mod logging;
 mod outputs;

@@ -63,8 +63,8 @@ fn the_page_of_a_comparison_holds_everything() {
     let place = compared();
     let html = text(&place, "c/report.html");
     is_one_good_page(&html);
-    // Two losses over three axes, one sensitivity and seven numbers of the spectra, in two sizes, for two optimizers.
-    assert_eq!(curves(&html), (2 * 3 + 1 + 7) * 2 * 2);
+    // Two losses over three axes, one sensitivity and twelve numbers of the spectra, in two sizes, for two optimizers.
+    assert_eq!(curves(&html), (2 * 3 + 1 + 12) * 2 * 2);
     let verdict = html.find("class=\"verdict\"").unwrap();
     assert!(verdict < html.find("<table").unwrap() && verdict < html.find("<svg").unwrap(), "the verdict comes first");
     for part in
@@ -100,8 +100,8 @@ fn pages_of_runs_can_be_made_at_any_time() {
     assert_eq!(html, drawn, "training ends with the page");
     assert!(text(&place, "bad/report.html").contains("the run diverged at step"));
     is_one_good_page(&html);
-    // Two losses over three axes, and seven numbers of the spectra for as many kinds of matrices as there are colours.
-    assert_eq!(curves(&html), (2 * 3 + 7 * 8) * 2);
+    // Two losses over three axes, and twelve numbers of the spectra for as many kinds of matrices as there are colours.
+    assert_eq!(curves(&html), (2 * 3 + 12 * 8) * 2);
     assert!(html.contains("blocks.*.attn.wq") && html.contains("Kinds not drawn: 1;"));
     place.run(&["report", "one", "two & <b>", "bad"]).succeeds();
     let html = text(&place, "report.html");
@@ -152,6 +152,29 @@ fn recording_spectra_changes_no_weight() {
         // Weights of 25 steps are those of the start, which are noise, and little more.
         let [sigma, edge] = ["sigma", "edge"].map(|key| matrix["bulk"][key].as_f64().unwrap());
         assert!(0.0 < sigma && sigma < edge && matrix["bulk"]["outliers"].as_f64().unwrap() < 4.0, "{matrix}");
+        let [last, start] = ["since_last", "since_start"].map(|key| matrix[key]["norm"].as_f64().unwrap());
+        assert!(0.0 < last && last < start, "{matrix}");
+        for number in [&matrix["overlap"]["rows"], &matrix["overlap"]["columns"], &matrix["bulk_scale"]] {
+            assert!((0.0..10.0).contains(&number.as_f64().unwrap()), "{matrix}");
+        }
+        assert!(matrix["since_last"]["stable_rank"].as_f64().unwrap() >= 1.0, "{matrix}");
+    }
+    let first = &spectra[0]["matrices"][0];
+    assert!(["overlap", "since_last", "since_start"].iter().all(|key| first.get(key).is_none()), "{first}");
+}
+
+#[test]
+fn a_frozen_matrix_is_said_to_be_one_and_has_no_change() {
+    let place = Place::new();
+    let frozen = ["--set", "train.freeze=[\"embed*\"]"];
+    place
+        .train(&[&["--steps", "4", "--set", "train.spectra_every=2", "--out", "run"], &frozen[..]].concat())
+        .succeeds();
+    let events = place.events("run");
+    let last = events.iter().rfind(|event| event["event"] == "spectra").unwrap();
+    for matrix in last["matrices"].as_array().unwrap() {
+        let is_frozen = matrix["name"].as_str().unwrap().starts_with("embed");
+        assert_eq!((matrix["frozen"] == true, matrix.get("since_last").is_none()), (is_frozen, is_frozen), "{matrix}");
     }
 }
 

@@ -1,10 +1,16 @@
-//! Measurements of an optimizer: the symmetries of its updates, their effect on singular values, and the spectra of
-//! weights.
+//! Measurements of an optimizer: the symmetries of its updates, their effect on singular values, the spectra of weights and what
+//! equilibration changes.
 
 mod bulk;
+mod change;
+mod circulant;
+mod conditioning;
 mod spectrum;
 mod symmetry;
 
 pub use bulk::Bulk;
+pub use change::{Change, Leading, Overlap};
+pub use circulant::{Circle, gram};
+pub use conditioning::{Conditioning, Equilibrated, conditioning};
 pub use spectrum::{Spectrum, singular_map, singular_values};
 pub use symmetry::{Symmetry, symmetry};

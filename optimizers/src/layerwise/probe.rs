@@ -29,7 +29,7 @@ choice! {
 ///
 /// With the weights W before the step and W' after it (without weight decay), the direction is D = (W - W') / lr. G is the
 /// gradient of f, G̃ that of the step's batch (clipped, as the rules see it), H the Hessian of f. Every product is over the
-/// parameters of the group. A number that does not exist is `None`.
+/// parameters of the group. A number that does not exist, or is not finite because f is not at W - lr D, is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Probe {
@@ -43,9 +43,9 @@ pub struct Probe {
     /// ⟨G̃, D⟩² / ⟨D, H D⟩, the descent potential. `None` without positive curvature.
     pub potential: Option<f64>,
     /// ⟨G, D⟩: the decrease of f per unit of learning rate, at its start.
-    pub slope: f64,
+    pub slope: Option<f64>,
     /// ⟨D, H D⟩, from gradients at W ± h D.
-    pub curvature: f64,
+    pub curvature: Option<f64>,
     /// ⟨G, D⟩ / ⟨D, H D⟩: the rate with the largest decrease, as far as f is quadratic along D. `None` without positive
     /// curvature.
     pub best_lr: Option<f64>,
@@ -54,7 +54,7 @@ pub struct Probe {
     /// ⟨G, D⟩² / (2 ⟨D, H D⟩): that largest decrease. `None` without positive curvature.
     pub best_decrease: Option<f64>,
     /// f(W) - f(W - lr D): the decrease by this step.
-    pub decrease: f64,
+    pub decrease: Option<f64>,
     /// The same as a share of the largest one.
     pub efficiency: Option<f64>,
     /// ⟨G, D⟩² / (‖D‖² ‖G̃ - G‖²): the slope beside the noise of the batch. `None` without noise.
@@ -83,23 +83,23 @@ struct Products {
 impl Probe {
     fn of(group: String, rate: Rate, products: Products) -> Self {
         let Products { slope, promised, curvature, direction, gradient, noise, decrease } = products;
-        let curved = |value: f64| (curvature > 0.0).then_some(value);
+        let known = |value: f64| value.is_finite().then_some(value);
+        let curved = |value: f64| known(value).filter(|_| curvature > 0.0);
         let best_lr = curved(slope / curvature);
         let best_decrease = curved(slope * slope / (2.0 * curvature));
-        let known = |value: Option<f64>| value.filter(|value| value.is_finite());
         Self {
             group,
             lr: rate.shared,
-            alignment: (promised.abs() > 1e-12 * gradient * direction).then(|| slope / promised),
+            alignment: known(slope / promised).filter(|_| promised.abs() > 1e-12 * gradient * direction),
             potential: curved(promised * promised / curvature),
-            slope,
-            curvature,
+            slope: known(slope),
+            curvature: known(curvature),
             best_lr,
-            lr_ratio: known(best_lr.map(|best| rate.of_direction / best)),
+            lr_ratio: best_lr.and_then(|best| known(rate.of_direction / best)),
             best_decrease,
-            decrease,
-            efficiency: known(best_decrease.map(|best| decrease / best)),
-            snr: known((noise > 0.0 && direction > 0.0).then(|| (slope / direction / noise).powi(2))),
+            decrease: known(decrease),
+            efficiency: best_decrease.and_then(|best| known(decrease / best)),
+            snr: known((slope / direction / noise).powi(2)).filter(|_| noise > 0.0 && direction > 0.0),
         }
     }
 }

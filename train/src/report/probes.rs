@@ -34,16 +34,21 @@ impl Group<'_> {
     fn median(&self, of: impl Fn(&Probe) -> Option<f64>) -> Option<f64> {
         let mut values: Vec<f64> = self.probes.iter().filter_map(|(_, probe)| of(probe)).collect();
         values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+        let (last, middle) = (values.len().checked_sub(1)?, values.len() / 2);
+        Some((values[last / 2] + values[middle]) / 2.0)
+    }
+
+    /// The median of the base-2 logarithm of best rate / rate, where there is one.
+    fn best(&self) -> Option<f64> {
+        self.median(|probe| Some(-probe.lr_ratio.filter(|ratio| *ratio > 0.0)?.log2()))
     }
 
     fn row(&self) -> Vec<String> {
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"));
-        let best = self.median(|probe| probe.lr_ratio.filter(|ratio| *ratio > 0.0).map(f64::recip));
         let without = self.probes.len() - self.points().len();
         vec![
             self.name.to_owned(),
-            number(best),
+            number(self.best().map(f64::exp2)),
             number(self.swing()),
             number(self.median(|probe| probe.alignment)),
             number(self.median(|probe| probe.efficiency)),
@@ -88,17 +93,17 @@ pub fn chart(events: &[Event]) -> String {
 
 /// One sentence: which groups could have made longer steps, and which shorter ones.
 fn said(groups: &[Group<'_>]) -> String {
-    let of = |holds: fn(f64) -> bool| {
-        let median = |group: &&Group<'_>| group.median(|probe| probe.lr_ratio).is_some_and(holds);
-        let names: Vec<&str> = groups.iter().filter(median).map(|group| group.name).collect();
+    let of = |holds: fn(Option<f64>) -> bool| {
+        let names: Vec<&str> = groups.iter().filter(|group| holds(group.best())).map(|group| group.name).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
     format!(
         "In the median, the step was shorter than half of the best one for: {}; within a factor of 2 of it for: {}; longer than \
-         twice the best one for: {}.",
-        of(|ratio| (0.0..0.5).contains(&ratio)),
-        of(|ratio| (0.5..=2.0).contains(&ratio)),
-        of(|ratio| ratio > 2.0)
+         twice the best one for: {}. Without a best one in any probe, since the loss rises along the step or curves down: {}.",
+        of(|best| best.is_some_and(|best| best > 1.0)),
+        of(|best| best.is_some_and(|best| best.abs() <= 1.0)),
+        of(|best| best.is_some_and(|best| best < -1.0)),
+        of(|best| best.is_none())
     )
 }
 
@@ -146,7 +151,13 @@ mod tests {
         let html = chart(&events);
         assert!(html.contains("<svg") && html.contains("8.000"), "{html}");
         assert!(html.contains("shorter than half of the best one for: hidden;"), "{html}");
-        assert!(html.contains("longer than twice the best one for: head."), "{html}");
+        assert!(html.contains("longer than twice the best one for: head. Without"), "{html}");
+        // Both from the same median, also of an even number of probes.
+        let even =
+            [probe(1, "a", Some(1.0), Some(0.25)), probe(2, "a", Some(1.0), Some(4.0)), probe(1, "b", None, None)];
+        let html = chart(&even);
+        assert!(html.contains("within a factor of 2 of it for: a;") && html.contains("<td>1.000</td>"), "{html}");
+        assert!(html.contains("curves down: b."), "{html}");
     }
 
     #[test]

@@ -196,7 +196,8 @@ impl Target {
                 let scaled = Mat::from_fn(SIZE, SIZE, |i, j| self.vectors[(i, j)] * products[step][j]);
                 let known = &scaled * self.vectors.transpose();
                 let difference = (0..SIZE * SIZE).map(|k| (whole[k] - known[(k / SIZE, k % SIZE)]).abs());
-                apart = difference.fold(apart, f64::max);
+                // Not `f64::max`, which hides a NaN.
+                apart = difference.fold(apart, |most, apart| if apart > most || apart.is_nan() { apart } else { most });
             },
         )?;
         Ok(apart)

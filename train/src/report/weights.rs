@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn what_a_matrix_does_not_have_is_left_out_of_the_mean() {
         let mut snapshot = snapshot(10.0, &[("blocks.0.wq", 2.0), ("blocks.1.wq", 4.0)]);
-        let change = |snapshot: &Snapshot| of_blocks(&[snapshot.clone()])[0].1[8];
+        let change = |snapshot: &Snapshot| of_blocks(std::slice::from_ref(snapshot))[0].1[8];
         assert_eq!(change(&snapshot), None);
         snapshot.matrices[1].since_last = Some(Change { norm: 3.0, stable_rank: None });
         assert_eq!(change(&snapshot), Some(3.0));

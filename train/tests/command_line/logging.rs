@@ -71,7 +71,10 @@ fn metrics_become_a_table() {
     let mut lines = text.lines();
     let head: Vec<&str> = lines.next().unwrap().split(',').collect();
     assert_eq!(head[..5], ["run", "event", "step", "loss", "lr"]);
-    assert_eq!(head.last(), Some(&"matrices/head.weight/nuclear_rank"));
+    for name in ["nuclear_rank", "bulk/sigma", "overlap/rows", "since_start/stable_rank"] {
+        let column = format!("matrices/head.weight/{name}");
+        assert!(head.contains(&column.as_str()), "{column}: {head:?}");
+    }
     for name in ["loss", "lr", "tokens", "grad_norm", "bits_per_byte", "windows", "status", "peak_memory_bytes"] {
         assert_eq!(head.iter().filter(|column| **column == name).count(), 1, "{name}: {head:?}");
     }

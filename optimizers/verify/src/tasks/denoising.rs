@@ -141,7 +141,7 @@ impl Target {
     /// The eigenvalues of the product after each of the steps, from step 0.
     fn recursion(&self, depth: usize, start: f64, steps: usize) -> Vec<Vec<f64>> {
         let power = |w: f64, exponent: usize| w.powi(exponent as i32);
-        let mut factors = vec![start; SIZE];
+        let mut factors = [start; SIZE];
         let mut products = vec![factors.iter().map(|w| power(*w, depth)).collect()];
         for _ in 0..steps {
             for (w, eigenvalue) in factors.iter_mut().zip(&self.eigenvalues) {
@@ -171,7 +171,7 @@ impl Target {
         let mut phase = looked().filter(|(_, p)| (rank(p) - 1.0).abs() <= 0.05).map(|(step, _)| step);
         let first = phase.next().unwrap_or_default();
         let last = &products[products.len() - 1];
-        Seen { best, end: distance(last), rank: rank(last), phase: (first, phase.last().unwrap_or(first)) }
+        Seen { best, end: distance(last), rank: rank(last), phase: (first, phase.next_back().unwrap_or(first)) }
     }
 
     fn entries(&self) -> Vec<f64> {

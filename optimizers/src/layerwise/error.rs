@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+#[cfg(feature = "exact")]
+use super::EnergyError;
 use super::any::FROZEN;
 use crate::setting::ConfigError;
 use crate::tensor_file::TensorFileError;
@@ -285,6 +287,10 @@ pub enum LayerwiseError {
     /// A model without parameters.
     #[error("the model has no float parameters")]
     NoParameters,
+    /// An energy that is not known.
+    #[cfg(feature = "exact")]
+    #[error("the energy: {0}")]
+    Energy(#[from] EnergyError),
     /// Logits that do not fit the model.
     #[error("QK-clip: {0}")]
     QkClip(#[from] QkClipError),

@@ -11,6 +11,8 @@ use burn::tensor::{DType, Device, Tensor};
 use super::course::{Course, When};
 use super::{AnyOptimizer, PlanEntry};
 use crate::matrix::{LayoutError, Reading};
+#[cfg(feature = "exact")]
+use crate::rule::Energy;
 use crate::rule::{At, Decay, Extent, Memory, Pipeline, Rates};
 use crate::rules::OptimizerConfig;
 use crate::visit::Form;
@@ -180,6 +182,16 @@ impl Group {
     /// The learning rate at this moment.
     pub fn lr_at(&self, when: &When) -> f64 {
         self.course.factor(when) * self.lr
+    }
+
+    /// The energy of all members after a step at this moment; 0 for a rule that has none.
+    #[cfg(feature = "exact")]
+    pub fn energy(&self, when: &When) -> Energy {
+        let smoothing = self.settings.as_ref().and_then(OptimizerConfig::smoothing);
+        let (Some(smoothing), States::Rule { pipeline, .. }) = (smoothing, &self.states) else { return Energy::default() };
+        let (lr, momentum) = (self.lr_at(when), self.course.momentum(when));
+        let known = self.places().iter().zip(self.memories()).filter_map(|(place, memory)| Some((place.reading, memory?)));
+        known.map(|(reading, memory)| pipeline.energy(smoothing, &reading, &memory, lr, momentum)).sum()
     }
 
     /// Ends the weight decay of a rule of this crate.

@@ -8,6 +8,8 @@ mod config;
 mod config_parts;
 mod course;
 mod decide;
+#[cfg(feature = "exact")]
+mod energy;
 mod error;
 mod exchange;
 mod frozen;
@@ -39,6 +41,8 @@ pub use any::{AnyOptimizer, PlannedOptimizer};
 pub use builder::Layerwise;
 pub use config::LayerwiseConfig;
 pub use config_parts::{AdamWPart, EdgesPart};
+#[cfg(feature = "exact")]
+pub use energy::EnergyError;
 pub use error::{LayerwiseError, QkClipError, RecordError};
 pub use gradients::first_non_finite;
 pub use groups::{ParameterUpdate, Stacking};

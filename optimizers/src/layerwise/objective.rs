@@ -26,6 +26,16 @@ pub trait Objective<M> {
     /// # Errors
     /// Whatever a backward pass can fail with.
     fn gradient(&mut self, model: &M, batch: usize) -> Result<GradientsParams, Self::Error>;
+
+    /// The mean loss over all batches.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    fn mean_loss(&mut self, model: &M) -> Result<f64, Self::Error> {
+        let batches = self.batches();
+        let sum = (0..batches).try_fold(0.0, |sum, batch| Ok(sum + self.loss(model, batch)?));
+        sum.map(|sum: f64| sum / batches as f64)
+    }
 }
 
 /// The mean gradient over all batches.

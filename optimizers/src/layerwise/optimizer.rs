@@ -151,14 +151,9 @@ impl LayerwiseOptimizer {
         bare
     }
 
-    /// The learning rates of the next step, of every parameter that is not frozen.
-    pub(super) fn rates(&self, factor: f64) -> Vec<f64> {
-        let when = self.when(factor, self.position.unwrap_or_default());
-        let mut rates = vec![None; self.planned.names.len()];
-        for group in &self.groups {
-            group.members.iter().for_each(|number| rates[*number] = Some(group.lr_at(&when)));
-        }
-        rates.into_iter().flatten().collect()
+    /// The groups, and when the next step is, with this factor.
+    pub(super) fn groups_at(&self, factor: f64) -> (&[Group], When) {
+        (&self.groups, self.when(factor, self.position.unwrap_or_default()))
     }
 
     /// [`apply`](Self::apply), with an error where that panics.

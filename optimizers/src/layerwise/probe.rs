@@ -137,7 +137,7 @@ impl LayerwiseOptimizer {
     ) -> Result<Vec<Probe>, O::Error> {
         let weights = Weights::of(self, factor, model, grads)?;
         let average = mean_gradient(&weights.trained, model, objective)?;
-        let before = loss(model, objective)?;
+        let before = objective.mean_loss(model)?;
         let mut probes = Vec::new();
         for (group, members) in weights.groups(self, groups) {
             let Some(rate) = weights.rate(&members) else { continue };
@@ -148,11 +148,11 @@ impl LayerwiseOptimizer {
     }
 }
 
-/// The mean loss over all batches.
-fn loss<M, O: Objective<M>>(model: &M, objective: &mut O) -> Result<f64, O::Error> {
-    let batches = objective.batches();
-    let sum = (0..batches).try_fold(0.0, |sum, batch| Ok(sum + objective.loss(model, batch)?));
-    sum.map(|sum: f64| sum / batches as f64)
+/// The learning rates of the next step, of every parameter that is not frozen.
+fn rates(optimizer: &LayerwiseOptimizer, factor: f64) -> Vec<f64> {
+    let (groups, when) = optimizer.groups_at(factor);
+    let rates = groups.iter().flat_map(|group| group.members.iter().map(|number| (*number, group.lr_at(&when))));
+    rates.collect::<BTreeMap<usize, f64>>().into_values().collect()
 }
 
 /// The trained parameters, the step that would be made, and the gradient it is made from, all flat.
@@ -184,7 +184,7 @@ impl Weights {
             }
         }
         let gradient = trained.gradients(model, grads)?;
-        Ok(Self { rates: optimizer.rates(factor), trained, values, step, gradient })
+        Ok(Self { rates: rates(optimizer, factor), trained, values, step, gradient })
     }
 
     /// Names and members of the groups, in the order of the model.
@@ -256,7 +256,7 @@ impl Direction<'_> {
                 Ok(along(&mean_gradient(trained, &self.moved(model, t)?, objective)?))
             };
             products.curvature = (slope_at(h)? - slope_at(-h)?) / (2.0 * h);
-            products.decrease = before - loss(&self.moved(model, -rate.of_direction)?, objective)?;
+            products.decrease = before - objective.mean_loss(&self.moved(model, -rate.of_direction)?)?;
         }
         Ok(Probe::of(group, rate, products))
     }

@@ -14,6 +14,19 @@ pub fn map_singular_values(stack: Tensor<3>, f: impl Fn(usize, &[f64]) -> Vec<f6
     map_on_host(stack, |index, matrix| map_matrix(matrix, |s| f(index, s)))
 }
 
+/// The singular values of every matrix in a tensor `[.., height, width]` of any number of leading axes, in f64, largest
+/// first. A transposed matrix has the same singular values, so the layout does not matter. Empty for a vector; a matrix
+/// whose decomposition does not converge has NaN.
+pub fn singular_values(data: &TensorData) -> Vec<Vec<f64>> {
+    let &[.., height, width] = data.shape().as_slice() else { return Vec::new() };
+    let values: Vec<f64> = data.iter::<f64>().collect();
+    let of = |matrix: &[f64]| {
+        let matrix = MatRef::from_row_major_slice(matrix, height, width);
+        matrix.singular_values().unwrap_or_else(|_| vec![f64::NAN; height.min(width)])
+    };
+    values.chunks_exact((height * width).max(1)).map(of).collect()
+}
+
 /// Applies a function to every matrix of a stack, in f64 on the host. The function receives matrices that are finite and
 /// not zero, divided by their largest entry, and that entry.
 pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat<f64>) -> Tensor<3> {
@@ -78,6 +91,20 @@ mod tests {
 
     fn values(tensor: Tensor<3>) -> Vec<f64> {
         tensor.into_data().convert_dtype(DType::F64).iter::<f64>().collect()
+    }
+
+    #[test]
+    fn the_singular_values_of_a_stack_are_those_of_its_matrices() {
+        // Shear [[1, 1], [0, 1]]: the golden ratio and its inverse; then diag(3, -4) with a row of zeros below.
+        let golden = (1.0 + 5.0_f64.sqrt()) / 2.0;
+        let stack = TensorData::new(vec![1.0_f32, 1.0, 0.0, 1.0, 3.0, 0.0, 0.0, -4.0], [2, 2, 2]);
+        let found = singular_values(&stack);
+        for (found, expected) in found.iter().flatten().zip([golden, 1.0 / golden, 4.0, 3.0]) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+        let tall = TensorData::new(vec![3.0_f32, 0.0, 0.0, -4.0, 0.0, 0.0], [3, 2]);
+        assert_eq!(singular_values(&tall).iter().map(Vec::len).collect::<Vec<_>>(), [2]);
+        assert!(singular_values(&TensorData::new(vec![1.0_f32, 2.0], [2])).is_empty());
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) use eigenbasis::{iterated_basis, noise, singular_bases};
 #[cfg(not(feature = "exact"))]
 pub(crate) use exact::map_by_rational_power;
 pub use exact::map_singular_values;
+#[cfg(feature = "exact")]
+pub use exact::singular_values;
 pub(crate) use inverse_power::inverse_power;
 #[cfg(feature = "exact")]
 pub(crate) use inverse_root::map_by_rational_power;

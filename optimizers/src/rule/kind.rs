@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Extent, Gain, Kept, Pipeline};
+use super::{Extent, Gain, Kept, Pipeline, Smoothing};
 use crate::matrix::Axis;
 use crate::setting::{ConfigError, Keys};
 
@@ -37,6 +37,11 @@ pub(crate) trait Kind: Keys {
     /// The key that chooses how an exact target is computed, with its exact value, or another key whose default has changed since
     /// a release, with the former one; none without such a choice.
     fn exact_method(&self) -> Option<(&'static str, Value)> {
+        None
+    }
+
+    /// The level of a rule whose update is U diag(s / √(s² + l²)) Vᵀ of the momentum, and so has an energy; `None` for others.
+    fn smoothing(&self) -> Option<Smoothing> {
         None
     }
 

@@ -5,6 +5,8 @@
 mod bases;
 mod coefficients;
 mod decay;
+#[cfg(feature = "exact")]
+mod energy;
 mod form;
 mod gain;
 mod kind;
@@ -19,12 +21,15 @@ mod preconditioner;
 mod scale;
 mod second_moment;
 mod settings;
+mod smoothing;
 mod stage;
 
 #[cfg(feature = "exact")]
 pub(crate) use bases::{Bases, Learning};
 pub use coefficients::{CoefficientList, Coefficients};
 pub use decay::{Decay, DecayForm, Rates};
+#[cfg(feature = "exact")]
+pub use energy::Energy;
 pub use form::MomentumForm;
 pub use gain::Gain;
 pub(crate) use kind::{About, Kind, follows_gradient, follows_rank, state_in_words};
@@ -43,4 +48,5 @@ pub use preconditioner::Preconditioner;
 pub use scale::Scale;
 pub(crate) use second_moment::SecondMoment;
 pub(crate) use settings::kind_settings;
+pub(crate) use smoothing::Smoothing;
 pub use stage::{Direction, Rule, Stage, Update};

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::OptimizerConfig;
 use crate::matrix::Placement;
-use crate::rule::{About, Description, ExactTarget, Gain, Pipeline, Scale, StackRow, SymmetryRow};
+use crate::rule::{About, Description, ExactTarget, Gain, Pipeline, Scale, Smoothing, StackRow, SymmetryRow};
 use crate::setting::{ConfigError, Given, take_tag};
 
 impl TryFrom<Given> for OptimizerConfig {
@@ -109,6 +109,11 @@ impl OptimizerConfig {
             (row, config)
         };
         self.settings().about().symmetries.into_iter().map(with_config).collect()
+    }
+
+    /// The level of a kind with an energy.
+    pub(crate) fn smoothing(&self) -> Option<Smoothing> {
+        self.settings().smoothing()
     }
 
     /// How the effect of an update grows with the sides of a matrix, or why that is not known.

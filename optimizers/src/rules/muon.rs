@@ -22,7 +22,7 @@
 //! | Moonlight | `momentum_form = "heavy_ball"`, `scale = "match_rms_adamw"`, `weight_decay` 0.1, AdamW's lr |
 
 use crate::matrix::Matrix;
-use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, kind_settings};
+use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, Smoothing, StackRow, SymmetryRow, kind_settings};
 
 kind_settings! {
     /// Settings of Muon, and the rule itself.
@@ -36,6 +36,10 @@ kind_settings! {
 impl Kind for MuonConfig {
     fn pipeline(&self) -> Pipeline {
         self.assemble(self.clone())
+    }
+
+    fn smoothing(&self) -> Option<Smoothing> {
+        Some(Smoothing::default())
     }
 
     fn about(&self) -> About {

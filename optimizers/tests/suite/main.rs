@@ -4,6 +4,7 @@ mod bad_values;
 mod burn_nn;
 mod clipping;
 mod converged;
+mod energy;
 mod extremes;
 mod freezing;
 mod model;

@@ -19,6 +19,7 @@ use crate::networks::generate::Sampling;
 use crate::networks::registry::ForFamily;
 use crate::report::page as report;
 use crate::run::averaging::Averaging;
+use crate::run::energy::{self, EnergyRecords};
 use crate::run::prepare::{build_optimizer, check_memory, with_adapters};
 use crate::run::spectra::{self, Spectra};
 use crate::run::start::{self, Start};
@@ -172,6 +173,7 @@ impl Run<'_> {
     ) -> Result<Option<F::Network>, Error> {
         let (config, out, tokenizer) = (self.config, self.folder.path(), F::tokenizer(data));
         let optimizer = build_optimizer::<F>(config, &model)?;
+        energy::check(config, &optimizer)?;
         let model = optimizer.without_frozen_gradients(model);
         let averaging = Averaging::of(config, &optimizer, &model)?;
         let spectra = (config.train.spectra_every > 0).then(|| Spectra::new(optimizer.plan()));
@@ -246,6 +248,7 @@ impl Run<'_> {
             Event::Spectra { step, .. } => Some(*step),
             _ => None,
         });
+        let energy = EnergyRecords::of(&events);
         let device = device.clone();
         let workers = Workers::new(device::workers(&config.device.name, config.device.threads)?)?;
         let States { optimizer, averaging, spectra } = states;
@@ -264,6 +267,7 @@ impl Run<'_> {
             log,
             validations,
             spectra,
+            energy,
         };
         Ok((model, session))
     }

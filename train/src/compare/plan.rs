@@ -178,6 +178,7 @@ impl Plan {
             flags.push(("the plan", "train.logits_every", number(0)));
             flags.push(("the plan", "train.probe_every", number(0)));
             flags.push(("the plan", "train.sharpness_every", number(0)));
+            flags.push(("the plan", "train.energy_every", number(0)));
         }
         let file = Some(("the plan".into(), self.file_of(contender, &candidate.swept)?));
         Layers { file, flags, ..Layers::default() }.resolve()

@@ -4,6 +4,7 @@ mod chart;
 mod comparison;
 pub mod csv;
 mod curves;
+mod energy;
 mod heads;
 mod html;
 mod names;

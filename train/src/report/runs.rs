@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::curves::{Curve, curve_tabs, keys, smoothed, time_bars};
+use super::energy;
 use super::heads;
 use super::html::{escape, folded, table};
 use super::names::name_of;
@@ -236,6 +237,7 @@ pub fn sections(runs: &[ReportedRun]) -> String {
         add("Largest attention logits", heads::chart(&run.events, run.config.optimizer.qk_clip));
         add("Best learning rates", probes::chart(&run.events));
         add("Sharpness", sharpness::chart(&run.events));
+        add("Energy", energy::chart(&run.events));
     }
     html.push_str("<section><h2>Details</h2>\n");
     for run in runs {

@@ -1,6 +1,7 @@
 //! One training run: its preparation, its training loop, and loading it from its folder.
 
 pub mod averaging;
+pub mod energy;
 pub mod estimate;
 pub mod evaluation;
 pub mod loaded;

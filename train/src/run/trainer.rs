@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::LayerwiseOptimizer;
-use polaron::layerwise::{ParameterUpdate, ScheduleRule};
+use polaron::layerwise::{Objective, ParameterUpdate, ScheduleRule};
 use polaron::wrappers::Moment;
 use polaron_models::to_named;
 
@@ -20,6 +20,7 @@ use crate::host::workers::Workers;
 use crate::networks::evaluate::{self, Backward, Passed};
 use crate::networks::family::{Family, Validation};
 use crate::run::averaging::Averaging;
+use crate::run::energy::EnergyRecords;
 use crate::run::probing::ProbeBatches;
 use crate::run::spectra::Spectra;
 use crate::settings::config::Config;
@@ -59,6 +60,8 @@ pub struct Session<'a, F: Family> {
     pub validations: Validations,
     /// The newest spectra in `metrics.jsonl`.
     pub spectra: Spectra,
+    /// The newest energy in `metrics.jsonl`.
+    pub energy: EnergyRecords,
 }
 
 /// Validation losses of a run.
@@ -147,6 +150,7 @@ impl<F: Family> Session<'_, F> {
         loop {
             self.validate_if_due(&model)?;
             self.record_spectra_if_due(&model)?;
+            self.record_energy_if_due(&model)?;
             let interrupted = interrupt::requested();
             if self.state.step > first && (interrupted || self.save_is_due()) {
                 self.save(&model)?;
@@ -245,6 +249,20 @@ impl<F: Family> Session<'_, F> {
             events.push(Event::Sharpness { step, sharpness, stable_below });
         }
         Ok(events)
+    }
+
+    fn record_energy_if_due(&mut self, model: &F::Network) -> Result<(), Error> {
+        let step = self.state.step;
+        if !self.config.records_energy(step) || self.energy.holds(step) {
+            return Ok(());
+        }
+        // That of the step that led here.
+        let made = step.saturating_sub(1);
+        self.optimizer.set_step(made, self.config.schedule_steps())?;
+        let energy = self.optimizer.energy(self.config.lr_factor(made))?;
+        let mut batches = ProbeBatches::of(self.config, self.settings, self.data, &self.device, &self.workers)?;
+        let event = self.energy.add(step, batches.mean_loss(model)?, energy);
+        Ok(self.log.write(&event)?)
     }
 
     /// Factors of the schedules for part of the parameters in the step with index `step` (from 0), and the momentum if it has a

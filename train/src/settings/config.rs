@@ -280,6 +280,11 @@ impl Config {
         self.is_due(self.train.sharpness_every, step)
     }
 
+    /// Whether the energy is recorded when `step` steps are done.
+    pub fn records_energy(&self, step: u64) -> bool {
+        self.is_due(self.train.energy_every, step)
+    }
+
     /// Every so many steps, and at the end; never if that is 0.
     fn is_due(&self, every: u64, step: u64) -> bool {
         every > 0 && (step.is_multiple_of(every) || step == self.train.steps)

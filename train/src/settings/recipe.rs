@@ -83,6 +83,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             logits_every: 0,
             probe_every: 0,
             sharpness_every: 0,
+            energy_every: 0,
             probe_batches: PROBE_BATCHES,
             probe_groups: ProbeGroups::default(),
             checkpoint_every: recipe.checkpoint_every,

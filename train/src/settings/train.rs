@@ -50,7 +50,12 @@ pub struct TrainConfig {
     /// not affect the weights.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sharpness_every: u64,
-    /// Batches of the training split that a probe or the curvature measures the loss on, the same in every probe, of `batch` windows each.
+    /// Steps between two records of the energy of Muon or smoothed Muon, which `polaron report` draws; absent without them. Does not
+    /// affect the weights.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub energy_every: u64,
+    /// Batches of the training split on which probes, curvature and energy measure the loss, the same every time, of `batch` windows
+    /// each.
     #[serde(default = "probe_batches", skip_serializing_if = "is_probe_batches")]
     pub probe_batches: u64,
     /// Which parameters are probed together.
@@ -216,8 +221,8 @@ impl TrainConfig {
     fn check_probes(&self) -> Result<(), ConfigError> {
         let (batches, groups) = (self.probe_batches, self.probe_groups);
         ConfigError::ensure(batches >= 1, "train.probe_batches", batches, "it must be at least 1")?;
-        let rule = "nothing is probed: set `train.probe_every` or `train.sharpness_every` too";
-        let measured = self.probe_every > 0 || self.sharpness_every > 0;
+        let rule = "nothing is measured on them: set `train.probe_every`, `train.sharpness_every` or `train.energy_every` too";
+        let measured = self.probe_every > 0 || self.sharpness_every > 0 || self.energy_every > 0;
         ConfigError::ensure(measured || is_probe_batches(&batches), "train.probe_batches", batches, rule)?;
         let rule = "nothing is probed: set `train.probe_every` too";
         let probed = self.probe_every > 0;

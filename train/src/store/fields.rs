@@ -14,6 +14,7 @@ impl Event {
             Self::Heads { .. } => "heads",
             Self::Probe { .. } => "probe",
             Self::Sharpness { .. } => "sharpness",
+            Self::Energy { .. } => "energy",
             Self::End(_) => "end",
         }
     }

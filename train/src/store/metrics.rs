@@ -108,6 +108,22 @@ pub enum Event {
         /// Absent where the rate is 0.
         stable_below: Option<f64>,
     },
+    /// The energy of Muon or smoothed Muon (arXiv 2605.23871), every `train.energy_every` steps and before the first.
+    Energy {
+        /// Finished steps.
+        step: u64,
+        /// The loss on the probe batches.
+        objective: f64,
+        /// What the momentum adds, see [`LayerwiseOptimizer::energy`](polaron::LayerwiseOptimizer::energy).
+        kinetic: f64,
+        /// Both together, which does not rise in the limit of small steps over the full batch.
+        total: f64,
+        /// How much of it the last step lost, to first order.
+        dissipated: f64,
+        /// Whether it is above that of the record before; absent at the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rises: Option<bool>,
+    },
     /// The last line.
     End(End),
 }
@@ -178,6 +194,7 @@ impl Event {
             | Self::Heads { step, .. }
             | Self::Probe { step, .. }
             | Self::Sharpness { step, .. }
+            | Self::Energy { step, .. }
             | Self::End(End { step, .. }) => *step,
         }
     }

@@ -93,9 +93,12 @@ impl EventFile {
 fn totals(event: &Event) -> Option<(u64, f64)> {
     match event {
         Event::Train { tokens, seconds, .. } | Event::Valid { tokens, seconds, .. } => Some((*tokens, *seconds)),
-        Event::Spectra { .. } | Event::Heads { .. } | Event::Probe { .. } | Event::Sharpness { .. } | Event::End(_) => {
-            None
-        }
+        Event::Spectra { .. }
+        | Event::Heads { .. }
+        | Event::Probe { .. }
+        | Event::Sharpness { .. }
+        | Event::Energy { .. }
+        | Event::End(_) => None,
     }
 }
 

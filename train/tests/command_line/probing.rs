@@ -110,3 +110,65 @@ fn keys_of_probes_without_probes_are_refused() {
     place.train(&["--set", "train.probe_every=2", "--set", "train.probe_batches=0"]).fails(2, &["at least 1"]);
     place.train(&["--set", "train.probe_every=2", "--set", "train.probe_groups=rolls"]).fails(2, &["roles"]);
 }
+
+const MEASURED: [&str; 10] = [
+    "--optimizer",
+    "muon",
+    "--set",
+    "optimizer.matrix.weight_decay=0",
+    "--set",
+    "train.probe_batches=2",
+    "--set",
+    "train.checkpoint_every=6",
+    "--set",
+    "optimizer.matrix.nesterov=false",
+];
+
+#[test]
+fn the_energy_is_recorded_from_the_start_and_changes_no_weight_also_after_a_kill() {
+    let place = Place::new();
+    let settings = |out: &'static str, energy: &'static str| {
+        [&["--steps", "12", "--out", out, "--set", energy], &MEASURED[..]].concat()
+    };
+    place.train(&settings("with", "train.energy_every=4")).succeeds();
+    let energies = || place.events("with").into_iter().filter(|event| event["event"] == "energy").collect::<Vec<Value>>();
+    let found = energies();
+    assert_eq!(found.iter().map(|event| event["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 4, 8, 12]);
+    let number = |event: &Value, key: &str| event[key].as_f64().unwrap();
+    for event in &found {
+        let [objective, kinetic, total] = ["objective", "kinetic", "total"].map(|key| number(event, key));
+        assert_eq!(total, objective + kinetic);
+        assert!(kinetic > 0.0 || event["step"] == 0, "{event}");
+    }
+    assert_eq!(number(&found[0], "kinetic"), 0.0);
+    assert!(found[0]["rises"].is_null() && found[1]["rises"].is_boolean(), "{found:?}");
+    place.run(&["report", "with"]).succeeds();
+    assert!(String::from_utf8(place.read("with/report.html")).unwrap().contains("<h2>Energy"));
+    std::fs::remove_dir_all(place.path("with/checkpoints/step-000012")).unwrap();
+    place.train(&settings("with", "train.energy_every=4")).succeeds();
+    assert_eq!(energies(), found);
+    place.train(&settings("without", "train.probe_every=1000")).succeeds();
+    assert_eq!(place.weights("with", 12), place.weights("without", 12));
+}
+
+#[test]
+fn an_energy_that_the_optimizer_does_not_have_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    let energy = ["--steps", "4", "--out", "run", "--set", "train.energy_every=2"];
+    place.train(&[&energy[..], &["--optimizer", "adamw"]].concat()).fails(2, &["train.energy_every", "regularized_muon"]);
+    place.train(&[&energy[..], &["--optimizer", "muon"]].concat()).fails(2, &["train.energy_every", "weight_decay = 0"]);
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn a_killed_run_with_all_measurements_ends_with_the_weights_of_an_undisturbed_one() {
+    let place = Place::new();
+    let all = ["train.probe_every=3", "train.sharpness_every=6", "train.energy_every=2", "train.spectra_every=3"];
+    let all: Vec<&str> = all.into_iter().flat_map(|key| ["--set", key]).collect();
+    let settings = [&["--steps", "12", "--out", "run"], &MEASURED[..], &all].concat();
+    place.train(&settings).succeeds();
+    let (weights, events) = (place.weights("run", 12), place.events("run").len());
+    std::fs::remove_dir_all(place.path("run/checkpoints/step-000012")).unwrap();
+    place.train(&settings).succeeds();
+    assert_eq!((place.weights("run", 12), place.events("run").len()), (weights, events));
+}

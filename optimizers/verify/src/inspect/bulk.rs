@@ -90,9 +90,9 @@ fn median_of_law(ratio: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::singular_values;
     use crate::tasks::problem::normal;
     use burn::tensor::TensorData;
+    use polaron::matrix::singular_values;
     use faer::Mat;
 
     /// Gaussian numbers with standard deviation σ, row by row.

@@ -2,9 +2,10 @@
 
 use burn::tensor::TensorData;
 use faer::MatRef;
+use polaron::matrix::singular_values;
 use serde::{Deserialize, Serialize};
 
-use super::{Spectrum, singular_values};
+use super::Spectrum;
 
 /// The difference of two matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

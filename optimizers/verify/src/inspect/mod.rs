@@ -12,5 +12,5 @@ pub use bulk::Bulk;
 pub use change::{Change, Leading, Overlap};
 pub use circulant::{Circle, gram};
 pub use conditioning::{Conditioning, Equilibrated, conditioning};
-pub use spectrum::{Spectrum, singular_map, singular_values};
+pub use spectrum::{Spectrum, singular_map};
 pub use symmetry::{Symmetry, symmetry};

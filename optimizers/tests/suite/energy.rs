@@ -33,7 +33,7 @@ fn curvature() -> Tensor<2> {
 
 impl Quadratic {
     fn new() -> Self {
-        Self { w: Param::from_tensor(Tensor::zeros(SHAPE, (&Device::flex(), DType::F64))) }
+        Self { w: Param::from_tensor(target() * 2.0) }
     }
 
     fn gradient(&self) -> Tensor<2> {
@@ -100,7 +100,7 @@ fn over_the_full_batch_the_energy_never_rises_and_is_dissipated_to_first_order()
 fn a_step_too_long_for_the_level_raises_the_energy() {
     let mut model = Quadratic::new();
     let json = smoothed(0.95).replace("\"eps\": 0.1", "\"eps\": 0.01");
-    let mut optimizer = model.optimizer(&json, 0.1);
+    let mut optimizer = model.optimizer(&json, 1.0);
     let (mut energy, mut rises) = (model.loss(), 0);
     for _ in 0..200 {
         let gradients = model.gradients();

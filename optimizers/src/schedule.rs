@@ -14,36 +14,40 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Shape of the schedule after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ScheduleKind {
-    /// 1 until the end.
-    Constant,
-    /// Half a cosine from 1 to `min_factor`.
-    Cosine,
-    /// Warm-up, stable, decay: 1, then a straight line to `min_factor` over the last `decay_fraction` of the steps.
-    Wsd,
-    /// 1, then a power of the share of the steps that are left, over the last `decay_fraction` of them; never below
-    /// `min_factor`.
-    Power,
+use crate::setting::choice;
+
+choice! {
+    /// Shape of the schedule after the warm-up.
+    pub enum ScheduleKind {
+        /// 1 until the end.
+        Constant = "constant",
+        /// Half a cosine from 1 to `min_factor`.
+        Cosine = "cosine",
+        /// Warm-up, stable, decay: 1, then a straight line to `min_factor` over the last `decay_fraction` of the steps.
+        Wsd = "wsd",
+        /// 1, then a power of the share of the steps that are left, over the last `decay_fraction` of them; never below
+        /// `min_factor`.
+        Power = "power",
+        /// 1 in the first step after the warm-up, and in the t-th `t^-power`; never below `min_factor`. Does not depend on the
+        /// length of the training. With power 3/4, and a momentum with power 1/2, that of the theory of MuonEq (arXiv 2603.28254),
+        /// where `min_factor` is 0.
+        InversePower = "inverse_power",
+    }
 }
 
-/// Denominator of the linear warm-up over w steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum WarmupRule {
-    /// (i + 1) / (w + 1): the step after the warm-up is the first with factor 1.
-    Nanogpt,
-    /// (i + 1) / w: the last warm-up step has factor 1.
-    Llama,
-    /// i / w: the first step has factor 0, the step after the warm-up is the first with factor 1.
-    Transformers,
+choice! {
+    /// Denominator of the linear warm-up over w steps.
+    pub enum WarmupRule {
+        /// (i + 1) / (w + 1): the step after the warm-up is the first with factor 1.
+        Nanogpt = "nanogpt",
+        /// (i + 1) / w: the last warm-up step has factor 1.
+        Llama = "llama",
+        /// i / w: the first step has factor 0, the step after the warm-up is the first with factor 1.
+        Transformers = "transformers",
+    }
 }
 
-/// A schedule: linear warm-up, then one of four shapes.
+/// A schedule: linear warm-up, then one of five shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
@@ -53,19 +57,27 @@ pub struct Schedule {
     pub warmup: u64,
     /// Denominator of the warm-up.
     pub warmup_rule: WarmupRule,
-    /// Where `cosine` and `wsd` end and what `power` stays above, as a share of the peak, 0 to 1.
+    /// Where `cosine` and `wsd` end and what the powers stay above, as a share of the peak, 0 to 1.
     pub min_factor: f64,
     /// Share of all steps over which `wsd` and `power` decay, 0 to 1.
     pub decay_fraction: f64,
-    /// The exponent of `power`, above 0; `None` is [`Schedule::POWER`]. No other shape has one.
+    /// The exponent of `power` and `inverse_power`, above 0; `None` is that of [`ScheduleKind::exponent`]. No other shape has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<f64>,
 }
 
-impl Schedule {
-    /// The exponent of `power` unless it is set.
-    pub const POWER: f64 = 1.2;
+impl ScheduleKind {
+    /// The exponent unless another one is set; `None` for a shape without.
+    pub fn exponent(self) -> Option<f64> {
+        match self {
+            Self::Power => Some(1.2),
+            Self::InversePower => Some(0.75),
+            Self::Constant | Self::Cosine | Self::Wsd => None,
+        }
+    }
+}
 
+impl Schedule {
     /// 1 after `warmup` steps.
     pub fn constant(warmup: u64) -> Self {
         Self {
@@ -98,7 +110,8 @@ impl Schedule {
     /// With w warm-up steps, S steps, m = `min_factor` and d = max(w, S - round(S `decay_fraction`)), after the warm-up:
     /// cosine m + (1 - m) (1 + cos(π min(1, (i - w) / (S - w)))) / 2;
     /// wsd 1 before step d, then 1 - (1 - m) (i - d) / (S - d);
-    /// power 1 before step d, then max(m, ((S - i) / (S - d))^`power`).
+    /// power 1 before step d, then max(m, ((S - i) / (S - d))^`power`);
+    /// inverse_power max(m, (i - w + 1)^-`power`).
     pub fn factor(&self, step: u64, steps: u64) -> f64 {
         if step < self.warmup {
             let (i, w) = (step as f64, self.warmup as f64);
@@ -118,9 +131,18 @@ impl Schedule {
             ScheduleKind::Wsd => 1.0 - depth * progress(step, self.decay_start(steps), steps),
             ScheduleKind::Power => {
                 let left = 1.0 - progress(step, self.decay_start(steps), steps);
-                left.powf(self.power.unwrap_or(Self::POWER)).max(self.min_factor)
+                left.powf(self.exponent()).max(self.min_factor)
+            }
+            ScheduleKind::InversePower => {
+                let number = (step - self.warmup + 1) as f64;
+                number.powf(-self.exponent()).max(self.min_factor)
             }
         }
+    }
+
+    /// 1 for a shape that has none.
+    fn exponent(&self) -> f64 {
+        self.power.or(self.kind.exponent()).unwrap_or(1.0)
     }
 
     /// The step at which `wsd` and `power` begin to decay.
@@ -141,9 +163,12 @@ impl fmt::Display for Schedule {
                 write!(f, "constant, then to {min_factor} of it over the last {decay_fraction} of the steps")?;
             }
             ScheduleKind::Power => {
-                let power = self.power.unwrap_or(Self::POWER);
+                let power = self.exponent();
                 write!(f, "constant, then the share of the steps that are left to the power {power}")?;
                 write!(f, " over the last {decay_fraction} of the steps, at least {min_factor} of it")?;
+            }
+            ScheduleKind::InversePower => {
+                write!(f, "the number of the step to the power -{}, at least {min_factor} of it,", self.exponent())?;
             }
         }
         write!(f, " after {warmup} warm-up steps")
@@ -174,19 +199,26 @@ pub struct MomentumSchedule {
     pub cooldown: u64,
     /// The factor after the last step, above 0 and below 1.
     pub end: f64,
+    /// If it is given, the factor is `1 - t^-power` in the t-th step instead, 0 in the first; above 0. The other keys are then
+    /// without effect and must be left out. 1/2 in the theory of MuonEq (arXiv 2603.28254).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power: Option<f64>,
 }
 
 impl Default for MomentumSchedule {
     /// From 0.85 to 0.95 in 300 steps, and back over the last 50, as in the speedruns of NanoGPT.
     fn default() -> Self {
-        Self { start: 0.85, warmup: 300, peak: 0.95, cooldown: 50, end: 0.85 }
+        Self { start: 0.85, warmup: 300, peak: 0.95, cooldown: 50, end: 0.85, power: None }
     }
 }
 
 impl MomentumSchedule {
     /// The factor μ of step `step` (counted from 0) of `steps`. A cooldown longer than the run begins after the warm-up.
     pub fn factor(&self, step: u64, steps: u64) -> f64 {
-        let Self { start, warmup, peak, cooldown, end } = *self;
+        let Self { start, warmup, peak, cooldown, end, power } = *self;
+        if let Some(power) = power {
+            return 1.0 - (step as f64 + 1.0).powf(-power);
+        }
         if step < warmup {
             return start + (peak - start) * progress(step, 0, warmup);
         }
@@ -199,7 +231,10 @@ impl MomentumSchedule {
 impl fmt::Display for MomentumSchedule {
     /// The course of the factor, in words.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { start, warmup, peak, cooldown, end } = self;
+        let Self { start, warmup, peak, cooldown, end, power } = self;
+        if let Some(power) = power {
+            return write!(f, "1 - t^-{power} in the t-th step");
+        }
         write!(f, "from {start} to {peak} in {warmup} steps, to {end} over the last {cooldown}")
     }
 }
@@ -233,6 +268,20 @@ mod tests {
         }
         close(nanogpt.factor(10, 100), 1.0);
         close(llama.factor(10, 100), 1.0);
+    }
+
+    #[test]
+    fn an_inverse_power_follows_the_number_of_the_step_whatever_the_length() {
+        let theory = Schedule { min_factor: 0.0, ..schedule(ScheduleKind::InversePower, WarmupRule::Llama) };
+        for steps in [20, 2000] {
+            close(theory.factor(10, steps), 1.0);
+            close(theory.factor(25, steps), 0.125);
+            close(Schedule { power: Some(0.5), ..theory }.factor(25, steps), 0.25);
+            close(Schedule { min_factor: 0.2, ..theory }.factor(25, steps), 0.2);
+            let momentum = MomentumSchedule { power: Some(0.5), ..MomentumSchedule::default() };
+            assert_eq!([0, 3, 24].map(|step| momentum.factor(step, steps)), [0.0, 0.5, 0.8]);
+        }
+        assert!(theory.to_string().starts_with("the number of the step to the power -0.75"), "{theory}");
     }
 
     #[test]
@@ -297,7 +346,7 @@ mod tests {
 
     #[test]
     fn momentum_rises_stays_and_falls() {
-        let momentum = MomentumSchedule { start: 0.8, warmup: 10, peak: 0.9, cooldown: 20, end: 0.7 };
+        let momentum = MomentumSchedule { start: 0.8, warmup: 10, peak: 0.9, cooldown: 20, end: 0.7, power: None };
         for (step, factor) in [(0, 0.8), (5, 0.85), (10, 0.9), (80, 0.9), (90, 0.8), (100, 0.7), (500, 0.7)] {
             close(momentum.factor(step, 100), factor);
         }

@@ -10,7 +10,9 @@ use crate::rule::Energy;
 #[non_exhaustive]
 pub enum EnergyError {
     /// No rule has one.
-    #[error("no parameter is updated by muon or regularized_muon, the kinds with an energy: choose one of them, or measure none")]
+    #[error(
+        "no parameter is updated by muon or regularized_muon, the kinds with an energy: choose one of them, or measure none"
+    )]
     Nothing,
     /// A rule that has one, and an option with which it has not.
     #[error(
@@ -27,7 +29,9 @@ pub enum EnergyError {
         remedy: &'static str,
     },
     /// A wrapper, which moves the weights too.
-    #[error("the wrapper {wrapper} moves the weights too, with which the energy is not known: leave it out, or measure none")]
+    #[error(
+        "the wrapper {wrapper} moves the weights too, with which the energy is not known: leave it out, or measure none"
+    )]
     Wrapped {
         /// Kind of the wrapper.
         wrapper: &'static str,

@@ -188,9 +188,12 @@ impl Group {
     #[cfg(feature = "exact")]
     pub fn energy(&self, when: &When) -> Energy {
         let smoothing = self.settings.as_ref().and_then(OptimizerConfig::smoothing);
-        let (Some(smoothing), States::Rule { pipeline, .. }) = (smoothing, &self.states) else { return Energy::default() };
+        let (Some(smoothing), States::Rule { pipeline, .. }) = (smoothing, &self.states) else {
+            return Energy::default();
+        };
         let (lr, momentum) = (self.lr_at(when), self.course.momentum(when));
-        let known = self.places().iter().zip(self.memories()).filter_map(|(place, memory)| Some((place.reading, memory?)));
+        let known =
+            self.places().iter().zip(self.memories()).filter_map(|(place, memory)| Some((place.reading, memory?)));
         known.map(|(reading, memory)| pipeline.energy(smoothing, &reading, &memory, lr, momentum)).sum()
     }
 

@@ -139,7 +139,8 @@ fn changed(main: &Schedule, keys: Map<String, Value>) -> Result<Schedule, String
     };
     all.extend(keys);
     let mut schedule: Schedule = serde_json::from_value(Value::Object(all)).map_err(|error| error.to_string())?;
-    if schedule.kind != ScheduleKind::Power && !power_given {
+    let changed = schedule.kind != main.kind;
+    if (changed || schedule.kind.exponent().is_none()) && !power_given {
         schedule.power = None;
     }
     Ok(schedule)
@@ -147,7 +148,7 @@ fn changed(main: &Schedule, keys: Map<String, Value>) -> Result<Schedule, String
 
 /// Refuses a shape that does not exist; that of an optimizer is a likely mistake, since `kind` is its key elsewhere.
 fn check_kind(keys: &Map<String, Value>) -> Result<(), String> {
-    let valid = ["constant", "cosine", "wsd", "power"];
+    let valid = ScheduleKind::NAMES;
     match keys.get("kind").and_then(Value::as_str) {
         Some(name) if OptimizerConfig::KINDS.contains(&name) => Err(format!(
             "kind is the shape of the schedule ({}): write optimizer = \"{name}\" for the parameters that {name} updates",
@@ -173,12 +174,19 @@ fn check_schedule(what: &str, schedule: &Schedule) -> Result<(), LayerwiseError>
     }
     let Some(power) = power else { return Ok(()) };
     check_number(format!("power of {what}"), power, "above 0 and finite", power > 0.0 && power.is_finite())?;
-    let rule = "left out, since only the kind power has an exponent";
-    check_number(format!("power of {what}"), power, rule, kind == ScheduleKind::Power)
+    let rule = "left out, since only the kinds power and inverse_power have an exponent";
+    check_number(format!("power of {what}"), power, rule, kind.exponent().is_some())
 }
 
 /// Refuses factors with which there would be no average.
 pub(crate) fn check_momentum(momentum: &MomentumSchedule) -> Result<(), LayerwiseError> {
+    if let Some(power) = momentum.power {
+        let key = |key: &str| format!("schedule.momentum.{key}");
+        check_number(key("power"), power, "above 0 and finite", power > 0.0 && power.is_finite())?;
+        let alone = MomentumSchedule { power: momentum.power, ..MomentumSchedule::default() };
+        let rule = "alone: leave start, warmup, peak, cooldown and end out";
+        return check_number(key("power"), power, rule, *momentum == alone);
+    }
     for (key, value) in [("start", momentum.start), ("peak", momentum.peak), ("end", momentum.end)] {
         check_number(format!("schedule.momentum.{key}"), value, "above 0 and below 1", value > 0.0 && value < 1.0)?;
     }

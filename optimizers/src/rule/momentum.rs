@@ -30,15 +30,23 @@ impl Default for Momentum {
 }
 
 impl Momentum {
-    /// Adds a gradient to the buffer of this name and returns the direction of the step.
-    pub(crate) fn advance(&self, buffer: &'static str, grad: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    /// Adds a gradient to the buffer of this name and returns the direction of the step; `scheduled` is the factor of this step,
+    /// if it is another one.
+    pub(crate) fn advance(
+        &self,
+        scheduled: Option<f64>,
+        buffer: &'static str,
+        grad: Tensor<3>,
+        memory: &mut Memory,
+    ) -> Tensor<3> {
         let recorded = std::mem::replace(&mut memory.form, self.form);
         if self.factor == 0.0 {
             memory.forget(buffer);
             return grad;
         }
-        let old = memory.take(buffer, grad.dims()).map(|old| (old, self.factor * self.conversion(recorded)));
-        let (direction, new) = self.blend(grad, old, memory.step);
+        let now = Self { factor: scheduled.unwrap_or(self.factor), ..*self };
+        let old = memory.take(buffer, grad.dims()).map(|old| (old, now.factor * now.conversion(recorded)));
+        let (direction, new) = now.blend(grad, old, memory.step);
         memory.keep(buffer, new);
         direction
     }
@@ -154,7 +162,7 @@ mod tests {
         let mut direction = 0.0;
         for (step, g) in (1..).zip(grads) {
             memory = memory.with_step(step);
-            direction = momentum.advance(BUFFER, number(*g), &mut memory).into_scalar::<f64>();
+            direction = momentum.advance(None, BUFFER, number(*g), &mut memory).into_scalar::<f64>();
         }
         direction
     }
@@ -196,9 +204,9 @@ mod tests {
         let ema = Momentum { form: MomentumForm::Ema, ..heavy };
         let (mut a, mut b) = (Memory::default(), Memory::default());
         for (i, g) in grads.into_iter().enumerate() {
-            ema.advance(BUFFER, number(g), &mut a);
+            ema.advance(None, BUFFER, number(g), &mut a);
             let switched = if i < 2 { heavy } else { ema };
-            switched.advance(BUFFER, number(g), &mut b);
+            switched.advance(None, BUFFER, number(g), &mut b);
         }
         let value = |memory: Memory| memory.get(BUFFER).unwrap().clone().into_scalar::<f64>();
         let (a, b) = (value(a), value(b));

@@ -398,9 +398,8 @@ impl Pipeline {
 
     fn averaged(&self, stack: Tensor<3>, memory: &mut Memory, at: At<'_>) -> Tensor<3> {
         let Some(momentum) = self.momentum else { return stack };
-        let factor = at.momentum.unwrap_or(momentum.factor);
         memory.like = Some(stack.dims());
-        Momentum { factor, ..momentum }.advance(self.order.buffer(), stack, memory)
+        momentum.advance(at.momentum, self.order.buffer(), stack, memory)
     }
 
     /// Renames the buffer of a record of the first version.

@@ -27,7 +27,7 @@ use burn::tensor::Tensor;
 
 use crate::matrix::{Axis, Matrix, divide_or_zero, sign, unit_norms};
 use crate::rule::{
-    About, Gain, Kept, Kind, Memory, Moments, Momentum, Pipeline, Polar, Rates, Rule, StackRow, Stage, SymmetryRow,
+    About, Gain, Kept, Kind, Memory, Moments, Pipeline, Polar, Rates, Rule, StackRow, Stage, SymmetryRow,
     Update, kind_settings,
 };
 use crate::setting::{ConfigError, Numbers};
@@ -125,8 +125,7 @@ impl Rule for MuownConfig {
         };
 
         let settings = self.momentum_settings();
-        let settings = Momentum { factor: stage.momentum.unwrap_or(settings.factor), ..settings };
-        let momentum = settings.advance(MOMENTUM, turn, memory);
+        let momentum = settings.advance(stage.momentum, MOMENTUM, turn, memory);
         let momentum = Matrix::new(momentum, weights.layout());
         let step = self.polar.apply(momentum).into_tensor() * (stage.lr * scale);
         let turned = weights.map(|w| w * ratio(&length, &norm) - step);

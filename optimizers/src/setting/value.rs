@@ -127,6 +127,9 @@ macro_rules! choice {
         pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant,)* }
 
         impl $name {
+            /// All names.
+            pub const NAMES: &'static [&'static str] = &[$($word),*];
+
             /// The name in configurations.
             pub fn name(self) -> &'static str {
                 match self {

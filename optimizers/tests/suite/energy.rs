@@ -8,7 +8,6 @@ use polaron::matrix::{Axis, Blocks, Layout};
 use polaron::wrappers::WrapperConfig;
 use polaron::{Layerwise, LayerwiseError, LayerwiseOptimizer, OptimizerConfig, Role};
 
-
 /// W, output x input, with the loss `‖(W - T) C^½‖² / 2`, where C is diagonal.
 #[derive(Module, Debug)]
 struct Quadratic {

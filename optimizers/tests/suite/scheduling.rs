@@ -28,7 +28,7 @@ fn own() -> Schedule {
 }
 
 fn momentum() -> MomentumSchedule {
-    MomentumSchedule { start: 0.6, warmup: 4, peak: 0.95, cooldown: 5, end: 0.7 }
+    MomentumSchedule { start: 0.6, warmup: 4, peak: 0.95, cooldown: 5, end: 0.7, power: None }
 }
 
 /// Some steps from the same weights, with gradients that do not depend on what the optimizer does.
@@ -130,6 +130,12 @@ fn numbers_out_of_range_are_refused() {
     ] {
         refused(builder().momentum_schedule(momentum), &[&format!("schedule.momentum.{key}"), "above 0 and below 1"]);
     }
+    for (momentum, words) in [
+        (MomentumSchedule { power: Some(0.0), ..theory() }, "above 0 and finite"),
+        (MomentumSchedule { start: 0.5, ..theory() }, "leave start, warmup"),
+    ] {
+        refused(builder().momentum_schedule(momentum), &["schedule.momentum.power", words]);
+    }
 }
 
 #[test]
@@ -155,26 +161,38 @@ fn with_momentum(factor: f64) -> Layerwise {
     Layerwise::from_toml(&keys).unwrap().assign("head", Role::Head).clip(None)
 }
 
+/// That of the theory of MuonEq.
+fn theory() -> MomentumSchedule {
+    MomentumSchedule { power: Some(0.5), ..MomentumSchedule::default() }
+}
+
 #[test]
 fn every_step_has_the_momentum_of_its_schedule() {
-    let start = Model::new(&device());
-    let (mut scheduled, mut expected) = (start.clone(), start.clone());
-    let mut optimizer = builder().momentum_schedule(momentum()).build(&start).unwrap();
-    assert!(optimizer.plan().to_string().contains("momentum of 2 tensors from 0.6 to 0.95 in 4 steps"));
-    let mut record: Option<LayerwiseRecord> = None;
-    for step in 0..STEPS {
-        optimizer.set_step(step, STEPS).unwrap();
-        scheduled = optimizer.step(1.0, scheduled, start.gradients(step as i64));
-        let mut constant = with_momentum(momentum().factor(step, STEPS)).build(&start).unwrap();
-        if let Some(record) = record {
-            constant.load_record(record, &device()).unwrap();
+    for (schedule, words) in
+        [(momentum(), "momentum of 2 tensors from 0.6 to 0.95 in 4 steps"), (theory(), "1 - t^-0.5 in the t-th step")]
+    {
+        let start = Model::new(&device());
+        let (mut scheduled, mut expected) = (start.clone(), start.clone());
+        let mut optimizer = builder().momentum_schedule(schedule).build(&start).unwrap();
+        let plan = optimizer.plan().to_string();
+        assert!(plan.contains(words), "{plan}");
+        let mut record: Option<LayerwiseRecord> = None;
+        for step in 0..STEPS {
+            optimizer.set_step(step, STEPS).unwrap();
+            scheduled = optimizer.step(1.0, scheduled, start.gradients(step as i64));
+            // A rule whose own momentum is 0 keeps no average.
+            let factor = schedule.factor(step, STEPS).max(1e-300);
+            let mut constant = with_momentum(factor).build(&start).unwrap();
+            if let Some(record) = record {
+                constant.load_record(record, &device()).unwrap();
+            }
+            expected = constant.step(1.0, expected, start.gradients(step as i64));
+            record = Some(constant.to_record());
         }
-        expected = constant.step(1.0, expected, start.gradients(step as i64));
-        record = Some(constant.to_record());
+        assert_eq!(scheduled.bytes(), expected.bytes(), "{schedule}");
+        let steady = trained(builder().build(&start).unwrap(), |_| 1.0);
+        assert_ne!(scheduled.bytes(), steady, "{schedule}");
     }
-    assert_eq!(scheduled.bytes(), expected.bytes());
-    let steady = trained(builder().build(&start).unwrap(), |_| 1.0);
-    assert_ne!(scheduled.bytes(), steady);
 }
 
 #[test]

@@ -62,9 +62,11 @@ fn said(records: &[Record]) -> String {
 fn balance(records: &[Record]) -> Option<String> {
     let (first, last) = (records.first()?, records.last()?);
     let every_step = records.windows(2).all(|pair| pair[1].step == pair[0].step + 1);
-    let (lost, dissipated) = (first.total - last.total, records[1..].iter().map(|record| record.dissipated).sum::<f64>());
-    (every_step && records.len() > 1)
-        .then(|| format!(" Lost from first to last record: {lost:.4}; dissipated by the rule in these steps: {dissipated:.4}."))
+    let (lost, dissipated) =
+        (first.total - last.total, records[1..].iter().map(|record| record.dissipated).sum::<f64>());
+    (every_step && records.len() > 1).then(|| {
+        format!(" Lost from first to last record: {lost:.4}; dissipated by the rule in these steps: {dissipated:.4}.")
+    })
 }
 
 #[cfg(test)]
@@ -77,8 +79,7 @@ mod tests {
 
     #[test]
     fn the_page_says_how_often_the_energy_rose_and_whether_it_balances() {
-        let events =
-            [record(0, 3.0, 0.0, None), record(1, 2.0, 0.75, Some(false)), record(2, 2.5, 0.25, Some(true))];
+        let events = [record(0, 3.0, 0.0, None), record(1, 2.0, 0.75, Some(false)), record(2, 2.5, 0.25, Some(true))];
         let html = chart(&events);
         assert!(html.contains("<svg") && html.contains("rose in 1 of 2 records"), "{html}");
         assert!(html.contains("28.6 % in the median"), "{html}");

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use polaron::LayerwiseConfig;
+use polaron::layerwise::ScheduleConfig;
+use polaron::schedule::{ScheduleKind, WarmupRule};
 use polaron::wrappers::WrapperConfig;
 use polaron_datasets::{DATASETS, IMAGE_DATASETS, Manifest, Packed, TokenizerKind};
 use polaron_models::LoraSettings;
@@ -16,7 +18,6 @@ use crate::networks::registry::NetworkConfig;
 use crate::settings::given_model::GivenModel;
 use crate::settings::merge;
 use crate::settings::train::{LogTarget, REPORTING_KEYS, TrainConfig};
-use polaron::layerwise::ScheduleConfig;
 
 /// The largest number of tokens in one micro-batch; a run with more is refused as a typing error.
 const MAX_MICRO_BATCH_TOKENS: usize = 1 << 24;
@@ -328,8 +329,7 @@ fn absolute(path: &str) -> String {
 
 /// Checks the names here, since the errors of the TOML library do not name the nearest choice.
 fn check_choices(table: &Table) -> Result<(), ConfigError> {
-    let schedule: [(&str, &[&str]); 2] =
-        [("kind", &["constant", "cosine", "wsd", "power"]), ("warmup_rule", &["nanogpt", "llama", "transformers"])];
+    let schedule = [("kind", ScheduleKind::NAMES), ("warmup_rule", WarmupRule::NAMES)];
     let choices = NetworkConfig::choices()
         .into_iter()
         .map(|choice| ("model", choice))

@@ -32,6 +32,7 @@ const ABSENT: &[(&str, Value)] = &[
     ("schedule.momentum.peak", Value::Float(0.0)),
     ("schedule.momentum.cooldown", Value::Integer(0)),
     ("schedule.momentum.end", Value::Float(0.0)),
+    ("schedule.momentum.power", Value::Float(0.0)),
     ("train.energy_every", Value::Integer(0)),
     ("train.logits_every", Value::Integer(0)),
     ("train.probe_batches", Value::Integer(0)),

@@ -221,7 +221,8 @@ impl TrainConfig {
     fn check_probes(&self) -> Result<(), ConfigError> {
         let (batches, groups) = (self.probe_batches, self.probe_groups);
         ConfigError::ensure(batches >= 1, "train.probe_batches", batches, "it must be at least 1")?;
-        let rule = "nothing is measured on them: set `train.probe_every`, `train.sharpness_every` or `train.energy_every` too";
+        let rule =
+            "nothing is measured on them: set `train.probe_every`, `train.sharpness_every` or `train.energy_every` too";
         let measured = self.probe_every > 0 || self.sharpness_every > 0 || self.energy_every > 0;
         ConfigError::ensure(measured || is_probe_batches(&batches), "train.probe_batches", batches, rule)?;
         let rule = "nothing is probed: set `train.probe_every` too";

@@ -131,7 +131,8 @@ fn the_energy_is_recorded_from_the_start_and_changes_no_weight_also_after_a_kill
         [&["--steps", "12", "--out", out, "--set", energy], &MEASURED[..]].concat()
     };
     place.train(&settings("with", "train.energy_every=4")).succeeds();
-    let energies = || place.events("with").into_iter().filter(|event| event["event"] == "energy").collect::<Vec<Value>>();
+    let energies =
+        || place.events("with").into_iter().filter(|event| event["event"] == "energy").collect::<Vec<Value>>();
     let found = energies();
     assert_eq!(found.iter().map(|event| event["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 4, 8, 12]);
     let number = |event: &Value, key: &str| event[key].as_f64().unwrap();
@@ -155,8 +156,12 @@ fn the_energy_is_recorded_from_the_start_and_changes_no_weight_also_after_a_kill
 fn an_energy_that_the_optimizer_does_not_have_is_refused_before_anything_is_written() {
     let place = Place::new();
     let energy = ["--steps", "4", "--out", "run", "--set", "train.energy_every=2"];
-    place.train(&[&energy[..], &["--optimizer", "adamw"]].concat()).fails(2, &["train.energy_every", "regularized_muon"]);
-    place.train(&[&energy[..], &["--optimizer", "muon"]].concat()).fails(2, &["train.energy_every", "weight_decay = 0"]);
+    place
+        .train(&[&energy[..], &["--optimizer", "adamw"]].concat())
+        .fails(2, &["train.energy_every", "regularized_muon"]);
+    place
+        .train(&[&energy[..], &["--optimizer", "muon"]].concat())
+        .fails(2, &["train.energy_every", "weight_decay = 0"]);
     assert!(!place.path("run").exists());
 }
 

@@ -92,8 +92,8 @@ mod tests {
     use super::*;
     use crate::tasks::problem::normal;
     use burn::tensor::TensorData;
-    use polaron::matrix::singular_values;
     use faer::Mat;
+    use polaron::matrix::singular_values;
 
     /// Gaussian numbers with standard deviation σ, row by row.
     fn noise([m, n]: [usize; 2], sigma: f64, seed: u64) -> Vec<f64> {

@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-#[cfg(feature = "exact")]
-use super::EnergyError;
 use super::any::FROZEN;
+#[cfg(feature = "exact")]
+use super::energy_error::EnergyError;
 use crate::setting::ConfigError;
 use crate::tensor_file::TensorFileError;
 use crate::wrappers::WrapperError;

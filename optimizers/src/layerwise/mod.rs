@@ -10,6 +10,8 @@ mod course;
 mod decide;
 #[cfg(feature = "exact")]
 mod energy;
+#[cfg(feature = "exact")]
+mod energy_error;
 mod error;
 mod exchange;
 mod frozen;
@@ -42,7 +44,7 @@ pub use builder::Layerwise;
 pub use config::LayerwiseConfig;
 pub use config_parts::{AdamWPart, EdgesPart};
 #[cfg(feature = "exact")]
-pub use energy::EnergyError;
+pub use energy_error::EnergyError;
 pub use error::{LayerwiseError, QkClipError, RecordError};
 pub use gradients::first_non_finite;
 pub use groups::{ParameterUpdate, Stacking};

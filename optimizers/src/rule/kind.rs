@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Extent, Gain, Kept, Pipeline, Smoothing};
+use super::{Extent, Gain, Kept, Pipeline};
 use crate::matrix::Axis;
 use crate::setting::{ConfigError, Keys};
 
@@ -41,7 +41,8 @@ pub(crate) trait Kind: Keys {
     }
 
     /// The level of a rule whose update is U diag(s / √(s² + l²)) Vᵀ of the momentum, and so has an energy; `None` for others.
-    fn smoothing(&self) -> Option<Smoothing> {
+    #[cfg(feature = "exact")]
+    fn smoothing(&self) -> Option<super::Smoothing> {
         None
     }
 

@@ -21,6 +21,7 @@ mod preconditioner;
 mod scale;
 mod second_moment;
 mod settings;
+#[cfg(feature = "exact")]
 mod smoothing;
 mod stage;
 
@@ -48,5 +49,6 @@ pub use preconditioner::Preconditioner;
 pub use scale::Scale;
 pub(crate) use second_moment::SecondMoment;
 pub(crate) use settings::kind_settings;
+#[cfg(feature = "exact")]
 pub(crate) use smoothing::Smoothing;
 pub use stage::{Direction, Rule, Stage, Update};

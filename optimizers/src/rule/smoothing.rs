@@ -11,7 +11,6 @@ pub(crate) struct Smoothing {
 
 impl Smoothing {
     /// The level for a matrix with these singular values.
-    #[cfg(feature = "exact")]
     pub fn level(self, singular: &[f64]) -> f64 {
         match self.mode {
             EpsMode::Absolute => self.eps,

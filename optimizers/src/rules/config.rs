@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::OptimizerConfig;
 use crate::matrix::Placement;
-use crate::rule::{About, Description, ExactTarget, Gain, Pipeline, Scale, Smoothing, StackRow, SymmetryRow};
+use crate::rule::{About, Description, ExactTarget, Gain, Pipeline, Scale, StackRow, SymmetryRow};
 use crate::setting::{ConfigError, Given, take_tag};
 
 impl TryFrom<Given> for OptimizerConfig {
@@ -112,7 +112,8 @@ impl OptimizerConfig {
     }
 
     /// The level of a kind with an energy.
-    pub(crate) fn smoothing(&self) -> Option<Smoothing> {
+    #[cfg(feature = "exact")]
+    pub(crate) fn smoothing(&self) -> Option<crate::rule::Smoothing> {
         self.settings().smoothing()
     }
 

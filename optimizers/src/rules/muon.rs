@@ -22,7 +22,7 @@
 //! | Moonlight | `momentum_form = "heavy_ball"`, `scale = "match_rms_adamw"`, `weight_decay` 0.1, AdamW's lr |
 
 use crate::matrix::Matrix;
-use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, Smoothing, StackRow, SymmetryRow, kind_settings};
+use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, kind_settings};
 
 kind_settings! {
     /// Settings of Muon, and the rule itself.
@@ -38,8 +38,9 @@ impl Kind for MuonConfig {
         self.assemble(self.clone())
     }
 
-    fn smoothing(&self) -> Option<Smoothing> {
-        Some(Smoothing::default())
+    #[cfg(feature = "exact")]
+    fn smoothing(&self) -> Option<crate::rule::Smoothing> {
+        Some(crate::rule::Smoothing::default())
     }
 
     fn about(&self) -> About {

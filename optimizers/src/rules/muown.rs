@@ -27,8 +27,8 @@ use burn::tensor::Tensor;
 
 use crate::matrix::{Axis, Matrix, divide_or_zero, sign, unit_norms};
 use crate::rule::{
-    About, Gain, Kept, Kind, Memory, Moments, Pipeline, Polar, Rates, Rule, StackRow, Stage, SymmetryRow,
-    Update, kind_settings,
+    About, Gain, Kept, Kind, Memory, Moments, Pipeline, Polar, Rates, Rule, StackRow, Stage, SymmetryRow, Update,
+    kind_settings,
 };
 use crate::setting::{ConfigError, Numbers};
 

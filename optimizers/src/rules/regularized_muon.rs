@@ -28,9 +28,7 @@ use burn::tensor::Tensor;
 use serde_json::{Value, json};
 
 use crate::matrix::{EpsMode, Matrix, appended_root, map_singular_values, root_level, with_norm};
-use crate::rule::{
-    About, Direction, Gain, Kind, Pipeline, Polar, Smoothing, StackRow, SymmetryRow, follows_rank, kind_settings,
-};
+use crate::rule::{About, Direction, Gain, Kind, Pipeline, Polar, StackRow, SymmetryRow, follows_rank, kind_settings};
 use crate::setting::Numbers;
 
 kind_settings! {
@@ -53,8 +51,9 @@ impl Kind for RegularizedMuonConfig {
         self.assemble(self.clone())
     }
 
-    fn smoothing(&self) -> Option<Smoothing> {
-        (!self.rms_restore).then_some(Smoothing { eps: self.eps, mode: self.eps_mode })
+    #[cfg(feature = "exact")]
+    fn smoothing(&self) -> Option<crate::rule::Smoothing> {
+        (!self.rms_restore).then_some(crate::rule::Smoothing { eps: self.eps, mode: self.eps_mode })
     }
 
     fn exact_method(&self) -> Option<(&'static str, Value)> {

@@ -2,7 +2,8 @@
 """Trains five optimizers with every measurement on, and prints the tables of docs/DIAGNOSTICS.md.
 
     cargo build --release
-    python3 benches/diagnostics.py                  # about half an hour on one thread; folders that are finished are read only
+    python3 benches/diagnostics.py                  # about three quarters of an hour on one thread; finished folders are read only
+    python3 benches/diagnostics.py --costs          # a few minutes: what one measurement costs, in steps of training
 
 llama-d64 on the embedded text, STEPS steps, the stack's own learning rate, seeds 1, 2 and 3. Everything is measured every EVERY steps, on
 BATCHES fixed batches. A number of a run is the median over the measurements after step AFTER and, for probes, over the matrix roles of the
@@ -13,10 +14,12 @@ import argparse
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 
 STEPS, EVERY, BATCHES, AFTER, SEEDS = 400, 40, 4, 80, (1, 2, 3)
+COST_STEPS = 40
 OPTIMIZERS = ("adamw", "muon", "muon_eq", "freon", "kaon")
 # 97.5 % quantile of Student's t with two degrees of freedom
 T = 4.303
@@ -111,16 +114,52 @@ def shown(values):
 def show(title, rows):
     """Rows: name, and the numbers of every seed."""
     keys = list(rows[0][1][0])
-    print(f"\n{title}\n\n| optimizer | " + " | ".join(keys) + " |\n|---" * 1 + "|---" * len(keys) + "|")
+    print(f"\n{title}\n\n| optimizer | " + " | ".join(keys) + " |\n|" + "---|" * (len(keys) + 1))
     for name, seeds in rows:
         print(f"| `{name}` | " + " | ".join(shown([numbers[key] for numbers in seeds]) for key in keys) + " |")
+
+
+def user_seconds(args, sets, steps=COST_STEPS):
+    """Processor time of a run of Muon with these keys, the smaller of two runs. Records of step 0 count too: `times` below."""
+    out = os.path.join(args.out, "cost")
+    command = [args.polaron, "train", "--model", "llama-d64", "--optimizer", "muon", "--steps", str(steps), "--threads", "1",
+               "--out", out, "--set", "train.sample_tokens=0", "--set", "train.valid_every=0", "--set",
+               "optimizer.matrix.weight_decay=0"]
+    found = []
+    for _ in range(2):
+        shutil.rmtree(out, ignore_errors=True)
+        before = os.times().children_user
+        subprocess.run(command + [word for key in sets for word in ("--set", key)], capture_output=True, check=True)
+        found.append(os.times().children_user - before)
+    return min(found)
+
+
+def costs(args):
+    base, longer = user_seconds(args, []), user_seconds(args, [], 2 * COST_STEPS)
+    step = (longer - base) / COST_STEPS
+    print("\n| measurement | costs as much as so many steps |\n|---|---|")
+    for key, sets, times in (
+        ("`probe_every`, 16 batches, `probe_groups = \"all\"`", ["probe_every", "probe_groups=all"], 1),
+        ("`probe_every`, 16 batches, `\"roles\"`", ["probe_every"], 1),
+        ("`probe_every`, 4 batches, `\"roles\"`", ["probe_every", "probe_batches=4"], 1),
+        ("`sharpness_every`, 16 batches", ["sharpness_every"], 1),
+        ("`energy_every`, 16 batches", ["energy_every"], 2),
+        ("`spectra_every`", ["spectra_every"], 2),
+        ("`logits_every`", ["logits_every"], 1),
+    ):
+        keys = [f"train.{sets[0]}={COST_STEPS}", *(f"train.{key}" for key in sets[1:])]
+        more = user_seconds(args, keys) - base
+        print(f"| {key} | {more / times / step:.1f} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--polaron", default="target/release/polaron")
     parser.add_argument("--out", default="runs/diagnostics")
+    parser.add_argument("--costs", action="store_true")
     args = parser.parse_args()
+    if args.costs:
+        return costs(args)
     runs = {optimizer: [train(args, optimizer, seed) for seed in SEEDS] for optimizer in OPTIMIZERS}
     for title, measure in (("Loss and sharpness", sharpness), ("Probes", probes), ("Spectra", spectra)):
         show(title, [(optimizer, [measure(events) for events in seeds]) for optimizer, seeds in runs.items()])

@@ -8,12 +8,12 @@ use thiserror::Error;
 pub enum EnergyError {
     /// No rule has one.
     #[error(
-        "no parameter is updated by muon or regularized_muon, the kinds with an energy: choose one of them, or measure none"
+        "no parameter is updated by muon or regularized_muon: choose one of them, or measure none"
     )]
     Nothing,
     /// A rule that has one, and an option with which it has not.
     #[error(
-        "\"{path}\" is updated by {optimizer} with {option}, with which its energy is not known: choose {remedy}, or measure none"
+        "\"{path}\" is updated by {optimizer} with {option}: choose {remedy}, or measure none"
     )]
     Option {
         /// Path of the parameter.
@@ -27,7 +27,7 @@ pub enum EnergyError {
     },
     /// A wrapper, which moves the weights too.
     #[error(
-        "the wrapper {wrapper} moves the weights too, with which the energy is not known: leave it out, or measure none"
+        "the wrapper {wrapper} moves the weights too: leave it out, or measure none"
     )]
     Wrapped {
         /// Kind of the wrapper.

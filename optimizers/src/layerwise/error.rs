@@ -289,7 +289,7 @@ pub enum LayerwiseError {
     NoParameters,
     /// An energy that is not known.
     #[cfg(feature = "exact")]
-    #[error("the energy: {0}")]
+    #[error("the energy is not known: {0}")]
     Energy(#[from] EnergyError),
     /// Logits that do not fit the model.
     #[error("QK-clip: {0}")]

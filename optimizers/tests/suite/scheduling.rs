@@ -122,7 +122,7 @@ fn numbers_out_of_range_are_refused() {
     refused(with(Schedule { min_factor: 1.5, ..own() }), &["min_factor of the schedule for role \"head\"", "1.5"]);
     refused(with(Schedule { decay_fraction: f64::NAN, ..own() }), &["decay_fraction", "from 0 to 1"]);
     refused(with(Schedule { power: Some(0.0), ..Schedule::power(0) }), &["power", "above 0"]);
-    refused(with(Schedule { power: Some(2.0), ..own() }), &["power", "only the kind power"]);
+    refused(with(Schedule { power: Some(2.0), ..own() }), &["power", "only the kinds power and inverse_power"]);
     for (key, momentum) in [
         ("start", MomentumSchedule { start: 0.0, ..momentum() }),
         ("peak", MomentumSchedule { peak: 1.0, ..momentum() }),
@@ -301,5 +301,5 @@ fn slips_in_schedules_are_explained() {
         assert!(error.contains(words), "{more}: {error}");
     }
     let error = ScheduleConfig::from_toml(&MAIN.replace("power'", "cosine'")).unwrap().rules().unwrap_err().to_string();
-    assert!(error.contains("only the kind power has an exponent"), "{error}");
+    assert!(error.contains("only the kinds power and inverse_power have an exponent"), "{error}");
 }

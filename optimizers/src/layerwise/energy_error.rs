@@ -7,14 +7,10 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum EnergyError {
     /// No rule has one.
-    #[error(
-        "no parameter is updated by muon or regularized_muon: choose one of them, or measure none"
-    )]
+    #[error("no parameter is updated by muon or regularized_muon: choose one of them, or measure none")]
     Nothing,
     /// A rule that has one, and an option with which it has not.
-    #[error(
-        "\"{path}\" is updated by {optimizer} with {option}: choose {remedy}, or measure none"
-    )]
+    #[error("\"{path}\" is updated by {optimizer} with {option}: choose {remedy}, or measure none")]
     Option {
         /// Path of the parameter.
         path: String,
@@ -26,9 +22,7 @@ pub enum EnergyError {
         remedy: &'static str,
     },
     /// A wrapper, which moves the weights too.
-    #[error(
-        "the wrapper {wrapper} moves the weights too: leave it out, or measure none"
-    )]
+    #[error("the wrapper {wrapper} moves the weights too: leave it out, or measure none")]
     Wrapped {
         /// Kind of the wrapper.
         wrapper: &'static str,

@@ -35,13 +35,14 @@ pub fn of(path: &Path) -> Result<String, Error> {
         let momentum = record.tensors().get(&format!("{}.momentum", entry.path))?;
         Some((entry, matrices(entry, momentum, &device)?))
     });
-    let mut rows = vec![HEAD.map(String::from)];
+    let (mut rows, mut all) = (vec![HEAD.map(String::from)], Vec::new());
     for (entry, matrix) in momenta {
         let count = matrix.tensor().dims()[0];
         let name = if count > 1 { format!("{} ({count} matrices)", entry.path) } else { entry.path.clone() };
         match conditioning(&matrix) {
             Some(modes) => {
-                rows.extend(modes.iter().enumerate().map(|(at, mode)| row(if at == 0 { &name } else { "" }, mode)))
+                rows.extend(named(&name, &modes));
+                all.push(modes);
             }
             None => rows.push([&name, "", "zero", "", "", "", ""].map(String::from)),
         }
@@ -53,6 +54,7 @@ pub fn of(path: &Path) -> Result<String, Error> {
              step by a rule with a momentum, such as muon"
         )));
     }
+    rows.extend(means(&all));
     let align = [Align::Left, Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right];
     Ok(format!("{}\n{NOTE}\n", table(rows, &align)) + &format!("Step {} of `{shown}`.\n", weights.step))
 }
@@ -67,6 +69,21 @@ const NOTE: &str = "G is the momentum in the optimizer record of the checkpoint:
 
 fn is_outside(role: Role) -> bool {
     Role::EDGES.contains(&role) || Role::VECTORS.contains(&role)
+}
+
+/// The rows of a matrix.
+fn named<'a>(name: &'a str, modes: &'a [Equilibrated]) -> impl Iterator<Item = [String; 7]> + 'a {
+    modes.iter().enumerate().map(move |(at, mode)| row(if at == 0 { name } else { "" }, mode))
+}
+
+/// The rows of the means over several matrices; none for a single one.
+fn means(all: &[[Equilibrated; 4]]) -> Vec<[String; 7]> {
+    let mean = |at: usize| {
+        let numbers: Vec<Conditioning> = all.iter().map(|modes| modes[at].numbers).collect();
+        Some(Equilibrated { mode: all.first()?[at].mode, numbers: Conditioning::mean(&numbers)? })
+    };
+    let modes: Vec<Equilibrated> = (0..4).filter(|_| all.len() > 1).filter_map(mean).collect();
+    named(&format!("mean of {}", all.len()), &modes).collect()
 }
 
 fn row(name: &str, measured: &Equilibrated) -> [String; 7] {

@@ -18,6 +18,17 @@ fn conditioning_shows_every_equilibration_of_every_hidden_matrix() {
         assert!(cosine > 0.2 && (mode != "none" || cosine == 1.0), "{said}");
     }
     assert!(!said.contains("embed") && !said.contains("norm.weight"), "{said}");
+    // The last rows are the means.
+    let column = |at: usize| {
+        rows[first..]
+            .iter()
+            .filter(move |row| row.iter().rev().nth(5) == Some(&"none"))
+            .map(move |row| row[row.len() - at].parse::<f64>().unwrap())
+    };
+    let errors: Vec<f64> = column(2).collect();
+    let (mean, each) = errors.split_last().unwrap();
+    assert!((mean - each.iter().sum::<f64>() / each.len() as f64).abs() < 1e-3, "{said}");
+    assert!(said.contains(&format!("mean of {}", each.len())), "{said}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub fn conditioning(stack: &Matrix) -> Option<[Equilibrated; 4]> {
         };
         let each: Vec<Conditioning> =
             after.iter().zip(&before).map(|(after, before)| after.against(before)).collect::<Option<_>>()?;
-        Some(Equilibrated { mode, numbers: mean(&each)? })
+        Some(Equilibrated { mode, numbers: Conditioning::mean(&each)? })
     };
     Some([
         measured("none", None)?,
@@ -113,17 +113,20 @@ impl Factor {
     }
 }
 
-fn mean(each: &[Conditioning]) -> Option<Conditioning> {
-    let count = (!each.is_empty()).then_some(each.len() as f64)?;
-    let mean = |of: fn(&Conditioning) -> f64| each.iter().map(of).sum::<f64>() / count;
-    let logarithms: Option<f64> = each.iter().map(|numbers| numbers.condition.map(f64::ln)).sum();
-    Some(Conditioning {
-        stable_rank: mean(|numbers| numbers.stable_rank),
-        condition: logarithms.map(|sum| (sum / count).exp()),
-        below: mean(|numbers| numbers.below),
-        error: mean(|numbers| numbers.error),
-        cosine: mean(|numbers| numbers.cosine),
-    })
+impl Conditioning {
+    /// The means over several matrices, geometric for the condition; `None` over none.
+    pub fn mean(each: &[Self]) -> Option<Self> {
+        let count = (!each.is_empty()).then_some(each.len() as f64)?;
+        let mean = |of: fn(&Self) -> f64| each.iter().map(of).sum::<f64>() / count;
+        let logarithms: Option<f64> = each.iter().map(|numbers| numbers.condition.map(f64::ln)).sum();
+        Some(Self {
+            stable_rank: mean(|numbers| numbers.stable_rank),
+            condition: logarithms.map(|sum| (sum / count).exp()),
+            below: mean(|numbers| numbers.below),
+            error: mean(|numbers| numbers.error),
+            cosine: mean(|numbers| numbers.cosine),
+        })
+    }
 }
 
 #[cfg(test)]

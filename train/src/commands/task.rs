@@ -27,7 +27,7 @@ pub struct TaskArgs {
     /// Use smaller sizes where the task allows it.
     #[arg(long)]
     pub quick: bool,
-    /// An optimizer to run as well: a kind, or a configuration as JSON.
+    /// An optimizer to run as well: a kind, or a configuration as JSON. A task that has no place for one refuses it.
     #[arg(long, value_name = "KIND|JSON")]
     pub optimizer: Option<String>,
     /// Learning rate of that optimizer. [default: 0.02]
@@ -39,7 +39,7 @@ pub struct TaskArgs {
 ///
 /// # Errors
 ///
-/// An unknown task or optimizer, or a learning rate without an optimizer.
+/// An unknown task or optimizer, a learning rate without an optimizer, or an optimizer for a task that takes none.
 pub fn run(args: &TaskArgs) -> Result<u8, Error> {
     let TaskArgs { name, quick, optimizer, lr } = args;
     let tasks = chosen(name)?;
@@ -51,6 +51,11 @@ pub fn run(args: &TaskArgs) -> Result<u8, Error> {
         )));
     }
     let setting = Setting { device: &device, quick: *quick, optimizer: own(optimizer.as_deref(), *lr)? };
+    let (tasks, left_out) = split(name, tasks, setting.optimizer.is_some());
+    if !left_out.is_empty() {
+        let names = left_out.iter().map(|task| task.name).collect::<Vec<_>>().join(", ");
+        print(&format!("left out, as they take no optimizer: {names}\n"));
+    }
     let mut passed = true;
     for task in tasks {
         let started = Instant::now();
@@ -74,6 +79,11 @@ fn chosen(name: &str) -> Result<Vec<&'static Task>, Error> {
     }
 }
 
+/// Those of the tasks that are run, and those of `all` that are left out because they take no optimizer and one is given.
+fn split(name: &str, tasks: Vec<&'static Task>, optimizer: bool) -> (Vec<&'static Task>, Vec<&'static Task>) {
+    tasks.into_iter().partition(|task| !(optimizer && name == "all" && task.takes_none.is_some()))
+}
+
 fn own(optimizer: Option<&str>, lr: Option<f64>) -> Result<Option<(OptimizerConfig, f64)>, Error> {
     let Some(kind) = optimizer else {
         return match lr {
@@ -94,7 +104,8 @@ fn own(optimizer: Option<&str>, lr: Option<f64>) -> Result<Option<(OptimizerConf
 }
 
 fn report(task: &Task, findings: &[Finding], seconds: f64) -> String {
-    let width = |f: fn(&Finding) -> &str| findings.iter().map(|finding| f(finding).chars().count()).max().unwrap_or(0);
+    let figures = || findings.iter().filter(|finding| !finding.measured.is_empty());
+    let width = |f: fn(&Finding) -> &str| figures().map(|finding| f(finding).chars().count()).max().unwrap_or(0);
     let (what, measured) = (width(|f| &f.what), width(|f| &f.measured));
     let mut text = format!("{}: {} ({seconds:.1} s)\n", task.name, task.about);
     for finding in findings {
@@ -128,6 +139,31 @@ mod tests {
         assert!(own(Some("muon"), Some(f64::NAN)).is_err());
         assert!(own(Some("moun"), None).unwrap_err().to_string().contains("did you mean"));
         assert_eq!(own(Some("kaon"), Some(0.5)).unwrap().map(|(config, lr)| (config.kind(), lr)), Some(("kaon", 0.5)));
+    }
+
+    #[test]
+    fn all_tasks_leave_out_those_that_take_no_optimizer_and_a_single_one_refuses_it() {
+        let count = |name, optimizer| {
+            let (run, left_out) = split(name, chosen(name).unwrap(), optimizer);
+            (run.len(), left_out.len())
+        };
+        let none = TASKS.iter().filter(|task| task.takes_none.is_some()).count();
+        assert!(none > 0 && none < TASKS.len());
+        assert_eq!(count("all", true), (TASKS.len() - none, none));
+        assert_eq!(count("all", false), (TASKS.len(), 0));
+        assert_eq!(count("spike", true), (1, 0), "it is run, and says why it refuses");
+    }
+
+    #[test]
+    fn a_sentence_does_not_widen_the_columns() {
+        let finding = |what: &str, measured: &str| Finding {
+            what: what.into(),
+            measured: measured.into(),
+            predicted: String::new(),
+            passed: None,
+        };
+        let text = report(&TASKS[0], &[finding("f", "1"), finding("a long sentence", "")], 0.0);
+        assert!(text.ends_with("\n  f  1\n  a long sentence\n"), "{text}");
     }
 
     #[test]

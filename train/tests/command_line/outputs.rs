@@ -1,5 +1,6 @@
 //! Generating, exporting, inspecting, listing.
 
+use polaron_verify::tasks::{TASKS, Task};
 use safetensors::SafeTensors;
 
 use crate::support::Place;
@@ -157,15 +158,27 @@ fn a_run_of_a_device_that_is_not_compiled_in_can_be_read() {
     place.run(&["export", "run", "--out", "x.safetensors"]).succeeds();
 }
 
+/// Each in its short form, but for three that know no optimizer and take up to half a minute.
 #[test]
-fn quick_tasks_meet_their_criteria() {
+fn tasks_meet_their_criteria_and_run_the_given_optimizer_or_refuse_it() {
     let place = Place::new();
-    for task in ["nonsmooth", "factorisation", "denoising", "layer_peeled", "random_features", "quadratic", "particles"]
-    {
-        let said = place.run(&["task", task, "--quick"]);
-        assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
-        assert!(said.out.contains(" ok "), "{}", said.out);
+    for Task { name, takes_none, .. } in TASKS {
+        let given = ["task", name, "--quick", "--optimizer", "normuon"];
+        if let Some(reason) = takes_none {
+            place.run(&given).fails(2, &[&format!("the task {name} takes no optimizer: {reason}")]);
+        }
+        if !["lr_transfer", "spike", "xor"].contains(name) {
+            let said = place.run(if takes_none.is_some() { &given[..3] } else { &given });
+            assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+            assert!(said.out.contains(" ok "), "{}", said.out);
+            assert_eq!(said.out.contains("normuon"), takes_none.is_none(), "{}", said.out);
+        }
     }
+}
+
+#[test]
+fn a_task_and_its_optimizer_are_checked_before_it_runs() {
+    let place = Place::new();
     let own = place.run(&["task", "nonsmooth", "--optimizer", "kaon", "--lr", "0.1"]).succeeds().out;
     assert!(own.contains("kaon, lr 0.1"), "{own}");
     place.run(&["task", "nonsmoth"]).fails(2, &["did you mean `nonsmooth`?"]);

@@ -14,6 +14,7 @@ use burn::tensor::Device;
 use faer::{Mat, Side};
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::factorisation::{EIGENVALUES, LR, SIZE, descend};
 use super::problem::{Finding, SGD, Setting, config, tensor};
 
@@ -57,7 +58,7 @@ const TABLE: [Row; 6] = [
     row(1.0, (3, 0.1), Seen { best: (0.126146, 1650), end: 0.158983, rank: 1.88103, phase: (810, 1470) }),
 ];
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let mut findings = Vec::new();
     let mut phases = Vec::new();
     for Row { noise, depth, start, seen } in TABLE {

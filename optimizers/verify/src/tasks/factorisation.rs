@@ -12,6 +12,7 @@
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, tensor, values};
 
 pub(super) const SIZE: usize = 20;
@@ -21,7 +22,7 @@ pub(super) const LR: f64 = 1e-3;
 /// The name of a run, and the expected time of each eigenvalue, largest first.
 type Expected<'a> = (&'a str, &'a [f64]);
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let device = setting.device;
     let formula = EIGENVALUES.map(|eigenvalue| ((eigenvalue / 1e-4).ln() + 9f64.ln()) / (2.0 * eigenvalue * LR));
     let two = times(&config(SGD), 2, 0.01, 6200, |_| LR, device)?;

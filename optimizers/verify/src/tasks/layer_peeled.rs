@@ -15,6 +15,7 @@ use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, scalar, tensor, values};
 
 const LAMBDA: f64 = 2e-3;
@@ -46,7 +47,7 @@ struct Solved {
     frame: f64,
 }
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     // The larger circle is slower, and so is the frame with Muon. The short form ends a few digits earlier.
     let [steps, slow] = if setting.quick { [4000, 10_000] } else { [8000, 20_000] };
     let [circulant, frame] = if setting.quick { [1e-3, 1e-4] } else { [1e-4, 1e-6] };

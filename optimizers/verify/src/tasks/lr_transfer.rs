@@ -17,6 +17,7 @@ use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{DType, Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{Finding, Setting, Trained, config, gaussian};
 
 const INPUTS: usize = 32;
@@ -64,7 +65,7 @@ impl Rules {
     }
 }
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let widths: &[usize] = if setting.quick { &[64, 256] } else { &[64, 128, 256] };
     let rules: &[Rules] = if setting.quick {
         &[Rules::Standard, Rules::AdamWMup]

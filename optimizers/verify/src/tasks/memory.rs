@@ -9,6 +9,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{Finding, SGD, Setting, Trained, config, gaussian, tensor};
 
 const ALPHA: f64 = 1.5;
@@ -63,7 +64,7 @@ impl Facts {
     }
 }
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let mut findings = one_step(setting)?;
     findings.extend(sixteen_steps(setting)?);
     Ok(findings)

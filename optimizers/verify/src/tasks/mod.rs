@@ -13,11 +13,13 @@
 //! | `layer_peeled` | the optimum to thirteen digits; logits are circulant | arXiv 2605.12756 |
 //! | `random_features` | the best step of Muon is the nuclear norm over a trace | arXiv 2605.11181 |
 //! | `lr_transfer` | under muP the best learning rate does not depend on the width | arXiv 2512.05620 |
+//! | `coordinates` | where learning rates follow the width, a layer's change does not depend on it | arXiv 2203.03466 |
 //! | `spike` | a teacher's direction appears in the spectrum and is lost again | arXiv 2604.18450 |
 //! | `xor` | from which signal strength a kernel sees the classes | arXiv 2605.29669 |
 //!
 //! Predictions and tolerances of our own are marked as such.
 
+mod coordinates;
 mod denoising;
 mod factorisation;
 mod layer_peeled;
@@ -32,8 +34,31 @@ mod recall;
 mod spike;
 mod xor;
 
-use polaron::ConfigError;
+use polaron::{ConfigError, LayerwiseError};
 pub use problem::{Finding, Setting};
+use thiserror::Error;
+
+/// Why a task was not run.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// An optimizer for a task that has no place for it.
+    #[error("the task {task} takes no optimizer: {reason}")]
+    TakesNone {
+        /// The task.
+        task: &'static str,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// Settings of an optimizer that are not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A stack that does not fit a network.
+    #[error(transparent)]
+    Layerwise(#[from] LayerwiseError),
+}
+
+type Run = fn(&Setting<'_>) -> Result<Vec<Finding>, TaskError>;
 
 /// A task by name.
 #[derive(Clone, Copy, Debug)]
@@ -42,23 +67,26 @@ pub struct Task {
     pub name: &'static str,
     /// Its description in one line.
     pub about: &'static str,
-    run: fn(&Setting<'_>) -> Result<Vec<Finding>, ConfigError>,
+    /// Why it has no place for the optimizer of a setting; `None` if it runs that as well.
+    pub takes_none: Option<&'static str>,
+    run: Run,
 }
 
-const fn task(
-    name: &'static str,
-    about: &'static str,
-    run: fn(&Setting<'_>) -> Result<Vec<Finding>, ConfigError>,
-) -> Task {
-    Task { name, about, run }
+const fn task(name: &'static str, about: &'static str, run: Run) -> Task {
+    Task { name, about, takes_none: None, run }
 }
 
 /// Every task.
 pub const TASKS: &[Task] = &[
-    task("quadratic", "energy of smoothed Muon on a matrix quadratic", quadratic::run),
-    task("particles", "energy of smoothed Muon on particles of which the mean is judged", particles::run),
+    task("quadratic", "energy of smoothed Muon on a matrix quadratic", quadratic::run).without_optimizer(OWN_ENERGY),
+    task("particles", "energy of smoothed Muon on particles of which the mean is judged", particles::run)
+        .without_optimizer(OWN_ENERGY),
     task("nonsmooth", "the 2 × 2 function on which exact Muon stalls", nonsmooth::run),
-    task("memory", "facts that associative memory recalls after one step, and after sixteen", memory::run),
+    task(
+        "memory",
+        "facts that associative memory recalls after one step, and after sixteen",
+        memory::run,
+    ),
     task("recall", "pairs that one matrix can be trained to recall", recall::run),
     task(
         "factorisation",
@@ -68,12 +96,28 @@ pub const TASKS: &[Task] = &[
     task("denoising", "how near a deep factorisation of a noisy matrix comes to the clean one", denoising::run),
     task("layer_peeled", "an exactly solvable softmax problem with circulant logits", layer_peeled::run),
     task("random_features", "the best step size on a random-feature quadratic", random_features::run),
-    task("lr_transfer", "best learning rates of networks of several widths, with and without muP", lr_transfer::run),
-    task("spike", "a teacher's direction that appears in the spectrum and vanishes", spike::run),
-    task("xor", "whether the top eigenvectors of a kernel see an XOR problem", xor::run),
+    task(
+        "coordinates",
+        "how far layers move at several widths, where learning rates follow the width",
+        coordinates::run,
+    ),
+    task("lr_transfer", "best learning rates of networks of several widths, with and without muP", lr_transfer::run)
+        .without_optimizer(
+            "it compares the width rules of AdamW and Muon; `coordinates` checks those of any optimizer in seconds",
+        ),
+    task("spike", "a teacher's direction that appears in the spectrum and vanishes", spike::run)
+        .without_optimizer("its weights follow the formula of gradient flow; leave the optimizer out"),
+    task("xor", "whether the top eigenvectors of a kernel see an XOR problem", xor::run)
+        .without_optimizer("its weights are random and not trained; leave the optimizer out"),
 ];
 
+const OWN_ENERGY: &str = "the energy that it follows is that of smoothed Muon; leave the optimizer out";
+
 impl Task {
+    const fn without_optimizer(self, reason: &'static str) -> Self {
+        Self { takes_none: Some(reason), ..self }
+    }
+
     /// The task of a name.
     pub fn find(name: &str) -> Option<&'static Task> {
         TASKS.iter().find(|task| task.name == name)
@@ -82,8 +126,11 @@ impl Task {
     /// Runs it.
     ///
     /// # Errors
-    /// If the optimizer of the setting is not valid.
-    pub fn run(&self, setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
-        (self.run)(setting)
+    /// If the optimizer of the setting is not valid, or the task has no place for it.
+    pub fn run(&self, setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
+        match (self.takes_none, &setting.optimizer) {
+            (Some(reason), Some(_)) => Err(TaskError::TakesNone { task: self.name, reason }),
+            _ => (self.run)(setting),
+        }
     }
 }

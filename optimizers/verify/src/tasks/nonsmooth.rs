@@ -8,6 +8,7 @@
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{EXACT_MUON, Finding, Setting, Trained, config, tensor, values};
 
 const C: f64 = 0.5;
@@ -30,7 +31,7 @@ type Schedule = fn(usize) -> f64;
 const SCHEDULES: [(&str, Schedule); 3] =
     [("1/(t+1)", |t| 1.0 / (t as f64 + 1.0)), ("(t+1)^-0.51", |t| (t as f64 + 1.0).powf(-0.51)), ("0.01", |_| 0.01)];
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let (steps, device) = (3000, setting.device);
     let mut findings = Vec::new();
     for (name, schedule) in SCHEDULES {

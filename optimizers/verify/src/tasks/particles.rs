@@ -11,6 +11,7 @@
 use burn::tensor::{Device, Tensor};
 use polaron::ConfigError;
 
+use super::TaskError;
 use super::problem::{Finding, Setting, Trained, gaussian, scalar};
 use super::quadratic::{dissipation, momentum_of, potential, smoothed};
 
@@ -20,7 +21,7 @@ const INPUTS: usize = 6;
 const SAMPLES: usize = 32;
 const TIME: f64 = 10.0;
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let mut findings = Vec::new();
     let mut before: Option<f64> = None;
     let smallest = if setting.quick { 0.025 } else { 0.0125 };

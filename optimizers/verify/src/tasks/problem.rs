@@ -2,10 +2,12 @@
 
 use burn::optim::Optimizer;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use polaron::layerwise::{LayerwiseConfig, LayerwiseError};
 use polaron::matrix::{Layout, Placement};
 use polaron::rule::{Pipeline, State};
 use polaron::{ConfigError, OptimizerConfig};
 use polaron_common::splitmix64;
+use serde_json::{Map, Value};
 
 /// How a task is run.
 #[derive(Clone, Debug)]
@@ -21,9 +23,9 @@ pub struct Setting<'a> {
 /// One line of a report: what was measured, what was predicted, and whether a criterion holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// What was measured.
+    /// What was measured, or a sentence.
     pub what: String,
-    /// The measured value.
+    /// The measured value; empty for a sentence.
     pub measured: String,
     /// The prediction, or the criterion.
     pub predicted: String,
@@ -36,6 +38,11 @@ impl Finding {
     pub(super) fn shown(what: impl Into<String>, measured: impl ToString, predicted: impl ToString) -> Self {
         let (measured, predicted) = (measured.to_string(), predicted.to_string());
         Self { what: what.into(), measured, predicted, passed: None }
+    }
+
+    /// A sentence without a figure.
+    pub(super) fn note(text: impl ToString) -> Self {
+        Self { what: text.to_string(), measured: String::new(), predicted: String::new(), passed: None }
     }
 
     /// A figure with a criterion.
@@ -75,6 +82,16 @@ pub(super) fn config(json: &str) -> OptimizerConfig {
     }
 }
 
+/// The stack of a kind with these settings.
+pub(super) fn stack_of(own: &OptimizerConfig, lr: f64) -> Result<LayerwiseConfig, LayerwiseError> {
+    let mut matrix = match serde_json::to_value(own) {
+        Ok(Value::Object(keys)) => keys,
+        _ => Map::new(),
+    };
+    matrix.remove("kind");
+    Ok(LayerwiseConfig { lr, matrix, ..LayerwiseConfig::stack(own.kind())? })
+}
+
 /// Plain gradient descent.
 pub(super) const SGD: &str = r#"{"kind": "sgd", "momentum": 0.0}"#;
 
@@ -86,12 +103,15 @@ pub(super) fn tensor(values: Vec<f64>, shape: [usize; 2], device: &Device) -> Te
     Tensor::from_data(TensorData::new(values, shape), (device, DType::F64))
 }
 
+/// Entry i of stream `seed`, uniform between 0 and 1.
+pub(super) fn uniform(seed: u64, i: u64) -> f64 {
+    ((splitmix64(splitmix64(seed).wrapping_add(i)) >> 11) as f64 + 0.5) / 2f64.powi(53)
+}
+
 /// Entry i of stream `seed`, standard normal (Box–Muller on SplitMix64).
 pub(crate) fn normal(seed: u64, i: u64) -> f64 {
-    let key = splitmix64(seed);
-    let at = |offset: u64| splitmix64(key.wrapping_add(2 * i + offset)) >> 11;
-    let unit = |x: u64| (x as f64 + 0.5) / 2f64.powi(53);
-    (-2.0 * unit(at(0)).ln()).sqrt() * (std::f64::consts::TAU * unit(at(1))).cos()
+    let (radius, angle) = (uniform(seed, 2 * i), uniform(seed, 2 * i + 1));
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
 /// A matrix of independent normal entries.

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use polaron::matrix::singular_values;
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{Finding, Setting, Trained, config, gaussian, scalar};
 
 const LEVEL: f64 = 0.1;
@@ -20,7 +21,7 @@ struct Energy {
     residual: f64,
 }
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let mut findings = Vec::new();
     let mut before: Option<f64> = None;
     for dt in [0.1, 0.05, 0.02, 0.01] {

@@ -9,12 +9,13 @@ use burn::tensor::Tensor;
 use polaron::matrix::polar_svd;
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{Finding, Setting, Trained, gaussian, scalar, tensor};
 
 const FEATURES: usize = 64;
 const STEPS: usize = 60;
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let polar = |gradient: &Tensor<2>| polar_svd(gradient.clone().unsqueeze(), 0.0).squeeze_dim(0);
     let muon = descend(setting, polar);
     let sgd = descend(setting, |gradient| gradient.clone());

@@ -8,12 +8,13 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
+use super::TaskError;
 use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, tensor};
 
 const WIDTH: usize = 32;
 const STEPS: usize = 800;
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let own = [
         ("sgd", config(SGD), 5000.0),
         ("adamw", config(r#"{"kind": "adamw"}"#), 1.0),

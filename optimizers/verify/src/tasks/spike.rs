@@ -6,8 +6,8 @@
 //! part: ground truth for diagnostics of outliers.
 
 use faer::{Mat, Side};
-use polaron::ConfigError;
 
+use super::TaskError;
 use super::problem::{Finding, Setting, normal};
 
 const FEATURES: usize = 300;
@@ -26,7 +26,7 @@ const CASES: [Case; 3] = [
     (12.0, ".80 .82 .88 .93 .94 .89", |overlap| overlap.iter().all(|o| *o > 0.6)),
 ];
 
-pub(super) fn run(_setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(_setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let scale = |j: usize| if j < FEATURES / 2 { 1.0 } else { WEAK.sqrt() };
     let x = Mat::from_fn(SAMPLES, FEATURES, |i, j| scale(j) * normal(1, (i * FEATURES + j) as u64));
     let noise = Mat::from_fn(SAMPLES, FEATURES, |i, j| normal(2, (i * FEATURES + j) as u64));

@@ -6,8 +6,8 @@
 //! eigenvalue, which mix freely, so the criterion is on the sum of the top ten alignments. No optimizer takes part.
 
 use faer::{Mat, Side};
-use polaron::ConfigError;
 
+use super::TaskError;
 use super::problem::{Finding, Setting, normal};
 
 /// Name, function, largest single alignments at snr 3, 6, 12 that another program measured, and the criterion for our sums.
@@ -28,7 +28,7 @@ const CASES: [Case; 4] = [
 const RATIOS: [f64; 3] = [3.0, 6.0, 12.0];
 const TOP: usize = 10;
 
-pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, ConfigError> {
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Finding>, TaskError> {
     let (samples, width) = if setting.quick { (400, 100) } else { (800, 200) };
     let mut findings = Vec::new();
     for (name, f, published, holds) in CASES {

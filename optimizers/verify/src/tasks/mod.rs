@@ -6,7 +6,7 @@
 //! | `quadratic` | smoothed Muon's energy never rises; its balance closes with the step size | arXiv 2605.23871 |
 //! | `particles` | the same where only the mean of many particles is judged | arXiv 2605.23871 |
 //! | `nonsmooth` | exact Muon never moves the trace, the usual polynomial runs away | arXiv 2605.08980 |
-//! | `memory` | facts that one step stores: Muon beats SGD by one power of the width | arXiv 2603.26554 |
+//! | `memory` | facts that one step stores: Muon beats SGD by one power of the width, and uses larger batches | arXiv 2603.26554 |
 //! | `recall` | pairs that a matrix can store | arXiv 2605.10795 |
 //! | `factorisation` | when each eigenvalue is learned; Muon learns the smallest first | arXiv 2605.28613 |
 //! | `denoising` | to which digit a factorisation of a noisy matrix removes noise, and when | arXiv 2605.28613 |
@@ -84,7 +84,7 @@ pub const TASKS: &[Task] = &[
     task("nonsmooth", "the 2 × 2 function on which exact Muon stalls", nonsmooth::run),
     task(
         "memory",
-        "facts that associative memory recalls after one step, and after sixteen",
+        "facts that associative memory recalls after one step, from a batch, and after sixteen steps",
         memory::run,
     ),
     task("recall", "pairs that one matrix can be trained to recall", recall::run),

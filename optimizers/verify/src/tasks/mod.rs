@@ -7,7 +7,7 @@
 //! | `particles` | the same where only the mean of many particles is judged | arXiv 2605.23871 |
 //! | `nonsmooth` | exact Muon never moves the trace, the usual polynomial runs away | arXiv 2605.08980 |
 //! | `memory` | facts that one step stores: Muon beats SGD by one power of the width, and uses larger batches | arXiv 2603.26554 |
-//! | `recall` | pairs that a matrix can store | arXiv 2605.10795 |
+//! | `recall` | pairs that a matrix or two layers can store, and how alike their scores become | arXiv 2605.10795 |
 //! | `factorisation` | when each eigenvalue is learned; Muon learns the smallest first | arXiv 2605.28613 |
 //! | `denoising` | to which digit a factorisation of a noisy matrix removes noise, and when | arXiv 2605.28613 |
 //! | `layer_peeled` | the optimum to thirteen digits; logits are circulant | arXiv 2605.12756 |
@@ -87,7 +87,7 @@ pub const TASKS: &[Task] = &[
         "facts that associative memory recalls after one step, from a batch, and after sixteen steps",
         memory::run,
     ),
-    task("recall", "pairs that one matrix can be trained to recall", recall::run),
+    task("recall", "pairs that one matrix or two layers can be trained to recall", recall::run),
     task(
         "factorisation",
         "the order and the times in which a deep factorisation learns eigenvalues",

@@ -14,6 +14,7 @@
 //! | `random_features` | the best step of Muon is the nuclear norm over a trace | arXiv 2605.11181 |
 //! | `lr_transfer` | under muP the best learning rate does not depend on the width | arXiv 2512.05620 |
 //! | `coordinates` | where learning rates follow the width, a layer's change does not depend on it | arXiv 2203.03466 |
+//! | `symmetry` | rules with the symmetry of their parameters learn the same from renamed weights | arXiv 2605.18106 |
 //! | `spike` | a teacher's direction appears in the spectrum and is lost again | arXiv 2604.18450 |
 //! | `xor` | from which signal strength a kernel sees the classes | arXiv 2605.29669 |
 //!
@@ -32,6 +33,7 @@ mod quadratic;
 mod random_features;
 mod recall;
 mod spike;
+mod symmetry;
 mod xor;
 
 use polaron::{ConfigError, LayerwiseError};
@@ -101,6 +103,7 @@ pub const TASKS: &[Task] = &[
         "how far layers move at several widths, where learning rates follow the width",
         coordinates::run,
     ),
+    task("symmetry", "whether training from renamed weights learns the same", symmetry::run),
     task("lr_transfer", "best learning rates of networks of several widths, with and without muP", lr_transfer::run)
         .without_optimizer(
             "it compares the width rules of AdamW and Muon; `coordinates` checks those of any optimizer in seconds",

@@ -27,7 +27,7 @@ pub fn of(path: &Path, words: &str) -> Result<String, Error> {
         )));
     };
     let tokens = tokens(tokenizer, words)?;
-    let mut rows = vec![["rows of", "as they are", "smaller", "minus their mean", "smaller"].map(String::from)];
+    let mut rows = vec![["rows of", "as they are", "minus their mean", "smaller"].map(String::from)];
     for (label, name, by_column) in [("embedding", "embed.weight", false), ("head", "head.weight", true)] {
         if let Some(tensor) = weights.tensors.iter().find(|tensor| tensor.name == name) {
             let found = rows_of(tensor, &tokens, by_column)?;
@@ -38,20 +38,37 @@ pub fn of(path: &Path, words: &str) -> Result<String, Error> {
         return Err(Error::Usage(format!("the model of `{shown}` has no embedding: {FLAG} is for models of text")));
     }
     if rows.len() == 2 {
-        rows.push(["head", "that of the embedding", "", "", ""].map(String::from));
+        rows.push(["head", "that of the embedding", "", ""].map(String::from));
     }
-    let align = [Align::Left, Align::Right, Align::Right, Align::Right, Align::Right];
+    let align = [Align::Left, Align::Right, Align::Right, Align::Right];
     Ok(format!(
-        "{} words, tokens {tokens:?}, step {} of `{shown}`\n\n{}\n{NOTE}\n",
+        "{} words, tokens {tokens:?}, step {} of `{shown}`\n\n{}\n{NOTE}\n{}\n",
         tokens.len(),
         thousands(weights.step),
-        table(rows, &align)
+        table(rows, &align),
+        alike(tokens.len())
     ))
 }
 
 const NOTE: &str = "Distance of the Gram matrix of the rows, in the order of the words, from a circulant one, as a share of it: 0 where \
     the words stand on a circle. What all rows share is circulant in every order, so the mean is also subtracted.\nsmaller: share \
-    of 1000 random orders with a smaller distance, near 0 if this order is that of a circle, about a half if it means nothing.";
+    of 1000 random orders with a smaller distance, with the mean or without: near 0 if this order is that of a circle, about a half if it \
+    means nothing.";
+
+/// Which other orders have the same distance as the given one.
+fn alike(words: usize) -> String {
+    let divides = |k: usize| (2..=k).any(|d| k.is_multiple_of(d) && words.is_multiple_of(d));
+    let steps: Vec<String> = (2..=words / 2).filter(|k| !divides(*k)).map(|k| k.to_string()).collect();
+    match steps.as_slice() {
+        [] => format!(
+            "Of {words} words, no other order than this one, begun elsewhere or reversed, is sure to have the same distance."
+        ),
+        steps => format!(
+            "Orders that take every k-th word of this one have the same distance, k = {}: they are not told apart.",
+            steps.join(", ")
+        ),
+    }
+}
 
 /// The tokens of the words.
 fn tokens(tokenizer: &Tokenizer, words: &str) -> Result<Vec<u32>, Error> {
@@ -101,9 +118,22 @@ fn row_of(data: &TensorData, values: &[f64], token: usize, by_column: bool) -> O
     (token < height).then(|| values[token * width..(token + 1) * width].to_vec())
 }
 
-fn row(label: &str, rows: &[Vec<f64>]) -> [String; 5] {
+fn row(label: &str, rows: &[Vec<f64>]) -> [String; 4] {
     let [raw, centred] = [false, true].map(|centred| Circle::of(&gram(rows, centred), rows.len()));
     let defect = |circle: &Circle| circle.defect.map_or_else(|| "zero".into(), |defect| format!("{defect:.4}"));
-    let smaller = |circle: &Circle| circle.defect.map_or_else(String::new, |_| format!("{:.3}", circle.smaller));
-    [label.into(), defect(&raw), smaller(&raw), defect(&centred), smaller(&centred)]
+    // The same for both: the mean adds the same to every order.
+    let smaller = centred.defect.map_or_else(String::new, |_| format!("{:.3}", centred.smaller));
+    [label.into(), defect(&raw), defect(&centred), smaller]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_in_steps_that_share_no_divisor_with_the_number_of_words_are_named() {
+        assert!(alike(7).contains("k = 2, 3:"), "{}", alike(7));
+        assert!(alike(12).contains("k = 5:"), "{}", alike(12));
+        assert!(alike(4).contains("no other order") && alike(6).contains("no other order"));
+    }
 }

@@ -96,6 +96,35 @@ mod tests {
         }
     }
 
+    /// Rows of independent numbers, with a part that all share.
+    fn rows(count: usize) -> Vec<Vec<f64>> {
+        let entry = |i: usize, k: usize| 3.0 + (splitmix64((100 * i + k) as u64) >> 11) as f64 / (1_u64 << 53) as f64;
+        (0..count).map(|i| (0..5).map(|k| entry(i, k)).collect()).collect()
+    }
+
+    #[test]
+    fn the_mean_of_the_rows_does_not_change_which_orders_are_nearer_to_a_circle() {
+        for count in [5, 6, 7, 8, 12] {
+            let [raw, centred] = [false, true].map(|centred| Circle::of(&gram(&rows(count), centred), count));
+            assert!(raw.defect.unwrap() < 0.1 * centred.defect.unwrap(), "{raw:?} {centred:?}");
+            assert!(raw.smaller > 0.0 && raw.smaller == centred.smaller, "{raw:?} {centred:?}");
+        }
+    }
+
+    #[test]
+    fn orders_in_steps_without_a_common_divisor_have_the_same_defect() {
+        for (count, step) in [(7, 2), (7, 3), (12, 5), (8, 3)] {
+            let matrix = gram(&rows(count), true);
+            let given: Vec<usize> = (0..count).collect();
+            let stepped: Vec<usize> = (0..count).map(|k| step * k % count).collect();
+            let (a, b) = (defect(&matrix, &given).unwrap(), defect(&matrix, &stepped).unwrap());
+            assert!((a - b).abs() < 1e-12, "{count} {step}: {a} {b}");
+            let mut other = given;
+            other.swap(0, 1);
+            assert!((defect(&matrix, &other).unwrap() - a).abs() > 1e-3, "{count}");
+        }
+    }
+
     #[test]
     fn the_defect_is_the_share_outside_of_the_cyclic_diagonals() {
         // diag(1, 2, 3): the mean diagonal is 2, the rest (1, 0, 1) of (1, 4, 9).

@@ -159,5 +159,30 @@ fn frame_defect(gram: &[f64], size: usize) -> f64 {
     let cosine = |i: usize, j: usize| gram[i * size + j] / norm(i) / norm(j);
     let cosines = (0..size * size).filter(|k| k / size != k % size);
     let cosines = cosines.map(|k| (cosine(k / size, k % size) + 1.0 / (size as f64 - 1.0)).abs());
-    norms.chain(cosines).fold(0.0, f64::max)
+    // Not `f64::max`, which hides a NaN.
+    norms.chain(cosines).fold(0.0, |most, off| if off > most || off.is_nan() { off } else { most })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `I - 1/6` with its first row and column times a factor: the Gram matrix of a simplex frame with one longer row.
+    fn simplex(longer: f64) -> Vec<f64> {
+        let row = |i: usize| if i == 0 { longer } else { 1.0 };
+        let entry = |i: usize, j: usize| row(i) * row(j) * (f64::from(u8::from(i == j)) - 1.0 / 6.0);
+        (0..36).map(|k| entry(k / 6, k % 6)).collect()
+    }
+
+    #[test]
+    fn a_frame_has_equal_norms_and_equal_cosines() {
+        assert!(frame_defect(&simplex(1.0), 6) < 1e-14);
+        // Norms 1.6, 1, 1, 1, 1, 1 with the mean 1.1.
+        assert!((frame_defect(&simplex(1.6), 6) - 0.5 / 1.1).abs() < 1e-12);
+        let mut turned = simplex(1.0);
+        (turned[1], turned[6]) = (0.0, 0.0);
+        assert!((frame_defect(&turned, 6) - 0.2).abs() < 1e-12, "a cosine of 0 in place of -1/5");
+        turned[7] = f64::NAN;
+        assert!(frame_defect(&turned, 6).is_nan(), "what is not a number is no frame");
+    }
 }

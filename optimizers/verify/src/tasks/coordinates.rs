@@ -16,8 +16,7 @@ use burn::tensor::{DType, Device, Tensor};
 use polaron::layerwise::{LayerwiseConfig, LayerwiseError, Plan};
 use polaron::{Layerwise, Role};
 
-use super::TaskError;
-use super::problem::{Finding, Setting, gaussian, stack_of};
+use super::problem::{Finding, Setting, TaskError, gaussian, stack_of};
 
 const BASE: usize = 64;
 const TOKENS: usize = 8;

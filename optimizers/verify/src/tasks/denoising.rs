@@ -14,9 +14,8 @@ use burn::tensor::Device;
 use faer::{Mat, Side};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
 use super::factorisation::{EIGENVALUES, LR, SIZE, descend};
-use super::problem::{Finding, SGD, Setting, config, tensor};
+use super::problem::{Finding, SGD, Setting, TaskError, config, tensor};
 
 const STEPS: usize = 8000;
 /// Steps of the short form in which the matrices are compared with the recursion.

@@ -12,8 +12,7 @@
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, tensor, values};
+use super::problem::{EXACT_MUON, Finding, SGD, Setting, TaskError, Trained, config, tensor, values};
 
 pub(super) const SIZE: usize = 20;
 pub(super) const EIGENVALUES: [f64; 3] = [10.0, 5.0, 1.0];

@@ -15,8 +15,9 @@ use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, scalar, tensor, values};
+use super::problem::{
+    EXACT_MUON, Finding, SGD, Setting, TaskError, Trained, config, cosine, gaussian, scalar, tensor, values,
+};
 
 const LAMBDA: f64 = 2e-3;
 

@@ -17,8 +17,7 @@ use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{DType, Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{Finding, Setting, Trained, config, gaussian};
+use super::problem::{Finding, Setting, TaskError, Trained, config, gaussian};
 
 const INPUTS: usize = 32;
 const OUTPUTS: usize = 8;

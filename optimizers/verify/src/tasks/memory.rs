@@ -15,8 +15,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{Finding, SGD, Setting, Trained, config, gaussian, tensor, uniform};
+use super::problem::{Finding, SGD, Setting, TaskError, Trained, config, gaussian, tensor, uniform};
 
 const ALPHA: f64 = 1.5;
 const FACTS: usize = 4096;

@@ -8,8 +8,7 @@
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{EXACT_MUON, Finding, Setting, Trained, config, tensor, values};
+use super::problem::{EXACT_MUON, Finding, Setting, TaskError, Trained, config, tensor, values};
 
 const C: f64 = 0.5;
 const START: [f64; 2] = [1.3, 0.9];

@@ -11,8 +11,7 @@
 use burn::tensor::{Device, Tensor};
 use polaron::ConfigError;
 
-use super::TaskError;
-use super::problem::{Finding, Setting, Trained, gaussian, scalar};
+use super::problem::{Finding, Setting, TaskError, Trained, gaussian, scalar};
 use super::quadratic::{dissipation, momentum_of, potential, smoothed};
 
 const PARTICLES: usize = 8;

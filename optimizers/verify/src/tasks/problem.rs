@@ -8,6 +8,27 @@ use polaron::rule::{Pipeline, State};
 use polaron::{ConfigError, OptimizerConfig};
 use polaron_common::splitmix64;
 use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// Why a task was not run.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// An optimizer for a task that has no place for it.
+    #[error("the task {task} takes no optimizer: {reason}")]
+    TakesNone {
+        /// The task.
+        task: &'static str,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// Settings of an optimizer that are not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A stack that does not fit a network.
+    #[error(transparent)]
+    Layerwise(#[from] LayerwiseError),
+}
 
 /// How a task is run.
 #[derive(Clone, Debug)]

@@ -8,8 +8,7 @@ use burn::tensor::Tensor;
 use polaron::matrix::singular_values;
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{Finding, Setting, Trained, config, gaussian, scalar};
+use super::problem::{Finding, Setting, TaskError, Trained, config, gaussian, scalar};
 
 const LEVEL: f64 = 0.1;
 const TIME: f64 = 20.0;

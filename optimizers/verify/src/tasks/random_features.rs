@@ -9,8 +9,7 @@ use burn::tensor::Tensor;
 use polaron::matrix::polar_svd;
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{Finding, Setting, Trained, gaussian, scalar, tensor};
+use super::problem::{Finding, Setting, TaskError, Trained, gaussian, scalar, tensor};
 
 const FEATURES: usize = 64;
 const STEPS: usize = 60;

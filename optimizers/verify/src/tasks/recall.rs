@@ -14,8 +14,9 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use polaron::{ConfigError, OptimizerConfig};
 
-use super::TaskError;
-use super::problem::{EXACT_MUON, Finding, SGD, Setting, Trained, config, cosine, gaussian, scalar, tensor, values};
+use super::problem::{
+    EXACT_MUON, Finding, SGD, Setting, TaskError, Trained, config, cosine, gaussian, scalar, tensor, values,
+};
 
 const WIDTH: usize = 32;
 const STEPS: usize = 800;

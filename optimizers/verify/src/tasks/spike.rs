@@ -7,8 +7,7 @@
 
 use faer::{Mat, Side};
 
-use super::TaskError;
-use super::problem::{Finding, Setting, normal};
+use super::problem::{Finding, Setting, TaskError, normal};
 
 const FEATURES: usize = 300;
 const SAMPLES: usize = 600;

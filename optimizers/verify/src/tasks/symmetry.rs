@@ -17,8 +17,7 @@ use polaron::layerwise::{LayerwiseError, Rule};
 use polaron::{Layerwise, Role};
 use polaron_common::splitmix64;
 
-use super::TaskError;
-use super::problem::{Finding, Setting, config, gaussian, normal, stack_of, tensor, values};
+use super::problem::{Finding, Setting, TaskError, config, gaussian, normal, stack_of, tensor, values};
 
 const VOCABULARY: usize = 14;
 const STREAM: usize = 8;

@@ -7,8 +7,7 @@
 
 use faer::{Mat, Side};
 
-use super::TaskError;
-use super::problem::{Finding, Setting, normal};
+use super::problem::{Finding, Setting, TaskError, normal};
 
 /// Name, function, largest single alignments at snr 3, 6, 12 that another program measured, and the criterion for our sums.
 type Case = (&'static str, fn(f64) -> f64, &'static str, fn(&[f64]) -> bool);

@@ -94,9 +94,11 @@ def sharpness(events):
 def energy(events):
     records = [event for event in events if event["event"] == "energy"]
     compared = [event["rises"] for event in records if event.get("rises") is not None]
+    losses = [event["objective"] for event in records]
     lost = records[0]["total"] - records[-1]["total"]
     return {
         "share of steps on which it rose": sum(compared) / len(compared),
+        "… on which the loss alone rose": sum(after > before for before, after in zip(losses, losses[1:])) / len(compared),
         "share of the momentum": median(event["kinetic"] / event["total"] for event in records[1:]),
         "lost": lost,
         "dissipated / lost": sum(event["dissipated"] for event in records) / lost,

@@ -145,6 +145,8 @@ pub use layers::norm::Norm;
 pub use layers::router::RouterMetrics;
 pub use networks::block::Block;
 pub use networks::decoder::{LanguageModel, TrainingLoss};
+#[cfg(feature = "exact")]
+pub use networks::lora::refactored;
 pub use networks::lora::{Projections, merged, with_lora};
 pub use networks::mlp::Mlp;
 pub use settings::choices::{

@@ -91,6 +91,11 @@ impl Adapted for ExpertStack {
             lora.add_to(&mut self.weight);
         }
     }
+
+    #[cfg(feature = "exact")]
+    fn refactor(&mut self) -> Option<burn::tensor::TensorData> {
+        self.lora.as_mut().map(Lora::refactor)
+    }
 }
 
 /// The product of every expert's rows with its slice of `weight`, `[experts, d_in, d_out]`.

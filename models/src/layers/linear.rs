@@ -45,6 +45,11 @@ impl Adapted for Linear {
             lora.add_to(&mut self.weight);
         }
     }
+
+    #[cfg(feature = "exact")]
+    fn refactor(&mut self) -> Option<burn::tensor::TensorData> {
+        self.lora.as_mut().map(Lora::refactor)
+    }
 }
 
 /// The output of `layer` for `x`, `[tokens, d_in]`.

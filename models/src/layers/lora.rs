@@ -2,6 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+#[cfg(feature = "exact")]
+use burn::tensor::TensorData;
+#[cfg(feature = "exact")]
+use polaron::matrix;
 
 use crate::init::Initializer;
 
@@ -27,6 +31,11 @@ pub trait Adapted {
 
     /// Adds the adapter, if there is one, to the weight and removes it.
     fn merge(&mut self);
+
+    /// Gives the adapter, if there is one, the factors of [`matrix::refactored`]; returns what b was multiplied by,
+    /// `[matrices, r, r]`.
+    #[cfg(feature = "exact")]
+    fn refactor(&mut self) -> Option<TensorData>;
 }
 
 impl<const D: usize> Lora<D> {
@@ -53,4 +62,30 @@ impl<const D: usize> Lora<D> {
         // Detached, it is a parameter again and not a result.
         *weight = Param::from_mapped_value(id, sum.detach().set_require_grad(needs_gradient), mapper);
     }
+
+    /// Replaces the factors by those of [`matrix::refactored`]; returns what b was multiplied by.
+    #[cfg(feature = "exact")]
+    pub(crate) fn refactor(&mut self) -> TensorData {
+        let new = matrix::refactored(stack(&self.a), stack(&self.b));
+        replace(&mut self.a, new.a);
+        replace(&mut self.b, new.b);
+        new.rotation
+    }
+}
+
+/// A factor as a stack of matrices, which is one for a projection.
+#[cfg(feature = "exact")]
+fn stack<const D: usize>(factor: &Param<Tensor<D>>) -> Tensor<3> {
+    let values = factor.val();
+    let dims = values.dims();
+    let matrices = dims[..D - 2].iter().product();
+    values.reshape([matrices, dims[D - 2], dims[D - 1]])
+}
+
+#[cfg(feature = "exact")]
+fn replace<const D: usize>(factor: &mut Param<Tensor<D>>, new: Tensor<3>) {
+    let needs_gradient = factor.is_require_grad();
+    let (id, old, mapper) = factor.clone().consume();
+    let new = new.reshape(old.dims()).detach().set_require_grad(needs_gradient);
+    *factor = Param::from_mapped_value(id, new, mapper);
 }

@@ -1,6 +1,8 @@
 //! Adding adapters of low rank to a model, and merging them into its weights.
 
 use burn::module::Module;
+#[cfg(feature = "exact")]
+use polaron::layerwise::BasisChange;
 use polaron::layerwise::Pattern;
 use polaron::{Role, RoleHint};
 use polaron_common::did_you_mean_or_list;
@@ -71,6 +73,40 @@ pub fn with_lora<M: Projections>(mut model: M, settings: &LoraSettings, seed: u6
 pub fn merged<M: Projections>(mut model: M) -> M {
     model.projections().into_iter().for_each(|(_, projection)| projection.merge());
     model
+}
+
+/// `model` with other factors of every adapter (FedSVD, arXiv 2505.12805): those of
+/// [`polaron::matrix::refactored`], of the same product up to rounding. The columns of a are orthonormal then, so that a
+/// gradient with respect to b is not larger than that of the whole matrix, times `alpha / r`. Waits for the device.
+///
+/// It is meant for adapters whose a is frozen, and for an optimizer that learns of it:
+///
+/// ```
+/// # use burn::tensor::Device;
+/// # use polaron::{Layerwise, Role};
+/// # use polaron_models::{LoraSettings, ModelConfig, refactored, with_lora};
+/// let device = Device::flex();
+/// # let model = ModelConfig::preset("llama-d64")?.init(65, 1, &device.clone().autodiff())?;
+/// let model = with_lora(model, &LoraSettings::default(), 1)?;
+/// let (model, _) = refactored(model); // a is orthonormal from the beginning
+/// let mut optimizer = Layerwise::muon().roles_of(&model).train_only([Role::LoraB]).build(&model)?;
+/// // after every k steps:
+/// let (model, changes) = refactored(model);
+/// optimizer.change_basis(&changes, &device)?;
+/// # let _ = model;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// While only b is trained, the space of a's columns stays that of the first a: what changes is its basis. The steps of a rule
+/// that turns with the basis (SGD, Muon) are the same as without, those of an entrywise one (AdamW) are others.
+#[cfg(feature = "exact")]
+pub fn refactored<M: Projections>(mut model: M) -> (M, Vec<BasisChange>) {
+    let projections = model.projections().into_iter();
+    let changed = |(path, projection): (String, &mut dyn Adapted)| {
+        Some(BasisChange { path: format!("{path}.lora.b"), rotation: projection.refactor()? })
+    };
+    let changes = projections.filter_map(changed).collect();
+    (model, changes)
 }
 
 /// Whether a pattern matches a path, or what of it is within a block.

@@ -22,12 +22,20 @@ pub struct LoraSettings {
     /// Globs or `/regex/` on the paths of projections, whole (`blocks.0.attn.wq`) or within their block (`attn.wq`).
     #[serde(rename = "match")]
     pub patterns: Vec<String>,
+    /// Steps between two re-factorisations (`refactored`, with the feature `exact`), which the training loop makes; 0, the default,
+    /// makes none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refactor_every: u64,
+}
+
+fn is_zero(steps: &u64) -> bool {
+    *steps == 0
 }
 
 impl Default for LoraSettings {
     /// Rank 8 and alpha 16, for all projections of the attention.
     fn default() -> Self {
-        Self { rank: 8, alpha: 16.0, patterns: vec!["attn.*".into()] }
+        Self { rank: 8, alpha: 16.0, patterns: vec!["attn.*".into()], refactor_every: 0 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Adapters of low rank: they begin as nothing, are all that is trained, and can be merged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -8,7 +8,7 @@ use burn::tensor::{Device, TensorData};
 use polaron::{Layerwise, LayerwiseConfig, Role, Roles};
 use polaron_models::{
     LanguageModel, LoraSettings, MlpConfig, ModelConfig, ModelError, NamedTensor, load_named, merged, parameter_table,
-    to_exported, to_named, with_lora,
+    refactored, to_exported, to_named, with_lora,
 };
 
 use super::{VOCAB, tokens};
@@ -255,4 +255,94 @@ fn settings_that_no_adapter_can_have_are_refused_with_a_remedy() {
         let found = refusal(&settings).to_string();
         assert!(found.contains(said), "{settings:?}: {found}");
     }
+}
+
+#[test]
+fn refactored_adapters_have_orthonormal_first_factors_and_the_same_outputs() {
+    let device = Device::flex().autodiff();
+    for preset in ModelConfig::PRESETS {
+        let model = moved(adapted(preset, &device), &device);
+        let before = logits(&model, &device);
+        let tracked = |model: &LanguageModel| {
+            let loss = model.loss(tokens(CONTEXT, 0, &device), tokens(CONTEXT, 5, &device));
+            GradientsParams::from_grads(loss.backward(), model).len()
+        };
+        let with_gradients = tracked(&model);
+        let (old, (model, changes)) = (stored(&model), refactored(model));
+        let (new, after) = (stored(&model), logits(&model, &device));
+        assert!(distance(&before, &after) < 1e-5, "{preset}: {}", distance(&before, &after));
+        assert_eq!(tracked(&model), with_gradients, "{preset}");
+        let adapters = new.keys().filter(|name| name.ends_with(".lora.b"));
+        assert!(adapters.eq(changes.iter().map(|change| &change.path).collect::<BTreeSet<_>>()), "{preset}");
+        let base = |(name, values): (&String, &Vec<f32>)| name.contains(".lora.") || new[name] == *values;
+        assert!(old.iter().all(base), "{preset}: the base moved");
+        for change in &changes {
+            let [batch, rank, _] = change.rotation.shape()[..] else { panic!("a stack") };
+            let a = &new[&change.path.replace(".lora.b", ".lora.a")];
+            for matrix in a.chunks(a.len() / batch) {
+                let column = |k: usize| matrix.iter().skip(k).step_by(rank);
+                for (i, k) in (0..rank).flat_map(|i| (0..rank).map(move |k| (i, k))) {
+                    let product: f32 = column(i).zip(column(k)).map(|(x, y)| x * y).sum();
+                    assert!((product - f32::from(u8::from(i == k))).abs() < 1e-6, "{preset} {}", change.path);
+                }
+                let largest = |best: f32, x: &f32| if x.abs() > best.abs() { *x } else { best };
+                assert!((0..rank).all(|k| column(k).fold(0.0, largest) > 0.0), "{preset} {}", change.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_a_second_factor_is_that_of_the_matrix_in_the_new_basis_and_not_larger() {
+    let device = Device::flex().autodiff();
+    let (rank, alpha) = (2, 16.0);
+    let (model, _) = refactored(moved(adapted("llama-d64", &device), &device));
+    let loss = model.loss(tokens(CONTEXT, 0, &device), tokens(CONTEXT, 5, &device));
+    let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+    let of = super::common::named_gradients(&model, &mut gradients);
+    let weights = stored(&model);
+    let norm = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    for (path, of_b) in of.iter().filter(|(path, _)| path.ends_with(".lora.b")) {
+        // The base is trained here too, so that its gradient G is known: that of b is s aT G.
+        let of_matrix = &of[&path.replace("lora.b", "weight")];
+        let (a, scale) = (&weights[&path.replace(".b", ".a")], alpha / rank as f64);
+        let outputs = of_b.len() / rank;
+        let expected: Vec<f32> = (0..rank * outputs)
+            .map(|at| {
+                let terms =
+                    a.iter().skip(at / outputs).step_by(rank).zip(of_matrix.iter().skip(at % outputs).step_by(outputs));
+                (terms.map(|(a, g)| f64::from(a * g)).sum::<f64>() * scale) as f32
+            })
+            .collect();
+        let apart = f64::from(distance(of_b, &expected));
+        assert!(apart < 1e-5 * norm(&expected), "{path}: {apart} of {}", norm(&expected));
+        assert!(norm(of_b) / scale <= norm(of_matrix) * (1.0 + 1e-6), "{path}");
+    }
+    assert!(of.keys().filter(|path| path.ends_with(".lora.b")).count() > 10);
+}
+
+#[test]
+fn muon_with_refactored_adapters_takes_the_steps_that_it_takes_without_and_adamw_others() {
+    let device = Device::flex().autodiff();
+    let trained = |stack: &str, every: usize| {
+        let mut model = refactored(adapted("llama-d64", &device)).0;
+        let builder = Layerwise::stack(stack).unwrap().hints(model.roles()).train_only([Role::LoraB]);
+        let mut optimizer = builder.build(&model).unwrap();
+        model = optimizer.without_frozen_gradients(model);
+        for step in 0..7 {
+            let loss = model.loss(tokens(CONTEXT, step, &device), tokens(CONTEXT, step + 5, &device));
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            model = optimizer.step(1.0, model, gradients);
+            if (step as usize + 1).is_multiple_of(every) {
+                let changes;
+                (model, changes) = refactored(model);
+                optimizer.change_basis(&changes, &device).unwrap();
+            }
+        }
+        logits(&model, &device)
+    };
+    let apart = |stack: &str| distance(&trained(stack, 100), &trained(stack, 2));
+    let (muon, adamw) = (apart("muon"), apart("adamw"));
+    // The polynomial of Muon amplifies the rounding of f32 where a gradient is of lower rank.
+    assert!(muon < 2e-3 && adamw > 20.0 * muon, "{muon} {adamw}");
 }

@@ -50,6 +50,14 @@ pub enum LayerwiseError {
     /// A wrapper that is called out of order, or cannot load its record.
     #[error("{0}")]
     Wrapper(#[from] WrapperError),
+    /// A change of basis that does not fit the model.
+    #[error("\"{path}\" cannot be given another basis: {reason}")]
+    Basis {
+        /// Path of the parameter.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// A weight decay that needs the factor of the schedule, which a step of the plain Burn form does not know.
     #[error(
         "Burn's ModuleOptimizer tells a step the learning rate but not the factor of the schedule, by which {optimizer} \

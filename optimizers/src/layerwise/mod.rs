@@ -2,6 +2,7 @@
 
 mod any;
 mod ball;
+mod basis;
 mod builder;
 mod check;
 mod config;
@@ -40,6 +41,7 @@ mod table;
 mod width;
 
 pub use any::{AnyOptimizer, PlannedOptimizer};
+pub use basis::BasisChange;
 pub use builder::Layerwise;
 pub use config::LayerwiseConfig;
 pub use config_parts::{AdamWPart, EdgesPart};

@@ -14,6 +14,8 @@ mod layout;
 mod norms;
 mod one_sided;
 mod polar;
+#[cfg(feature = "exact")]
+mod refactor;
 
 pub use crate::flex::{Norm, Normalisation};
 #[cfg(feature = "exact")]
@@ -38,3 +40,5 @@ pub use polar::{
     polar_polynomial, polar_svd, scalar_map,
 };
 pub(crate) use polar::{POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value};
+#[cfg(feature = "exact")]
+pub use refactor::{Refactored, refactored};

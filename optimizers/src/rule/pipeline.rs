@@ -199,6 +199,11 @@ impl Pipeline {
         momentum.into_iter().chain(moment).chain(self.rule.memories()).collect()
     }
 
+    /// Whether nothing is kept between steps but a momentum.
+    pub(crate) fn keeps_only_momentum(&self) -> bool {
+        self.memories().iter().all(|kept| kept.name == self.order.buffer())
+    }
+
     /// The optimizer of a whole module; a matrix rule needs a module that has only matrices and stacks of them.
     #[must_use]
     pub fn init(&self) -> ModuleOptimizer {

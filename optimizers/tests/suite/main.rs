@@ -1,6 +1,7 @@
 //! The promises of the crate, on the CPU backend, in f32 and f64. One binary: linking Burn is slow.
 
 mod bad_values;
+mod basis;
 mod burn_nn;
 mod clipping;
 mod converged;

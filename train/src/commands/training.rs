@@ -21,6 +21,7 @@ use crate::report::page as report;
 use crate::run::averaging::Averaging;
 use crate::run::energy::{self, EnergyRecords};
 use crate::run::prepare::{build_optimizer, check_memory, with_adapters};
+use crate::run::refactoring::refactor_if_due;
 use crate::run::spectra::{self, Spectra};
 use crate::run::start::{self, Start};
 use crate::run::trainer::{Ending, Session, Validations};
@@ -234,8 +235,11 @@ impl Run<'_> {
             state = trainer;
         } else if config.train.init_continues {
             write_atomically(&folder.metrics_file(), &events)?;
-        } else if config.optimizer.onto_balls {
-            model = states.optimizer.onto_balls(model)?;
+        } else {
+            if config.optimizer.onto_balls {
+                model = states.optimizer.onto_balls(model)?;
+            }
+            model = refactor_if_due(config, 0, model, &mut states.optimizer, None, device)?;
         }
         let (log, events) = Log::resume(folder, state.step, &config.train.log_to)?;
         let logged = events.iter().filter(|event| matches!(event, Event::Train { .. })).count() as u64;

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use polaron::layerwise::BasisChange;
 use polaron::wrappers::{Moment, WeightAverage, Wrap, WrapperRecord};
 use polaron::{LayerwiseError, LayerwiseOptimizer};
 
@@ -51,6 +52,17 @@ impl Averaging {
             return Ok(None);
         }
         Ok(Some(self.average.evaluation_weights(model.clone()).map_err(LayerwiseError::from)?))
+    }
+
+    /// Lets the average follow parameters whose basis was changed.
+    ///
+    /// # Errors
+    ///
+    /// A change that does not fit the average.
+    pub fn change_basis(&mut self, changes: &[BasisChange], device: &Device) -> Result<(), Error> {
+        let mut record = self.to_record();
+        changes.iter().try_for_each(|change| record.change_basis(change))?;
+        self.load_record(record, device)
     }
 
     /// Its state.

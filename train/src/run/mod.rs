@@ -9,6 +9,7 @@ pub mod operations;
 pub mod prepare;
 pub mod probing;
 pub mod prompt;
+pub mod refactoring;
 pub mod rope;
 pub mod spectra;
 pub mod start;

@@ -11,7 +11,7 @@ use crate::networks::family::Family;
 use crate::networks::registry::ForFamily;
 use crate::run::estimate;
 use crate::run::prompt;
-use crate::settings::config::{Config, QK_CLIP};
+use crate::settings::config::{Config, QK_CLIP, REFACTOR_EVERY};
 
 /// Checks everything that would make runs of these configurations fail: the data, the model, the rules of the optimizer.
 /// The configurations may differ only in their optimizers. Returns the fingerprint of the data.
@@ -136,15 +136,27 @@ fn check_heads<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> R
     ConfigError::ensure(false, QK_CLIP, threshold, &rule)
 }
 
-/// Refuses a frozen factor of an adapter: with `train.lora` the factors are all that is trained.
+/// Refuses a frozen second factor, which is zero, so that its adapter would stay nothing; and a trained first factor if
+/// adapters are re-factorised.
 fn check_adapters(config: &Config, plan: &Plan) -> Result<(), ConfigError> {
     let factor =
-        |entry: &&PlanEntry| entry.role.is_some_and(|role| Role::ADAPTERS.contains(&role)) && entry.is_frozen();
-    let Some(frozen) = plan.entries().iter().find(factor) else { return Ok(()) };
-    let rule = format!(
-        "it freezes `{}`, but with train.lora only the factors of the adapters are trained: leave the key out, or make \
-         train.lora.match narrower",
-        frozen.path
-    );
-    Err(ConfigError::BadValue { key: "train.freeze".into(), value: config.train.freeze.join(", "), rule })
+        |role: Role, frozen: bool| move |entry: &&PlanEntry| entry.role == Some(role) && entry.is_frozen() == frozen;
+    if let Some(entry) = plan.entries().iter().find(factor(Role::LoraB, true)) {
+        let rule = format!(
+            "it freezes `{}`, which is zero at first, so that its adapter would stay without effect: freeze first factors only \
+             (`**.lora.a`), or make train.lora.match narrower",
+            entry.path
+        );
+        ConfigError::ensure(false, "train.freeze", config.train.freeze.join(", "), &rule)?;
+    }
+    let every = config.train.lora.as_ref().map_or(0, |lora| lora.refactor_every);
+    let trained = plan.entries().iter().find(factor(Role::LoraA, false)).filter(|_| every > 0);
+    let rule = trained.map_or_else(String::new, |entry| {
+        format!(
+            "it replaces `{}`, which is trained, so that its momentum would be that of another factor: add `--freeze '**.lora.a'`, \
+             which trains second factors only, or leave the key out",
+            entry.path
+        )
+    });
+    ConfigError::ensure(trained.is_none(), REFACTOR_EVERY, every, &rule)
 }

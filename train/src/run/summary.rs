@@ -11,6 +11,7 @@ use polaron_datasets::Tokenizer;
 use crate::host::progress::duration;
 use crate::networks::family::Unit;
 use crate::run::prompt;
+use crate::run::refactoring;
 use crate::run::rope;
 use crate::run::trainer::Validations;
 use crate::settings::config::Config;
@@ -71,6 +72,13 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
     }
     if let Some(weights) = weights(config) {
         lines.insert(1, format!("weights    {weights}"));
+    }
+    if let Some(lora) = train.lora.as_ref().filter(|lora| lora.refactor_every > 0) {
+        let states = refactoring::states(plan);
+        lines.insert(
+            3,
+            format!("adapters   re-factorised before the first step and every {} steps: {states}", lora.refactor_every),
+        );
     }
     if train.lora.is_some() && train.init.is_empty() && step == 0 {
         lines.push(

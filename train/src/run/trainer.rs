@@ -22,6 +22,7 @@ use crate::networks::family::{Family, Validation};
 use crate::run::averaging::Averaging;
 use crate::run::energy::EnergyRecords;
 use crate::run::probing::ProbeBatches;
+use crate::run::refactoring::refactor_if_due;
 use crate::run::spectra::Spectra;
 use crate::settings::config::Config;
 use crate::store::checkpoint::{Content, Store, TrainerState};
@@ -208,6 +209,8 @@ impl<F: Family> Session<'_, F> {
             let progress = (step as f64 / steps as f64).min(1.0);
             model = averaging.after_step(model, step + 1, Moment { factor, progress })?;
         }
+        let (optimizer, averaging) = (&mut self.optimizer, self.averaging.as_mut());
+        model = refactor_if_due(self.config, step + 1, model, optimizer, averaging, &self.device)?;
         self.device.sync().map_err(Error::device_failed("updating the weights"))?;
         self.state.step += 1;
         self.state.tokens += self.config.tokens_per_step();

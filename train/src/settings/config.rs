@@ -59,6 +59,9 @@ pub struct DeviceConfig {
 /// The section of adapters of low rank, which exists only in runs that have them.
 pub const LORA: &str = "train.lora";
 
+/// The key of how often adapters are re-factorised.
+pub const REFACTOR_EVERY: &str = "train.lora.refactor_every";
+
 /// The section of the average of the weights, which exists only in runs that have it.
 pub const AVERAGE: &str = "train.average";
 
@@ -232,6 +235,11 @@ impl Config {
         )?;
         self.model.validate()?;
         self.train.lora.as_ref().map_or(Ok(()), LoraSettings::validate)?;
+        let rule = format!(
+            "it would record the changes of the adapters' basis as changes of weights: leave it or {REFACTOR_EVERY} out"
+        );
+        let every = self.train.spectra_every;
+        ConfigError::ensure(every == 0 || !self.refactors(0), "train.spectra_every", every, &rule)?;
         let (key, layers) = (self.model.layers_key(), self.model.layers());
         ConfigError::ensure(layers <= MAX_LAYERS, key, layers, &format!("it must not exceed {MAX_LAYERS}"))?;
         let tokens = (self.train.batch / self.train.accumulation).saturating_mul(self.model.tokens_per_row());
@@ -284,6 +292,12 @@ impl Config {
     /// Whether the energy is recorded when `step` steps are done.
     pub fn records_energy(&self, step: u64) -> bool {
         self.is_due(self.train.energy_every, step)
+    }
+
+    /// Whether adapters get other factors after `step` steps: before the first one too, but not in a run without adapters.
+    pub fn refactors(&self, step: u64) -> bool {
+        let every = self.train.lora.as_ref().map_or(0, |lora| lora.refactor_every);
+        every > 0 && step.is_multiple_of(every)
     }
 
     /// Every so many steps, and at the end; never if that is 0.

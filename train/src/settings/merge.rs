@@ -35,6 +35,7 @@ const ABSENT: &[(&str, Value)] = &[
     ("schedule.momentum.power", Value::Float(0.0)),
     ("train.energy_every", Value::Integer(0)),
     ("train.logits_every", Value::Integer(0)),
+    ("train.lora.refactor_every", Value::Integer(0)),
     ("train.probe_batches", Value::Integer(0)),
     ("train.probe_every", Value::Integer(0)),
     ("train.probe_groups", Value::String(String::new())),

@@ -9,6 +9,9 @@ use crate::support::{Place, names_in};
 /// Four steps, and no sample text.
 const SHORT: &[&str] = &["--out", "run", "--steps", "4", "--set", "train.sample_tokens=0"];
 const TIED: &[&str] = &["--model", "gemma3-tiny", "--set", "model.tied_head=true"];
+/// Adapters of which only the second factors are trained, in a new basis every two steps.
+const REFACTORED: &[&str] =
+    &["--set", "train.lora.rank=4", "--set", "train.lora.refactor_every=2", "--freeze", "**.lora.a"];
 const LORA: &[&str] = &["--set", "train.lora.rank=4"];
 
 fn train(place: &Place, more: &[&str]) -> crate::support::Said {
@@ -157,8 +160,13 @@ fn adapters_that_cannot_exist_are_refused() {
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         train(&place, &more).fails(2, fragments);
     }
-    let factor = "--freeze=blocks.0.attn.wq.lora.a";
-    train(&place, &[LORA, &[factor]].concat()).fails(2, &["`train.freeze`", "wq.lora.a", "train.lora.match"]);
+    let factor = "--freeze=blocks.0.attn.wq.lora.b";
+    train(&place, &[LORA, &[factor]].concat())
+        .fails(2, &["`train.freeze`", "wq.lora.b", "first factors", "train.lora.match"]);
+    train(&place, &set("refactor_every=2").iter().map(String::as_str).collect::<Vec<_>>())
+        .fails(2, &["`train.lora.refactor_every`", "wq.lora.a`, which is trained", "--freeze '**.lora.a'"]);
+    let spectra = [REFACTORED, &["--set", "train.spectra_every=2"]].concat();
+    train(&place, &spectra).fails(2, &["`train.spectra_every`", "train.lora.refactor_every"]);
     assert_eq!(names_in(&place.path("")), before, "something was written");
 }
 
@@ -198,4 +206,115 @@ fn adapters_begin_beside_the_weights_of_a_run_and_end_in_those_of_the_next() {
     go_on(&["--extend", "run", "--out", "other", "--steps", "6", "--freeze", "head"])
         .fails(2, &["\"head.weight\" was updated by adamw and is now frozen"]);
     assert!(!place.path("other").exists());
+}
+
+fn numbers(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])).collect()
+}
+
+/// Columns of a matrix of this width.
+fn columns(matrix: &[f32], width: usize) -> Vec<Vec<f32>> {
+    (0..width).map(|column| matrix.iter().skip(column).step_by(width).copied().collect()).collect()
+}
+
+fn product(x: &[f32], y: &[f32]) -> f32 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+#[test]
+fn only_second_factors_are_trained_if_the_first_are_frozen() {
+    let place = Place::new();
+    train(&place, &[LORA, &["--freeze", "**.lora.a"]].concat()).succeeds();
+    let (changed, owners) = trained(&place);
+    let second = |name: &&String| name.ends_with(".lora.b");
+    assert!(weights(&place, 4).keys().filter(second).eq(&changed), "{changed:?}");
+    assert!(!owners.is_empty() && owners.iter().all(|name| second(&name)), "{owners:?}");
+    let config = String::from_utf8(place.read("run/config.toml")).unwrap();
+    assert!(!config.contains("refactor_every"), "{config}");
+}
+
+#[test]
+fn refactored_adapters_are_orthonormal_from_the_first_step_on_and_keep_their_space() {
+    let place = Place::new();
+    for (optimizer, said) in [
+        ("muon", "every 2 steps: the momentum of b (muon) turns with it"),
+        ("adamw", "every 2 steps: the state of b (adamw) begins anew each time"),
+    ] {
+        let more =
+            [REFACTORED, &["--optimizer", optimizer, "--set", "train.checkpoint_every=1", "--set", "train.keep=9"]]
+                .concat();
+        let run = train(&place, &more).succeeds();
+        assert!(run.err.contains(said), "{}", run.err);
+        for name in weights(&place, 0).keys().filter(|name| name.ends_with(".lora.a")) {
+            let at = |step: u64| columns(&numbers(&weights(&place, step)[name]), 4);
+            let (first, third, last) = (at(0), at(3), at(4));
+            for a in [&first, &third, &last] {
+                for (i, k) in (0..4).flat_map(|i| (0..4).map(move |k| (i, k))) {
+                    let found = product(&a[i], &a[k]);
+                    assert!((found - f32::from(u8::from(i == k))).abs() < 1e-6, "{name}: {found}");
+                }
+            }
+            assert!(weights(&place, 2)[name] == weights(&place, 3)[name], "{name} moved between two re-factorisations");
+            assert!(third != last && first != last, "{name}");
+            // Every last column is within the space of the first ones.
+            for column in &last {
+                let inside: f32 = first.iter().map(|basis| product(basis, column).powi(2)).sum();
+                assert!((inside - 1.0).abs() < 1e-5, "{name}: {inside}");
+            }
+            // The rows of b are orthogonal, the longest first.
+            let b = numbers(&weights(&place, 4)[&name.replace(".lora.a", ".lora.b")]);
+            let rows: Vec<&[f32]> = b.chunks(b.len() / 4).collect();
+            let lengths: Vec<f32> = rows.iter().map(|row| product(row, row).sqrt()).collect();
+            assert!(lengths.is_sorted_by(|a, b| a >= b) && lengths[0] > 0.0, "{name}: {lengths:?}");
+            assert!(product(rows[0], rows[1]).abs() < 1e-6 * lengths[0] * lengths[0], "{name}");
+        }
+        // Muon keeps its momentum over the re-factorisation after the last step, AdamW nothing.
+        let states = tensors(&place, "run/checkpoints/step-000004/optimizer.safetensors");
+        assert_eq!(states.is_empty(), optimizer == "adamw", "{:?}", states.keys());
+        let base = |name: &&String| !name.contains(".lora.");
+        let (before, after) = (weights(&place, 0), weights(&place, 4));
+        assert!(before.keys().filter(base).all(|name| before[name] == after[name]), "the base moved");
+        std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
+}
+
+#[test]
+fn muon_learns_the_same_with_and_without_a_new_basis() {
+    let place = Place::new();
+    let loss = |every: &str, out: &str, more: &[&str]| {
+        let every = format!("train.lora.refactor_every={every}");
+        let own = ["--out", out, "--steps", "20", "--set", "train.sample_tokens=0", "--set", &every];
+        place.train(&[&own[..], LORA, &["--freeze", "**.lora.a"], more].concat()).succeeds();
+        let events = place.events(out);
+        let valid = events.iter().rev().find(|event| event["event"] == "valid").unwrap();
+        valid["loss"].as_f64().unwrap()
+    };
+    for (at, more) in [
+        &["--optimizer", "muon"][..],
+        &["--set", "train.average.from=5"],
+        &["--set", "optimizer.wrapper.kind=ema_nesterov", "--set", "optimizer.wrapper.prefill=5"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // A basis at the start only, and one every three steps.
+        let [once, often] =
+            [("1000", "once"), ("3", "often")].map(|(every, out)| loss(every, &format!("{out}{at}"), more));
+        assert!((once - often).abs() < 1e-5, "{more:?}: {once} {often}");
+    }
+    let [once, often] = [("1000", "a"), ("3", "b")].map(|(every, out)| loss(every, out, &["--optimizer", "adamw"]));
+    assert!((once - often).abs() > 1e-5, "{once} {often}");
+}
+
+#[test]
+fn a_run_with_refactored_adapters_is_extended_without_another_basis_in_between() {
+    let place = Place::new();
+    train(&place, REFACTORED).succeeds();
+    let quiet = ["--set", "train.sample_tokens=0", "--threads", "2"];
+    let go_on = |more: &[&str]| place.run(&[&["train", "--extend", "run", "--out", "longer"], more, &quiet].concat());
+    go_on(&["--steps", "6", "--keep-schedule"]).succeeds();
+    assert_eq!(place.weights("longer", 4), place.weights("run", 4));
+    place.run(&["generate", "longer", "--prompt", "The ", "--tokens", "5"]).succeeds();
+    train(&place, &[LORA, &["--freeze", "**.lora.a"]].concat())
+        .fails(2, &["`train.lora.refactor_every` is 2 there and absent now"]);
 }

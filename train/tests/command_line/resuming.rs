@@ -121,16 +121,24 @@ fn a_run_killed_again_and_again_ends_with_the_same_bytes() {
 
 #[test]
 fn a_killed_run_with_adapters_ends_with_the_same_bytes() {
-    let place = Place::new();
-    let lora = ["--set", "train.lora.rank=2"];
-    undisturbed(&place, &lora);
-    for step in [1, 34, 150] {
-        let mut child = place.spawn_train(&settings(&[&lora, ["--out", "run"].as_slice()].concat()));
-        place.wait_for_step("run", step, &mut child);
-        kill(child);
+    let plain = ["--set", "train.lora.rank=2"];
+    let refactored =
+        ["--set", "train.lora.refactor_every=5", "--freeze", "**.lora.a", "--set", "train.spectra_every=0"];
+    let averaged = ["--set", "train.average.from=20", "--set", "train.average.horizon=10"];
+    let adamw = ["--optimizer", "adamw"];
+    let cases =
+        [plain.to_vec(), [&plain[..], &refactored, &averaged].concat(), [&plain[..], &refactored, &adamw].concat()];
+    for lora in cases {
+        let place = Place::new();
+        undisturbed(&place, &lora);
+        for step in [1, 34, 150] {
+            let mut child = place.spawn_train(&settings(&[&lora, ["--out", "run"].as_slice()].concat()));
+            place.wait_for_step("run", step, &mut child);
+            kill(child);
+        }
+        place.train(&settings(&[&lora, ["--out", "run"].as_slice()].concat())).succeeds();
+        ends_like_the_undisturbed_run(&place, "run");
     }
-    place.train(&settings(&[&lora, ["--out", "run"].as_slice()].concat())).succeeds();
-    ends_like_the_undisturbed_run(&place, "run");
 }
 
 #[test]

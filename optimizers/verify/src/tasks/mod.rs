@@ -10,6 +10,7 @@
 //! | `recall` | pairs that a matrix or two layers can store, and how alike their scores become | arXiv 2605.10795 |
 //! | `factorisation` | when each eigenvalue is learned; Muon learns the smallest first | arXiv 2605.28613 |
 //! | `denoising` | to which digit a factorisation of a noisy matrix removes noise, and when | arXiv 2605.28613 |
+//! | `federation` | eight clients with an adapter: means of products, the way to the optimum, the size of noise | arXiv 2505.12805 |
 //! | `layer_peeled` | the optimum to thirteen digits; logits are circulant | arXiv 2605.12756 |
 //! | `random_features` | the best step of Muon is the nuclear norm over a trace | arXiv 2605.11181 |
 //! | `lr_transfer` | under muP the best learning rate does not depend on the width | arXiv 2512.05620 |
@@ -23,6 +24,7 @@
 mod coordinates;
 mod denoising;
 mod factorisation;
+mod federation;
 mod layer_peeled;
 mod lr_transfer;
 mod memory;
@@ -74,6 +76,7 @@ pub const TASKS: &[Task] = &[
         factorisation::run,
     ),
     task("denoising", "how near a deep factorisation of a noisy matrix comes to the clean one", denoising::run),
+    task("federation", "clients that train an adapter together, re-factorised every round", federation::run),
     task("layer_peeled", "an exactly solvable softmax problem with circulant logits", layer_peeled::run),
     task("random_features", "the best step size on a random-feature quadratic", random_features::run),
     task(

@@ -160,6 +160,10 @@ impl Group {
         else {
             return false;
         };
+        // A projection is that of one parameter.
+        if pipeline.projection().is_some() || its.projection().is_some() {
+            return false;
+        }
         let same_rule = match (&self.settings, &other.settings) {
             (Some(settings), Some(of)) => settings == of,
             _ => pipeline.is_same(its),
@@ -357,7 +361,8 @@ impl<'a> ParameterUpdate<'a> {
                 let decays = places.decays();
                 let streams: Vec<u64> = places.0.iter().map(|place| place.stream).collect();
                 let (rates, momentum, progress) = (*rates, *momentum, *progress);
-                let at = At { rates, momentum, decays: &decays, progress, streams: &streams };
+                let projection = pipeline.projection();
+                let at = At { rates, momentum, decays: &decays, progress, streams: &streams, projection };
                 self.updated = step_stack(pipeline, &places, memory, at, waiting);
             }
         }

@@ -42,6 +42,7 @@ pub(crate) fn read_memory(
             decays: &[(0, pipeline.decay())],
             progress: 0.0,
             streams: &[0],
+            projection: None,
         };
         pipeline.advance(reading, zeros(), zeros(), &mut memory, at);
         memory.forms(&form.shape)

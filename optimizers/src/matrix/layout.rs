@@ -197,6 +197,14 @@ pub enum LayoutError {
     /// Parts of different sizes of a transposed convolution.
     #[error("parts of different sizes of a transposed convolution of shape {0:?} are not supported: use equal blocks")]
     TurnedParts(Vec<usize>),
+    /// Directions that are to stay as they are do not fit.
+    #[error("{message} (shape {shape:?})")]
+    Projection {
+        /// What is wrong with them.
+        message: String,
+        /// Stored shape.
+        shape: Vec<usize>,
+    },
     /// The blocks do not fit.
     #[error("{count} blocks do not divide the {size} {axis} features of shape {shape:?}; choose a divisor of {size}")]
     Blocks {
@@ -428,7 +436,7 @@ impl Reading {
     /// otherwise.
     pub fn sections(&self) -> Vec<Section> {
         let Some(blocks) = self.blocks.filter(Blocks::are_unequal) else { return Vec::new() };
-        let dim = 1 + self.layout.position(blocks.axis);
+        let (axis, dim) = (blocks.axis, 1 + self.layout.position(blocks.axis));
         let sizes = blocks.sizes().unwrap_or_default();
         let mut start = 0;
         let section = |run: &[usize]| {
@@ -436,7 +444,7 @@ impl Reading {
             let mut stored = self.stored;
             stored[dim] = length;
             let blocks = (run.len() > 1).then(|| Blocks::equal(blocks.axis, run.len()));
-            let section = Section { dim, start, length, reading: Self { stored, blocks, ..*self } };
+            let section = Section { axis, dim, start, length, reading: Self { stored, blocks, ..*self } };
             start += length;
             section
         };
@@ -450,6 +458,25 @@ impl Reading {
             return vec![self.split(stack)];
         }
         sections.iter().map(|section| section.reading.split(section.of(&stack))).collect()
+    }
+
+    /// The same without blocks.
+    pub fn whole(&self) -> Self {
+        Self { blocks: None, ..*self }
+    }
+
+    /// The parts into which matrices are cut.
+    pub fn blocks(&self) -> Option<Blocks> {
+        self.blocks
+    }
+
+    /// The number of features along an axis of a whole matrix.
+    pub fn features(&self, axis: Axis) -> usize {
+        let window = self.turned.unwrap_or(1);
+        match axis {
+            Axis::Input => self.stored[1 + self.layout.position(axis)] * window,
+            Axis::Output => self.stored[1 + self.layout.position(axis)] / window,
+        }
     }
 
     /// The axis along which several parameters are stacked: matrices one after another, entries of any shape as one row.
@@ -514,6 +541,8 @@ impl Reading {
 
 /// Parts of one size, one after another, of a parameter that is cut into parts of different sizes.
 pub(crate) struct Section {
+    /// The axis that is cut.
+    pub axis: Axis,
     /// The dimension of the stored stack that is cut: 1 or 2.
     pub dim: usize,
     pub start: usize,

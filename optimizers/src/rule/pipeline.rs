@@ -8,7 +8,8 @@ use burn::tensor::{DType, Device, Tensor};
 use super::memory::MOMENTUM;
 use super::preconditioner::GRADIENT_MOMENT;
 use super::{
-    Decay, DecayForm, Kept, Memory, Momentum, NormControl, Preconditioner, Rates, Rule, Scale, Stage, State, Update,
+    Decay, DecayForm, Kept, Memory, Momentum, NormControl, Preconditioner, Projection, Rates, Rule, Scale, Stage, State,
+    Update,
 };
 use crate::matrix::{Layout, LayoutError, Placement, Reading, Section};
 use crate::setting::ConfigError;
@@ -50,6 +51,8 @@ pub struct Pipeline {
     norm_control: Option<NormControl>,
     decay: Decay,
     placement: Placement,
+    /// Of its only parameter.
+    projection: Option<Projection>,
     /// Of its parameter, if it has only one with a known path; see [`Stage::streams`].
     stream: u64,
 }
@@ -76,6 +79,8 @@ pub(crate) struct At<'a> {
     pub progress: f64,
     /// The stream of every parameter in the stack, see [`Stage::streams`].
     pub streams: &'a [u64],
+    /// What the step leaves as it is, of a stack of one parameter.
+    pub projection: Option<&'a Projection>,
 }
 
 impl Pipeline {
@@ -90,6 +95,7 @@ impl Pipeline {
             norm_control: None,
             decay: Decay::default(),
             placement: Placement::default(),
+            projection: None,
             stream: 0,
         }
     }
@@ -151,6 +157,19 @@ impl Pipeline {
         self
     }
 
+    /// Sets which directions of its only parameter stay as they are; none by default. An entrywise rule then works on a matrix
+    /// only. [`Pipeline::check`] says whether they fit a parameter.
+    #[must_use]
+    pub fn with_projection(mut self, projection: impl Into<Option<Projection>>) -> Self {
+        self.projection = projection.into();
+        self
+    }
+
+    /// Which directions of its only parameter stay as they are.
+    pub fn projection(&self) -> Option<&Projection> {
+        self.projection.as_ref()
+    }
+
     /// Sets the stream of its only parameter.
     pub(crate) fn with_stream(mut self, stream: u64) -> Self {
         self.stream = stream;
@@ -184,7 +203,7 @@ impl Pipeline {
 
     /// Whether it works on matrices, rather than on entries.
     pub fn is_matrix_rule(&self) -> bool {
-        !self.is_entrywise() || self.norm_control.is_some()
+        !self.is_entrywise() || self.norm_control.is_some() || self.projection.is_some()
     }
 
     /// Whether its rule works on entries, with or without a norm that is controlled.
@@ -252,6 +271,7 @@ impl Pipeline {
             && (self.order, self.momentum, self.scale, self.decay, self.placement)
                 == (other.order, other.momentum, other.scale, other.decay, other.placement)
             && (self.preconditioner, self.norm_control) == (other.preconditioner, other.norm_control)
+            && self.projection == other.projection
     }
 
     /// How a parameter of this shape is read.
@@ -268,9 +288,28 @@ impl Pipeline {
     /// Refuses a parameter of a shape that the rule cannot step.
     ///
     /// # Errors
-    /// As [`Placement::check`], unless the rule is entrywise, or is one for vectors and this is one.
+    /// As [`Placement::check`], unless the rule is entrywise, or is one for vectors and this is one. [`LayoutError::Projection`] if
+    /// the directions that are to stay as they are do not fit.
     pub fn check(&self, shape: &[usize]) -> Result<(), LayoutError> {
-        self.reading(shape).map(drop)
+        let reading = self.reading(shape)?;
+        let Some(projection) = &self.projection else { return Ok(()) };
+        let fits = projection.check(&reading).and_then(|()| self.check_cut(projection, &reading));
+        fits.map_err(|message| LayoutError::Projection { message, shape: shape.to_vec() })
+    }
+
+    /// Refuses a norm that is controlled in parts which the projection mixes: it could not be kept in each of them.
+    fn check_cut(&self, projection: &Projection, reading: &Reading) -> Result<(), String> {
+        match (self.norm_control, reading.blocks()) {
+            (Some(control), Some(blocks)) if projection.mixes(Some(blocks)) => {
+                let (method, axis) = (control.name(), blocks.axis().name());
+                Err(format!(
+                    "the {axis} directions reach across its {} {axis} blocks, whose norms {method} controls one by one: leave out \
+                     those directions, the blocks or the norm_control",
+                    blocks.count()
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The weights scaled onto the norm ball of the rule; `None` if it has none.
@@ -299,6 +338,30 @@ impl Pipeline {
         memory: &mut Memory,
         at: At<'_>,
     ) -> Tensor<3> {
+        let Some(projection) = at.projection else { return self.advance_all(reading, weights, gradient, memory, at) };
+        let onto_free = |stack: Tensor<3>| projection.apply(reading, stack);
+        in_working_precision(weights, gradient, |weights, gradient| {
+            let free = onto_free(weights.clone());
+            let moved = self.advance_all(reading, free.clone(), onto_free(gradient), memory, at);
+            let kept = if projection.preserves() {
+                weights
+            } else {
+                let rest = weights.clone() - free.clone();
+                weights - rest * self.decay.share(at.rates)
+            };
+            kept + onto_free(moved - free)
+        })
+    }
+
+    /// [`advance`](Self::advance) where all of the weights may change. A projection of `at` acts on the update alone.
+    fn advance_all(
+        &self,
+        reading: &Reading,
+        weights: Tensor<3>,
+        gradient: Tensor<3>,
+        memory: &mut Memory,
+        at: At<'_>,
+    ) -> Tensor<3> {
         let sections = reading.sections();
         if !sections.is_empty() {
             return self.advance_sections(&sections, weights, gradient, memory, at);
@@ -308,7 +371,7 @@ impl Pipeline {
         self.adopt_first_version(reading, memory);
         in_working_precision(weights, gradient, |weights, gradient| {
             memory.like = Some(weights.dims());
-            let is_plain = self.preconditioner.is_none() && self.norm_control.is_none();
+            let is_plain = self.preconditioner.is_none() && self.norm_control.is_none() && at.projection.is_none();
             let (weights, gradient) = match at.decays {
                 [(_, decay)] if is_plain => {
                     match self.rule.step_in_place(weights, gradient, memory, *decay, at.rates) {
@@ -319,6 +382,10 @@ impl Pipeline {
                 _ => (weights, gradient),
             };
             let update = self.update(reading, &weights, gradient, memory, at);
+            let update = match at.projection {
+                Some(projection) if !self.rule.sets_weights(memory.step) => projection.apply(reading, update),
+                _ => update,
+            };
             match (self.norm_control, at.decays) {
                 _ if self.rule.sets_weights(memory.step) => update,
                 (Some(control), [(_, decay)]) => {
@@ -343,8 +410,11 @@ impl Pipeline {
         at: At<'_>,
     ) -> Tensor<3> {
         let mut memories = memory.sections(sections.len());
+        // What mixes the sections acts on all of them together, after the step.
+        let across = at.projection.and_then(|projection| projection.across(sections[0].axis));
+        let at = At { projection: across.as_ref(), ..at };
         let step = |(section, memory): (&Section, &mut Memory)| {
-            self.advance(&section.reading, section.of(&weights), section.of(&gradient), memory, at)
+            self.advance_all(&section.reading, section.of(&weights), section.of(&gradient), memory, at)
         };
         let updated = sections.iter().zip(&mut memories).map(step).collect();
         memory.join_sections(memories);
@@ -445,7 +515,8 @@ impl Optimizer for Pipeline {
         let reading = self.reading(&shape).unwrap_or_else(|error| panic!("{error}"));
         let mut memory = state.map_or(Memory::default(), |state| state.into_memory(shape));
         let rates = Rates::constant(lr);
-        let at = At { rates, momentum: None, decays: &[(0, self.decay)], progress: 0.0, streams: &[self.stream] };
+        let (decays, streams, projection) = (&[(0, self.decay)], &[self.stream], self.projection.as_ref());
+        let at = At { rates, momentum: None, decays, progress: 0.0, streams, projection };
         let stored = reading.stored;
         let weights = self.advance(&reading, tensor.reshape(stored), grad.reshape(stored), &mut memory, at);
         (weights.reshape(shape), Some(State::new(shape, memory)))

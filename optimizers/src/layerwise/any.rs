@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::optim::{DynOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use crate::rule::{Pipeline, in_working_precision};
+use crate::rule::{Pipeline, Projection, in_working_precision};
 use crate::rules::OptimizerConfig;
 
 /// A shared Burn optimizer of any type: of this crate, Burn's own, or yours.
@@ -42,6 +42,16 @@ impl AnyOptimizer {
     pub fn with_label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
+    }
+
+    /// The same with directions that stay as they are, if it is a rule of this crate.
+    pub(super) fn with_projection(self, projection: Option<Projection>) -> Self {
+        match (&self.rule, projection) {
+            (Some(pipeline), Some(projection)) => {
+                Self::new(pipeline.clone().with_projection(projection)).with_label(self.label)
+            }
+            _ => self,
+        }
     }
 
     /// The name shown in plans.

@@ -32,6 +32,11 @@ impl ModuleMapper for OntoBalls<'_> {
         }
         let (id, tensor, mapper) = param.consume();
         let scaled = map_outside_graph(tensor, |weights| match pipeline.onto_ball(weights.clone(), &reading) {
+            Some(_) if pipeline.projection().is_some() => {
+                let message = "onto_balls would scale the directions that it keeps: leave out one of both";
+                self.found = Err(LayerwiseError::Project { path: self.names[number].clone(), message: message.into() });
+                weights
+            }
             Some(scaled) => {
                 self.found = Ok(true);
                 scaled

@@ -1,10 +1,12 @@
 //! The builder: from a stack and rules to the optimizer of a module.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::{Module, ParamGroup};
 use burn::optim::ModuleOptimizer;
+use burn::tensor::TensorData;
 use polaron_common::splitmix64;
 
 use super::check::Planned;
@@ -13,6 +15,7 @@ use super::groups::Group;
 use super::module_optimizer::{Factor, Frozen, ScheduledLr, Uncovered};
 use super::norms::check_norms;
 use super::optimizer::LayerwiseOptimizer;
+use super::project::Directions;
 use super::scheduling::check_momentum;
 use super::states::OfParameter;
 use super::{
@@ -57,6 +60,7 @@ pub struct Layerwise {
     width: Option<f64>,
     schedules: Vec<ScheduleRule>,
     momentum: Option<MomentumSchedule>,
+    directions: Directions,
 }
 
 impl Layerwise {
@@ -77,6 +81,7 @@ impl Layerwise {
             width: None,
             schedules: vec![],
             momentum: None,
+            directions: Directions::default(),
         }
     }
 
@@ -261,6 +266,46 @@ impl Layerwise {
         self.set(|builder| builder.rules.push(rule))
     }
 
+    /// Gives the directions that rules name in their [`Project`], each tensor by the path of its parameter and `.input` or
+    /// `.output`: training leaves them as they are. A second call with the same name replaces those of the first.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use burn::tensor::TensorData;
+    /// # use burn::{module::Module, nn::{Initializer, Linear, LinearConfig}, optim::GradientsParams, tensor::{Device, Tensor}};
+    /// use polaron::Layerwise;
+    /// use polaron::layerwise::{Project, Rule, RuleOptimizer};
+    /// # #[derive(Module, Debug)]
+    /// # struct Model { hidden: Linear }
+    /// # let device = Device::flex().autodiff();
+    /// # let linear = LinearConfig::new(3, 4).with_bias(false).with_initializer(Initializer::Ones);
+    /// # let model = Model { hidden: linear.init(&device) };
+    ///
+    /// // What the layer makes of the first two of its three inputs, which an earlier task used, stays.
+    /// let used = TensorData::new(vec![1.0_f32, 0.0, 0.0, 1.0, 0.0, 0.0], [3, 2]);
+    /// let used = BTreeMap::from([("hidden.weight.input".to_string(), used)]);
+    /// let rule = Rule::path("hidden", RuleOptimizer::inherited())?.with_project(Project::inputs("earlier task"));
+    /// let mut optimizer = Layerwise::muon().rule(rule).directions("earlier task", used).build(&model)?;
+    /// # let loss = model.hidden.forward(Tensor::<2>::ones([2, 3], &device)).square().mean();
+    /// # let grads = GradientsParams::from_grads(loss.backward(), &model);
+    /// let model = optimizer.step(1.0, model, grads);
+    /// let weights: Vec<f32> = model.hidden.weight.val().into_data().iter::<f32>().collect();
+    /// assert!(weights[..8] == [1.0; 8] && weights[8] != 1.0);
+    /// # Ok::<(), polaron::layerwise::LayerwiseError>(())
+    /// ```
+    ///
+    /// In a configuration names are those of files, which the program reads ([`LayerwiseConfig::direction_files`]):
+    ///
+    /// ```toml
+    /// [[optimizer.rule]]
+    /// role = ["gate", "up", "down"]
+    /// project = { input = "task.safetensors" }
+    /// ```
+    #[must_use]
+    pub fn directions(self, name: impl Into<String>, tensors: BTreeMap<String, TensorData>) -> Self {
+        self.set(|builder| builder.directions.add(name.into(), tensors))
+    }
+
     /// Freezes the parameters that a glob or `/regex/` matches: no update, no decay, no state, no part in the clipped norm;
     /// the plan shows them as frozen. Rules and roles are not needed for them. Gradients that they have are ignored;
     /// [`LayerwiseOptimizer::without_frozen_gradients`] keeps a backward pass from computing them.
@@ -397,16 +442,18 @@ impl Layerwise {
             width: self.width,
             schedules: &self.schedules,
             momentum: self.momentum,
+            directions: &self.directions,
         };
         let plan = decide(&ParameterInfo::of_module(module), &decision)?;
         let optimizers = plan
             .entries()
             .iter()
             .map(|entry| match &entry.optimizer {
-                PlannedOptimizer::Own(optimizer) => Ok(optimizer.clone()),
+                PlannedOptimizer::Own(optimizer) => Ok(optimizer.clone().with_projection(entry.projection.clone())),
                 PlannedOptimizer::Frozen => Ok(AnyOptimizer::new(Frozen)),
                 PlannedOptimizer::Kind(config) => {
                     let pipeline = config.build(entry.placement)?.with_stream(stream(&entry.path));
+                    let pipeline = pipeline.with_projection(entry.projection.clone());
                     Ok(AnyOptimizer::new(pipeline).with_label(config.kind()))
                 }
             })
@@ -448,7 +495,8 @@ impl Layerwise {
     /// # Errors
     /// If a parameter has no role, two roles, no rule or two paths, a rule, a schedule or an assignment matches nothing or is
     /// overridden everywhere, a pattern that freezes matches nothing or everything is frozen, a parameter of a matrix rule
-    /// is not a matrix, a matrix is zero whose rule steps by its norm, or a number is out of range.
+    /// is not a matrix, a matrix is zero whose rule steps by its norm, directions that are to stay as they are do not fit, or a number
+    /// is out of range.
     pub fn build<M: Module>(self, module: &M) -> Result<LayerwiseOptimizer, LayerwiseError> {
         let clip = LayerwiseError::check_threshold("clip", self.clip)?;
         let qk_clip = LayerwiseError::check_threshold("qk_clip", self.qk_clip)?;

@@ -1,5 +1,7 @@
 //! The `[optimizer]` table of a configuration file.
 
+use std::collections::BTreeSet;
+
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -102,7 +104,7 @@ pub struct LayerwiseConfig {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub onto_balls: bool,
     /// Rules that override those of the stack; the last one that matches wins: `{ match = "glob" | role = "name", kind = …,
-    /// lr = … }`. Without a kind, or with the kind of the rule that it overrides, a rule changes only the keys that it
+    /// lr = …, project = … }` ([`Project`](super::Project)). Without a kind, or with the kind of the rule that it overrides, a rule changes only the keys that it
     /// sets, unless `inherit = false`.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "finite")]
     pub rule: Vec<Map<String, Value>>,
@@ -182,6 +184,17 @@ impl LayerwiseConfig {
             }
         }
         serde_json::from_value(Value::Object(merged)).map_err(|error| fail(error.to_string()))
+    }
+
+    /// The files that rules name in `project`, each once: who builds an optimizer gives their tensors by
+    /// [`Layerwise::directions`](super::Layerwise::directions).
+    ///
+    /// # Errors
+    /// If a rule is not valid.
+    pub fn direction_files(&self) -> Result<BTreeSet<String>, LayerwiseError> {
+        let rules = self.rules()?;
+        let projects = rules.iter().filter_map(|rule| rule.project.as_ref());
+        Ok(projects.flat_map(|project| project.names().map(String::from).collect::<Vec<_>>()).collect())
     }
 
     fn to_map(&self) -> Map<String, Value> {

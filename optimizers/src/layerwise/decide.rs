@@ -1,9 +1,11 @@
 //! Deciding a plan: role, rule and placement of every parameter, checked for coverage.
 
+use super::project::Directions;
 use super::resolve::{Resolved, resolve};
 use super::rule::{BlockChoice, Rate, Rule, Select};
 use super::{LayerwiseError, ParameterInfo, Pattern, Plan, PlanEntry, Role, RoleHint, ScheduleRule, scheduled};
 use crate::matrix::{Axis, Layout, Placement};
+use crate::rule::Projection;
 use crate::rules::OptimizerConfig;
 use crate::schedule::MomentumSchedule;
 
@@ -21,6 +23,8 @@ pub(crate) struct Decision<'a> {
     pub schedules: &'a [ScheduleRule],
     /// The momentum over the steps.
     pub momentum: Option<MomentumSchedule>,
+    /// What rules with `project` leave as it is.
+    pub directions: &'a Directions,
 }
 
 impl Decision<'_> {
@@ -82,6 +86,7 @@ pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> R
     let hints = compile(decision.hints)?;
     let assignments = compile(decision.assignments)?;
     check_assignments(&assignments, parameters)?;
+    decision.directions.check(parameters, decision.rules)?;
     let mut entries = parameters
         .iter()
         .map(|parameter| decide_one(parameter, decision, &hints, &assignments))
@@ -154,7 +159,8 @@ fn decide_one(
         LayerwiseError::DoesNotFit { path, role: role.map_or("by path", |role| role.name()), optimizer, message }
     })?;
     let placement = Placement { layout: rule.layout.unwrap_or(stored.layout), blocks, ..stored };
-    check_fit(parameter, role, &rule, placement)?;
+    let projection = projection_of(parameter, &rule, decision.directions)?;
+    check_fit(parameter, role, &rule, placement, projection.as_ref())?;
     let width_factor = decision.width_factor(parameter, role, &rule, placement)?;
     Ok(PlanEntry {
         path: path.clone(),
@@ -165,6 +171,7 @@ fn decide_one(
         lr: decision.lr_of(&rule, role, placement.features(&parameter.shape)) * width_factor,
         schedule: None,
         momentum: None,
+        projection,
         rules: rule.rules(),
         optimizer: rule.optimizer,
     })
@@ -184,11 +191,38 @@ fn stored(parameter: &ParameterInfo, stated: Option<&RoleHint>) -> Placement {
     }
 }
 
+/// What the rule of a parameter leaves as it is.
+fn projection_of(
+    parameter: &ParameterInfo,
+    rule: &Resolved,
+    directions: &Directions,
+) -> Result<Option<Projection>, LayerwiseError> {
+    let Some(project) = &rule.project else { return Ok(None) };
+    let path = &parameter.path;
+    let refused = |message: &str| LayerwiseError::Project { path: path.clone(), message: message.into() };
+    if parameter.shape.len() < 2 {
+        return Err(refused("it is a vector, without directions to keep: give the rule a match that leaves it out"));
+    }
+    let projection = directions.of(project, path)?;
+    match rule.optimizer.config() {
+        Some(_) => Ok(Some(projection)),
+        // It knows layout and blocks itself.
+        None => match rule.optimizer.pipeline().map(|pipeline| pipeline.with_projection(projection.clone())) {
+            Some(pipeline) => {
+                pipeline.check(&parameter.shape).map_err(|error| refused(&error.to_string()))?;
+                Ok(Some(projection))
+            }
+            None => Err(refused("its optimizer is none of this crate, which alone can keep directions: choose a kind")),
+        },
+    }
+}
+
 fn check_fit(
     parameter: &ParameterInfo,
     role: Option<Role>,
     rule: &Resolved,
     placement: Placement,
+    projection: Option<&Projection>,
 ) -> Result<(), LayerwiseError> {
     let Some(config) = rule.optimizer.config() else { return Ok(()) };
     let fail = |message: String| LayerwiseError::DoesNotFit {
@@ -198,7 +232,8 @@ fn check_fit(
         message,
     };
     config.validate().map_err(|error| fail(error.to_string()))?;
-    config.pipeline().with_placement(placement).check(&parameter.shape).map_err(|error| fail(error.to_string()))
+    let pipeline = config.pipeline().with_placement(placement).with_projection(projection.cloned());
+    pipeline.check(&parameter.shape).map_err(|error| fail(error.to_string()))
 }
 
 fn check_assignments(assignments: &Compiled<'_>, parameters: &[ParameterInfo]) -> Result<(), LayerwiseError> {

@@ -217,6 +217,22 @@ pub enum LayerwiseError {
         /// Why not.
         message: String,
     },
+    /// Directions of a parameter that cannot stay as they are.
+    #[error("the project of \"{path}\": {message}")]
+    Project {
+        /// Path of the parameter.
+        path: String,
+        /// Why not.
+        message: String,
+    },
+    /// Directions that are not those of the model, or that are named and not given.
+    #[error("the directions `{name}`: {message}")]
+    Directions {
+        /// The name of their file, or the one that they were given by.
+        name: String,
+        /// What is wrong with them.
+        message: String,
+    },
     /// A matrix of zeros under a rule that keeps its norm.
     #[error(
         "\"{path}\" is updated by {optimizer}, whose steps are a share of the norm of every matrix, and one of its matrices has \
@@ -447,6 +463,15 @@ pub enum QkClipError {
     #[error("a logit of \"{path}\" is not finite")]
     NotFinite {
         /// Path of the query projection.
+        path: String,
+    },
+    /// A projection of which a rule keeps directions.
+    #[error(
+        "it would scale \"{path}\", of which the rule's project keeps directions: leave out qk_clip, or the project of queries and \
+         keys"
+    )]
+    Projected {
+        /// Path of the parameter.
         path: String,
     },
     /// A projection that is not in the model.

@@ -6,6 +6,7 @@ use burn::tensor::{DType, Tensor};
 use super::check::Planned;
 use super::{AnyOptimizer, LayerwiseError, Plan};
 use crate::matrix::{Matrix, Reading, frobenius_norm};
+use crate::rule::Projection;
 use crate::visit::{Walk, follow};
 
 /// Refuses a parameter with a matrix that is smaller than its rule needs. Reads only the weights of such rules.
@@ -18,12 +19,16 @@ pub(super) fn check_norms<M: Module>(
     plan: &Plan,
     optimizers: &[AnyOptimizer],
 ) -> Result<(), LayerwiseError> {
-    let mut wanted: Vec<Option<(Reading, f64)>> = vec![None; planned.names.len()];
+    let mut wanted: Vec<Option<Wanted>> = vec![None; planned.names.len()];
     for (entry, optimizer) in plan.entries().iter().zip(optimizers) {
         let least = optimizer.rule.as_ref().and_then(|rule| Some((rule, rule.norm_control()?.least_norm()?)));
         let number = planned.names.iter().position(|name| *name == entry.path);
         if let (Some((rule, least)), Some(number)) = (least, number) {
-            wanted[number] = rule.reading(&entry.shape).ok().map(|reading| (reading, least));
+            wanted[number] = rule.reading(&entry.shape).ok().map(|reading| Wanted {
+                reading,
+                least,
+                projection: rule.projection().cloned(),
+            });
         }
     }
     if wanted.iter().all(Option::is_none) {
@@ -37,10 +42,22 @@ pub(super) fn check_norms<M: Module>(
     Err(LayerwiseError::ZeroMatrix { optimizer: entry.map_or_else(String::new, |entry| entry.label()), path, norm })
 }
 
+/// What is left of a matrix in f32, as a share of its norm, where nothing should be left.
+const NOISE: f64 = 1e-6;
+
+/// What a parameter must have.
+#[derive(Clone)]
+struct Wanted {
+    reading: Reading,
+    /// The norm that its matrices must exceed.
+    least: f64,
+    /// What of them stays as it is, and does not count.
+    projection: Option<Projection>,
+}
+
 struct Norms<'a> {
     walk: Walk<'a>,
-    /// How each parameter is read, and the norm that its matrices must exceed.
-    wanted: Vec<Option<(Reading, f64)>>,
+    wanted: Vec<Option<Wanted>>,
     /// The first parameter with a matrix that does not, and its norm.
     found: Option<(usize, f64)>,
 }
@@ -50,15 +67,19 @@ impl ModuleVisitor for Norms<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(number) = self.walk.parameter().filter(|_| self.found.is_none()) else { return };
-        let Some((reading, least)) = self.wanted[number] else { return };
+        let Some(Wanted { reading, least, projection }) = self.wanted[number].clone() else { return };
         let weights = param.base().inner().reshape(reading.stored);
         let weights = match weights.dtype() {
             DType::F16 | DType::BF16 => weights.cast(DType::F32),
             _ => weights,
         };
-        let least_of = |stack: Matrix| frobenius_norm(stack.into_tensor()).min().into_scalar::<f64>();
-        let norm = reading.stacks(weights).into_iter().map(least_of).fold(f64::INFINITY, f64::min);
-        if norm <= least {
+        let norms_of =
+            |stack: Matrix| frobenius_norm(stack.into_tensor()).into_data().iter::<f64>().collect::<Vec<f64>>();
+        let norms = |weights| reading.stacks(weights).into_iter().flat_map(norms_of).collect::<Vec<f64>>();
+        let all = norms(weights.clone());
+        let free = projection.map_or_else(|| all.clone(), |projection| norms(projection.apply(&reading, weights)));
+        let empty = free.into_iter().zip(all).filter(|(free, all)| *free <= least || *free < NOISE * all);
+        if let Some(norm) = empty.map(|(free, _)| free).reduce(f64::min) {
             self.found = Some((number, norm));
         }
     }

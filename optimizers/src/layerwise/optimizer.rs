@@ -10,7 +10,9 @@ use super::course::When;
 use super::exchange::{Collect, PutBack, Way};
 use super::groups::{Group, Memories, ParameterUpdate, Place, Stacking, States};
 use super::states::{read_memory, read_state};
-use super::{HeadLogits, LayerwiseError, LayerwiseRecord, Plan, RecordError, first_non_finite, frozen, gradients};
+use super::{
+    HeadLogits, LayerwiseError, LayerwiseRecord, Plan, QkClipError, RecordError, first_non_finite, frozen, gradients,
+};
 use crate::rule::NAMES;
 use crate::visit::Paths;
 use crate::wrappers::{Moment, Trained, Wrap, Wrapper, WrapperError};
@@ -347,11 +349,15 @@ impl LayerwiseOptimizer {
     /// [`Layerwise::qk_clip`](crate::Layerwise::qk_clip), and returns their number. Without a threshold nothing changes.
     ///
     /// # Errors
-    /// As [`clip_heads`](super::clip_heads).
+    /// As [`clip_heads`](super::clip_heads), and if a rule keeps directions of such a projection.
     pub fn clip_heads<M: Module>(&self, module: M, logits: &[HeadLogits]) -> Result<(M, usize), LayerwiseError> {
-        match self.qk_clip {
-            Some(threshold) => super::clip_heads(module, logits, threshold),
-            None => Ok((module, 0)),
+        let Some(threshold) = self.qk_clip else { return Ok((module, 0)) };
+        let holder = |path: &str| path.rsplit_once('.').map(|(holder, _)| holder.to_string()).unwrap_or_default();
+        let scaled = |path: &str| logits.iter().any(|layer| [&layer.query, &layer.key].contains(&&holder(path)));
+        let mut projected = self.plan.entries().iter().filter(|entry| entry.projection.is_some());
+        match projected.find(|entry| scaled(&entry.path)) {
+            Some(entry) => Err(QkClipError::Projected { path: entry.path.clone() }.into()),
+            None => super::clip_heads(module, logits, threshold),
         }
     }
 

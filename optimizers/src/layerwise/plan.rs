@@ -7,7 +7,7 @@ use burn::module::Module;
 use super::course::Course;
 use super::{PlannedOptimizer, Role, ScheduleRule};
 use crate::matrix::Placement;
-use crate::rule::{DecayForm, Kept, Scale};
+use crate::rule::{DecayForm, Kept, Projection, Scale};
 use crate::rules::OptimizerConfig;
 use crate::schedule::{MomentumSchedule, Schedule};
 use crate::wrappers::{Trained, WrapperConfig};
@@ -34,6 +34,8 @@ pub struct PlanEntry {
     pub schedule: Option<Schedule>,
     /// The momentum of its rule over the steps; `None` if it is constant.
     pub momentum: Option<MomentumSchedule>,
+    /// Directions that training leaves as they are; `None` if all may change.
+    pub projection: Option<Projection>,
     /// The rules that it is made of, by index, in rising order of precedence.
     pub(crate) rules: Vec<usize>,
 }
@@ -131,9 +133,13 @@ impl PlanEntry {
         self.optimizer.label()
     }
 
-    /// The name of the optimizer in records.
+    /// The name of the optimizer in records. It tells directions that stay as they are from others.
     pub(crate) fn recorded_name(&self) -> String {
-        self.optimizer.kind().map_or_else(|| self.label(), str::to_string)
+        let name = self.optimizer.kind().map_or_else(|| self.label(), str::to_string);
+        match &self.projection {
+            Some(projection) => format!("{name} ({}, {:016x})", projection.label(), projection.fingerprint()),
+            None => name,
+        }
     }
 
     /// Decoupled weight decay; `None` for an optimizer that is not of this crate.

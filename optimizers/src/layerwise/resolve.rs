@@ -1,14 +1,14 @@
 //! How the rules that match a parameter are combined.
 //!
 //! A rule without a kind, or of the kind of the rule that it overrides for a parameter, changes only the keys that it sets:
-//! other settings, learning rate, layout and blocks of the overridden rule stay. A rule of another kind inherits nothing.
+//! other settings, learning rate, layout, blocks and projection of the overridden rule stay. A rule of another kind inherits nothing.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::rule::{BlockChoice, Rate, Rule, RuleOptimizer};
-use super::{LayerwiseError, PlannedOptimizer, Role};
+use super::{LayerwiseError, PlannedOptimizer, Project, Role};
 use crate::matrix::Layout;
 use crate::rules::OptimizerConfig;
 
@@ -19,6 +19,7 @@ pub(crate) struct Resolved {
     pub rate: Option<Rate>,
     pub layout: Option<Layout>,
     pub blocks: Option<BlockChoice>,
+    pub project: Option<Project>,
     /// The rules that it is made of, by index, each with its keys that are not overridden.
     parts: Vec<(usize, BTreeSet<String>)>,
 }
@@ -31,7 +32,7 @@ impl Resolved {
 
     fn new(index: usize, rule: &Rule, optimizer: PlannedOptimizer) -> Self {
         let Rule { rate, layout, blocks, .. } = *rule;
-        Self { optimizer, rate, layout, blocks, parts: vec![(index, rule.sets())] }
+        Self { optimizer, rate, layout, blocks, project: rule.project.clone(), parts: vec![(index, rule.sets())] }
     }
 
     /// This rule combined with the overridden one; the optimizer is this one's.
@@ -46,6 +47,7 @@ impl Resolved {
             rate: self.rate.or(below.rate),
             layout: self.layout.or(below.layout),
             blocks: self.blocks.or(below.blocks),
+            project: self.project.or(below.project),
             parts,
         }
     }

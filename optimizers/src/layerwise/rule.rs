@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{AnyOptimizer, LayerwiseError, Pattern, PlannedOptimizer, Role, RoleHint};
+use super::{AnyOptimizer, LayerwiseError, Pattern, PlannedOptimizer, Project, Role, RoleHint};
 use crate::matrix::{Axis, Blocks, Layout, LayoutError};
 use crate::rule::Pipeline;
 use crate::rules::OptimizerConfig;
@@ -143,7 +143,7 @@ impl BlockChoice {
 
 /// One rule of a plan. Of all rules that match a parameter the last one wins.
 ///
-/// A rule with the kind of the rule that it overrides inherits its learning rate, layout and blocks unless it sets them.
+/// A rule with the kind of the rule that it overrides inherits its learning rate, layout, blocks and projection unless it sets them.
 /// A configuration in Rust has all settings of its kind; [`RuleOptimizer::Change`] has only those that change.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -152,6 +152,7 @@ pub struct Rule {
     pub(crate) rate: Option<Rate>,
     pub(crate) layout: Option<Layout>,
     pub(crate) blocks: Option<BlockChoice>,
+    pub(crate) project: Option<Project>,
     /// A rule of the user must win for some parameter; one of a stack need not.
     pub(crate) required: bool,
     /// Whether it inherits the keys that it does not set from the rule that it overrides.
@@ -160,7 +161,8 @@ pub struct Rule {
 
 impl Rule {
     fn new(select: Select, optimizer: RuleOptimizer) -> Self {
-        Self { select, optimizer, rate: None, layout: None, blocks: None, required: true, inherits: true }
+        let (rate, layout, blocks, project) = (None, None, None, None);
+        Self { select, optimizer, rate, layout, blocks, project, required: true, inherits: true }
     }
 
     /// A rule for every parameter of these roles.
@@ -229,6 +231,13 @@ impl Rule {
         self
     }
 
+    /// Leaves directions of the parameters as they are, which [`Layerwise::directions`](super::Layerwise::directions) gives.
+    #[must_use]
+    pub fn with_project(mut self, project: Project) -> Self {
+        self.project = Some(project);
+        self
+    }
+
     /// The keys that the rule sets.
     pub(crate) fn sets(&self) -> BTreeSet<String> {
         let mut set = BTreeSet::from(["kind".to_string()]);
@@ -241,7 +250,12 @@ impl Rule {
             }
             RuleOptimizer::Complete(optimizer) => set.extend(optimizer.config().into_iter().flat_map(|c| c.keys())),
         }
-        let own = [("lr", self.rate.is_some()), ("layout", self.layout.is_some()), ("blocks", self.blocks.is_some())];
+        let own = [
+            ("lr", self.rate.is_some()),
+            ("layout", self.layout.is_some()),
+            ("blocks", self.blocks.is_some()),
+            ("project", self.project.is_some()),
+        ];
         set.extend(own.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key.to_string()));
         set
     }
@@ -272,7 +286,7 @@ impl Rule {
         }
     }
 
-    /// Reads a table `{ match = "…" | role = "…" | role = ["…"], lr, layout, blocks, inherit, kind, … }`.
+    /// Reads a table `{ match = "…" | role = "…" | role = ["…"], lr, layout, blocks, project, inherit, kind, … }`.
     pub(crate) fn from_table(table: &Map<String, Value>, number: usize) -> Result<Self, LayerwiseError> {
         let fail = |message: String| LayerwiseError::Rule { number, message };
         let mut table = table.clone();
@@ -294,6 +308,7 @@ impl Rule {
             }
             None => None,
         };
+        let project = take(&mut table, "project").map_err(fail)?;
         let inherits = take(&mut table, "inherit").map_err(fail)?.unwrap_or(true);
         let kind: Option<String> = take(&mut table, "kind").map_err(fail)?;
         let optimizer = match kind {
@@ -305,7 +320,7 @@ impl Rule {
             None if inherits => RuleOptimizer::Change { kind: None, keys: table },
             None => return Err(fail("needs a kind, as it inherits nothing (inherit = false)".into())),
         };
-        Ok(Self { rate, layout, blocks, inherits, ..Self::new(select, optimizer) })
+        Ok(Self { rate, layout, blocks, project, inherits, ..Self::new(select, optimizer) })
     }
 }
 

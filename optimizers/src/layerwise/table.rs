@@ -6,7 +6,7 @@ use polaron_common::{Align, table, thousands};
 
 use super::{Plan, PlanEntry, Role};
 use crate::matrix::{Layout, Placement};
-use crate::rule::state_in_words;
+use crate::rule::{Projection, state_in_words};
 
 fn blocks_suffix(placement: Placement) -> String {
     let layout = match (placement.layout, placement.window) {
@@ -33,7 +33,8 @@ fn same_line(a: &PlanEntry, b: &PlanEntry) -> bool {
         (a, b) => a == b,
     };
     let place = |entry: &PlanEntry| (entry.role, entry.rules.last().copied(), entry.placement, entry.lr);
-    optimizer && (place(a), a.course()) == (place(b), b.course())
+    let kept = |entry: &PlanEntry| entry.projection.as_ref().map(Projection::label);
+    optimizer && (place(a), a.course(), kept(a)) == (place(b), b.course(), kept(b))
 }
 
 /// Entries that share role, rule and placement, as one line of the table.
@@ -96,7 +97,10 @@ fn optimizer(entry: &PlanEntry) -> String {
     match (entry.is_frozen(), entry.role) {
         (true, Some(Role::TiedEmbedding)) => format!("{}, as embedding and as head", entry.label()),
         (true, _) => entry.label(),
-        _ => format!("{}{}", entry.label(), blocks_suffix(entry.placement)),
+        _ => {
+            let kept = entry.projection.as_ref().map_or_else(String::new, |kept| format!(", {}", kept.label()));
+            format!("{}{}{kept}", entry.label(), blocks_suffix(entry.placement))
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use burn::tensor::{DType, Device, Tensor};
 use super::memory::MOMENTUM;
 use super::preconditioner::GRADIENT_MOMENT;
 use super::{
-    Decay, DecayForm, Kept, Memory, Momentum, NormControl, Preconditioner, Projection, Rates, Rule, Scale, Stage, State,
-    Update,
+    Decay, DecayForm, Kept, Memory, Momentum, NormControl, Preconditioner, Projection, Rates, Rule, Scale, Stage,
+    State, Update,
 };
 use crate::matrix::{Layout, LayoutError, Placement, Reading, Section};
 use crate::setting::ConfigError;

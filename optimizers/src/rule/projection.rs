@@ -114,7 +114,9 @@ impl Projection {
             let (size, [stacks, features, _]) = (reading.features(axis), basis.dims());
             let name = axis.name();
             if features != size {
-                return Err(format!("the {name} directions have {features} features, but the matrix has {size} {name}s"));
+                return Err(format!(
+                    "the {name} directions have {features} features, but the matrix has {size} {name}s"
+                ));
             }
             if stacks != 1 && stacks != matrices {
                 return Err(format!("the {name} directions are those of {stacks} matrices, but there are {matrices}"));
@@ -136,7 +138,7 @@ impl Projection {
     }
 
     /// P of a stack of whole parameters, uncut.
-    pub(super) fn apply(&self, reading: &Reading, stack: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn apply(&self, reading: &Reading, stack: Tensor<3>) -> Tensor<3> {
         let whole = reading.whole();
         let matrices = whole.split(stack);
         whole.join(self.sides().fold(matrices, |matrices, (axis, basis)| basis.removed(axis, matrices)))

@@ -216,7 +216,7 @@ fn half_precision_is_measured_and_scaled_in_f32() {
 
 /// The simplest optimizer of another crate.
 #[derive(Clone)]
-struct Plain;
+pub(crate) struct Plain;
 
 impl Optimizer for Plain {
     type State<const D: usize> = ();

@@ -13,6 +13,7 @@ mod numbers;
 mod own_rules;
 mod parts;
 mod probing;
+mod projecting;
 mod properties;
 mod qk_clip;
 mod rates;

@@ -1,6 +1,6 @@
 //! `polaron inspect`: parameters, plan and cost of a run, a configuration or a preset.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use polaron::Role;
@@ -8,7 +8,7 @@ use polaron::layerwise::Plan;
 use polaron_common::{did_you_mean, table, thousands};
 use toml::Value;
 
-use super::{circulant, conditioning, cost, usage};
+use super::{circulant, conditioning, cost, delta, usage};
 use crate::error::{EXIT_DONE, Error, FileError};
 use crate::host::device;
 use crate::host::progress::print;
@@ -45,6 +45,15 @@ pub struct InspectArgs {
     /// Instead: whether the embeddings of these words, one token each, stand on a circle in this order.
     #[arg(long, value_name = "WORD,WORD,...", conflicts_with_all = ["vocab", "time"])]
     pub circulant: Option<String>,
+    /// Instead: the strongest directions of the change of every matrix from the weights of BASE to those of the run.
+    #[arg(long, value_name = "BASE", conflicts_with_all = ["vocab", "time", "conditioning", "circulant"])]
+    pub delta: Option<PathBuf>,
+    /// With --delta: how many directions of each matrix. [default: 8]
+    #[arg(long, value_name = "K", requires = "delta", allow_negative_numbers = true, value_parser = usage::count)]
+    pub rank: Option<usize>,
+    /// With --delta: a safetensors file for the directions, as `project` of a rule of the optimizer reads them.
+    #[arg(long, value_name = "FILE", requires = "delta")]
+    pub out: Option<PathBuf>,
 }
 
 /// Prints a description of a run folder, a Hugging Face folder, a configuration file or a preset.
@@ -54,10 +63,11 @@ pub struct InspectArgs {
 /// A target that is none of these, or that is invalid.
 pub fn run(args: &InspectArgs) -> Result<u8, Error> {
     let path = Path::new(&args.target);
-    let said = match &args.circulant {
+    let said = match (&args.circulant, &args.delta) {
         _ if args.conditioning => conditioning::of(path)?,
-        Some(words) => circulant::of(path, words)?,
-        None => inspect(&args.target, args.vocab, args.time)?,
+        (Some(words), _) => circulant::of(path, words)?,
+        (None, Some(base)) => delta::of(base, path, args.rank.unwrap_or(delta::RANK), args.out.as_deref())?,
+        (None, None) => inspect(&args.target, args.vocab, args.time)?,
     };
     print(&said);
     Ok(EXIT_DONE)

@@ -6,6 +6,7 @@ mod compare;
 mod conditioning;
 mod cost;
 mod data;
+mod delta;
 mod eval;
 mod export;
 mod exported_folder;

@@ -1,10 +1,13 @@
 //! What a run needs before its first step: its optimizer, and checks for everything that would make it fail.
 
+use std::path::Path;
+
 use polaron::layerwise::{Plan, PlanEntry};
+use polaron::tensor_file;
 use polaron::{Layerwise, LayerwiseError, LayerwiseOptimizer, Role, Roles};
 use polaron_models::{Projections, with_lora};
 
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, FileError};
 use crate::host::device;
 use crate::networks::data::DataSizes;
 use crate::networks::family::Family;
@@ -101,12 +104,29 @@ fn check_plan<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> Re
 
 fn builder(config: &Config, model: &impl Roles) -> Result<Layerwise, Error> {
     let builder = Layerwise::from_config(&config.optimizer)?.schedules(&config.schedule)?.hints(model.roles());
+    let builder = with_directions(config, builder)?;
     let builder = config.train.freeze.iter().fold(builder, Layerwise::freeze);
     let builder = if config.train.lora.is_some() { builder.train_only(Role::ADAPTERS) } else { builder };
     Ok(match config.model.width_ratio() {
         Some(ratio) => builder.width(ratio),
         None => builder,
     })
+}
+
+/// With the directions that the rules of the optimizer leave as they are, from their files.
+fn with_directions(config: &Config, mut builder: Layerwise) -> Result<Layerwise, Error> {
+    for name in config.optimizer.direction_files()? {
+        let path = Path::new(&name);
+        let bytes = std::fs::read(path).map_err(FileError::at("read", path))?;
+        let (tensors, _) = tensor_file::from_bytes(&bytes).map_err(|error| LayerwiseError::Directions {
+            name: name.clone(),
+            message: format!(
+                "it is no safetensors file of directions ({error}): make one by `polaron inspect RUN --delta BASE --out FILE`"
+            ),
+        })?;
+        builder = builder.directions(name, tensors);
+    }
+    Ok(builder)
 }
 
 /// Why an optimizer cannot be built, in words of the configuration.
@@ -120,7 +140,7 @@ fn refusal(error: LayerwiseError) -> Error {
     }
 }
 
-/// Refuses QK-clip on projections that are frozen.
+/// Refuses QK-clip on projections that are frozen, or of which a rule keeps directions.
 fn check_heads<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> Result<(), ConfigError> {
     let Some(threshold) = config.optimizer.qk_clip else { return Ok(()) };
     let layers = F::head_logits(model, &vec![Vec::new(); config.model.layers()]);
@@ -128,11 +148,14 @@ fn check_heads<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> R
         let holder = path.rsplit_once('.').map_or("", |(holder, _)| holder);
         layers.iter().any(|layer| holder == layer.query || holder == layer.key)
     };
-    let Some(frozen) = plan.entries().iter().find(|entry| entry.is_frozen() && scaled(&entry.path)) else {
-        return Ok(());
+    let fixed = |entry: &&PlanEntry| (entry.is_frozen() || entry.projection.is_some()) && scaled(&entry.path);
+    let Some(fixed) = plan.entries().iter().find(fixed) else { return Ok(()) };
+    let path = &fixed.path;
+    let rule = if fixed.is_frozen() {
+        format!("it would scale `{path}`, which is frozen: leave the key out, or train all queries and keys")
+    } else {
+        format!("it would scale `{path}`, of which a project keeps directions: leave out the key, or that project")
     };
-    let rule =
-        format!("it would scale `{}`, which is frozen: leave the key out, or train all queries and keys", frozen.path);
     ConfigError::ensure(false, QK_CLIP, threshold, &rule)
 }
 

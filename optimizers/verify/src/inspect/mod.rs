@@ -5,6 +5,7 @@ mod bulk;
 mod change;
 mod circulant;
 mod conditioning;
+mod directions;
 mod spectrum;
 mod symmetry;
 
@@ -12,5 +13,6 @@ pub use bulk::Bulk;
 pub use change::{Change, Leading, Overlap};
 pub use circulant::{Circle, gram};
 pub use conditioning::{Conditioning, Equilibrated, conditioning};
+pub use directions::Directions;
 pub use spectrum::{Spectrum, singular_map};
 pub use symmetry::{Symmetry, symmetry};

@@ -86,7 +86,8 @@ pub(crate) fn decide(parameters: &[ParameterInfo], decision: &Decision<'_>) -> R
     let hints = compile(decision.hints)?;
     let assignments = compile(decision.assignments)?;
     check_assignments(&assignments, parameters)?;
-    decision.directions.check(parameters, decision.rules)?;
+    let projects = decision.rules.iter().filter_map(|rule| rule.project.as_ref());
+    decision.directions.check(parameters, projects)?;
     let mut entries = parameters
         .iter()
         .map(|parameter| decide_one(parameter, decision, &hints, &assignments))

@@ -10,7 +10,6 @@ use polaron_common::did_you_mean;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::rule::Rule;
 use super::{LayerwiseError, ParameterInfo};
 use crate::matrix::Axis;
 use crate::rule::Projection;
@@ -22,7 +21,8 @@ use crate::setting::{ConfigError, Given, check_keys};
 ///
 /// The directions of a parameter `blocks.0.mlp.up.weight` are the columns of a tensor `[features, directions]` with the name
 /// `blocks.0.mlp.up.weight.input`, or `.output`; those of a stack of E matrices, if they differ, of one `[E, features,
-/// directions]`. Every parameter of the rule must have the sides that are named.
+/// directions]`. Every parameter of the rule must have the sides that are named. The norm by which gradients are clipped is that of
+/// the gradients as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Given")]
 #[non_exhaustive]
@@ -113,9 +113,12 @@ impl Directions {
     }
 
     /// Refuses directions of a parameter that does not exist, and those that no rule names.
-    pub fn check(&self, parameters: &[ParameterInfo], rules: &[Rule]) -> Result<(), LayerwiseError> {
-        let named: BTreeSet<&str> =
-            rules.iter().filter_map(|rule| rule.project.as_ref()).flat_map(Project::names).collect();
+    pub fn check<'a>(
+        &self,
+        parameters: &[ParameterInfo],
+        projects: impl Iterator<Item = &'a Project>,
+    ) -> Result<(), LayerwiseError> {
+        let named: BTreeSet<&str> = projects.flat_map(Project::names).collect();
         for (name, tensors) in &self.0 {
             let refused = |message: String| Err(LayerwiseError::Directions { name: name.clone(), message });
             if !named.contains(name.as_str()) {

@@ -293,23 +293,8 @@ impl Pipeline {
     pub fn check(&self, shape: &[usize]) -> Result<(), LayoutError> {
         let reading = self.reading(shape)?;
         let Some(projection) = &self.projection else { return Ok(()) };
-        let fits = projection.check(&reading).and_then(|()| self.check_cut(projection, &reading));
+        let fits = projection.check(&reading, self.norm_control);
         fits.map_err(|message| LayoutError::Projection { message, shape: shape.to_vec() })
-    }
-
-    /// Refuses a norm that is controlled in parts which the projection mixes: it could not be kept in each of them.
-    fn check_cut(&self, projection: &Projection, reading: &Reading) -> Result<(), String> {
-        match (self.norm_control, reading.blocks()) {
-            (Some(control), Some(blocks)) if projection.mixes(Some(blocks)) => {
-                let (method, axis) = (control.name(), blocks.axis().name());
-                Err(format!(
-                    "the {axis} directions reach across its {} {axis} blocks, whose norms {method} controls one by one: leave out \
-                     those directions, the blocks or the norm_control",
-                    blocks.count()
-                ))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The weights scaled onto the norm ball of the rule; `None` if it has none.
@@ -339,17 +324,10 @@ impl Pipeline {
         at: At<'_>,
     ) -> Tensor<3> {
         let Some(projection) = at.projection else { return self.advance_all(reading, weights, gradient, memory, at) };
-        let onto_free = |stack: Tensor<3>| projection.apply(reading, stack);
+        let decay = if projection.preserves() { 0.0 } else { self.decay.share(at.rates) };
         in_working_precision(weights, gradient, |weights, gradient| {
-            let free = onto_free(weights.clone());
-            let moved = self.advance_all(reading, free.clone(), onto_free(gradient), memory, at);
-            let kept = if projection.preserves() {
-                weights
-            } else {
-                let rest = weights.clone() - free.clone();
-                weights - rest * self.decay.share(at.rates)
-            };
-            kept + onto_free(moved - free)
+            let step = |free, gradient| self.advance_all(reading, free, gradient, memory, at);
+            projection.step(reading, weights, gradient, decay, step)
         })
     }
 

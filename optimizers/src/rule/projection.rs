@@ -19,7 +19,8 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 use polaron_common::splitmix64;
 
-use crate::matrix::{Axis, Blocks, Matrix, Reading};
+use super::NormControl;
+use crate::matrix::{Axis, Matrix, Reading};
 
 /// A direction is refused whose part across the others is below this share of it: as the rounding of f32 makes one.
 const DEPENDENT: f64 = 1e-5;
@@ -107,8 +108,9 @@ impl Projection {
         })
     }
 
-    /// Refuses directions that are not those of a parameter that is read this way.
-    pub(crate) fn check(&self, reading: &Reading) -> Result<(), String> {
+    /// Refuses directions that are not those of a parameter that is read this way, or that reach across blocks whose norms are
+    /// controlled: none of these could then be kept.
+    pub(super) fn check(&self, reading: &Reading, control: Option<NormControl>) -> Result<(), String> {
         let matrices = reading.stored[0];
         for (axis, basis) in self.sides() {
             let (size, [stacks, features, _]) = (reading.features(axis), basis.dims());
@@ -122,12 +124,16 @@ impl Projection {
                 return Err(format!("the {name} directions are those of {stacks} matrices, but there are {matrices}"));
             }
         }
-        Ok(())
-    }
-
-    /// Whether it mixes parts that are cut along this axis.
-    pub(crate) fn mixes(&self, blocks: Option<Blocks>) -> bool {
-        blocks.is_some_and(|blocks| blocks.count() > 1 && self.basis(blocks.axis()).is_some())
+        let (Some(control), Some(blocks)) = (control, reading.blocks()) else { return Ok(()) };
+        let (method, axis, count) = (control.name(), blocks.axis(), blocks.count());
+        if count == 1 || self.basis(axis).is_none() {
+            return Ok(());
+        }
+        let axis = axis.name();
+        Err(format!(
+            "the {axis} directions reach across its {count} {axis} blocks, whose norms {method} controls one by one: leave out \
+             those directions, the blocks or the norm_control"
+        ))
     }
 
     /// The same without the directions along an axis; `None` if none are left.
@@ -135,6 +141,25 @@ impl Projection {
         let side = |axis: Axis, basis: &Option<Arc<Basis>>| basis.clone().filter(|_| axis != cut);
         let (input, output) = (side(Axis::Input, &self.input), side(Axis::Output, &self.output));
         (input.is_some() || output.is_some()).then_some(Self { input, output, preserve: self.preserve })
+    }
+
+    /// The weights after a step, which is given the part that is trained and the gradient of it, and returns that part. The rest
+    /// loses the share `decay`.
+    pub(super) fn step(
+        &self,
+        reading: &Reading,
+        weights: Tensor<3>,
+        gradient: Tensor<3>,
+        decay: f64,
+        step: impl FnOnce(Tensor<3>, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let free = self.apply(reading, weights.clone());
+        let moved = step(free.clone(), self.apply(reading, gradient)) - free.clone();
+        let kept = match decay {
+            0.0 => weights,
+            _ => weights.clone() - (weights - free) * decay,
+        };
+        kept + self.apply(reading, moved)
     }
 
     /// P of a stack of whole parameters, uncut.

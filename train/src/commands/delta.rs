@@ -8,6 +8,7 @@ use polaron::Layerwise;
 use polaron::Roles;
 use polaron::matrix::{Axis, Layout};
 use polaron_common::{Align, table};
+use polaron_datasets::Tokenizer;
 use polaron_models::{NamedTensor, load_named, merged, to_named};
 use polaron_verify::inspect::Directions;
 
@@ -17,6 +18,7 @@ use crate::host::progress::say;
 use crate::networks::family::Family;
 use crate::networks::registry::ForFamily;
 use crate::run::prepare::with_adapters;
+use crate::settings::config::Config;
 use crate::store::files::write_atomically;
 use crate::store::tensors;
 use crate::store::weights::{Purpose, Weights};
@@ -38,9 +40,9 @@ pub fn of(base: &Path, path: &Path, rank: usize, out: Option<&Path>) -> Result<S
         return Err(Error::Usage("--rank must be at least 1".into()));
     }
     let [before, after] = [base, path].map(|path| -> Result<(Stored, u64), Error> {
-        let weights = Weights::read(path, None, Purpose::Evaluation)?;
-        weights.notes.iter().for_each(|note| say(&format!("note: {note}")));
-        Ok((weights.config.model.with(Merged(&weights))?, weights.step))
+        let Weights { config, tensors, tokenizer, notes, step, .. } = Weights::read(path, None, Purpose::Evaluation)?;
+        notes.iter().for_each(|note| say(&format!("note: {note}")));
+        Ok((config.model.with(Merged { config: &config, tensors, tokenizer })?, step))
     });
     let ((before, first), (after, last)) = (before?, after?);
     check_same(&before, &after, base, path)?;
@@ -86,17 +88,21 @@ struct Stored {
 }
 
 /// Weights whose model is to be put together.
-struct Merged<'a>(&'a Weights);
+struct Merged<'a> {
+    config: &'a Config,
+    tensors: Vec<NamedTensor>,
+    tokenizer: Option<Tokenizer>,
+}
 
 impl ForFamily for Merged<'_> {
     type Output = Result<Stored, Error>;
 
     fn run<F: Family>(self, settings: &F) -> Self::Output {
-        let Self(Weights { config, tensors, tokenizer, .. }) = self;
-        let sizes = settings.stored_sizes(tensors, tokenizer.as_ref())?;
+        let Self { config, tensors, tokenizer } = self;
+        let sizes = settings.stored_sizes(&tensors, tokenizer.as_ref())?;
         let device = device::open(device::default_name())?;
         let fresh = with_adapters(config, settings.outline(sizes, &device)?)?;
-        let model = merged(load_named(fresh, tensors.clone(), &device)?);
+        let model = merged(load_named(fresh, tensors, &device)?);
         let plan = Layerwise::adamw().hints(model.roles()).plan(&model)?;
         let layouts = plan.entries().iter().map(|entry| (entry.path.clone(), entry.placement.layout)).collect();
         Ok(Stored { tensors: to_named(&model), layouts })

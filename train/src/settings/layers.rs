@@ -179,9 +179,7 @@ fn dated(file: &Table, stack: Option<&str>) -> Result<Table, ConfigError> {
     let resolved = ["stack", "weight_decay", "clip", "matrix", "adamw"].iter().all(|key| optimizer.contains_key(*key));
     if let Some(Value::Array(rules)) = optimizer.get_mut("rule") {
         let old = resolved && rules.iter().all(|rule| rule.get("inherit").is_none());
-        for rule in rules.iter_mut().filter_map(Value::as_table_mut) {
-            rule.entry("inherit").or_insert(Value::Boolean(!old));
-        }
+        say_inherit(rules, !old);
     }
     if resolved {
         methods::name(optimizer, Unnamed::Exact)?;
@@ -192,6 +190,13 @@ fn dated(file: &Table, stack: Option<&str>) -> Result<Table, ConfigError> {
     Ok(file)
 }
 
+/// Writes down whether rules inherit where they do not say it.
+fn say_inherit(rules: &mut [Value], inherits: bool) {
+    for rule in rules.iter_mut().filter_map(Value::as_table_mut) {
+        rule.entry("inherit").or_insert(Value::Boolean(inherits));
+    }
+}
+
 fn single(key: &str, value: Value, place: &str) -> Result<Table, ConfigError> {
     let mut layer = Table::new();
     merge::assign(&mut layer, key, value, place)?;
@@ -199,7 +204,10 @@ fn single(key: &str, value: Value, place: &str) -> Result<Table, ConfigError> {
 }
 
 /// `--set` can set single keys of the free-form tables too, where a plain merge would replace the whole table.
-fn merge_set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
+fn merge_set(table: &mut Table, key: &str, mut value: Value) -> Result<(), ConfigError> {
+    if let ("optimizer.rule", Value::Array(rules)) = (key, &mut value) {
+        say_inherit(rules, true);
+    }
     if key.starts_with("optimizer.matrix.") {
         return merge::assign(table, key, value, "from --set");
     }
@@ -396,6 +404,13 @@ mod tests {
         let earlier = with_file(&written.replace("inherit = true\n", ""));
         assert_eq!(earlier.optimizer.rule[0]["inherit"], false);
         assert_eq!(with_file(&earlier.to_toml().unwrap()), earlier);
+    }
+
+    #[test]
+    fn a_rule_that_is_set_inherits_in_the_file_of_its_run_too() {
+        let mine = with_sets(&[("optimizer.rule", "[{ match = \"blocks\", lr = 0.01 }]")]).unwrap();
+        assert_eq!(mine.optimizer.rule[0]["inherit"], true);
+        assert_eq!(with_file(&mine.to_toml().unwrap()), mine, "a run's own file repeats the run");
     }
 
     #[test]

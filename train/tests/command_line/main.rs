@@ -19,6 +19,7 @@ mod logging;
 mod outputs;
 mod perceptron;
 mod probing;
+mod projecting;
 mod reporting;
 mod resuming;
 mod starting;

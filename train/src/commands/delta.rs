@@ -199,7 +199,7 @@ fn side(
     let by_rows = |vectors: Vec<Vec<f64>>| -> Vec<f64> {
         (0..features).flat_map(|row| vectors[..kept].iter().map(move |vector| vector[row])).collect()
     };
-    let values: Vec<f64> = vectors.flat_map(|vectors| by_rows(vectors)).collect();
+    let values: Vec<f64> = vectors.flat_map(by_rows).collect();
     let shape = if count == 1 { vec![features, kept] } else { vec![count, features, kept] };
     let data = TensorData::new(values, shape).convert_dtype(DType::F32);
     (kept > 0).then(|| NamedTensor { name: format!("{name}.{}", axis.name()), data })

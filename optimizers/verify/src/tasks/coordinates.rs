@@ -129,7 +129,8 @@ impl<'a> Checked<'a> {
     fn verdict(&self) -> Finding {
         let stack = &self.config.stack;
         let measured = self.worst().map_or("nothing moves".into(), |Worst { ratio, layer, steps }| {
-            format!("{ratio:.2}, {layer} after {}", counted(steps))
+            let ratio = if ratio < 1000.0 { format!("{ratio:.2}") } else { format!("{ratio:.0e}") };
+            format!("{ratio}, {layer} after {}", counted(steps))
         });
         match self.refusal {
             Some(_) => Finding::shown(

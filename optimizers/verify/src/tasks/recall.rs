@@ -132,7 +132,7 @@ impl Pairs {
         let identity = (0..pairs * pairs).map(|k| f64::from(u8::from(k / pairs == k % pairs))).collect();
         let identity = tensor(identity, [pairs, pairs], &device);
         let mut memory = match rank {
-            None => Memory::One(Trained::new(config, self.hebbian.clone())?),
+            None => Memory::one(config, &self.hebbian)?,
             Some(rank) => Memory::two(config, &self.hebbian, rank)?,
         };
         for step in 0..STEPS {
@@ -160,39 +160,43 @@ fn all_first(scores: &Tensor<2>) -> bool {
 }
 
 /// The matrix, or two layers whose product is in its place.
-enum Memory {
-    One(Trained),
-    Two { inner: Trained, outer: Trained },
+struct Memory {
+    /// The matrix itself without an inner layer.
+    outer: Trained,
+    inner: Option<Trained>,
 }
 
 impl Memory {
+    fn one(config: &OptimizerConfig, whole: &Tensor<2>) -> Result<Self, ConfigError> {
+        Ok(Self { outer: Trained::new(config, whole.clone())?, inner: None })
+    }
+
     /// A random inner layer of this rank, and an outer one that brings the product near `whole`; of equal norms.
     fn two(config: &OptimizerConfig, whole: &Tensor<2>, rank: usize) -> Result<Self, ConfigError> {
         let inner = gaussian([rank, WIDTH], (1.0 / WIDTH as f64).sqrt(), 3, &whole.device());
         let outer = whole.clone().matmul(inner.clone().transpose());
         let norm = |x: &Tensor<2>| scalar(x.clone().square()).sqrt();
         let factor = (norm(&outer) / norm(&inner)).sqrt();
-        Ok(Self::Two { inner: Trained::new(config, inner * factor)?, outer: Trained::new(config, outer / factor)? })
+        let (outer, inner) = (Trained::new(config, outer / factor)?, Trained::new(config, inner * factor)?);
+        Ok(Self { outer, inner: Some(inner) })
     }
 
     fn weights(&self) -> Tensor<2> {
-        match self {
-            Self::One(whole) => whole.weights.clone(),
-            Self::Two { inner, outer } => outer.weights.clone().matmul(inner.weights.clone()),
-        }
+        let outer = self.outer.weights.clone();
+        self.inner.as_ref().map_or(outer.clone(), |inner| outer.matmul(inner.weights.clone()))
     }
 
     /// With the gradient of the whole matrix.
     fn step(&mut self, lr: f64, gradient: Tensor<2>) {
-        match self {
-            Self::One(whole) => whole.step(lr, gradient),
-            Self::Two { inner, outer } => {
+        let by_outer = match &mut self.inner {
+            None => gradient,
+            Some(inner) => {
                 let by_outer = gradient.clone().matmul(inner.weights.clone().transpose());
-                let by_inner = outer.weights.clone().transpose().matmul(gradient);
-                inner.step(lr, by_inner);
-                outer.step(lr, by_outer);
+                inner.step(lr, self.outer.weights.clone().transpose().matmul(gradient));
+                by_outer
             }
-        }
+        };
+        self.outer.step(lr, by_outer);
     }
 }
 
@@ -247,7 +251,7 @@ mod tests {
     fn two_layers_of_full_rank_begin_with_equal_norms_and_learn_by_the_gradient_of_their_product() {
         let facts = Pairs::new(0.3, &Device::flex());
         let memory = Memory::two(&config(SGD), &facts.hebbian, WIDTH).unwrap();
-        let Memory::Two { inner, outer } = &memory else { unreachable!() };
+        let (outer, inner) = (&memory.outer, memory.inner.as_ref().unwrap());
         let norm = |x: &Trained| scalar(x.weights.clone().square());
         assert!((norm(inner) / norm(outer) - 1.0).abs() < 1e-12);
         let (before, gradient) = (memory.weights(), gaussian([WIDTH, WIDTH], 1.0, 9, &Device::flex()));

@@ -25,13 +25,16 @@ impl LayerwiseOptimizer {
     /// anew, step count included, as in the first step of a training; [`PlanEntry::turns`] tells which. Waits for the device.
     ///
     /// # Errors
-    /// If a parameter is not in the plan, or its rotation does not fit it. Nothing is changed then.
+    /// If a parameter is not in the plan, its rule keeps directions of it, or its rotation does not fit it. Nothing is changed then.
     pub fn change_basis(&mut self, changes: &[BasisChange], device: &Device) -> Result<(), LayerwiseError> {
         let mut record = self.to_record();
         for change in changes {
             let Some(entry) = self.plan().entries().iter().find(|entry| entry.path == change.path) else {
                 return Err(change.misfit("it is not in the plan"));
             };
+            if entry.projection.is_some() {
+                return Err(change.misfit("its rule keeps directions of it (project), which another basis would turn"));
+            }
             change.check(&entry.shape)?;
             match entry.turns() {
                 true => change.turn(&mut record.tensors)?,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use polaron::layerwise::{AnyOptimizer, HeadLogits, Project, Rule, RuleOptimizer, Stacking};
+use polaron::layerwise::{AnyOptimizer, BasisChange, HeadLogits, Project, Rule, RuleOptimizer, Stacking};
 use polaron::matrix::{Axis, Blocks, Layout, Placement, frobenius_norm};
 use polaron::rule::{Pipeline, Projection, State};
 use polaron::wrappers::WrapperConfig;
@@ -502,6 +502,12 @@ fn what_would_scale_kept_directions_from_outside_is_refused() {
     let error = builder.build(&model).unwrap().onto_balls(Net::new()).unwrap_err();
     assert!(matches!(&error, LayerwiseError::Project { path, .. } if path == "first"), "{error}");
     assert!(error.to_string().contains("onto_balls"), "{error}");
+
+    let turned = TensorData::new(vec![1.0_f64; 64], [1, 8, 8]);
+    let change = BasisChange { path: "first".into(), rotation: turned };
+    let error =
+        projected("muon").build(&model).unwrap().change_basis(&[change], &Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("\"first\"") && error.contains("keeps directions"), "{error}");
 
     #[derive(Module, Debug)]
     struct Attention {

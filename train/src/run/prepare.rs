@@ -159,8 +159,8 @@ fn check_heads<F: Family>(config: &Config, model: &F::Network, plan: &Plan) -> R
     ConfigError::ensure(false, QK_CLIP, threshold, &rule)
 }
 
-/// Refuses a frozen second factor, which is zero, so that its adapter would stay nothing; and a trained first factor if
-/// adapters are re-factorised.
+/// Refuses a frozen second factor, which is zero, so that its adapter would stay nothing; and where adapters are re-factorised
+/// a trained first factor, or a second one of which a rule keeps directions.
 fn check_adapters(config: &Config, plan: &Plan) -> Result<(), ConfigError> {
     let factor =
         |role: Role, frozen: bool| move |entry: &&PlanEntry| entry.role == Some(role) && entry.is_frozen() == frozen;
@@ -181,5 +181,11 @@ fn check_adapters(config: &Config, plan: &Plan) -> Result<(), ConfigError> {
             entry.path
         )
     });
-    ConfigError::ensure(trained.is_none(), REFACTOR_EVERY, every, &rule)
+    ConfigError::ensure(trained.is_none(), REFACTOR_EVERY, every, &rule)?;
+    let kept = |entry: &&PlanEntry| entry.role == Some(Role::LoraB) && entry.projection.is_some() && every > 0;
+    let kept = plan.entries().iter().find(kept);
+    let rule = kept.map_or_else(String::new, |entry| {
+        format!("it replaces `{}`, of which a project keeps directions: leave out the key, or that project", entry.path)
+    });
+    ConfigError::ensure(kept.is_none(), REFACTOR_EVERY, every, &rule)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::TensorData;
 use polaron::tensor_file;
 
 use crate::support::{Place, Said};
@@ -150,6 +151,17 @@ fn a_project_that_cannot_be_kept_is_refused_before_the_first_step() {
         "blocks = \"heads\", norm_control = { method = \"hyperball\" }, weight_decay = 0.0, project =",
     );
     refused(&heads, &[], &["output blocks", "hyperball"]);
+    let factors = "optimizer.rule=[{ role = \"lora_b\", project = { output = \"factors.safetensors\" } }]";
+    let second = TensorData::new((0..16).map(|i| i as f32).collect::<Vec<f32>>(), [16, 1]);
+    let tensors = [("blocks.0.attn.wq.lora.b.output", &second)];
+    place.write("factors.safetensors", &tensor_file::to_bytes(tensors, &BTreeMap::new()).unwrap());
+    let lora = ["train.lora.rank=2", "train.lora.refactor_every=2", "train.lora.match=[\"attn.wq\"]"];
+    let lora: Vec<&str> = lora.iter().flat_map(|key| ["--set", key]).chain(["--freeze", "**.lora.a"]).collect();
+    refused(
+        factors,
+        &lora,
+        &["`train.lora.refactor_every` is 2", "blocks.0.attn.wq.lora.b", "project keeps directions"],
+    );
     let weights = project("input = \"base/checkpoints/step-000020/model.safetensors\"");
     refused(&weights, &[], &["is of no parameter of the model", ".input or .output"]);
 }

@@ -266,8 +266,8 @@ impl Layerwise {
         self.set(|builder| builder.rules.push(rule))
     }
 
-    /// Gives the directions that rules name in their [`Project`](super::Project), each tensor by the path of its parameter and `.input` or
-    /// `.output`: training leaves them as they are. A second call with the same name replaces those of the first.
+    /// Gives the directions that rules name in their [`Project`](super::Project), each tensor by the path of its parameter and
+    /// `.input` or `.output`: training leaves them as they are. A second call with the same name replaces those of the first.
     ///
     /// ```
     /// use std::collections::BTreeMap;

@@ -53,8 +53,8 @@ impl Pipeline {
         let options = [
             (self.momentum().is_none(), ("momentum 0", "a momentum above 0")),
             (self.decay().rate != 0.0, ("a weight decay", "weight_decay = 0")),
-            (self.norm_control().is_some(), ("a norm_control", "none")),
-            (has_moment, ("a second_moment", "none")),
+            (self.norm_control().is_some(), ("a norm_control", "no norm_control")),
+            (has_moment, ("a second_moment", "no second_moment")),
         ];
         options.into_iter().find(|(is_set, _)| *is_set).map(|(_, option)| option)
     }

@@ -28,7 +28,7 @@ impl WrapperRecord {
         &self.tensors
     }
 
-    /// Copies by `<parameter path>.<name>`, to be stored beside the states of the rules by what is no wrapper of this crate.
+    /// A record of something outside this crate: its copies by `<parameter path>.<name>`, stored beside the states of the rules.
     pub fn new(kind: &str, tensors: BTreeMap<String, TensorData>) -> Self {
         Self { kind: kind.into(), tensors, numbers: BTreeMap::new() }
     }

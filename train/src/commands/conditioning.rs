@@ -99,7 +99,7 @@ fn row(name: &str, measured: &Equilibrated) -> [String; 7] {
     ]
 }
 
-/// The momentum as the stack of matrices that the rule works on; None for what is no stack.
+/// The momentum as a stack of matrices, as the rule reads it; None for a tensor that is neither a matrix nor such a stack.
 fn matrices(entry: &PlanEntry, momentum: &TensorData, device: &Device) -> Option<Matrix> {
     let stack = match *momentum.shape().as_slice() {
         [count, a, b] => [count, a, b],

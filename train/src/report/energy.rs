@@ -4,7 +4,7 @@ use super::chart::{Chart, Series};
 use super::curves::keys;
 use crate::store::metrics::Event;
 
-/// One record.
+/// One record whose numbers are finite.
 #[derive(Clone, Copy)]
 struct Record {
     step: u64,
@@ -18,9 +18,14 @@ struct Record {
 /// Energy and loss over the steps, with keys and what they say; empty without records.
 pub fn chart(events: &[Event]) -> String {
     let record = |event: &Event| match *event {
-        Event::Energy { step, objective, kinetic, total, dissipated, rises } => {
-            Some(Record { step, objective, kinetic, total, dissipated, rises })
-        }
+        Event::Energy { step, objective, kinetic, total, dissipated, rises } => Some(Record {
+            step,
+            objective: objective?,
+            kinetic: kinetic?,
+            total: total?,
+            dissipated: dissipated?,
+            rises,
+        }),
         _ => None,
     };
     let records: Vec<Record> = events.iter().filter_map(record).collect();
@@ -74,7 +79,9 @@ mod tests {
     use super::*;
 
     fn record(step: u64, objective: f64, dissipated: f64, rises: Option<bool>) -> Event {
-        Event::Energy { step, objective, kinetic: 1.0, total: objective + 1.0, dissipated, rises }
+        let known = |value: f64| value.is_finite().then_some(value);
+        let (total, dissipated) = (known(objective + 1.0), Some(dissipated));
+        Event::Energy { step, objective: known(objective), kinetic: Some(1.0), total, dissipated, rises }
     }
 
     #[test]
@@ -87,6 +94,9 @@ mod tests {
         // With a gap, nothing can be said about the balance.
         let html = chart(&[events[0].clone(), events[2].clone()]);
         assert!(html.contains("rose in 1 of 1 records") && !html.contains("dissipated by"), "{html}");
+        // A record without numbers is a gap.
+        let html = chart(&[events[0].clone(), record(1, f64::NAN, 0.5, None), events[2].clone()]);
+        assert!(html.contains("<svg") && !html.contains("dissipated by"), "{html}");
         assert_eq!(chart(&[]), "");
     }
 }

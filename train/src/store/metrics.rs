@@ -112,15 +112,15 @@ pub enum Event {
     Energy {
         /// Finished steps.
         step: u64,
-        /// The loss on the probe batches.
-        objective: f64,
+        /// The loss on the probe batches; this and the other numbers are absent where they are not finite.
+        objective: Option<f64>,
         /// What the momentum adds, see [`LayerwiseOptimizer::energy`](polaron::LayerwiseOptimizer::energy).
-        kinetic: f64,
+        kinetic: Option<f64>,
         /// Both together, which does not rise in the limit of small steps over the full batch.
-        total: f64,
+        total: Option<f64>,
         /// How much of it the last step lost, to first order.
-        dissipated: f64,
-        /// Whether it is above that of the record before; absent at the first.
+        dissipated: Option<f64>,
+        /// Whether it is above that of the record before; absent at the first, and where one of both is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rises: Option<bool>,
     },

@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
-use super::any::FROZEN;
 #[cfg(feature = "exact")]
 use super::energy_error::EnergyError;
+use super::qk_clip_error::QkClipError;
+use super::record_error::RecordError;
 use crate::setting::ConfigError;
-use crate::tensor_file::TensorFileError;
 use crate::wrappers::WrapperError;
 
 /// Why a layerwise optimizer cannot be built, or its record cannot be loaded.
@@ -345,166 +345,6 @@ impl LayerwiseError {
             Some(value) => Err(Self::Number { what: what.into(), rule, value }),
         }
     }
-}
-
-/// Why a record cannot be loaded.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// Bytes that are not a file of this kind.
-    #[error("{0}")]
-    File(#[from] TensorFileError),
-    /// A file of another format or version.
-    #[error("it must be a {expected}, but it is \"{format}\" of version \"{version}\"")]
-    Version {
-        /// The format, and the versions that are read.
-        expected: String,
-        /// The format of the file.
-        format: String,
-        /// Its version.
-        version: String,
-    },
-    /// A part of the file that cannot be read.
-    #[error("its {part} cannot be read: {message}")]
-    Part {
-        /// The part.
-        part: String,
-        /// Why not.
-        message: String,
-    },
-    /// A parameter of the plan that the record does not have.
-    #[error("it has no parameter \"{path}\"")]
-    NoParameter {
-        /// Its path.
-        path: String,
-    },
-    /// A parameter of the record that the plan does not have.
-    #[error("it has {what} \"{path}\", which the model does not have")]
-    NotInModel {
-        /// What the record has: the parameter, or its state.
-        what: &'static str,
-        /// Path of the parameter.
-        path: String,
-    },
-    /// A parameter that is now updated by another optimizer.
-    #[error("\"{path}\" was {} and is now {}", fate(was), fate(is))]
-    Optimizer {
-        /// Path of the parameter.
-        path: String,
-        /// The kind in the record.
-        was: String,
-        /// The kind in the plan.
-        is: String,
-    },
-    /// A parameter of another shape.
-    #[error("\"{path}\" had the shape {was:?} and now has the shape {is:?}")]
-    Shape {
-        /// Path of the parameter.
-        path: String,
-        /// Its shape in the record.
-        was: Vec<usize>,
-        /// Its shape in the plan.
-        is: Vec<usize>,
-    },
-    /// A state that is incomplete.
-    #[error("the state of \"{path}\" is incomplete or of another rank than its {parameter}")]
-    Incomplete {
-        /// Path of the parameter.
-        path: String,
-        /// Shape and element type of the parameter.
-        parameter: String,
-    },
-    /// A buffer that does not fit.
-    #[error(
-        "the {name} of \"{path}\" has {was} and must have {is}: it was written for a parameter of another shape or element \
-         type, or with other blocks or another axis"
-    )]
-    Buffer {
-        /// Path of the parameter.
-        path: String,
-        /// Name of the buffer.
-        name: String,
-        /// Shape and element type in the record.
-        was: String,
-        /// What they must be.
-        is: String,
-    },
-    /// A buffer that is missing.
-    #[error("the state of \"{path}\" has no {name}: it was written with other settings, or is damaged")]
-    Missing {
-        /// Path of the parameter.
-        path: String,
-        /// Name of the buffer.
-        name: String,
-    },
-    /// A buffer that belongs to no parameter.
-    #[error("it has a buffer \"{name}\", which belongs to no parameter")]
-    Unknown {
-        /// Path and name of the buffer.
-        name: String,
-    },
-}
-
-impl RecordError {
-    /// The same error for a state that is stored under another name than the path of its parameter.
-    pub(crate) fn at(mut self, own: &str) -> Self {
-        if let Self::Incomplete { path, .. } | Self::Buffer { path, .. } | Self::Missing { path, .. } = &mut self {
-            *path = own.to_string();
-        }
-        self
-    }
-}
-
-/// Why heads cannot be clipped.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum QkClipError {
-    /// A logit that is NaN or infinite.
-    #[error("a logit of \"{path}\" is not finite")]
-    NotFinite {
-        /// Path of the query projection.
-        path: String,
-    },
-    /// A projection of which a rule keeps directions.
-    #[error(
-        "it would scale \"{path}\", of which the rule's project keeps directions: leave out qk_clip, or the project of queries and \
-         keys"
-    )]
-    Projected {
-        /// Path of the parameter.
-        path: String,
-    },
-    /// A projection that is not in the model.
-    #[error("the model has no projection \"{path}\"")]
-    NoProjection {
-        /// The path.
-        path: String,
-    },
-    /// Key heads that do not divide the query heads.
-    #[error("{key_heads} key heads do not divide the {heads} query heads of \"{path}\"")]
-    KeyHeads {
-        /// Path of the query projection.
-        path: String,
-        /// Number of key heads.
-        key_heads: usize,
-        /// Number of query heads.
-        heads: usize,
-    },
-    /// Heads that do not divide the outputs of their projection.
-    #[error("{heads} heads do not divide the {outputs} outputs of \"{path}\"")]
-    Heads {
-        /// Path of the projection.
-        path: String,
-        /// Number of heads.
-        heads: usize,
-        /// Number of outputs.
-        outputs: usize,
-    },
-}
-
-/// What an optimizer of this name does with a parameter.
-fn fate(optimizer: &str) -> String {
-    if optimizer == FROZEN { optimizer.to_string() } else { format!("updated by {optimizer}") }
 }
 
 fn quoted(paths: &[String]) -> String {

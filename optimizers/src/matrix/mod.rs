@@ -13,7 +13,9 @@ mod inverse_root;
 mod layout;
 mod norms;
 mod one_sided;
+mod placement;
 mod polar;
+mod reading;
 #[cfg(feature = "exact")]
 mod refactor;
 
@@ -30,15 +32,16 @@ pub(crate) use inverse_power::inverse_power;
 pub(crate) use inverse_root::map_by_rational_power;
 #[cfg(feature = "exact")]
 pub use inverse_root::{RationalStep, rational_schedule};
-pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix, Placement};
-pub(crate) use layout::{Reading, Section};
+pub use layout::{Axis, Blocks, Layout, LayoutError, Matrix};
 pub use norms::{EpsMode, center, frobenius_norm, inner_product, normalize_units, unit_norms, unit_sums};
 pub(crate) use norms::{InRange, divide_or_zero, hypotenuse, identity_like, power, sign, spectral_norm, with_norm};
 pub(crate) use one_sided::{appended_root, coupled_root, gram_root, root_level};
+pub use placement::Placement;
 pub use polar::{
     CONVERGED, MINIMAX_3, MINIMAX_4, MINIMAX_NORM_FACTOR, NEWTON_SCHULZ, POLAR_EXPRESS, POLAR_EXPRESS_LIMIT,
     polar_polynomial, polar_svd, scalar_map,
 };
 pub(crate) use polar::{POLAR_EXPRESS_NORM_FACTOR, first_unsafe_value};
+pub(crate) use reading::{Reading, Section};
 #[cfg(feature = "exact")]
 pub use refactor::{Refactored, refactored};

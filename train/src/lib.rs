@@ -18,5 +18,5 @@ pub mod store;
 pub use commands::cli::main;
 pub use error::{
     CheckpointError, CompareError, ConfigError, DeviceError, Diverged, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED,
-    EXIT_INTERRUPTED, Error, FileError, FolderError, TooLarge, WeightsError,
+    EXIT_INTERRUPTED, Error, FileError, FolderError, RanksError, TooLarge, WeightsError,
 };

@@ -56,7 +56,7 @@ impl PlanEntry {
 
 impl LayerwiseRecord {
     /// Removes the state of a parameter, as if it had never been stepped.
-    fn forget(&mut self, path: &str) {
+    pub(super) fn forget(&mut self, path: &str) {
         let of = |name: &String| !name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
         self.tensors.retain(|name, _| of(name));
         self.scalars.retain(|name, _| of(name));

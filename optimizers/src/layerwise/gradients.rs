@@ -10,13 +10,18 @@ use super::parameters::paths_of;
 ///
 /// One read from the device; two more if the squares are out of the range of f32. Not finite only if a gradient is not.
 pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
+    norm(|what| measure(module, grads, what))
+}
+
+/// The same, given the measures of all gradients as one tensor.
+pub(crate) fn norm(mut measure: impl FnMut(Measure) -> Option<Tensor<1>>) -> f64 {
     /// Below this, squares of entries that matter may have underflowed.
     const SAFE: f64 = 1e-10;
-    let norm = root_of_sum(measure(module, grads, Measure::Squares([1.0; 2])));
+    let norm = root_of_sum(measure(Measure::Squares([1.0; 2])));
     if norm.is_nan() || (SAFE..f64::INFINITY).contains(&norm) {
         return norm;
     }
-    let entries = measure(module, grads, Measure::Largest);
+    let entries = measure(Measure::Largest);
     let largest = entries.map_or(0.0, |entries| entries.max().into_scalar::<f64>());
     if largest == 0.0 || !largest.is_finite() {
         return largest;
@@ -24,7 +29,7 @@ pub(crate) fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64
     // Multiplying by a power of two does not round; in two factors, as their product may be out of range.
     let exponent = -largest.log2().floor();
     let halves = [(exponent / 2.0).floor(), (exponent / 2.0).ceil()].map(f64::exp2);
-    root_of_sum(measure(module, grads, Measure::Squares(halves))) / halves[0] / halves[1]
+    root_of_sum(measure(Measure::Squares(halves))) / halves[0] / halves[1]
 }
 
 /// Every gradient times `factor`; those in half precision become f32, which can hold small entries.
@@ -53,7 +58,7 @@ pub fn first_non_finite<M: Module>(module: &M, grads: &GradientsParams) -> Optio
 
 /// A number for every gradient.
 #[derive(Clone, Copy)]
-enum Measure {
+pub(crate) enum Measure {
     /// The sum of the squares of its entries, which are multiplied by both factors before.
     Squares([f64; 2]),
     /// The largest magnitude.
@@ -64,11 +69,21 @@ enum Measure {
 
 /// The measures of all gradients in one tensor.
 fn measure<M: Module>(module: &M, grads: &GradientsParams, measure: Measure) -> Option<Tensor<1>> {
-    let mut found: Vec<_> = visited(module, grads, measure).into_iter().map(|(_, number)| number).collect();
+    in_one_tensor(visited(module, grads, measure).into_iter().map(|(_, number)| number).collect())
+}
+
+fn in_one_tensor(mut found: Vec<Tensor<1>>) -> Option<Tensor<1>> {
     if found.iter().any(|tensor| tensor.dtype() == DType::F64) {
         found = found.into_iter().map(|tensor| tensor.cast(DType::F64)).collect();
     }
     (!found.is_empty()).then(|| Tensor::cat(found, 0))
+}
+
+/// The measure of every gradient as a number, with the position of its parameter: one read from the device.
+pub(crate) fn measured<M: Module>(module: &M, grads: &GradientsParams, what: Measure) -> Vec<(usize, f64)> {
+    let (positions, numbers): (Vec<_>, Vec<_>) = visited(module, grads, what).into_iter().unzip();
+    let numbers = in_one_tensor(numbers).map(|numbers| numbers.into_data().iter::<f64>().collect::<Vec<_>>());
+    positions.into_iter().zip(numbers.unwrap_or_default()).collect()
 }
 
 /// The measure of every gradient, with the position of its parameter.

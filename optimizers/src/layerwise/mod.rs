@@ -37,6 +37,7 @@ mod role;
 mod rule;
 mod scheduled;
 mod scheduling;
+mod sharing;
 mod sharpness;
 mod stack;
 mod states;

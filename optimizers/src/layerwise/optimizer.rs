@@ -24,9 +24,9 @@ use crate::wrappers::{Moment, Trained, Wrap, Wrapper, WrapperError};
 pub struct LayerwiseOptimizer {
     plan: Plan,
     /// The parameters when the plan was made.
-    planned: Planned,
+    pub(super) planned: Planned,
     /// Those of them that are frozen.
-    frozen: Paths,
+    pub(super) frozen: Paths,
     groups: Vec<Group>,
     /// How every parameter is taken out of the module, by its number.
     ways: Vec<Way>,
@@ -166,7 +166,7 @@ impl LayerwiseOptimizer {
         grads: GradientsParams,
     ) -> Result<M, LayerwiseError> {
         self.check(factor, &module, &grads)?;
-        self.update(factor, module, grads, |_| {})
+        self.update(factor, module, grads, |_| {}, Ok)
     }
 
     fn when(&self, factor: f64, position: (u64, u64)) -> When {
@@ -202,7 +202,7 @@ impl LayerwiseOptimizer {
         {
             return Err(LayerwiseError::NotFinite { path });
         }
-        self.update(factor, module, grads, |_| {})
+        self.update(factor, module, grads, |_| {}, Ok)
     }
 
     /// Scales all gradients so that their common norm is at most the threshold; returns the norm
@@ -229,15 +229,25 @@ impl LayerwiseOptimizer {
     fn clip_checked<M: Module>(&self, module: &M, grads: GradientsParams) -> (GradientsParams, f64) {
         let grads = frozen::remove(&self.frozen, module, grads);
         let norm = gradients::global_norm(module, &grads);
+        (self.clip_by(module, grads, norm), norm)
+    }
+
+    /// The gradients scaled for this norm of all of them.
+    pub(super) fn clip_by<M: Module>(&self, module: &M, grads: GradientsParams, norm: f64) -> GradientsParams {
         match self.clip {
             Some(threshold) if norm > threshold && norm.is_finite() => {
-                (gradients::scale(module, grads, threshold / (norm + 1e-6)), norm)
+                gradients::scale(module, grads, threshold / (norm + 1e-6))
             }
-            _ => (grads, norm),
+            _ => grads,
         }
     }
 
-    fn check<M: Module>(&self, factor: f64, module: &M, grads: &GradientsParams) -> Result<(), LayerwiseError> {
+    pub(super) fn check<M: Module>(
+        &self,
+        factor: f64,
+        module: &M,
+        grads: &GradientsParams,
+    ) -> Result<(), LayerwiseError> {
         LayerwiseError::check_rate("the factor of the learning rates", factor)?;
         if self.position.is_none() && self.plan.needs_step() {
             return Err(LayerwiseError::StepUnknown);
@@ -269,19 +279,22 @@ impl LayerwiseOptimizer {
         run: impl FnOnce(&mut [ParameterUpdate<'_>]),
     ) -> M {
         or_panic(self.check(factor, &module, &grads));
-        or_panic(self.update(factor, module, grads, run))
+        or_panic(self.update(factor, module, grads, run, Ok))
     }
 
-    fn update<M: Module>(
+    /// Updates the parameters that have a gradient; `share` completes the module with the weights of those that are updated
+    /// elsewhere.
+    pub(super) fn update<M: Module, E: From<LayerwiseError>>(
         &mut self,
         factor: f64,
         module: M,
         grads: GradientsParams,
         run: impl FnOnce(&mut [ParameterUpdate<'_>]),
-    ) -> Result<M, LayerwiseError> {
+        share: impl FnOnce(M) -> Result<M, E>,
+    ) -> Result<M, E> {
         let moment = self.moment(factor);
         let module = match &mut self.wrapper {
-            Some(wrapper) => wrapper.before_step(module)?,
+            Some(wrapper) => wrapper.before_step(module).map_err(LayerwiseError::from)?,
             None => module,
         };
         let taken = self.planned.names.iter().map(|_| None).collect();
@@ -300,8 +313,9 @@ impl LayerwiseOptimizer {
             updated[number] = Some(values);
         }
         let module = module.map(&mut PutBack { walk: self.planned.paths.walk(), ways: &self.ways, shapes, updated });
+        let module = share(module)?;
         match &mut self.wrapper {
-            Some(wrapper) => Ok(wrapper.after_step(module, moment)?),
+            Some(wrapper) => Ok(wrapper.after_step(module, moment).map_err(LayerwiseError::from)?),
             None => Ok(module),
         }
     }
@@ -487,7 +501,7 @@ impl LayerwiseOptimizer {
     }
 }
 
-fn or_panic<T>(result: Result<T, LayerwiseError>) -> T {
+pub(super) fn or_panic<T>(result: Result<T, LayerwiseError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -95,6 +95,12 @@ pub enum RecordError {
         /// Name of the buffer.
         name: String,
     },
+    /// A parameter whose state is in two records that are to be one.
+    #[error("both records have a state of \"{path}\"")]
+    Twice {
+        /// Path of the parameter.
+        path: String,
+    },
     /// A buffer that belongs to no parameter.
     #[error("it has a buffer \"{name}\", which belongs to no parameter")]
     Unknown {

@@ -5,8 +5,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{compare, data, eval, export, generate, inspect, list, report, task, train, usage, verify};
 use crate::error::{EXIT_FAILED, Error};
-use crate::host::panics;
 use crate::host::progress::{self, say};
+use crate::host::{panics, ranks};
 
 /// Train small language models with Muon and its relatives.
 ///
@@ -67,15 +67,25 @@ pub fn main() -> u8 {
         Err(error) => return usage::report(&error),
     };
     match panics::catch(|| start_log(cli.log.as_deref()).and_then(|()| dispatch(cli))) {
-        Ok(Ok(code)) => code,
-        Ok(Err(error)) => {
+        Ok(Ok(code)) => {
+            ranks::leave();
+            code
+        }
+        Ok(Err(error)) if error.is_common() => {
             say(&format!("error: {error}"));
+            ranks::leave();
+            error.exit_code()
+        }
+        Ok(Err(error)) => {
+            progress::cry(&format!("error: {error}"));
+            ranks::abort(error.exit_code());
             error.exit_code()
         }
         Err(panic) => {
-            say(&format!(
+            progress::cry(&format!(
                 "error: internal error: {panic}; this is a bug in polaron, please report it with the command"
             ));
+            ranks::abort(EXIT_FAILED);
             EXIT_FAILED
         }
     }

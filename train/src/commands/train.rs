@@ -6,14 +6,16 @@ use clap::Args;
 use polaron_datasets::quoted;
 use toml::Value;
 
-use super::training::{self, Resume, train};
+use super::training::{self, Resume, together, train};
 use super::usage::{self, split_set};
 use crate::error::{ConfigError, Error};
-use crate::host::interrupt;
+use crate::host::ranks::{self, Ranks};
+use crate::host::{interrupt, progress};
 use crate::settings::config::Config;
 use crate::settings::given_model::{INIT, INIT_CONTINUES, INIT_STEP, SCHEDULE_STEPS};
 use crate::settings::layers::{self, Layers};
 use crate::settings::merge;
+use crate::settings::train::GRAINS;
 use crate::store::run_folder::RunFolder;
 use crate::store::weights;
 
@@ -102,13 +104,29 @@ pub struct TrainArgs {
 ///
 /// Those of [`train`].
 pub fn run(args: &TrainArgs) -> Result<u8, Error> {
+    let ranks = ranks::enter()?;
+    let ranks = ranks.as_deref();
+    if ranks.is_some_and(|ranks| !ranks.leads()) {
+        progress::step_aside();
+    }
+    let (config, out, resume) = together(ranks, asked(args, ranks.map(Ranks::count)))?;
+    if args.stop_with_stdin {
+        interrupt::stop_with_stdin();
+    }
+    let data_sha256 = args.data_sha256.as_deref();
+    train(&config, &out, &training::Request { resume, data_sha256, force: args.force, ranks })
+}
+
+/// The run that the arguments ask for: its configuration, its folder, and whether an existing one is resumed. `ranks` is the number
+/// of its processes, if there are several.
+fn asked(args: &TrainArgs, ranks: Option<usize>) -> Result<(Config, PathBuf, Resume), Error> {
     let (resume, folder) = match args.resume.as_deref() {
         None | Some("auto") => (Resume::Auto, None),
         Some("never") => (Resume::Never, None),
         Some(folder) => (Resume::Auto, Some(PathBuf::from(folder))),
     };
     check_steps(args)?;
-    let config = resolve(args, folder.as_deref())?;
+    let mut config = resolve(args, folder.as_deref())?;
     let out = match (&folder, &args.out) {
         (Some(folder), Some(out)) if folder != out => {
             let message = format!(
@@ -122,10 +140,24 @@ pub fn run(args: &TrainArgs) -> Result<u8, Error> {
         (None, Some(out)) => out.clone(),
         (None, None) => default_folder(args, &config),
     };
-    if args.stop_with_stdin {
-        interrupt::stop_with_stdin();
+    choose_grains(&mut config, &out, ranks.unwrap_or(1));
+    Ok((config, out, resume))
+}
+
+/// Where nothing is said about grains, a run keeps those that it has, and several processes need some: as many as they have threads
+/// together, or the next power of two, so that twice or half as many processes share them evenly.
+fn choose_grains(config: &mut Config, out: &Path, ranks: usize) {
+    if config.train.grains > 0 {
+        return;
     }
-    train(&config, &out, &training::Request { resume, data_sha256: args.data_sha256.as_deref(), force: args.force })
+    let run = RunFolder::existing(out).ok().and_then(|run| layers::read_file(&run.config_file()).ok());
+    let theirs = run.as_ref().and_then(|table| merge::lookup(table, GRAINS)).and_then(Value::as_integer);
+    let rows = config.train.batch / config.train.accumulation.max(1);
+    let chosen = match theirs.and_then(|grains| usize::try_from(grains).ok()) {
+        None | Some(0) if ranks > 1 => (ranks * config.device.threads).next_power_of_two().min(rows),
+        grains => grains.unwrap_or_default(),
+    };
+    config.train.grains = chosen;
 }
 
 /// The default folder; of a continued run, written as its folder was given.

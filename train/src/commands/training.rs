@@ -1,18 +1,20 @@
 //! From a configuration to a finished run, new or resumed.
 
 use std::path::Path;
+use std::time::Duration;
 
 use burn::module::Module;
 use burn::tensor::Device;
 use polaron::wrappers::WeightAverageConfig;
 use polaron::{LayerwiseOptimizer, LayerwiseRecord};
 use polaron_datasets::{Tokenizer, quoted};
-use polaron_models::load_named;
+use polaron_models::{load_named, to_named};
 
-use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, FolderError};
-use crate::host::progress::{print, say};
+use crate::error::{ConfigError, EXIT_DONE, EXIT_INTERRUPTED, Error, FileError, FolderError};
+use crate::host::progress::{self, print, say};
+use crate::host::ranks::Ranks;
 use crate::host::workers::Workers;
-use crate::host::{device, interrupt, memory};
+use crate::host::{device, interrupt, memory, watchdog};
 use crate::networks::decoder::tokenizer_sha256;
 use crate::networks::family::Family;
 use crate::networks::generate::Sampling;
@@ -24,9 +26,11 @@ use crate::run::prepare::{build_optimizer, check_memory, with_adapters};
 use crate::run::refactoring::refactor_if_due;
 use crate::run::spectra::{self, Spectra};
 use crate::run::start::{self, Start};
+use crate::run::team::{Digest, Team, agree, agree_on_start};
 use crate::run::trainer::{Ending, Session, Validations};
 use crate::run::{prompt, summary};
-use crate::settings::config::Config;
+use crate::settings::config::{Config, resumable_keys};
+use crate::settings::merge;
 use crate::store::checkpoint::{Checkpoint, TrainerState};
 use crate::store::files::{Lock, write_atomically};
 use crate::store::log::Log;
@@ -51,6 +55,8 @@ pub struct Request<'a> {
     pub data_sha256: Option<&'a str>,
     /// Whether to train although the memory may not suffice.
     pub force: bool,
+    /// The processes that train the run together; None for a single one.
+    pub ranks: Option<&'a dyn Ranks>,
 }
 
 /// Trains the run of `config` in the folder `out`, new or resumed. Returns the exit code.
@@ -60,13 +66,35 @@ pub struct Request<'a> {
 /// Everything that can be checked is checked before anything is written.
 pub fn train(config: &Config, out: &Path, request: &Request<'_>) -> Result<u8, Error> {
     let folder = RunFolder::new(out);
-    if check_folder(&folder, config, request.resume)? && config.lacks_data() {
-        return finished_without_data(&folder, config);
+    let opened = together(request.ranks, open(config, &folder, request.resume))?;
+    let Some((threads, device)) = opened else { return Ok(EXIT_DONE) };
+    if request.ranks.is_some() {
+        watchdog::watch(Duration::from_secs_f64(config.ranks_timeout()));
+    }
+    config.model.with(Run { config, folder, request, threads, device })
+}
+
+/// The threads and the device of a run; None if it is already finished, and its data are gone.
+fn open(config: &Config, folder: &RunFolder, resume: Resume) -> Result<Option<(usize, Device)>, Error> {
+    if check_folder(folder, config, resume)? && config.lacks_data() {
+        finished_without_data(folder, config)?;
+        return Ok(None);
     }
     interrupt::install(interrupt::SAVING);
     let threads = device::set_threads(config.device.threads);
-    let device = device::open(&config.device.name)?;
-    config.model.with(Run { config, folder, request, threads, device })
+    Ok(Some((threads, device::open(&config.device.name)?)))
+}
+
+/// The same result, if all processes of the run have one.
+///
+/// # Errors
+///
+/// Its error, or those of [`agree`].
+pub fn together<T>(ranks: Option<&dyn Ranks>, result: Result<T, Error>) -> Result<T, Error> {
+    match ranks {
+        None => result,
+        Some(ranks) => Ok(agree(ranks, result, |_| ())?.0),
+    }
 }
 
 /// What a run keeps between steps besides its weights.
@@ -79,10 +107,14 @@ struct States {
 
 impl States {
     /// Resumes from the record of a checkpoint. An average begins anew if the record has none.
-    fn load(&mut self, record: &[u8], device: &Device) -> Result<(), Error> {
+    fn load(&mut self, record: &[u8], team: Option<&Team<'_>>, device: &Device) -> Result<(), Error> {
         let mut record = LayerwiseRecord::from_safetensors(record)?;
         let averaged = record.take_wrapper(WeightAverageConfig::KIND);
         let recorded = record.take_wrapper(spectra::KIND);
+        let record = match team {
+            None => record,
+            Some(team) => team.own_part(record),
+        };
         self.optimizer.load_record(record, device)?;
         if let (Some(spectra), Some(record)) = (&mut self.spectra, recorded) {
             spectra.load_record(record);
@@ -103,11 +135,50 @@ struct Run<'a> {
     device: Device,
 }
 
+/// What a run is made of besides its data, before anything is written.
+struct Prepared<'a, F: Family> {
+    model: F::Network,
+    start: Start,
+    states: States,
+    team: Option<Team<'a>>,
+}
+
+/// What the process that writes the files has found in the run folder.
+struct Begun {
+    /// Held as long as the run trains; None in the other processes.
+    _lock: Option<Lock>,
+    /// The newest undamaged checkpoint; None in the other processes, and if there is none.
+    found: Option<Checkpoint>,
+    /// Its step.
+    step: Option<u64>,
+    /// Whether there is any, damaged or not.
+    is_saved: bool,
+}
+
 impl ForFamily for Run<'_> {
     type Output = Result<u8, Error>;
 
     /// Loads the data and trains, unless the run is already finished. Returns the exit code.
     fn run<F: Family>(self, settings: &F) -> Self::Output {
+        let prepared = self.prepare(settings);
+        let prepared = match self.request.ranks {
+            None => prepared,
+            Some(ranks) => {
+                agree_on_start(ranks, prepared, |prepared| self.digest(prepared.as_ref().map(|(_, parts)| parts)))
+            }
+        };
+        let Some((data, prepared)) = prepared? else { return Ok(EXIT_DONE) };
+        let Some(model) = self.train(settings, &data, prepared)? else { return Ok(EXIT_INTERRUPTED) };
+        if self.request.ranks.is_none_or(|ranks| ranks.leads()) {
+            self.print_sample::<F>(&model, &data)?;
+        }
+        Ok(EXIT_DONE)
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Reads the data and makes the model and its optimizer; None if the run is already finished.
+    fn prepare<F: Family>(&self, settings: &F) -> Result<Option<(F::Data, Prepared<'a, F>)>, Error> {
         let config = self.config;
         let weights = start::weights(config, &self.folder)?;
         let tokenizer = start::tokenizer(config, &self.folder, weights.as_ref())?;
@@ -116,7 +187,7 @@ impl ForFamily for Run<'_> {
         settings.check_data(&data)?;
         let data_sha256 = F::fingerprint(&data)?;
         if self.is_done(&data_sha256)? {
-            return Ok(EXIT_DONE);
+            return Ok(None);
         }
         prompt::check_sample(config, F::tokenizer(&data))?;
         let sizes = settings.sizes_for(F::data_sizes(&data))?;
@@ -129,15 +200,33 @@ impl ForFamily for Run<'_> {
             Some(weights) => start::apply(config, weights, model, &data_sha256, &training_device)?,
             None => (with_adapters(config, model)?, Start::default()),
         };
-        let Some(model) = self.train(settings, &data, model, start.on(data_sha256))? else {
-            return Ok(EXIT_INTERRUPTED);
-        };
-        self.print_sample::<F>(&model, &data)?;
-        Ok(EXIT_DONE)
+        let mut start = start.on(data_sha256);
+        start.state.tokenizer_sha256 = F::tokenizer(&data).map(tokenizer_sha256).transpose()?.unwrap_or_default();
+        let optimizer = build_optimizer::<F>(config, &model)?;
+        energy::check(config, &optimizer)?;
+        let team = self.request.ranks.map(|ranks| Team::new(ranks, config, optimizer.plan())).transpose()?;
+        let model = optimizer.without_frozen_gradients(model);
+        let averaging = Averaging::of(config, &optimizer, &model)?;
+        let spectra = (config.train.spectra_every > 0).then(|| Spectra::new(optimizer.plan()));
+        let mut states = States { optimizer, averaging, spectra };
+        if let Some(record) = &start.optimizer {
+            states.load(record, team.as_ref(), &self.device)?;
+        }
+        Ok(Some((data, Prepared { model, start, states, team })))
     }
-}
 
-impl Run<'_> {
+    /// What must be the same in all processes of the run.
+    fn digest<F: Family>(&self, prepared: Option<&Prepared<'_, F>>) -> Result<Digest, Error> {
+        let mut config = self.config.to_table()?;
+        resumable_keys(&config).into_iter().for_each(|key| merge::remove(&mut config, key));
+        let config = toml::to_string(&config).map_err(ConfigError::misfit)?;
+        let digest = Digest::default().with("version", env!("CARGO_PKG_VERSION")).with("configuration", &config);
+        let Some(Prepared { model, start, states, .. }) = prepared else { return Ok(digest.with("state", "finished")) };
+        let digest = digest.with("state", "open").with("text or other data", &start.state.data_sha256);
+        let digest = digest.with("plan", &states.optimizer.plan().to_string()).with_weights(&to_named(model));
+        Ok(digest.with("step to begin at", &start.state.step.to_string()))
+    }
+
     /// Checks the data against what the command and the run in the folder expect. Returns whether that run is already
     /// finished, and if so prints its summary.
     fn is_done(&self, data_sha256: &str) -> Result<bool, Error> {
@@ -169,26 +258,17 @@ impl Run<'_> {
         &self,
         settings: &F,
         data: &F::Data,
-        model: F::Network,
-        mut start: Start,
+        prepared: Prepared<'_, F>,
     ) -> Result<Option<F::Network>, Error> {
         let (config, out, tokenizer) = (self.config, self.folder.path(), F::tokenizer(data));
-        let optimizer = build_optimizer::<F>(config, &model)?;
-        energy::check(config, &optimizer)?;
-        let model = optimizer.without_frozen_gradients(model);
-        let averaging = Averaging::of(config, &optimizer, &model)?;
-        let spectra = (config.train.spectra_every > 0).then(|| Spectra::new(optimizer.plan()));
-        let mut states = States { optimizer, averaging, spectra };
-        if let Some(record) = &start.optimizer {
-            states.load(record, &self.device)?;
-        }
-        let _lock = claim(&self.folder, config, self.request.resume, tokenizer, &states.optimizer)?;
-        start.state.tokenizer_sha256 = tokenizer.map(tokenizer_sha256).transpose()?.unwrap_or_default();
-        let (model, mut session) = self.restore(settings, data, start, model, states)?;
+        let mut begun = self.begin(tokenizer, &prepared)?;
+        let (model, mut session) = self.restored(settings, data, prepared, &mut begun)?;
         let (plan, step) = (session.optimizer.plan(), session.state.step);
-        say(&summary::start(config, &F::describe_data(data), plan, self.threads, out, step));
+        let ranks = self.request.ranks.map_or(1, |ranks| ranks.count());
+        say(&summary::start(config, &F::describe_data(data), plan, [self.threads, ranks], out, step));
+        let leads = session.leads();
         let ended = session.run(model);
-        if matches!(ended, Ok(_) | Err(Error::Diverged(_))) {
+        if leads && matches!(ended, Ok(_) | Err(Error::Diverged(_))) {
             draw_report(out);
         }
         let (model, ending) = ended?;
@@ -208,72 +288,116 @@ impl Run<'_> {
         Ok(Some(evaluated.unwrap_or(model)))
     }
 
-    /// The session of a run: resumed from its newest undamaged checkpoint, or begun in `start` if there is none.
-    fn restore<'a, F: Family>(
-        &'a self,
-        settings: &'a F,
-        data: &'a F::Data,
-        start: Start,
-        mut model: F::Network,
-        mut states: States,
-    ) -> Result<(F::Network, Session<'a, F>), Error> {
+    /// Takes the folder, writes the first files of a new run, and reads its newest undamaged checkpoint. Of several processes one
+    /// does that, and tells the others which one they shall read.
+    fn begin<F: Family>(&self, tokenizer: Option<&Tokenizer>, prepared: &Prepared<'_, F>) -> Result<Begun, Error> {
+        let store = self.folder.store();
+        let claimed = || -> Result<Begun, Error> {
+            let plan = prepared.plan_text();
+            let lock = claim(&self.folder, self.config, self.request.resume, tokenizer, &plan)?;
+            store.remove_unfinished();
+            let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
+            let step = found.as_ref().map(|found| found.trainer.step);
+            Ok(Begun { _lock: Some(lock), found, step, is_saved: !store.steps().is_empty() })
+        };
+        let Some(ranks) = self.request.ranks else { return claimed() };
+        let begun = if ranks.leads() { claimed().map(Some) } else { Ok(None) };
+        let (begun, told) = agree(ranks, begun, |begun| begun.as_ref().map(|begun| (begun.step, begun.is_saved)))?;
+        let (step, is_saved) = told.into_iter().flatten().next().unwrap_or_default();
+        Ok(begun.unwrap_or(Begun { _lock: None, found: None, step, is_saved }))
+    }
+
+    /// The session of a run. Of several processes one reads the events so far, and tells the others what they need of them.
+    fn restored<'s, F: Family>(
+        &'s self,
+        settings: &'s F,
+        data: &'s F::Data,
+        prepared: Prepared<'s, F>,
+        begun: &mut Begun,
+    ) -> Result<(F::Network, Session<'s, F>), Error> {
+        let restored = self.restore(settings, data, prepared, begun);
+        let (model, mut session, events) = match self.request.ranks {
+            None => restored?,
+            Some(ranks) => {
+                let ((model, session, _), told) = agree(ranks, restored, |(_, _, events)| events.clone())?;
+                (model, session, told.into_iter().next().unwrap_or_default())
+            }
+        };
+        session.remember(&events);
+        Ok((model, session))
+    }
+
+    /// The session of a run, resumed from a checkpoint, or begun if there is none; and the events so far besides those of single
+    /// steps, in the process that writes the files.
+    fn restore<'s, F: Family>(
+        &'s self,
+        settings: &'s F,
+        data: &'s F::Data,
+        prepared: Prepared<'s, F>,
+        begun: &mut Begun,
+    ) -> Result<(F::Network, Session<'s, F>, Vec<Event>), Error> {
         let Self { config, folder, device, .. } = self;
         let store = folder.store();
+        let Prepared { mut model, start, mut states, team } = prepared;
         let Start { mut state, events, .. } = start;
-        store.remove_unfinished();
-        let found = store.newest_good(|damage| say(&format!("warning: {damage}")))?;
-        if let Some(Checkpoint { model: tensors, optimizer: record, trainer, .. }) = found {
+        let leads = team.as_ref().is_none_or(Team::leads);
+        if let Some(ranks) = self.request.ranks.filter(|_| !leads) {
+            log_aside(folder, ranks.rank())?;
+            begun.found = begun.step.map(|step| store.load(step)).transpose()?;
+        }
+        if let Some(Checkpoint { model: tensors, optimizer: record, trainer, .. }) = begun.found.take() {
             self.check_data(&trainer, &state.data_sha256)?;
             match trainer.config.is_empty() {
                 true => folder.check_earlier(config)?,
                 false => folder.check_copy(&store.trainer_file(trainer.step), &trainer.config)?,
             }
-            folder.note_source(&config.data.source)?;
+            if leads {
+                folder.note_source(&config.data.source)?;
+            }
             model = load_named(model, tensors, &device.clone().autodiff())?;
-            states.load(&record, device)?;
+            states.load(&record, team.as_ref(), device)?;
             say(&format!("resuming `{}` from its checkpoint of step {}", folder.path().display(), trainer.step));
             state = trainer;
         } else if config.train.init_continues {
-            write_atomically(&folder.metrics_file(), &events)?;
+            if leads {
+                write_atomically(&folder.metrics_file(), &events)?;
+            }
         } else {
             if config.optimizer.onto_balls {
                 model = states.optimizer.onto_balls(model)?;
             }
             model = refactor_if_due(config, 0, model, &mut states.optimizer, None, device)?;
         }
-        let (log, events) = Log::resume(folder, state.step, &config.train.log_to)?;
-        let logged = events.iter().filter(|event| matches!(event, Event::Train { .. })).count() as u64;
-        if logged != state.step {
+        let (log, mut events) = match leads {
+            true => Log::resume(folder, state.step, &config.train.log_to)?,
+            false => (Log::silent(), Vec::new()),
+        };
+        let before = events.len();
+        events.retain(|event| !matches!(event, Event::Train { .. }));
+        let logged = (before - events.len()) as u64;
+        if leads && logged != state.step {
             let (file, step) = (folder.metrics_file(), state.step);
             say(&format!("warning: `{}` holds {logged} of {step} steps: curves will have gaps", file.display()));
         }
-        let validations = Validations::of(&events);
-        let spectra_at = events.iter().rev().find_map(|event| match event {
-            Event::Spectra { step, .. } => Some(*step),
-            _ => None,
-        });
-        let energy = EnergyRecords::of(&events);
-        let device = device.clone();
-        let workers = Workers::new(device::workers(&config.device.name, config.device.threads)?)?;
         let States { optimizer, averaging, spectra } = states;
-        let mut spectra = spectra.unwrap_or_default();
-        spectra.at = spectra_at;
         let session = Session {
             config,
             settings,
             data,
-            device,
-            workers,
+            device: device.clone(),
+            workers: Workers::new(device::workers(&config.device.name, config.device.threads)?)?,
+            team,
             optimizer,
             averaging,
             state,
             store,
+            is_saved: begun.is_saved,
             log,
-            validations,
-            spectra,
-            energy,
+            validations: Validations::default(),
+            spectra: spectra.unwrap_or_default(),
+            energy: EnergyRecords::of(&[]),
         };
-        Ok((model, session))
+        Ok((model, session, events))
     }
 
     /// Prints the sample text of a finished run, if its model writes text.
@@ -291,10 +415,30 @@ impl Run<'_> {
         };
         let worker = Workers::new(device::workers(&self.config.device.name, self.config.device.threads)?.min(1))?;
         let model = model.valid();
-        let text = worker.alone(|| F::sample(&model, data, &train.sample_prompt, &sampling, &self.device))?;
+        let device = &self.device;
+        let text = worker.alone(|| F::sample(&model, data, &train.sample_prompt, &sampling, device))?;
         print(&format!("\nsample (temperature {}):\n{}{text}\n", sampling.temperature, train.sample_prompt));
         Ok(())
     }
+}
+
+impl<F: Family> Prepared<'_, F> {
+    /// What `plan.txt` holds.
+    fn plan_text(&self) -> String {
+        let table = self.team.as_ref().map_or_else(String::new, |team| format!("\n{}", team.table()));
+        format!("{}\n{table}", self.states.optimizer.plan())
+    }
+}
+
+/// From now on the lines of this process go into a file of the run folder.
+fn log_aside(folder: &RunFolder, rank: usize) -> Result<(), FileError> {
+    let path = folder.log_file(rank);
+    let open = || {
+        std::fs::create_dir_all(folder.logs())?;
+        std::fs::OpenOptions::new().create(true).append(true).open(&path)
+    };
+    progress::log_aside(open().map_err(FileError::at("write", &path))?);
+    Ok(())
 }
 
 /// Writes the page of a run that has ended. A page that cannot be written is no reason for a trained run to fail.
@@ -357,7 +501,7 @@ fn claim(
     config: &Config,
     resume: Resume,
     tokenizer: Option<&Tokenizer>,
-    optimizer: &LayerwiseOptimizer,
+    plan: &str,
 ) -> Result<Lock, Error> {
     let held_before = folder.holds_run()?;
     let lock = folder.lock()?;
@@ -365,7 +509,7 @@ fn claim(
     let held = if held_before { true } else { check_folder(folder, config, resume)? };
     // Without a checkpoint nothing has been trained yet, and the files of an earlier start may be about another text.
     if !held || folder.store().steps().is_empty() {
-        folder.begin(config, tokenizer, &format!("{}\n", optimizer.plan()))?;
+        folder.begin(config, tokenizer, plan)?;
     }
     Ok(lock)
 }

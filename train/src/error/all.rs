@@ -8,6 +8,7 @@ use super::exit::{EXIT_BAD_INPUT, EXIT_FAILED};
 use super::file::{FileError, Problem, one_line};
 use super::folder::FolderError;
 use super::memory::TooLarge;
+use super::ranks::RanksError;
 use super::weights::WeightsError;
 
 /// Why a command failed. Every message is one sentence that says what, where and what to do.
@@ -47,6 +48,9 @@ pub enum Error {
     /// The model does not fit into the memory.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// Several processes cannot train together.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// Bad usage that no other variant covers; the text is the whole message.
     #[error("{0}")]
     Usage(String),
@@ -72,10 +76,20 @@ impl Error {
         move |source| Self::DeviceFailed { doing, source: source.into() }
     }
 
+    /// Whether every process of a run ends with it, so that none waits for another.
+    pub fn is_common(&self) -> bool {
+        match self {
+            Self::Ranks(error) => error.is_common(),
+            Self::Diverged(_) => true,
+            _ => false,
+        }
+    }
+
     /// The exit code of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Compare(error) => error.exit_code(),
+            Self::Ranks(error) => error.exit_code(),
             Self::Diverged(_) | Self::DeviceFailed { .. } => EXIT_FAILED,
             _ => EXIT_BAD_INPUT,
         }

@@ -11,6 +11,7 @@ mod exit;
 mod file;
 mod folder;
 mod memory;
+mod ranks;
 mod weights;
 
 pub use all::{Diverged, Error};
@@ -22,4 +23,5 @@ pub use exit::{EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED};
 pub use file::{FileError, Problem, one_line};
 pub use folder::FolderError;
 pub use memory::{TooLarge, bytes};
+pub use ranks::RanksError;
 pub use weights::WeightsError;

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::error::DeviceError;
 use crate::host::panics;
+use crate::host::ranks::local_ranks;
 use polaron_common::did_you_mean;
 
 /// A device that this program can be built for.
@@ -144,9 +145,9 @@ pub fn workers(name: &str, threads: usize) -> Result<usize, DeviceError> {
     Ok(if find(name)?.on_host { threads } else { 0 })
 }
 
-/// How many threads 0 means on this machine.
+/// How many threads 0 means on this machine: all that this process may use, shared with the other processes of its run.
 pub fn all_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    (std::thread::available_parallelism().map_or(1, std::num::NonZero::get) / local_ranks()).max(1)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first requests an orderly end, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first requests an orderly end, the second ends the process at once. SIGUSR1, by which schedulers and
+//! launchers announce the end, only requests it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,6 +22,29 @@ pub fn install(said: &'static str) {
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("cannot handle signals ({error}): Ctrl-C ends this process at once, without saving");
     }
+    #[cfg(unix)]
+    on_announcement(said);
+}
+
+/// Requests an orderly end at every SIGUSR1.
+#[cfg(unix)]
+fn on_announcement(said: &'static str) {
+    use signal_hook::consts::SIGUSR1;
+    let mut signals = match signal_hook::iterator::Signals::new([SIGUSR1]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::warn!("cannot handle SIGUSR1 ({error}): it ends this process at once, without saving");
+            return;
+        }
+    };
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if !requested() {
+                progress::say(said);
+            }
+            request();
+        }
+    });
 }
 
 /// Requests an orderly end, as the first signal does.

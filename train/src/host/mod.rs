@@ -1,8 +1,11 @@
-//! The machine: devices, threads, memory, signals, and what a terminal shows.
+//! The machine: devices, threads, memory, other processes, signals, and what a terminal shows.
 
 pub mod device;
 pub mod interrupt;
 pub mod memory;
 pub mod panics;
 pub mod progress;
+pub mod ranks;
+pub mod tree;
+pub mod watchdog;
 pub mod workers;

@@ -1,5 +1,6 @@
 //! What the user sees while waiting: a progress bar on a terminal, plain lines elsewhere; all of it on stderr.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,13 +15,65 @@ fn bar() -> MutexGuard<'static, Option<ProgressBar>> {
     BAR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where the lines of a process go that does not talk to the user.
+#[derive(Debug)]
+enum Aside {
+    /// There is no file for them yet.
+    Kept(Vec<u8>),
+    File(File),
+}
+
+static ASIDE: Mutex<Option<Aside>> = Mutex::new(None);
+
+fn aside() -> MutexGuard<'static, Option<Aside>> {
+    ASIDE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on nothing is shown: another process of the same run talks to the user. What would have been shown is kept.
+pub fn step_aside() {
+    aside().get_or_insert(Aside::Kept(Vec::new()));
+}
+
+/// Writes what was and will be kept into this file.
+pub fn log_aside(mut file: File) {
+    let mut aside = aside();
+    if let Some(Aside::Kept(kept)) = aside.as_ref() {
+        // A log that cannot be written is no reason to end a run.
+        let _ = file.write_all(kept);
+        *aside = Some(Aside::File(file));
+    }
+}
+
+/// Writes bytes aside, if this process does not talk to the user; returns whether that is so.
+fn put_aside(bytes: &[u8]) -> bool {
+    match aside().as_mut() {
+        None => return false,
+        Some(Aside::Kept(kept)) => kept.extend_from_slice(bytes),
+        // As above.
+        Some(Aside::File(file)) => drop(file.write_all(bytes)),
+    }
+    true
+}
+
 /// Writes one line to stderr, above the progress bar if there is one. A closed stderr is not an error.
 pub fn say(line: &str) {
     let _ = LogWriter.write_all(format!("{line}\n").as_bytes());
 }
 
+/// The same, even if another process talks to the user: why this one ends all of them.
+pub fn cry(line: &str) {
+    if put_aside(format!("{line}\n").as_bytes()) {
+        let _ = stderr().lock().write_all(format!("{line}\n").as_bytes());
+    } else {
+        say(line);
+    }
+}
+
 /// Writes a result to stdout. A closed pipe (`| head`) is not an error.
 pub fn print(text: &str) {
+    if put_aside(text.as_bytes()) {
+        return;
+    }
     let mut out = stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
@@ -31,6 +84,9 @@ pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if put_aside(bytes) {
+            return Ok(bytes.len());
+        }
         match bar().as_ref() {
             Some(bar) => bar.suspend(|| stderr().lock().write_all(bytes)),
             None => stderr().lock().write_all(bytes),

@@ -19,7 +19,7 @@ use super::generate::{Sampling, generate};
 use super::recipes;
 use crate::error::{ConfigError, Error, one_line};
 use crate::host::progress::say;
-use crate::host::workers::Workers;
+use crate::host::ranks::Crew;
 
 impl Settings for ModelConfig {
     fn preset(&self) -> &str {
@@ -264,10 +264,10 @@ impl Family for ModelConfig {
         data: &TextData,
         windows: u64,
         device: &Device,
-        workers: &Workers,
+        crew: Crew<'_>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Validation>, Error> {
-        evaluate::validation(model, data, windows, device, workers, stop)
+        evaluate::validation(model, data, windows, device, crew, stop)
     }
 
     fn sample(

@@ -22,7 +22,7 @@ use super::data::{DataConfig, DataSizes};
 use super::generate::Sampling;
 use super::routers::RouterReport;
 use crate::error::{ConfigError, Error};
-use crate::host::workers::Workers;
+use crate::host::ranks::Crew;
 
 /// The settings `[model]` of a network: what is known from them without data or a model.
 pub trait Settings {
@@ -249,7 +249,7 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
     }
 
     /// The loss over `windows` evenly spaced windows of the validation split, where it has windows; 0 means the whole split. It
-    /// does not depend on the number of workers. The model must be free of automatic differentiation (`model.valid()`) and
+    /// does not depend on who shares the work. The model must be free of automatic differentiation (`model.valid()`) and
     /// live on `device`. None when `stop` asks to stop.
     ///
     /// # Errors
@@ -260,7 +260,7 @@ pub trait Family: Settings + Clone + Debug + PartialEq + Serialize + Deserialize
         data: &Self::Data,
         windows: u64,
         device: &Device,
-        workers: &Workers,
+        crew: Crew<'_>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Validation>, Error>;
 

@@ -5,6 +5,7 @@ pub mod decoder;
 pub mod evaluate;
 pub mod family;
 pub mod generate;
+pub mod gradients;
 pub mod perceptron;
 mod recipes;
 pub mod registry;

@@ -12,7 +12,7 @@ use super::data::{DataConfig, DataSizes};
 use super::evaluate;
 use super::family::{Family, Memory, Recipe, Settings, Unit, Validation, Work};
 use crate::error::{ConfigError, Error};
-use crate::host::workers::Workers;
+use crate::host::ranks::Crew;
 
 /// Images scored at once in a validation.
 const IMAGES_PER_BATCH: usize = 256;
@@ -181,20 +181,24 @@ impl Family for MlpConfig {
         data: &ImageData,
         _windows: u64,
         device: &Device,
-        _workers: &Workers,
+        crew: Crew<'_>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Validation>, Error> {
-        let (mut loss, mut hits, images) = (0.0, 0_u64, data.valid.len());
-        for batch in image_batches(&data.valid, IMAGES_PER_BATCH) {
+        let mut mine = Vec::new();
+        for batch in crew.mine(image_batches(&data.valid, IMAGES_PER_BATCH)) {
             if stop() {
                 return Ok(None);
             }
             let (pixels, labels) = image_tensors(&batch, (0, batch.rows()), device);
             let scores = model.forward(pixels);
             let right = scores.clone().argmax(1).squeeze_dim::<1>(1).equal(labels.clone()).int().sum();
-            loss +=
-                evaluate::to_host(polaron_models::cross_entropy(scores, labels), "validating")? * batch.rows() as f64;
-            hits += count(right)?;
+            let loss = evaluate::to_host(polaron_models::cross_entropy(scores, labels), "validating")?;
+            mine.push((loss * batch.rows() as f64, count(right)?));
+        }
+        let (mut loss, mut hits, images) = (0.0, 0_u64, data.valid.len());
+        for (losses, right) in crew.all(mine)? {
+            loss += losses;
+            hits += right;
         }
         let accuracy = Some(hits as f64 / images as f64);
         let loss = loss / images as f64;

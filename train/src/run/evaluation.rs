@@ -8,6 +8,7 @@ use polaron_models::{LanguageModel, ModelConfig, to_named};
 
 use crate::error::{ConfigError, Error, WeightsError};
 use crate::host::progress::say;
+use crate::host::ranks::Crew;
 use crate::host::workers::Workers;
 use crate::networks::data::DataConfig;
 use crate::networks::evaluate::{Measured, Span, measure_all};
@@ -133,7 +134,8 @@ impl ForFamily for Items<'_> {
                 "the data have {sizes}, but the model has {wanted}: give data like its own"
             )));
         }
-        let validation = F::validation(model, &data, 0, &run.device, workers, &|| false)?.ok_or_else(broken)?;
+        let validation =
+            F::validation(model, &data, 0, &run.device, Crew::alone(workers), &|| false)?.ok_or_else(broken)?;
         Ok((F::describe_data(&data), validation))
     }
 }

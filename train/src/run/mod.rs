@@ -14,4 +14,5 @@ pub mod rope;
 pub mod spectra;
 pub mod start;
 pub mod summary;
+pub mod team;
 pub mod trainer;

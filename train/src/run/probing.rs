@@ -6,9 +6,10 @@ use burn::tensor::Device;
 use polaron::layerwise::Objective;
 
 use crate::error::Error;
-use crate::host::workers::Workers;
-use crate::networks::evaluate::{self, Backward};
+use crate::host::workers::{Workers, shares};
+use crate::networks::evaluate;
 use crate::networks::family::Family;
+use crate::networks::gradients::{self, Backward};
 use crate::settings::config::Config;
 
 /// Added to the seed of a run for the seed of these batches.
@@ -39,7 +40,8 @@ impl<'a, F: Family> ProbeBatches<'a, F> {
         let train = &config.train;
         let batch = |index| settings.batch(data, train.seed.wrapping_add(SEED), train.batch, index);
         let batches = (0..train.probe_batches).map(batch).collect::<Result<_, _>>()?;
-        let backward = Backward { parts: train.accumulation, recompute: train.recompute, logits: false };
+        let backward =
+            Backward { parts: train.accumulation, grains: train.grains, recompute: train.recompute, logits: false };
         Ok(Self { batches, backward, device, workers })
     }
 }
@@ -52,12 +54,17 @@ impl<F: Family> Objective<F::Network> for ProbeBatches<'_, F> {
     }
 
     fn loss(&mut self, model: &F::Network, batch: usize) -> Result<f64, Error> {
-        evaluate::training_loss::<F>(&model.valid(), &self.batches[batch], self.device, self.workers)
+        let batch = &self.batches[batch];
+        let parts = match self.backward.grains {
+            0 => shares(F::rows(batch), self.workers.count()),
+            _ => self.backward.leaves(F::rows(batch)),
+        };
+        evaluate::training_loss::<F>(&model.valid(), batch, parts, self.device, self.workers)
     }
 
     fn gradient(&mut self, model: &F::Network, batch: usize) -> Result<GradientsParams, Error> {
         let device = self.device.clone().autodiff();
         let batch = &self.batches[batch];
-        Ok(evaluate::gradients::<F>(model, batch, self.backward, &device, self.workers)?.grads)
+        Ok(gradients::gradients::<F>(model, batch, self.backward, &device, self.workers)?.grads)
     }
 }

@@ -18,8 +18,19 @@ use crate::settings::config::Config;
 use crate::store::checkpoint::TrainerState;
 use polaron_datasets::{quoted, quoted_word};
 
-/// The lines before the first step; `data` describes the data.
-pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Path, step: u64) -> String {
+/// Threads, processes and grains in words.
+fn workforce(config: &Config, threads: usize, ranks: usize) -> String {
+    let train = &config.train;
+    let ranks = if ranks > 1 { format!(" on each of {ranks} ranks") } else { String::new() };
+    let grains = match train.grains * train.accumulation {
+        0 => String::new(),
+        grains => format!(", {grains} grains a batch"),
+    };
+    format!("{threads} threads{ranks}{grains}")
+}
+
+/// The lines before the first step of a run on so many threads of so many processes; `data` describes the data.
+pub fn start(config: &Config, data: &str, plan: &Plan, [threads, ranks]: [usize; 2], out: &Path, step: u64) -> String {
     let Config { model, train, optimizer, .. } = config;
     let tokens = config.tokens_per_step();
     let many = model.unit().many;
@@ -52,7 +63,7 @@ pub fn start(config: &Config, data: &str, plan: &Plan, threads: usize, out: &Pat
             },
             thousands(remaining.saturating_mul(tokens))
         ),
-        format!("device     {}, {threads} threads", config.device.name),
+        format!("device     {}, {}", config.device.name, workforce(config, threads, ranks)),
         format!("run folder {} (plan.txt there says which optimizer updates which parameter)", out.display()),
     ];
     if let Some(average) = &train.average {

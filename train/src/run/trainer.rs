@@ -7,23 +7,24 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
-use polaron::LayerwiseOptimizer;
 use polaron::layerwise::{Objective, ParameterUpdate, ScheduleRule};
 use polaron::wrappers::Moment;
+use polaron::{LayerwiseOptimizer, LayerwiseRecord};
 use polaron_models::to_named;
 
 use crate::error::{Diverged, Error, Problem};
-use crate::host::interrupt;
-use crate::host::memory;
 use crate::host::progress::{Progress, StepReport};
+use crate::host::ranks::Crew;
 use crate::host::workers::Workers;
-use crate::networks::evaluate::{self, Backward, Passed};
+use crate::host::{interrupt, memory, watchdog};
 use crate::networks::family::{Family, Validation};
+use crate::networks::gradients::{self, Backward, Passed};
 use crate::run::averaging::Averaging;
 use crate::run::energy::EnergyRecords;
 use crate::run::probing::ProbeBatches;
 use crate::run::refactoring::refactor_if_due;
 use crate::run::spectra::Spectra;
+use crate::run::team::Team;
 use crate::settings::config::Config;
 use crate::store::checkpoint::{Content, Store, TrainerState};
 use crate::store::log::Log;
@@ -47,6 +48,8 @@ pub struct Session<'a, F: Family> {
     pub device: Device,
     /// The workers that compute the parts of a batch.
     pub workers: Workers,
+    /// The processes that train this model together; None for a single one.
+    pub team: Option<Team<'a>>,
     /// Rules and states.
     pub optimizer: LayerwiseOptimizer,
     /// The average of the weights that is evaluated, if there is one.
@@ -55,6 +58,8 @@ pub struct Session<'a, F: Family> {
     pub state: TrainerState,
     /// Checkpoints of the run.
     pub store: Store,
+    /// Whether there is a checkpoint.
+    pub is_saved: bool,
     /// `metrics.jsonl` and other logs.
     pub log: Log,
     /// Validation losses so far.
@@ -119,6 +124,16 @@ pub enum Ending {
 }
 
 impl<F: Family> Session<'_, F> {
+    /// Takes over what the events of a resumed run say.
+    pub fn remember(&mut self, events: &[Event]) {
+        self.validations = Validations::of(events);
+        self.spectra.at = events.iter().rev().find_map(|event| match event {
+            Event::Spectra { step, .. } => Some(*step),
+            _ => None,
+        });
+        self.energy = EnergyRecords::of(events);
+    }
+
     /// Trains to the last step, or until a signal asks the run to stop.
     ///
     /// # Errors
@@ -141,7 +156,7 @@ impl<F: Family> Session<'_, F> {
     }
 
     fn train(&mut self, mut model: F::Network) -> Result<(F::Network, Ending), Error> {
-        if self.store.steps().is_empty() {
+        if !self.is_saved {
             self.save(&model)?;
         }
         let steps = self.config.train.steps;
@@ -149,10 +164,12 @@ impl<F: Family> Session<'_, F> {
         let (every, tokens) = (self.config.train.log_every, self.config.tokens_per_step());
         let progress = Progress::start(first, steps, every, tokens, self.config.model.unit().many);
         loop {
+            watchdog::beat();
             self.validate_if_due(&model)?;
             self.record_spectra_if_due(&model)?;
             self.record_energy_if_due(&model)?;
-            let interrupted = interrupt::requested();
+            // Processes of one run stop after the same step.
+            let interrupted = self.team.as_ref().map_or_else(interrupt::requested, Team::interrupted);
             if self.state.step > first && (interrupted || self.save_is_due()) {
                 self.save(&model)?;
             }
@@ -183,25 +200,37 @@ impl<F: Family> Session<'_, F> {
         let model = self.optimizer.before_forward(factor, model)?;
         let recorded = self.config.records_logits(step + 1);
         let logits = recorded || self.config.optimizer.qk_clip.is_some();
-        let backward = Backward { parts: train.accumulation, recompute: train.recompute, logits };
-        let passed = evaluate::gradients::<F>(&model, &batch, backward, &training_device, &self.workers)?;
+        let backward = Backward { parts: train.accumulation, grains: train.grains, recompute: train.recompute, logits };
+        let workers = &self.workers;
+        let passed = match &self.team {
+            None => gradients::gradients::<F>(&model, &batch, backward, &training_device, workers)?,
+            Some(team) => team.gradients::<F>(&model, &batch, backward, &training_device, workers)?,
+        };
         let Passed { grads, loss, logits } = passed;
         if !loss.is_finite() {
-            return Err(self.diverged(&format!("the loss is {loss}"), &model, &grads));
+            return Err(self.diverged(&format!("the loss is {loss}"), &model, &grads)?);
         }
         let optimizing = Instant::now();
-        let (grads, grad_norm) = self.optimizer.clip(&model, grads);
+        let (grads, grad_norm) = match &self.team {
+            None => self.optimizer.clip(&model, grads),
+            Some(team) => team.clip(&self.optimizer, &model, grads)?,
+        };
         if !grad_norm.is_finite() {
-            return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads));
+            return Err(self.diverged(&format!("the gradient norm is {grad_norm}"), &model, &grads)?);
         }
         let probing = Instant::now();
         let measured = self.measure(factor, &model, &grads)?;
         let probing = probing.elapsed().as_secs_f64();
-        let mut model = self.optimizer.apply_with(factor, model, grads, |updates| {
+        let run = |updates: &mut [ParameterUpdate<'_>]| {
             // The largest first, so that no worker starts it when the others have finished.
             updates.sort_by_key(|update| Reverse(update.elements()));
             self.workers.each(updates.iter_mut(), ParameterUpdate::run);
-        });
+        };
+        let share = |model| match &self.team {
+            None => Ok(model),
+            Some(team) => team.weights(model),
+        };
+        let mut model = self.optimizer.apply_shared(factor, model, grads, run, share)?;
         let heads = F::head_logits(&model, &logits);
         let clipped;
         (model, clipped) = self.optimizer.clip_heads(model, &heads)?;
@@ -282,12 +311,21 @@ impl<F: Family> Session<'_, F> {
         self.config.lr_factor(step) * self.config.optimizer.lr
     }
 
-    fn diverged(&self, what: &str, model: &F::Network, grads: &GradientsParams) -> Error {
-        let place = match polaron::first_non_finite(model, grads) {
+    fn diverged(&self, what: &str, model: &F::Network, grads: &GradientsParams) -> Result<Error, Error> {
+        let first = match &self.team {
+            None => polaron::first_non_finite(model, grads),
+            Some(team) => team.first_non_finite(model, grads)?,
+        };
+        let place = match first {
             Some(path) => format!("{what}, and the first non-finite gradient is that of `{path}`"),
             None => format!("{what}, although every gradient is finite"),
         };
-        self.divergence(place)
+        Ok(self.divergence(place))
+    }
+
+    /// Whether this process writes the files of the run.
+    pub fn leads(&self) -> bool {
+        self.team.as_ref().is_none_or(Team::leads)
     }
 
     fn divergence(&self, what: String) -> Error {
@@ -310,13 +348,19 @@ impl<F: Family> Session<'_, F> {
             return Ok(());
         }
         let plain = model.valid();
-        let stop = &interrupt::requested;
+        // Processes of one run cannot stop alone.
+        let alone = self.team.is_none();
+        let stop = &move || {
+            watchdog::beat();
+            alone && interrupt::requested()
+        };
+        let crew = Crew { workers: &self.workers, ranks: self.team.as_ref().map(Team::ranks) };
         let train = &self.config.train;
         // What training changes is the difference between the first and the last validation.
         let trained = self.state.step == 0 && !train.init.is_empty();
         let at_end = self.state.step == train.steps;
         let windows = if trained || at_end { train.valid_windows_end } else { train.valid_windows };
-        let validate = |model| F::validation(model, self.data, windows, &self.device, &self.workers, stop);
+        let validate = |model| F::validation(model, self.data, windows, &self.device, crew, stop);
         let evaluated = self.evaluation_weights(&plain)?;
         let Some(validation) = validate(evaluated.as_ref().unwrap_or(&plain))? else { return Ok(()) };
         let trained_loss = match evaluated {
@@ -364,7 +408,7 @@ impl<F: Family> Session<'_, F> {
         let planned = train.spectra_every > 0 && (step.is_multiple_of(train.spectra_every) || step == train.steps);
         // A run that was interrupted at this step may have recorded them already.
         let recorded = self.spectra.at == Some(step);
-        if !planned || (recorded && self.spectra.compares_with(step)) {
+        if !self.leads() || !planned || (recorded && self.spectra.compares_with(step)) {
             return Ok(());
         }
         let matrices = self.spectra.record(step, &to_named(model), &self.workers);
@@ -385,11 +429,18 @@ impl<F: Family> Session<'_, F> {
         if let Some(name) = tensors::first_non_finite(&to_named(model)).map(String::from) {
             return Err(self.divergence(format!("after step {} the weights `{name}` are not finite", self.state.step)));
         }
+        let gathered = match &self.team {
+            None => None,
+            Some(team) => match team.record(&self.optimizer)? {
+                None => return Ok(()),
+                record => record,
+            },
+        };
         self.log.sync()?;
         let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
         let evaluation = self.evaluation_weights(model)?;
         let (optimizer, averaging) = (&self.optimizer, self.averaging.as_ref());
-        let checkpoint = Saved { model, evaluation, optimizer, averaging, spectra: &self.spectra, trainer };
+        let checkpoint = Saved { model, evaluation, optimizer, gathered, averaging, spectra: &self.spectra, trainer };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 
@@ -419,6 +470,8 @@ struct Saved<'a, M> {
     model: &'a M,
     evaluation: Option<M>,
     optimizer: &'a LayerwiseOptimizer,
+    /// Its record, where states are spread over processes.
+    gathered: Option<LayerwiseRecord>,
     averaging: Option<&'a Averaging>,
     spectra: &'a Spectra,
     trainer: TrainerState,
@@ -442,7 +495,7 @@ impl<M: Module> Content for Saved<'_, M> {
     }
 
     fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
-        let mut record = self.optimizer.to_record();
+        let mut record = self.gathered.clone().unwrap_or_else(|| self.optimizer.to_record());
         if let Some(averaging) = self.averaging {
             record.add_wrapper(averaging.to_record());
         }

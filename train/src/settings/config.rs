@@ -17,7 +17,7 @@ use crate::networks::data::DataConfig;
 use crate::networks::registry::NetworkConfig;
 use crate::settings::given_model::GivenModel;
 use crate::settings::merge;
-use crate::settings::train::{LogTarget, REPORTING_KEYS, TrainConfig};
+use crate::settings::train::{GRAINS, LogTarget, REPORTING_KEYS, TrainConfig};
 
 /// The largest number of tokens in one micro-batch; a run with more is refused as a typing error.
 const MAX_MICRO_BATCH_TOKENS: usize = 1 << 24;
@@ -44,6 +44,17 @@ pub struct Config {
     pub optimizer: LayerwiseConfig,
     /// The device and its threads.
     pub device: DeviceConfig,
+    /// The processes that train the run together, however many; absent with the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RanksConfig>,
+}
+
+/// `[ranks]`: the processes that train the run together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RanksConfig {
+    /// Seconds without a step, or a batch of a validation, after which the run is ended: a process hangs.
+    pub timeout: f64,
 }
 
 /// `[device]`: the device and its threads.
@@ -68,6 +79,15 @@ pub const AVERAGE: &str = "train.average";
 /// The section of what goes around the steps of the optimizer, which exists only in runs that have it.
 pub const WRAPPER: &str = "optimizer.wrapper";
 
+/// The key of the number of threads.
+const THREADS: &str = "device.threads";
+
+/// The key of how long processes wait for each other.
+const RANKS_TIMEOUT: &str = "ranks.timeout";
+
+/// The same in seconds, if nothing else is said.
+const DEFAULT_TIMEOUT: f64 = 600.0;
+
 /// The key of the path of the data.
 pub const SOURCE: &str = "data.source";
 
@@ -77,10 +97,13 @@ pub const QK_CLIP: &str = "optimizer.qk_clip";
 /// The key of how activations are kept.
 pub const RECOMPUTE: &str = "train.recompute";
 
-/// Keys in which a resumed command may differ from its run: reporting keys, the path of the data, since their fingerprint
-/// decides whether they are the same, and how activations are kept, which changes no number.
-pub fn resumable_keys() -> Vec<&'static str> {
-    [&[SOURCE, RECOMPUTE], REPORTING_KEYS].concat()
+/// Keys in which a resumed command may differ from its run, given its configuration: reporting keys, the path of the data, since
+/// their fingerprint decides whether they are the same, how activations are kept, which changes no number, and with grains the
+/// number of threads, which changes none either.
+pub fn resumable_keys(there: &Table) -> Vec<&'static str> {
+    let grains = merge::lookup(there, GRAINS).and_then(Value::as_integer).is_some_and(|grains| grains > 0);
+    let threads: &[&str] = if grains { &[THREADS] } else { &[] };
+    [&[SOURCE, RECOMPUTE, RANKS_TIMEOUT], threads, REPORTING_KEYS].concat()
 }
 
 impl Config {
@@ -225,6 +248,7 @@ impl Config {
         for (key, value) in sizes {
             within(key, value, |x| x.is_finite() && x >= 0.0, "be a finite number and not negative")?;
         }
+        within(RANKS_TIMEOUT, self.ranks_timeout(), |x| (1.0..=1e6).contains(&x), "lie between 1 and 1000000 seconds")?;
         self.check_logits()?;
         let threads = self.device.threads;
         ConfigError::ensure(
@@ -303,6 +327,11 @@ impl Config {
     /// Every so many steps, and at the end; never if that is 0.
     fn is_due(&self, every: u64, step: u64) -> bool {
         every > 0 && (step.is_multiple_of(every) || step == self.train.steps)
+    }
+
+    /// Seconds for which the processes of the run wait for each other.
+    pub fn ranks_timeout(&self) -> f64 {
+        self.ranks.as_ref().map_or(DEFAULT_TIMEOUT, |ranks| ranks.timeout)
     }
 
     /// Tokens of one step.

@@ -25,6 +25,7 @@ const ABSENT: &[(&str, Value)] = &[
     ("optimizer.onto_balls", Value::Boolean(false)),
     ("optimizer.published", Value::Boolean(false)),
     ("optimizer.qk_clip", Value::Float(0.0)),
+    ("ranks.timeout", Value::Float(0.0)),
     ("schedule.power", Value::Float(0.0)),
     ("schedule.rule", Value::Array(Vec::new())),
     ("schedule.momentum.start", Value::Float(0.0)),
@@ -34,6 +35,7 @@ const ABSENT: &[(&str, Value)] = &[
     ("schedule.momentum.end", Value::Float(0.0)),
     ("schedule.momentum.power", Value::Float(0.0)),
     ("train.energy_every", Value::Integer(0)),
+    ("train.grains", Value::Integer(0)),
     ("train.logits_every", Value::Integer(0)),
     ("train.lora.refactor_every", Value::Integer(0)),
     ("train.probe_batches", Value::Integer(0)),
@@ -43,7 +45,7 @@ const ABSENT: &[(&str, Value)] = &[
 ];
 
 /// Sections that no default has.
-const ABSENT_SECTIONS: &[&str] = &["schedule.momentum"];
+const ABSENT_SECTIONS: &[&str] = &["ranks", "schedule.momentum"];
 
 /// The value in whose place an optional key stands if it is given.
 fn optional(key: &str) -> Option<Value> {

@@ -71,6 +71,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
             steps: recipe.steps,
             batch: recipe.batch,
             accumulation: accumulation(&recipe, choices.batch),
+            grains: 0,
             recompute: false,
             seed,
             // The largest integer in TOML is i64::MAX.
@@ -115,6 +116,7 @@ pub fn defaults(choices: &Choices) -> Result<Config, Error> {
         .into(),
         optimizer: LayerwiseConfig { wrapper: wrapper(choices)?, ..optimizer(stack, &recipe)? },
         device: DeviceConfig { name: device::default_name().into(), threads: 0 },
+        ranks: None,
     })
 }
 

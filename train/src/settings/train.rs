@@ -18,6 +18,10 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Micro-batches per step; must divide `batch`.
     pub accumulation: usize,
+    /// Parts of a micro-batch, each computed on one thread, whose gradients are added in an order of their own: results then depend
+    /// neither on the number of threads nor on that of processes. Absent, a part for every thread.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub grains: usize,
     /// Whether the activations of a block are computed again in the backward pass, instead of being kept: the same numbers, in
     /// less memory and more time.
     pub recompute: bool,
@@ -146,6 +150,10 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+fn is_none(number: &usize) -> bool {
+    *number == 0
+}
+
 /// Batches of a probe, if nothing else is said.
 pub const PROBE_BATCHES: u64 = 16;
 
@@ -160,6 +168,9 @@ fn is_probe_batches(number: &u64) -> bool {
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
+
+/// The key of how many parts of a micro-batch are added in an order of their own.
+pub const GRAINS: &str = "train.grains";
 
 /// A program whose logs a run can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +223,10 @@ impl TrainConfig {
             self.accumulation,
             &rule,
         )?;
+        let rows = self.batch / self.accumulation;
+        let rule =
+            format!("a micro-batch has {rows} rows (train.batch / train.accumulation), at least one for each grain");
+        ConfigError::ensure(self.grains <= rows, GRAINS, self.grains, &rule)?;
         self.average.as_ref().map_or(Ok(()), |average| average.validate(self.steps))?;
         self.check_probes()?;
         ConfigError::ensure(self.keep >= 1, "train.keep", self.keep, "it must be at least 1")?;

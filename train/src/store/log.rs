@@ -9,7 +9,8 @@ use crate::store::tensorboard::EventFile;
 /// The events of a run, open for more.
 #[derive(Debug)]
 pub struct Log {
-    metrics: Metrics,
+    /// None in a process that writes no files.
+    metrics: Option<Metrics>,
     tensorboard: Option<EventFile>,
 }
 
@@ -24,7 +25,12 @@ impl Log {
         let (metrics, events) = Metrics::resume(&folder.metrics_file(), step)?;
         let asked = targets.contains(&LogTarget::Tensorboard);
         let tensorboard = asked.then(|| EventFile::begin(folder.path(), &events)).transpose()?;
-        Ok((Self { metrics, tensorboard }, events))
+        Ok((Self { metrics: Some(metrics), tensorboard }, events))
+    }
+
+    /// Of a process that writes no files.
+    pub fn silent() -> Self {
+        Self { metrics: None, tensorboard: None }
     }
 
     /// Appends an event to every log.
@@ -33,7 +39,7 @@ impl Log {
     ///
     /// [`FileError`] naming the file.
     pub fn write(&mut self, event: &Event) -> Result<(), FileError> {
-        self.metrics.write(event)?;
+        self.metrics.as_mut().map_or(Ok(()), |file| file.write(event))?;
         self.tensorboard.as_mut().map_or(Ok(()), |file| file.write(event))
     }
 
@@ -43,7 +49,7 @@ impl Log {
     ///
     /// [`FileError`] naming the file.
     pub fn sync(&self) -> Result<(), FileError> {
-        self.metrics.sync()?;
+        self.metrics.as_ref().map_or(Ok(()), Metrics::sync)?;
         self.tensorboard.as_ref().map_or(Ok(()), EventFile::sync)
     }
 }

@@ -7,6 +7,7 @@
 //! metrics.jsonl     one event per line
 //! events.out.tfevents.…  the same events for TensorBoard, with `train.log_to`
 //! checkpoints/step-000500/
+//! logs/rank-1.log   what the other processes say, if several train the run
 //! report.html       what `polaron report` shows, written when training ends
 //! run.lock          locked while a process trains in the folder
 //! ```
@@ -75,6 +76,16 @@ impl RunFolder {
         self.path.join(PLAN)
     }
 
+    /// `logs`.
+    pub fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
+    /// What a process says that does not talk to the user.
+    pub fn log_file(&self, rank: usize) -> PathBuf {
+        self.logs().join(format!("rank-{rank}.log"))
+    }
+
     /// `checkpoints`.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
@@ -123,7 +134,7 @@ impl RunFolder {
         if let Some((copy, text)) = self.store().trained_with() {
             self.check_copy(&copy, &text)?;
         }
-        let differences = merge::differences(&there, &config.to_table()?, &resumable_keys());
+        let differences = merge::differences(&there, &config.to_table()?, &resumable_keys(&there));
         if differences.is_empty() {
             return Ok(());
         }
@@ -154,7 +165,7 @@ impl RunFolder {
     pub fn check_copy(&self, copy: &Path, text: &str) -> Result<(), Error> {
         let file = self.config_file();
         let (before, now) = (complete(copy, parse(copy, text)?)?, complete(&file, read_file(&file)?)?);
-        let differences = merge::edits(&before, &now, &resumable_keys());
+        let differences = merge::edits(&before, &now, &resumable_keys(&before));
         if differences.is_empty() { Ok(()) } else { Err(FolderError::Edited { file, differences }.into()) }
     }
 

@@ -1,0 +1,38 @@
+//! What started this process as one of several, by the variables that launchers set.
+
+use crate::error::RanksError;
+
+/// Variables with the number of processes: of Open MPI, of Hydra and PMI, of Slurm for the current `srun`.
+const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+/// Variables that only a launcher of MPI sets.
+const MPI: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
+/// Set by launchers of other programs, which start no MPI.
+const OTHER: &str = "WORLD_SIZE";
+/// Variables with the number of processes on this machine.
+const LOCAL: [&str; 2] = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"];
+
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.trim().parse().ok()
+}
+
+/// How many processes a launcher of MPI has started as one run; None if this one runs alone.
+///
+/// # Errors
+///
+/// [`RanksError::NoLauncher`] where something else started several: they would all train the same run.
+pub fn launched() -> Result<Option<usize>, RanksError> {
+    let by_mpi = MPI.iter().any(|variable| std::env::var_os(variable).is_some());
+    let count = SIZES.iter().find_map(|variable| number(variable)).unwrap_or(1);
+    if by_mpi && count > 1 {
+        return Ok(Some(count));
+    }
+    match number(OTHER) {
+        Some(count) if count > 1 && !by_mpi => Err(RanksError::NoLauncher { variable: OTHER, count }),
+        _ => Ok(None),
+    }
+}
+
+/// Processes of the run on this machine, which share its processors.
+pub fn local_ranks() -> usize {
+    LOCAL.iter().find_map(|variable| number(variable)).unwrap_or(1).max(1)
+}

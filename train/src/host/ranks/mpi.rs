@@ -1,0 +1,207 @@
+//! Ranks through MPI. All calls come from the main thread.
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+
+use mpi::Threading;
+use mpi::datatype::{Equivalence, Partition, PartitionMut};
+use mpi::environment::Universe;
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::{Communicator, CommunicatorCollectives};
+
+use super::Ranks;
+use crate::error::RanksError;
+
+/// The most elements of one call: MPI counts them, and where they begin, in 32 bits.
+const LARGEST: usize = 1 << 30;
+
+thread_local! {
+    /// MPI, between [`enter`] and [`leave`]. Dropping it waits for all other processes: after an error or a panic that would be for
+    /// ever, so it is only dropped on purpose.
+    static UNIVERSE: RefCell<Option<ManuallyDrop<Universe>>> = const { RefCell::new(None) };
+}
+
+/// Joins the processes that the launcher has started, `count` as it says.
+pub fn enter(count: usize) -> Result<Box<dyn Ranks>, RanksError> {
+    let unusable = |message: String| RanksError::Unusable { message };
+    let (universe, level) =
+        mpi::initialize_with_threading(Threading::Funneled).ok_or_else(|| unusable("it is in use already".into()))?;
+    let world = universe.world();
+    UNIVERSE.set(Some(ManuallyDrop::new(universe)));
+    if level < Threading::Funneled {
+        return Err(unusable("it was built without support for threads".into()));
+    }
+    let (rank, size) = (world.rank() as usize, world.size() as usize);
+    if size != count {
+        return Err(unusable(format!("the launcher started {count} processes, of which MPI knows {size}")));
+    }
+    Ok(Box::new(World { world, rank, count, largest: LARGEST }))
+}
+
+/// Waits for all processes, and ends MPI.
+pub fn leave() {
+    if let Some(universe) = UNIVERSE.take() {
+        drop(ManuallyDrop::into_inner(universe));
+    }
+}
+
+/// Ends all processes, if MPI was begun.
+pub fn abort(code: u8) {
+    if mpi::is_initialized() && !mpi::is_finalized() {
+        SimpleCommunicator::world().abort(i32::from(code));
+    }
+}
+
+struct World {
+    world: SimpleCommunicator,
+    rank: usize,
+    count: usize,
+    /// The most elements of one call.
+    largest: usize,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rank {} of {}", self.rank, self.count)
+    }
+}
+
+impl Ranks for World {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn exchange(&self, send: &[f32], counts: &[usize], received: &[usize]) -> Vec<f32> {
+        let mut all = vec![0.0; received.iter().sum()];
+        // No rank knows the counts of all pairs, but all must call as often.
+        let longest = counts.iter().chain(received).max().copied().unwrap_or_default() as u64;
+        let mut longests = vec![0_u64; self.count];
+        self.world.all_gather_into(&longest, &mut longests[..]);
+        let longest = longests.into_iter().max().unwrap_or_default() as usize;
+        for part in Parts::of(longest, self.largest / self.count) {
+            let (outgoing, out) = (part.packed(send, counts), part.counts(counts));
+            let come = part.counts(received);
+            let mut incoming = vec![0.0; come.iter().sum::<i32>() as usize];
+            let (from, to) = (starts(&out), starts(&come));
+            let mut places = PartitionMut::new(&mut incoming[..], &come[..], &to[..]);
+            self.world.all_to_all_varcount_into(&Partition::new(&outgoing[..], &out[..], &from[..]), &mut places);
+            part.unpack(&incoming, received, &mut all);
+        }
+        all
+    }
+
+    fn gather(&self, own: &[f32], counts: &[usize]) -> Vec<f32> {
+        self.gather_any(own, counts)
+    }
+
+    fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        let mut lengths = vec![0_u64; self.count];
+        self.world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
+        let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
+        let all = self.gather_any(own, &lengths);
+        let mut rest = all.as_slice();
+        let cut = |length: usize| {
+            let (message, behind) = rest.split_at(length);
+            rest = behind;
+            message.to_vec()
+        };
+        lengths.into_iter().map(cut).collect()
+    }
+}
+
+impl World {
+    fn gather_any<T: Equivalence + Copy + Default>(&self, own: &[T], counts: &[usize]) -> Vec<T> {
+        let mut all = vec![T::default(); counts.iter().sum()];
+        let longest = counts.iter().max().copied().unwrap_or_default();
+        for part in Parts::of(longest, self.largest / self.count) {
+            let come = part.counts(counts);
+            let mut incoming = vec![T::default(); come.iter().sum::<i32>() as usize];
+            let to = starts(&come);
+            let outgoing = &own[part.within(own.len())];
+            self.world
+                .all_gather_varcount_into(outgoing, &mut PartitionMut::new(&mut incoming[..], &come[..], &to[..]));
+            part.unpack(&incoming, counts, &mut all);
+        }
+        all
+    }
+}
+
+/// Where the parts of this many elements begin.
+fn starts(counts: &[i32]) -> Vec<i32> {
+    counts.iter().scan(0, |start, count| Some(std::mem::replace(start, *start + count))).collect()
+}
+
+/// The elements of every message that one of several calls moves.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    first: usize,
+    most: usize,
+}
+
+impl Parts {
+    /// The calls that move messages of at most `longest` elements, with at most `most` of each in one call.
+    fn of(longest: usize, most: usize) -> impl Iterator<Item = Self> {
+        (0..longest).step_by(most).map(move |first| Self { first, most })
+    }
+
+    /// Those of a message of this length.
+    fn within(&self, length: usize) -> std::ops::Range<usize> {
+        self.first.min(length)..(self.first + self.most).min(length)
+    }
+
+    fn counts(&self, lengths: &[usize]) -> Vec<i32> {
+        // At most `most`, which is below 2^31.
+        lengths.iter().map(|length| self.within(*length).len() as i32).collect()
+    }
+
+    /// Those of all messages, which lie one after the other in `all`.
+    fn packed<T: Copy>(&self, all: &[T], lengths: &[usize]) -> Vec<T> {
+        let mut rest = all;
+        let mut packed = Vec::new();
+        for length in lengths {
+            let (message, behind) = rest.split_at(*length);
+            packed.extend_from_slice(&message[self.within(*length)]);
+            rest = behind;
+        }
+        packed
+    }
+
+    /// Puts them back to where they belong in `all`.
+    fn unpack<T: Copy>(&self, packed: &[T], lengths: &[usize], all: &mut [T]) {
+        let (mut rest, mut start) = (packed, 0);
+        for length in lengths {
+            let place = self.within(*length);
+            let (message, behind) = rest.split_at(place.len());
+            all[start + place.start..start + place.end].copy_from_slice(message);
+            (rest, start) = (behind, start + length);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_are_moved_in_parts_and_arrive_whole() {
+        let (lengths, all) = ([5, 0, 3], [0, 1, 2, 3, 4, 50, 51, 52]);
+        for most in 1..=6 {
+            let mut arrived = [99; 8];
+            for part in Parts::of(5, most) {
+                let packed = part.packed(&all, &lengths);
+                assert_eq!(part.counts(&lengths).iter().sum::<i32>() as usize, packed.len());
+                part.unpack(&packed, &lengths, &mut arrived);
+            }
+            assert_eq!(arrived, all, "{most} in a call");
+        }
+    }
+
+    #[test]
+    fn parts_begin_where_the_ones_before_end() {
+        assert_eq!(starts(&[3, 0, 2]), [0, 3, 3]);
+    }
+}

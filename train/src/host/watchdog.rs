@@ -1,0 +1,37 @@
+//! Ends a run whose processes wait for each other for ever: one of them hangs, or they do not do the same.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::EXIT_FAILED;
+use crate::host::{progress, ranks};
+
+/// Signs of life since the start.
+static BEATS: AtomicU64 = AtomicU64::new(0);
+
+/// A sign of life: something was done that does not depend on other processes, or they have answered.
+pub fn beat() {
+    BEATS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Ends all processes of the run when this one shows no sign of life for so long.
+pub fn watch(limit: Duration) {
+    std::thread::spawn(move || {
+        let (mut seen, mut since) = (BEATS.load(Ordering::Relaxed), Instant::now());
+        loop {
+            std::thread::sleep((limit / 10).min(Duration::from_secs(1)));
+            let beats = BEATS.load(Ordering::Relaxed);
+            if beats != seen {
+                (seen, since) = (beats, Instant::now());
+            } else if since.elapsed() > limit {
+                progress::cry(&format!(
+                    "error: no step was made for {:.0} s: a process hangs, or the network does; the last checkpoint is intact, the \
+                     same command resumes from it (`ranks.timeout` sets how long to wait)",
+                    limit.as_secs_f64()
+                ));
+                ranks::abort(EXIT_FAILED);
+                std::process::exit(i32::from(EXIT_FAILED));
+            }
+        }
+    });
+}

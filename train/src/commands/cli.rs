@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use super::{compare, data, eval, export, generate, inspect, list, report, task, train, usage, verify};
+use super::{compare, data, eval, export, generate, inspect, launch, list, report, task, train, usage, verify};
 use crate::error::{EXIT_FAILED, Error};
 use crate::host::progress::{self, say};
 use crate::host::{panics, ranks};
@@ -34,6 +34,8 @@ struct Cli {
 enum Command {
     /// Train a model, or resume a run.
     Train(Box<train::TrainArgs>),
+    /// Train one run with several processes, on this machine or on several, through MPI.
+    Launch(launch::LaunchArgs),
     /// Write one self-contained HTML page about comparisons and runs.
     Report(report::ReportArgs),
     /// Measure the loss of a trained model on a text: nats per token, perplexity, bits per byte.
@@ -62,6 +64,9 @@ enum Command {
 /// Runs the program with the arguments of the process. Returns the exit code.
 pub fn main() -> u8 {
     panics::install();
+    if ranks::follows() {
+        progress::step_aside();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error),
@@ -109,6 +114,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         None => train::run(&cli.train),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Compare(args)) => compare::run(&args),
+        Some(Command::Launch(args)) => launch::run(&args),
         Some(Command::Report(args)) => report::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Generate(args)) => generate::run(&args),

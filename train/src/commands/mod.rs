@@ -13,6 +13,7 @@ mod exported_folder;
 mod exported_state;
 mod generate;
 mod inspect;
+mod launch;
 mod list;
 mod report;
 mod run_args;

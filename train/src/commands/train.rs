@@ -9,8 +9,8 @@ use toml::Value;
 use super::training::{self, Resume, together, train};
 use super::usage::{self, split_set};
 use crate::error::{ConfigError, Error};
+use crate::host::interrupt;
 use crate::host::ranks::{self, Ranks};
-use crate::host::{interrupt, progress};
 use crate::settings::config::Config;
 use crate::settings::given_model::{INIT, INIT_CONTINUES, INIT_STEP, SCHEDULE_STEPS};
 use crate::settings::layers::{self, Layers};
@@ -106,9 +106,6 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> Result<u8, Error> {
     let ranks = ranks::enter()?;
     let ranks = ranks.as_deref();
-    if ranks.is_some_and(|ranks| !ranks.leads()) {
-        progress::step_aside();
-    }
     let (config, out, resume) = together(ranks, asked(args, ranks.map(Ranks::count)))?;
     if args.stop_with_stdin {
         interrupt::stop_with_stdin();

@@ -9,8 +9,9 @@ use polaron::wrappers::WeightAverageConfig;
 use polaron::{LayerwiseOptimizer, LayerwiseRecord};
 use polaron_datasets::{Tokenizer, quoted};
 use polaron_models::{load_named, to_named};
+use toml::Value;
 
-use crate::error::{ConfigError, EXIT_DONE, EXIT_INTERRUPTED, Error, FileError, FolderError};
+use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, FileError, FolderError};
 use crate::host::progress::{self, print, say};
 use crate::host::ranks::Ranks;
 use crate::host::workers::Workers;
@@ -219,8 +220,9 @@ impl<'a> Run<'a> {
     fn digest<F: Family>(&self, prepared: Option<&Prepared<'_, F>>) -> Result<Digest, Error> {
         let mut config = self.config.to_table()?;
         resumable_keys(&config).into_iter().for_each(|key| merge::remove(&mut config, key));
-        let config = toml::to_string(&config).map_err(ConfigError::misfit)?;
-        let digest = Digest::default().with("version", env!("CARGO_PKG_VERSION")).with("configuration", &config);
+        let digest = Digest::default().with("version", env!("CARGO_PKG_VERSION"));
+        let key = |digest: Digest, (key, value): (String, Value)| digest.with(&format!("`{key}`"), &value.to_string());
+        let digest = merge::flatten(&config).into_iter().fold(digest, key);
         let Some(Prepared { model, start, states, .. }) = prepared else { return Ok(digest.with("state", "finished")) };
         let digest = digest.with("state", "open").with("text or other data", &start.state.data_sha256);
         let digest = digest.with("plan", &states.optimizer.plan().to_string()).with_weights(&to_named(model));

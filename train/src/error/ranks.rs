@@ -1,5 +1,7 @@
 //! Why several processes cannot train together.
 
+use std::path::PathBuf;
+
 use super::exit::{EXIT_BAD_INPUT, EXIT_FAILED};
 
 /// Why several processes cannot train together.
@@ -34,6 +36,16 @@ pub enum RanksError {
         /// What is wrong with it.
         message: String,
     },
+    /// The launcher is not there.
+    #[error(
+        "`{}` was not found: install the MPI library that this program was built with (Debian: `apt-get install openmpi-bin`), or \
+         name its launcher by --mpirun",
+        path.display()
+    )]
+    NoMpirun {
+        /// Its name or path.
+        path: PathBuf,
+    },
     /// Too few grains for so many processes.
     #[error(
         "{ranks} processes cannot share {grains} grains: set `train.grains` to a multiple of {ranks}, raise `train.batch`, or start \
@@ -52,7 +64,10 @@ pub enum RanksError {
         key: &'static str,
     },
     /// The processes do not have the same.
-    #[error("rank {rank} has another {what} than rank 0 ({theirs}, and here {ours}): {remedy}")]
+    #[error(
+        "rank {rank} has another {what} than rank 0 ({theirs}, and there {ours}): start the same program with the same arguments, \
+         files and data on every machine"
+    )]
     Differs {
         /// The first process that differs.
         rank: usize,
@@ -62,8 +77,6 @@ pub enum RanksError {
         theirs: String,
         /// What rank 0 has.
         ours: String,
-        /// What to do.
-        remedy: &'static str,
     },
     /// A process has an error, and all end with it.
     #[error("{}{message}", place(*rank))]

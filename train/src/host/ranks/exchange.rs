@@ -106,6 +106,6 @@ mod tests {
     fn shares_of_every_nth_come_back_in_order() {
         assert_eq!(in_turn(vec![vec![0, 3, 6], vec![1, 4], vec![2, 5]]), [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(in_turn(vec![vec![0], vec![], vec![]]), [0]);
-        assert_eq!(in_turn::<u8>(vec![]), []);
+        assert!(in_turn::<u8>(vec![]).is_empty());
     }
 }

@@ -8,6 +8,8 @@ const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TA
 const MPI: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
 /// Set by launchers of other programs, which start no MPI.
 const OTHER: &str = "WORLD_SIZE";
+/// Variables with the number of this process, from 0.
+const RANKS: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"];
 /// Variables with the number of processes on this machine.
 const LOCAL: [&str; 2] = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"];
 
@@ -30,6 +32,11 @@ pub fn launched() -> Result<Option<usize>, RanksError> {
         Some(count) if count > 1 && !by_mpi => Err(RanksError::NoLauncher { variable: OTHER, count }),
         _ => Ok(None),
     }
+}
+
+/// Whether this process is one of several, and another one talks to the user.
+pub fn follows() -> bool {
+    matches!(launched(), Ok(Some(_))) && RANKS.iter().find_map(|variable| number(variable)).unwrap_or(0) > 0
 }
 
 /// Processes of the run on this machine, which share its processors.

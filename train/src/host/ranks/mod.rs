@@ -7,5 +7,5 @@ mod mpi;
 mod world;
 
 pub use exchange::{Crew, Ranks, in_turn, tell};
-pub use launcher::local_ranks;
+pub use launcher::{follows, local_ranks};
 pub use world::{abort, enter, leave};

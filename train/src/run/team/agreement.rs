@@ -8,12 +8,9 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, RanksError};
 use crate::host::ranks::{Ranks, tell};
 
-/// What must be the same on all ranks.
+/// What must be the same on all ranks: what it is, and what this rank has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Digest {
-    /// What it is, what this rank has, and what to do if another one has something else.
-    parts: Vec<(String, String)>,
-}
+pub struct Digest(Vec<(String, String)>);
 
 impl Digest {
     /// Adds something; long texts are compared, and shown, by their SHA-256.
@@ -22,7 +19,7 @@ impl Digest {
         const SHOWN: usize = 80;
         let value =
             if value.len() > SHOWN { format!("SHA-256 {}", hex::encode(Sha256::digest(value))) } else { value.into() };
-        self.parts.push((what.into(), value));
+        self.0.push((what.into(), value));
         self
     }
 
@@ -34,7 +31,7 @@ impl Digest {
             sum.update(name.as_bytes());
             sum.update(bytes(data));
         }
-        self.parts.push(("initial weights".into(), format!("SHA-256 {}", hex::encode(sum.finalize()))));
+        self.0.push(("initial weights".into(), format!("SHA-256 {}", hex::encode(sum.finalize()))));
         self
     }
 }
@@ -82,13 +79,14 @@ pub fn agree_on_start<R>(
 
 /// Refuses digests that differ.
 fn same(digests: &[Digest]) -> Result<(), RanksError> {
-    let Some((ours, others)) = digests.split_first() else { return Ok(()) };
-    for (index, theirs) in others.iter().enumerate() {
-        let differing = ours.parts.iter().zip(&theirs.parts).find(|(ours, theirs)| ours != theirs);
-        if let Some(((what, ours), (_, theirs))) = differing {
-            let remedy = "start the same program with the same arguments, files and data on every machine";
-            let (what, theirs, ours) = (what.clone(), theirs.clone(), ours.clone());
-            return Err(RanksError::Differs { rank: index + 1, what, theirs, ours, remedy });
+    let Some((Digest(ours), others)) = digests.split_first() else { return Ok(()) };
+    for (index, Digest(theirs)) in others.iter().enumerate() {
+        let value = |parts: &[(String, String)], what: &str| {
+            parts.iter().find(|(part, _)| part == what).map_or_else(|| "none".into(), |(_, value)| value.clone())
+        };
+        let parts = ours.iter().chain(theirs).map(|(what, _)| (what, value(ours, what), value(theirs, what)));
+        if let Some((what, ours, theirs)) = parts.into_iter().find(|(_, ours, theirs)| ours != theirs) {
+            return Err(RanksError::Differs { rank: index + 1, what: what.clone(), theirs, ours });
         }
     }
     Ok(())
@@ -103,14 +101,19 @@ mod tests {
         let digest = |steps: &str| Digest::default().with("version", "1").with("configuration", steps);
         assert_eq!(same(&[digest("a"), digest("a")]), Ok(()));
         let said = same(&[digest("a"), digest("a"), digest("b")]).unwrap_err().to_string();
-        assert!(said.contains("rank 2 has another configuration than rank 0 (b, and here a)"), "{said}");
+        assert!(said.contains("rank 2 has another configuration than rank 0 (b, and there a)"), "{said}");
+        let more = digest("a").with("seed", "3");
+        for pair in [[digest("a"), more.clone()], [more, digest("a")]] {
+            let said = same(&pair).unwrap_err().to_string();
+            assert!(said.contains("another seed") && said.contains("none") && said.contains('3'), "{said}");
+        }
     }
 
     #[test]
     fn long_texts_are_compared_by_their_sum() {
         let long = "x".repeat(1000);
         let digest = Digest::default().with("plan", &long);
-        assert!(digest.parts[0].1.starts_with("SHA-256 ") && digest.parts[0].1.len() < 80);
+        assert!(digest.0[0].1.starts_with("SHA-256 ") && digest.0[0].1.len() < 80);
         assert!(same(&[digest, Digest::default().with("plan", &format!("{long}y"))]).is_err());
     }
 }

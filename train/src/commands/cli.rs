@@ -71,7 +71,12 @@ pub fn main() -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error),
     };
-    match panics::catch(|| start_log(cli.log.as_deref()).and_then(|()| dispatch(cli))) {
+    guarded(|| start_log(cli.log.as_deref()).and_then(|()| dispatch(cli)))
+}
+
+/// Does the work and says why it failed, if it did. Returns the exit code. Other processes of the run end too.
+fn guarded(work: impl FnOnce() -> Result<u8, Error>) -> u8 {
+    match panics::catch(work) {
         Ok(Ok(code)) => {
             ranks::leave();
             code
@@ -145,6 +150,47 @@ mod tests {
         known.sort_unstable();
         named.sort_unstable();
         assert_eq!(named, known);
+    }
+
+    #[cfg(feature = "mpi")]
+    mod in_a_world {
+        use super::super::*;
+        use crate::host::ranks::{tell, tests::start};
+
+        /// Rank 1 does something else while rank 0 waits for it.
+        fn fail(work: fn() -> Result<u8, Error>) {
+            panics::install();
+            let code = guarded(|| match ranks::enter()? {
+                Some(ranks) if ranks.rank() == 1 => work(),
+                Some(ranks) => tell(ranks.as_ref(), &1).map(|_| 0),
+                None => Ok(0),
+            });
+            std::process::exit(i32::from(code));
+        }
+
+        #[test]
+        #[ignore = "started below, on two ranks"]
+        fn panics() {
+            fail(|| panic!("broken"));
+        }
+
+        #[test]
+        #[ignore = "started below, on two ranks"]
+        fn fails() {
+            fail(|| Err(Error::device_failed("testing")("broken")));
+        }
+
+        #[test]
+        fn a_panic_or_an_error_of_one_rank_ends_all_with_its_message() {
+            for (test, message) in
+                [("panics", "internal error: broken (at "), ("fails", "the device failed while testing")]
+            {
+                let said = start(2, &format!("commands::cli::tests::in_a_world::{test}"));
+                assert!(!said.status.success());
+                let text = String::from_utf8_lossy(&said.stderr).into_owned();
+                assert_eq!(text.matches(message).count(), 1, "{text}");
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod exporting;
 mod exporting_hf;
 mod freezing;
 mod generating;
+mod grains;
 mod huggingface;
 mod identity;
 mod inspecting_weights;
@@ -20,6 +21,8 @@ mod outputs;
 mod perceptron;
 mod probing;
 mod projecting;
+#[cfg(feature = "mpi")]
+mod ranks;
 mod reporting;
 mod resuming;
 mod starting;

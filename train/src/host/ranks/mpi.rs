@@ -201,6 +201,35 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "started below, on three ranks"]
+    fn exchanges_in_small_parts() {
+        let _universe = mpi::initialize().unwrap();
+        let world = SimpleCommunicator::world();
+        let (rank, count) = (world.rank() as usize, world.size() as usize);
+        // Four messages of at most one element each in a call.
+        let ranks = World { world, rank, count, largest: count };
+        // From rank i to rank j: i + 2 j numbers.
+        let message = |from: usize, to: usize| (0..from + 2 * to).map(move |at| (100 * from + 10 * to + at) as f32);
+        let counts = |own: &dyn Fn(usize) -> usize| (0..count).map(own).collect::<Vec<_>>();
+        let send: Vec<f32> = (0..count).flat_map(|to| message(rank, to)).collect();
+        let (sent, received) = (counts(&|to| rank + 2 * to), counts(&|from| from + 2 * rank));
+        let expected: Vec<f32> = (0..count).flat_map(|from| message(from, rank)).collect();
+        assert_eq!(ranks.exchange(&send, &sent, &received), expected);
+        let own: Vec<f32> = message(rank, 1).collect();
+        let expected: Vec<f32> = (0..count).flat_map(|from| message(from, 1)).collect();
+        assert_eq!(ranks.gather(&own, &counts(&|from| from + 2)), expected);
+        let messages = (0..count).map(|from| vec![from as u8; 3 * from]).collect::<Vec<_>>();
+        assert_eq!(ranks.gather_bytes(&messages[rank]), messages);
+    }
+
+    #[test]
+    fn messages_of_all_lengths_arrive_in_any_number_of_calls() {
+        let said = crate::host::ranks::tests::start(3, "host::ranks::mpi::tests::exchanges_in_small_parts");
+        let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && text.matches("1 passed").count() == 3, "{text}");
+    }
+
+    #[test]
     fn parts_begin_where_the_ones_before_end() {
         assert_eq!(starts(&[3, 0, 2]), [0, 3, 3]);
     }

@@ -204,8 +204,8 @@ impl<'a> Run<'a> {
         let mut start = start.on(data_sha256);
         start.state.tokenizer_sha256 = F::tokenizer(&data).map(tokenizer_sha256).transpose()?.unwrap_or_default();
         let optimizer = build_optimizer::<F>(config, &model)?;
-        energy::check(config, &optimizer)?;
         let team = self.request.ranks.map(|ranks| Team::new(ranks, config, optimizer.plan())).transpose()?;
+        energy::check(config, &optimizer)?;
         let model = optimizer.without_frozen_gradients(model);
         let averaging = Averaging::of(config, &optimizer, &model)?;
         let spectra = (config.train.spectra_every > 0).then(|| Spectra::new(optimizer.plan()));

@@ -17,6 +17,8 @@ const SETTINGS: &[&str] = &[
     "--set",
     "train.checkpoint_every=4",
     "--set",
+    "train.keep=9",
+    "--set",
     "train.valid_every=4",
     "--set",
     "train.sample_tokens=0",

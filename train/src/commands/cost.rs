@@ -35,7 +35,7 @@ pub fn facts(config: &Config, sizes: DataSizes, plan: &Plan) -> Vec<[String; 2]>
     let (passes, updates) = (passes(config, sizes, plan), updates(plan));
     let steps = config.train.steps;
     let all = steps as f64 * (passes + updates);
-    let estimate = Estimate::of(config, sizes, plan);
+    let estimate = Estimate::of(config, sizes, plan, 1);
     let megabytes = |bytes: f64| format!("about {} MB", thousands((bytes / 1e6) as u64));
     let memory = format!("{} to train ({})", megabytes(estimate.needed(config)), estimate.parts(config));
     let other = match (config.train.recompute, estimate.recomputed_peak) {

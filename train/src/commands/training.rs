@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
         prompt::check_sample(config, F::tokenizer(&data))?;
         let sizes = settings.sizes_for(F::data_sizes(&data))?;
         if !self.request.force {
-            check_memory(config, settings, sizes)?;
+            check_memory(config, settings, sizes, self.request.ranks.map_or(1, |ranks| ranks.count()))?;
         }
         let training_device = self.device.clone().autodiff();
         let model = settings.init(sizes, config.train.seed, &training_device)?;
@@ -427,8 +427,9 @@ impl<'a> Run<'a> {
 impl<F: Family> Prepared<'_, F> {
     /// What `plan.txt` holds.
     fn plan_text(&self) -> String {
-        let table = self.team.as_ref().map_or_else(String::new, |team| format!("\n{}", team.table()));
-        format!("{}\n{table}", self.states.optimizer.plan())
+        let plan = self.states.optimizer.plan();
+        let table = self.team.as_ref().map_or_else(String::new, |team| format!("\n{}", team.table(plan)));
+        format!("{plan}\n{table}")
     }
 }
 

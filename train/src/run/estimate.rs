@@ -6,6 +6,7 @@ use polaron::wrappers::WrapperConfig;
 use crate::error::{Error, TooLarge, bytes};
 use crate::host::device;
 use crate::host::memory;
+use crate::host::ranks::local_ranks;
 use crate::networks::data::DataSizes;
 use crate::run::spectra::Spectra;
 use crate::settings::config::{Config, RECOMPUTE};
@@ -45,14 +46,43 @@ pub struct Estimate {
     pub recomputed_peak: Option<f64>,
 }
 
+/// How the passes over a batch use memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Passes {
+    /// Rows whose activations exist at one time.
+    rows: f64,
+    /// Threads that compute at one time.
+    workers: f64,
+    /// Gradients of all parameters that exist at one time.
+    gradients: f64,
+}
+
+impl Passes {
+    fn of(config: &Config, ranks: usize) -> Self {
+        let train = &config.train;
+        let threads = device::workers(&config.device.name, config.device.threads).unwrap_or(0).max(1);
+        let leaves = train.grains * train.accumulation;
+        if leaves == 0 {
+            let rows = train.batch as f64 / train.accumulation as f64;
+            let workers = (threads as f64).min(rows.max(1.0));
+            let earlier = if train.accumulation > 1 { 1.0 } else { 0.0 };
+            return Self { rows, workers, gradients: workers + earlier };
+        }
+        let own = leaves.div_ceil(ranks);
+        let workers = threads.min(own);
+        // A worker keeps a sum for every level of the tree over its grains.
+        let levels = own.div_ceil(workers).ilog2() + 1;
+        let rows = workers * train.batch.div_ceil(leaves);
+        Self { rows: rows as f64, workers: workers as f64, gradients: (workers * levels as usize) as f64 }
+    }
+}
+
 impl Estimate {
-    /// The estimate for a configuration, the sizes that its data determine, and the plan of its optimizer.
-    pub fn of(config: &Config, sizes: DataSizes, plan: &Plan) -> Self {
+    /// The estimate for a configuration, the sizes that its data determine, and the plan of its optimizer; for one of so many
+    /// processes that train together, the one that writes the checkpoints.
+    pub fn of(config: &Config, sizes: DataSizes, plan: &Plan, ranks: usize) -> Self {
         let (model, train) = (config.model.memory(sizes), &config.train);
-        let rows = train.batch as f64 / train.accumulation as f64;
-        let workers = device::workers(&config.device.name, config.device.threads).unwrap_or(0).max(1) as f64;
-        let workers = workers.min(rows.max(1.0));
-        let earlier = if train.accumulation > 1 { 1.0 } else { 0.0 };
+        let Passes { rows, workers, gradients } = Passes::of(config, ranks);
         let weights = FLOAT * plan.entries().iter().map(|entry| entry.count() as f64).sum::<f64>();
         let states =
             FLOAT * plan.entries().iter().filter_map(|entry| entry.state()).map(|state| state as f64).sum::<f64>();
@@ -60,8 +90,8 @@ impl Estimate {
         let recorded = if train.spectra_every > 0 { Spectra::COPIES } else { 0 };
         let copies =
             plan.wrapper().map_or(0, |_| WrapperConfig::COPIES) + usize::from(train.average.is_some()) + recorded;
-        let states = states + trained * copies as f64;
-        let gradients = trained * (workers + earlier);
+        let (all_states, states) = (states, states / ranks as f64 + trained * copies as f64);
+        let gradients = trained * gradients;
         let (table, logits) = (FLOAT * workers * model.table, FLOAT * rows * model.row.head);
         let block = FLOAT * rows * model.row.largest_block;
         let (blocks, inputs) = (FLOAT * rows * model.row.blocks, FLOAT * rows * model.row.inputs);
@@ -70,8 +100,11 @@ impl Estimate {
             |kept: f64| kept + gradients - TAKEN_OVER * kept.min(gradients) + logits + table + TEMPORARY * block;
         let (kept, recomputed) = (backward(blocks), backward(inputs + block));
         let program = PROGRAM + TOKEN * config.tokens_per_step() as f64;
-        // A checkpoint copies the weights, then the states.
-        let peak = |backward: f64| program + weights + states + backward.max(weights).max(states);
+        // A checkpoint copies the weights, then the states: those of other processes as they come, and as they are stored.
+        let stored = if ranks > 1 { 2.0 * all_states } else { states };
+        // What is sent to other processes, and what they send.
+        let messages = if ranks > 1 { 2.0 * trained } else { 0.0 };
+        let peak = |backward: f64| program + weights + states + backward.max(weights).max(stored).max(messages);
         Self {
             weights,
             gradients,
@@ -114,21 +147,22 @@ pub fn check_weights(config: &Config, device: &str, sizes: DataSizes) -> Result<
     Ok(weights_fit(config, sizes, available)?)
 }
 
-/// The same for a run that would need more than nine tenths of the available memory.
+/// The same for a run of so many processes that would need more than nine tenths of the available memory.
 ///
 /// # Errors
 ///
 /// [`TooLarge`] with figures, and with what would need less; an unknown device.
-pub fn check_training(config: &Config, sizes: DataSizes, plan: &Plan) -> Result<(), Error> {
+pub fn check_training(config: &Config, sizes: DataSizes, plan: &Plan, ranks: usize) -> Result<(), Error> {
     let Some(available) = available(&config.device.name)? else { return Ok(()) };
-    Ok(training_fits(config, sizes, &Estimate::of(config, sizes, plan), available)?)
+    Ok(training_fits(config, sizes, &Estimate::of(config, sizes, plan, ranks), available)?)
 }
 
 fn available(device: &str) -> Result<Option<f64>, Error> {
     if !device::find(device)?.on_host {
         return Ok(None);
     }
-    Ok(memory::available_bytes().map(|bytes| bytes as f64))
+    // The processes of a run on this machine take about as much each.
+    Ok(memory::available_bytes().map(|bytes| bytes as f64 / local_ranks() as f64))
 }
 
 fn weights_fit(config: &Config, sizes: DataSizes, available: f64) -> Result<(), TooLarge> {

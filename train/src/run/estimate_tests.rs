@@ -13,18 +13,19 @@ fn with_sets(sets: &[(&str, &str)]) -> Config {
     Layers { sets, ..Layers::default() }.resolve().unwrap()
 }
 
-struct Estimated<'a>(&'a Config, DataSizes);
+/// A configuration, the sizes of its data, and the number of its processes.
+struct Estimated<'a>(&'a Config, DataSizes, usize);
 
 impl ForFamily for Estimated<'_> {
     type Output = Estimate;
 
     fn run<F: Family>(self, settings: &F) -> Estimate {
-        Estimate::of(self.0, self.1, &outline(self.0, settings, self.1).unwrap())
+        Estimate::of(self.0, self.1, &outline(self.0, settings, self.1).unwrap(), self.2)
     }
 }
 
 fn estimate(config: &Config, sizes: DataSizes) -> Estimate {
-    config.model.with(Estimated(config, sizes))
+    config.model.with(Estimated(config, sizes, 1))
 }
 
 fn refusal(config: &Config, sizes: DataSizes, available: f64) -> String {
@@ -43,6 +44,31 @@ fn weights_gradients_and_states_are_counted_from_the_plan() {
     let config = with_sets(&[("device.threads", "2"), ("train.accumulation", "2")]);
     let several = estimate(&config, vocabulary(65));
     assert_eq!(several.gradients, 3.0 * parameters, "two workers, and the micro-batch before");
+}
+
+#[test]
+fn grains_keep_the_activations_of_one_a_thread_and_a_sum_a_level() {
+    let passes = |grains: &str, threads: &str, ranks: usize| {
+        let sets = [("train.batch", "16"), ("train.grains", grains), ("device.threads", threads)];
+        let Passes { rows, workers, gradients } = Passes::of(&with_sets(&sets), ranks);
+        [rows, workers, gradients]
+    };
+    assert_eq!(passes("0", "2", 1), [16.0, 2.0, 2.0]);
+    assert_eq!(passes("1", "2", 1), [16.0, 1.0, 1.0]);
+    assert_eq!(passes("2", "2", 1), [16.0, 2.0, 2.0]);
+    assert_eq!(passes("8", "2", 1), [4.0, 2.0, 6.0]);
+    assert_eq!(passes("8", "1", 1), [2.0, 1.0, 4.0]);
+    assert_eq!(passes("8", "1", 4), [2.0, 1.0, 2.0]);
+    assert_eq!(passes("8", "4", 4), [4.0, 2.0, 2.0]);
+}
+
+#[test]
+fn states_are_spread_over_the_ranks_and_gathered_by_one() {
+    let config = with_sets(&[("train.batch", "8"), ("train.grains", "8"), ("device.threads", "1")]);
+    let of = |ranks: usize| config.model.with(Estimated(&config, vocabulary(65), ranks));
+    let [one, four] = [of(1), of(4)];
+    assert_eq!((four.weights, four.states), (one.weights, one.states / 4.0));
+    assert!(four.gradients < one.gradients);
 }
 
 #[test]

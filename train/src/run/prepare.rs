@@ -43,7 +43,7 @@ impl ForFamily for Checked<'_> {
         self.configs.iter().try_for_each(|config| prompt::check_sample(config, F::tokenizer(&data)))?;
         let sizes = settings.sizes_for(F::data_sizes(&data))?;
         for config in self.configs {
-            check_memory(config, settings, sizes)?;
+            check_memory(config, settings, sizes, 1)?;
         }
         F::fingerprint(&data)
     }
@@ -62,14 +62,14 @@ pub fn with_adapters<M: Projections>(config: &Config, model: M) -> Result<M, Err
     }
 }
 
-/// Refuses a run that would not fit into the memory of its device, or would take nearly all of it, before its model is built.
+/// Refuses a run of so many processes that would not fit into the memory of its device, or would take nearly all of it, before its model is built.
 ///
 /// # Errors
 ///
 /// [`TooLarge`](crate::error::TooLarge), or those of [`build_optimizer`].
-pub fn check_memory<F: Family>(config: &Config, settings: &F, sizes: DataSizes) -> Result<(), Error> {
+pub fn check_memory<F: Family>(config: &Config, settings: &F, sizes: DataSizes, ranks: usize) -> Result<(), Error> {
     estimate::check_weights(config, &config.device.name, sizes)?;
-    estimate::check_training(config, sizes, &outline(config, settings, sizes)?)
+    estimate::check_training(config, sizes, &outline(config, settings, sizes)?, ranks)
 }
 
 /// The plan of the optimizer of a configuration, made from the shapes of its model alone.

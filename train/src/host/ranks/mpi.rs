@@ -81,14 +81,16 @@ impl Ranks for World {
         let longest = counts.iter().chain(received).max().copied().unwrap_or_default() as u64;
         let mut longests = vec![0_u64; self.count];
         self.world.all_gather_into(&longest, &mut longests[..]);
-        let longest = longests.into_iter().max().unwrap_or_default() as usize;
-        for part in Parts::of(longest, self.largest / self.count) {
-            let (outgoing, out) = (part.packed(send, counts), part.counts(counts));
+        let (longest, most) = (longests.into_iter().max().unwrap_or_default() as usize, self.largest / self.count);
+        if longest <= most {
+            let whole = Parts { first: 0, most };
+            self.exchange_once(send, &whole.counts(counts), &mut all, &whole.counts(received));
+            return all;
+        }
+        for part in Parts::of(longest, most) {
             let come = part.counts(received);
             let mut incoming = vec![0.0; come.iter().sum::<i32>() as usize];
-            let (from, to) = (starts(&out), starts(&come));
-            let mut places = PartitionMut::new(&mut incoming[..], &come[..], &to[..]);
-            self.world.all_to_all_varcount_into(&Partition::new(&outgoing[..], &out[..], &from[..]), &mut places);
+            self.exchange_once(&part.packed(send, counts), &part.counts(counts), &mut incoming, &come);
             part.unpack(&incoming, received, &mut all);
         }
         all
@@ -114,16 +116,28 @@ impl Ranks for World {
 }
 
 impl World {
+    fn exchange_once(&self, send: &[f32], counts: &[i32], receive: &mut [f32], come: &[i32]) {
+        let (from, to) = (starts(counts), starts(come));
+        let mut places = PartitionMut::new(receive, come, &to[..]);
+        self.world.all_to_all_varcount_into(&Partition::new(send, counts, &from[..]), &mut places);
+    }
+
+    fn gather_once<T: Equivalence>(&self, own: &[T], receive: &mut [T], come: &[i32]) {
+        let to = starts(come);
+        self.world.all_gather_varcount_into(own, &mut PartitionMut::new(receive, come, &to[..]));
+    }
+
     fn gather_any<T: Equivalence + Copy + Default>(&self, own: &[T], counts: &[usize]) -> Vec<T> {
         let mut all = vec![T::default(); counts.iter().sum()];
-        let longest = counts.iter().max().copied().unwrap_or_default();
-        for part in Parts::of(longest, self.largest / self.count) {
+        let (longest, most) = (counts.iter().max().copied().unwrap_or_default(), self.largest / self.count);
+        if longest <= most {
+            self.gather_once(own, &mut all, &Parts { first: 0, most }.counts(counts));
+            return all;
+        }
+        for part in Parts::of(longest, most) {
             let come = part.counts(counts);
             let mut incoming = vec![T::default(); come.iter().sum::<i32>() as usize];
-            let to = starts(&come);
-            let outgoing = &own[part.within(own.len())];
-            self.world
-                .all_gather_varcount_into(outgoing, &mut PartitionMut::new(&mut incoming[..], &come[..], &to[..]));
+            self.gather_once(&own[part.within(own.len())], &mut incoming, &come);
             part.unpack(&incoming, counts, &mut all);
         }
         all

@@ -28,7 +28,42 @@ impl ModuleVisitor for Present<'_> {
     }
 }
 
-/// Appends the gradient of every parameter to the row of the rank to which `to` sends it.
+/// Numbers for several ranks, one after the other, that are filled in any order of the ranks.
+pub(super) struct Rows {
+    numbers: Vec<f32>,
+    /// Where the next number for each rank goes.
+    next: Vec<usize>,
+}
+
+impl Rows {
+    /// With space for so many numbers for each rank.
+    pub fn new(counts: &[usize]) -> Self {
+        Self { numbers: vec![NOTHING; counts.iter().sum()], next: starts(counts) }
+    }
+
+    /// The numbers.
+    pub fn into_numbers(self) -> Vec<f32> {
+        self.numbers
+    }
+
+    fn push(&mut self, rank: usize, numbers: impl Iterator<Item = f32>, count: usize) {
+        let start = self.next[rank];
+        self.next[rank] += count;
+        self.numbers[start..start + count].iter_mut().zip(numbers).for_each(|(place, number)| *place = number);
+    }
+
+    /// Leaves [`NOTHING`] in place of so many numbers.
+    fn skip(&mut self, rank: usize, count: usize) {
+        self.next[rank] += count;
+    }
+}
+
+/// Where each of several parts begins.
+pub(super) fn starts(counts: &[usize]) -> Vec<usize> {
+    counts.iter().scan(0, |start, count| Some(std::mem::replace(start, *start + count))).collect()
+}
+
+/// Puts the gradient of every parameter into the row of the rank to which `to` sends it.
 ///
 /// # Errors
 ///
@@ -38,7 +73,7 @@ pub(super) fn read_gradients<M: Module>(
     grads: GradientsParams,
     lengths: &[usize],
     to: impl Fn(usize) -> Option<usize>,
-    rows: &mut [Vec<f32>],
+    rows: &mut Rows,
 ) -> Result<(), Error> {
     let mut visitor = ReadGradients { grads, lengths, to, rows, visited: 0, failed: None };
     model.visit(&mut visitor);
@@ -49,7 +84,7 @@ struct ReadGradients<'a, T> {
     grads: GradientsParams,
     lengths: &'a [usize],
     to: T,
-    rows: &'a mut [Vec<f32>],
+    rows: &'a mut Rows,
     visited: usize,
     failed: Option<Error>,
 }
@@ -58,21 +93,17 @@ impl<T: Fn(usize) -> Option<usize>> ModuleVisitor for ReadGradients<'_, T> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let at = self.visited;
         self.visited += 1;
-        let Some(row) = (self.to)(at).and_then(|rank| self.rows.get_mut(rank)) else { return };
-        match self.grads.remove::<D>(param.id) {
-            Some(gradient) => append(gradient, row, &mut self.failed),
-            None => row.resize(row.len() + self.lengths[at], NOTHING),
+        let Some(rank) = (self.to)(at) else { return };
+        match self.grads.remove::<D>(param.id).map(read).transpose() {
+            Ok(Some(data)) => self.rows.push(rank, data.iter::<f32>(), self.lengths[at]),
+            Ok(None) => self.rows.skip(rank, self.lengths[at]),
+            Err(error) => self.failed = Some(error),
         }
     }
 }
 
-fn append<const D: usize>(tensor: Tensor<D>, row: &mut Vec<f32>, failed: &mut Option<Error>) {
-    let data =
-        tensor.cast(DType::F32).try_into_data().map_err(Error::device_failed("sending numbers to other processes"));
-    match data {
-        Ok(data) => row.extend(data.iter::<f32>()),
-        Err(error) => *failed = Some(error),
-    }
+fn read<const D: usize>(tensor: Tensor<D>) -> Result<TensorData, Error> {
+    tensor.cast(DType::F32).try_into_data().map_err(Error::device_failed("sending numbers to other processes"))
 }
 
 /// The gradients of the parameters that are in `row`, one after the other.
@@ -124,7 +155,10 @@ impl<T: Fn(usize) -> bool> ModuleVisitor for ReadWeights<T> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.visited += 1;
         if (self.wanted)(self.visited - 1) {
-            append(param.val().inner(), &mut self.row, &mut self.failed);
+            match read(param.val().inner()) {
+                Ok(data) => self.row.extend(data.iter::<f32>()),
+                Err(error) => self.failed = Some(error),
+            }
         }
     }
 }

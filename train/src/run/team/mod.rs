@@ -12,7 +12,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use polaron::layerwise::Plan;
 use polaron::{LayerwiseOptimizer, LayerwiseRecord};
-use polaron_common::{Align, table};
 use serde::{Deserialize, Serialize};
 
 pub use agreement::{Digest, agree, agree_on_start};
@@ -82,14 +81,9 @@ impl<'a> Team<'a> {
         })
     }
 
-    /// Which rank updates which parameter, as a table.
-    pub fn table(&self) -> String {
-        let header = ["rank", "parameter"].map(String::from).to_vec();
-        let row = |(path, owner): (&String, &Option<usize>)| {
-            vec![owner.map_or_else(|| "none".into(), |rank| rank.to_string()), path.clone()]
-        };
-        let rows = self.paths.iter().zip(&self.owners).map(row);
-        table(std::iter::once(header).chain(rows).collect::<Vec<_>>(), &[Align::Right, Align::Left])
+    /// What each rank updates, as tables.
+    pub fn table(&self, plan: &Plan) -> String {
+        owners::table(plan, &self.owners, self.ranks.count())
     }
 
     /// The processes.
@@ -179,16 +173,14 @@ impl<'a> Team<'a> {
             lengths.map(|(_, length)| length).sum()
         };
         let per_node: Vec<usize> = (0..count).map(length).collect();
-        let parts = mine.len();
-        let mut outgoing: Vec<Vec<f32>> = per_node.iter().map(|length| Vec::with_capacity(parts * length)).collect();
+        let counts: Vec<usize> = per_node.iter().map(|length| mine.len() * length).collect();
+        let mut outgoing = flat::Rows::new(&counts);
         for part in mine {
             flat::read_gradients(model, part.grads, &self.lengths, sent, &mut outgoing)?;
         }
-        let counts: Vec<usize> = outgoing.iter().map(Vec::len).collect();
         let own = per_node[rank];
         let received: Vec<usize> = nodes.iter().map(|nodes| nodes.len() * own).collect();
-        let incoming = self.ranks.exchange(&outgoing.concat(), &counts, &received);
-        drop(outgoing);
+        let incoming = self.ranks.exchange(&outgoing.into_numbers(), &counts, &received);
         if own == 0 {
             return Ok(GradientsParams::new());
         }
@@ -234,9 +226,7 @@ impl<'a> Team<'a> {
             |owner| self.lengths.iter().enumerate().filter(|(at, _)| self.owned(owner)(*at)).map(|(_, l)| l).sum();
         let counts: Vec<usize> = (0..count).map(length).collect();
         let all = self.ranks.gather(&own, &counts);
-        let starts: Vec<usize> =
-            counts.iter().scan(0, |start, count| Some(std::mem::replace(start, *start + count))).collect();
-        Ok(flat::set_weights(model, &all, starts, |at| self.owners[at].filter(|owner| *owner != rank)))
+        Ok(flat::set_weights(model, &all, flat::starts(&counts), |at| self.owners[at].filter(|owner| *owner != rank)))
     }
 
     /// The first parameter whose gradient is not finite on any rank, in the order of the plan.

@@ -23,6 +23,7 @@ mod resume;
 mod rules;
 mod scheduling;
 mod shared;
+mod sharing;
 mod stacking;
 mod stacks;
 mod step_options;

@@ -4,6 +4,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::error::DeviceError;
 use crate::host::panics;
+#[cfg(feature = "cuda")]
+use crate::host::ranks::local_rank;
 use crate::host::ranks::local_ranks;
 use polaron_common::did_you_mean;
 
@@ -117,7 +119,8 @@ fn construct(name: &str) -> Option<Device> {
         #[cfg(feature = "wgpu")]
         "wgpu" => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "cuda")]
-        "cuda" => Some(Device::cuda(0)),
+        // Processes of one machine have a GPU each.
+        "cuda" => Some(Device::cuda(local_rank())),
         _ => None,
     }
 }

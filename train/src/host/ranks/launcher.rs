@@ -10,8 +10,11 @@ const MPI: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
 const OTHER: &str = "WORLD_SIZE";
 /// Variables with the number of this process, from 0.
 const RANKS: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"];
+/// Variables with the number of this process on this machine.
+#[cfg(feature = "cuda")]
+const LOCAL_RANKS: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
 /// Variables with the number of processes on this machine.
-const LOCAL: [&str; 2] = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"];
+const LOCAL_SIZES: [&str; 2] = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"];
 
 fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok()?.trim().parse().ok()
@@ -34,6 +37,12 @@ pub fn launched() -> Result<Option<usize>, RanksError> {
     }
 }
 
+/// The number of this process among those of the run on this machine, from 0.
+#[cfg(feature = "cuda")]
+pub fn local_rank() -> usize {
+    LOCAL_RANKS.iter().find_map(|variable| number(variable)).unwrap_or(0)
+}
+
 /// Whether this process is one of several, and another one talks to the user.
 pub fn follows() -> bool {
     matches!(launched(), Ok(Some(_))) && RANKS.iter().find_map(|variable| number(variable)).unwrap_or(0) > 0
@@ -41,5 +50,5 @@ pub fn follows() -> bool {
 
 /// Processes of the run on this machine, which share its processors.
 pub fn local_ranks() -> usize {
-    LOCAL.iter().find_map(|variable| number(variable)).unwrap_or(1).max(1)
+    LOCAL_SIZES.iter().find_map(|variable| number(variable)).unwrap_or(1).max(1)
 }

@@ -23,5 +23,7 @@ pub mod tests {
 }
 
 pub use exchange::{Crew, Ranks, in_turn, tell};
+#[cfg(feature = "cuda")]
+pub use launcher::local_rank;
 pub use launcher::{follows, local_ranks};
 pub use world::{abort, enter, leave};

@@ -83,7 +83,7 @@ impl ModuleMapper for FromOwners {
 }
 
 fn config(text: &str) -> LayerwiseConfig {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    LayerwiseConfig::from_toml(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn built(config: &LayerwiseConfig, model: &Model) -> LayerwiseOptimizer {
@@ -164,36 +164,36 @@ fn are_alike(text: &str, factor: f64, count: usize) {
 #[test]
 fn every_stack_is_shared_to_the_bit() {
     for stack in LayerwiseConfig::STACKS {
-        are_alike(&format!(r#"{{"stack": "{stack}"}}"#), 1.0, 3);
+        are_alike(&format!("stack = \"{stack}\""), 1.0, 3);
     }
 }
 
 #[test]
 fn every_wrapper_is_shared_to_the_bit() {
     for wrapper in
-        [r#"{"kind": "ema_nesterov"}"#, r#"{"kind": "outer_nesterov", "every": 2}"#, r#"{"kind": "schedule_free"}"#]
+        ["{ kind = \"ema_nesterov\" }", "{ kind = \"outer_nesterov\", every = 2 }", "{ kind = \"schedule_free\" }"]
     {
-        are_alike(&format!(r#"{{"stack": "muon", "wrapper": {wrapper}}}"#), 1.0, 2);
+        are_alike(&format!("stack = \"muon\"\nwrapper = {wrapper}"), 1.0, 2);
     }
 }
 
 #[test]
 fn norms_beyond_the_range_of_squares_are_shared_to_the_bit() {
     for factor in [1e-25, 1e25] {
-        are_alike(r#"{"stack": "muon", "clip": 0.5}"#, factor, 2);
+        are_alike("stack = \"muon\"\nclip = 0.5", factor, 2);
     }
-    are_alike(r#"{"stack": "muon", "clip": 0.001}"#, 1.0, 3);
+    are_alike("stack = \"muon\"\nclip = 0.001", 1.0, 3);
 }
 
 #[test]
 fn more_processes_than_parameters_leave_some_without_work() {
-    are_alike(r#"{"stack": "adamw"}"#, 1.0, 9);
+    are_alike("stack = \"adamw\"", 1.0, 9);
 }
 
 #[test]
 fn two_records_with_a_state_of_one_parameter_are_refused() {
     let model = Model::new(&device());
-    let mut optimizer = built(&config(r#"{"stack": "muon"}"#), &model);
+    let mut optimizer = built(&config("stack = \"muon\""), &model);
     let grads = model.gradients(0);
     optimizer.step(1.0, model, grads);
     let mut record = optimizer.to_record();

@@ -24,6 +24,13 @@ const SETTINGS: &[&str] = &[
     "train.sample_tokens=0",
 ];
 
+/// As the super-user, and in containers where processes may not read each other's memory.
+const OPEN_MPI: [(&str, &str); 3] = [
+    ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+    ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+    ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
+];
+
 /// Arguments of `polaron train` with the settings of these runs.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["train"], TINY, SETTINGS, &["--threads", "1"], more].concat()
@@ -32,8 +39,7 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
 /// `mpirun` with several groups of processes, each with its own arguments.
 fn mpirun(place: &Place, groups: &[(usize, Vec<&str>)]) -> Command {
     let mut command = Command::new("mpirun");
-    let rooted = [("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")];
-    command.envs(rooted).env_remove("RUST_LOG").current_dir(place.path("")).stdin(Stdio::null());
+    command.envs(OPEN_MPI).env_remove("RUST_LOG").current_dir(place.path("")).stdin(Stdio::null());
     command.args(["--quiet", "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]);
     for (at, (ranks, arguments)) in groups.iter().enumerate() {
         if at > 0 {
@@ -242,6 +248,7 @@ fn an_interrupted_launch_saves_and_ends() {
     let place = Place::new();
     let long = train(&["--steps", "100000", "--set", "schedule.kind=constant", "--out", "run"]);
     let mut command = place.command(&[&["launch", "--ranks", "3", "--"], &long[..]].concat());
+    command.envs(OPEN_MPI);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     place.wait_for_step("run", 6, &mut child);
     signal("-INT", child.id() as i32);
@@ -254,7 +261,10 @@ fn an_interrupted_launch_saves_and_ends() {
 #[test]
 fn a_launch_ends_with_the_code_of_its_run() {
     let place = Place::new();
-    let launch = |more: &[&str]| place.run(&[&["launch", "--ranks", "2", "--"], &train(more)[..]].concat());
+    let launch = |more: &[&str]| {
+        let mut command = place.command(&[&["launch", "--ranks", "2", "--"], &train(more)[..]].concat());
+        Said::from(command.envs(OPEN_MPI).output().unwrap())
+    };
     launch(&["--out", "run"]).succeeds();
     refused(&launch(&["--out", "run", "--lr", "0.5"]), 2, &["`optimizer.lr` is 0.02 there and 0.5 now"]);
     let missing = place.run(&["launch", "--ranks", "2", "--mpirun", "/no/mpirun", "--", "train"]);
@@ -312,7 +322,7 @@ fn a_full_disk_of_the_rank_that_writes_ends_all_and_keeps_what_was_saved() {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
     command.arg(inner.get_program()).args(inner.get_args()).current_dir(place.path(""));
-    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    command.envs(OPEN_MPI);
     let Ok(output) = command.output() else {
         eprintln!("skipped: there is no `unshare` here to mount a small disk with");
         return;

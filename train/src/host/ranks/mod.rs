@@ -16,6 +16,7 @@ pub mod tests {
     pub fn start(ranks: usize, test: &str) -> Output {
         let mut command = Command::new("mpirun");
         command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+        command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
         command.args(["--quiet", "--oversubscribe", "--bind-to", "none", "-np", &ranks.to_string()]);
         let program = std::env::current_exe().unwrap();
         command.arg(program).args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]).output().unwrap()

@@ -69,8 +69,8 @@ pub fn train(config: &Config, out: &Path, request: &Request<'_>) -> Result<u8, E
     let folder = RunFolder::new(out);
     let opened = together(request.ranks, open(config, &folder, request.resume))?;
     let Some((threads, device)) = opened else { return Ok(EXIT_DONE) };
-    if request.ranks.is_some() {
-        watchdog::watch(Duration::from_secs_f64(config.ranks_timeout()));
+    if let Some(ranks) = request.ranks {
+        watchdog::watch(Duration::from_secs_f64(config.ranks_timeout()), ranks.rank());
     }
     config.model.with(Run { config, folder, request, threads, device })
 }

@@ -9,21 +9,29 @@ use crate::host::{progress, ranks};
 /// Signs of life since the start.
 static BEATS: AtomicU64 = AtomicU64::new(0);
 
+/// A process waits longer than the one before it: the first that runs ends all, so that only one says why.
+const APART: Duration = Duration::from_millis(500);
+
 /// A sign of life: something was done that does not depend on other processes, or they have answered.
 pub fn beat() {
     BEATS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Ends all processes of the run when this one shows no sign of life for so long.
-pub fn watch(limit: Duration) {
+/// Ends all processes of the run when this one, of this number, shows no sign of life for so long.
+pub fn watch(limit: Duration, rank: usize) {
+    let patience = limit + APART * u32::try_from(rank).unwrap_or(u32::MAX);
     std::thread::spawn(move || {
+        let pause = (limit / 10).min(Duration::from_secs(1));
         let (mut seen, mut since) = (BEATS.load(Ordering::Relaxed), Instant::now());
         loop {
-            std::thread::sleep((limit / 10).min(Duration::from_secs(1)));
+            let before = Instant::now();
+            std::thread::sleep(pause);
             let beats = BEATS.load(Ordering::Relaxed);
-            if beats != seen {
+            // A process that was stopped itself does not know what the others did.
+            let was_stopped = before.elapsed() > limit;
+            if beats != seen || was_stopped {
                 (seen, since) = (beats, Instant::now());
-            } else if since.elapsed() > limit {
+            } else if since.elapsed() > patience {
                 progress::cry(&format!(
                     "error: no step was made for {:.0} s: a process hangs, or the network does; the last checkpoint is intact, the \
                      same command resumes from it (`ranks.timeout` sets how long to wait)",

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use polaron::wrappers::WeightAverageConfig;
-use polaron::{LayerwiseOptimizer, LayerwiseRecord};
 use polaron_datasets::{Tokenizer, quoted};
-use polaron_models::{load_named, to_named};
-use toml::Value;
+use polaron_models::load_named;
 
 use crate::error::{EXIT_DONE, EXIT_INTERRUPTED, Error, FileError, FolderError};
 use crate::host::progress::{self, print, say};
@@ -21,17 +18,16 @@ use crate::networks::family::Family;
 use crate::networks::generate::Sampling;
 use crate::networks::registry::ForFamily;
 use crate::report::page as report;
-use crate::run::averaging::Averaging;
-use crate::run::energy::{self, EnergyRecords};
-use crate::run::prepare::{build_optimizer, check_memory, with_adapters};
+use crate::run::energy::EnergyRecords;
+use crate::run::prepare::check_memory;
+use crate::run::prepared::{Prepared, States, digest};
 use crate::run::refactoring::refactor_if_due;
-use crate::run::spectra::{self, Spectra};
 use crate::run::start::{self, Start};
-use crate::run::team::{Digest, Team, agree, agree_on_start};
-use crate::run::trainer::{Ending, Session, Validations};
+use crate::run::team::{Team, agree, agree_on_start};
+use crate::run::trainer::{Ending, Session};
+use crate::run::validations::Validations;
 use crate::run::{prompt, summary};
-use crate::settings::config::{Config, resumable_keys};
-use crate::settings::merge;
+use crate::settings::config::Config;
 use crate::store::checkpoint::{Checkpoint, TrainerState};
 use crate::store::files::{Lock, write_atomically};
 use crate::store::log::Log;
@@ -98,35 +94,6 @@ pub fn together<T>(ranks: Option<&dyn Ranks>, result: Result<T, Error>) -> Resul
     }
 }
 
-/// What a run keeps between steps besides its weights.
-struct States {
-    optimizer: LayerwiseOptimizer,
-    averaging: Option<Averaging>,
-    /// What the next record of the spectra is compared with; None if there is none.
-    spectra: Option<Spectra>,
-}
-
-impl States {
-    /// Resumes from the record of a checkpoint. An average begins anew if the record has none.
-    fn load(&mut self, record: &[u8], team: Option<&Team<'_>>, device: &Device) -> Result<(), Error> {
-        let mut record = LayerwiseRecord::from_safetensors(record)?;
-        let averaged = record.take_wrapper(WeightAverageConfig::KIND);
-        let recorded = record.take_wrapper(spectra::KIND);
-        let record = match team {
-            None => record,
-            Some(team) => team.own_part(record),
-        };
-        self.optimizer.load_record(record, device)?;
-        if let (Some(spectra), Some(record)) = (&mut self.spectra, recorded) {
-            spectra.load_record(record);
-        }
-        match (&mut self.averaging, averaged) {
-            (Some(averaging), Some(record)) => averaging.load_record(record, device),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// A run, as its command asks for it.
 struct Run<'a> {
     config: &'a Config,
@@ -134,14 +101,6 @@ struct Run<'a> {
     request: &'a Request<'a>,
     threads: usize,
     device: Device,
-}
-
-/// What a run is made of besides its data, before anything is written.
-struct Prepared<'a, F: Family> {
-    model: F::Network,
-    start: Start,
-    states: States,
-    team: Option<Team<'a>>,
 }
 
 /// What the process that writes the files has found in the run folder.
@@ -164,9 +123,9 @@ impl ForFamily for Run<'_> {
         let prepared = self.prepare(settings);
         let prepared = match self.request.ranks {
             None => prepared,
-            Some(ranks) => {
-                agree_on_start(ranks, prepared, |prepared| self.digest(prepared.as_ref().map(|(_, parts)| parts)))
-            }
+            Some(ranks) => agree_on_start(ranks, prepared, |prepared| {
+                digest(self.config, prepared.as_ref().map(|(_, parts)| parts))
+            }),
         };
         let Some((data, prepared)) = prepared? else { return Ok(EXIT_DONE) };
         let Some(model) = self.train(settings, &data, prepared)? else { return Ok(EXIT_INTERRUPTED) };
@@ -191,42 +150,15 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         prompt::check_sample(config, F::tokenizer(&data))?;
+        let Request { force, ranks, .. } = *self.request;
         let sizes = settings.sizes_for(F::data_sizes(&data))?;
-        if !self.request.force {
-            check_memory(config, settings, sizes, self.request.ranks.map_or(1, |ranks| ranks.count()))?;
+        if !force {
+            check_memory(config, settings, sizes, ranks.map_or(1, |ranks| ranks.count()))?;
         }
-        let training_device = self.device.clone().autodiff();
-        let model = settings.init(sizes, config.train.seed, &training_device)?;
-        let (model, start) = match weights {
-            Some(weights) => start::apply(config, weights, model, &data_sha256, &training_device)?,
-            None => (with_adapters(config, model)?, Start::default()),
-        };
-        let mut start = start.on(data_sha256);
-        start.state.tokenizer_sha256 = F::tokenizer(&data).map(tokenizer_sha256).transpose()?.unwrap_or_default();
-        let optimizer = build_optimizer::<F>(config, &model)?;
-        let team = self.request.ranks.map(|ranks| Team::new(ranks, config, optimizer.plan())).transpose()?;
-        energy::check(config, &optimizer)?;
-        let model = optimizer.without_frozen_gradients(model);
-        let averaging = Averaging::of(config, &optimizer, &model)?;
-        let spectra = (config.train.spectra_every > 0).then(|| Spectra::new(optimizer.plan()));
-        let mut states = States { optimizer, averaging, spectra };
-        if let Some(record) = &start.optimizer {
-            states.load(record, team.as_ref(), &self.device)?;
-        }
-        Ok(Some((data, Prepared { model, start, states, team })))
-    }
-
-    /// What must be the same in all processes of the run.
-    fn digest<F: Family>(&self, prepared: Option<&Prepared<'_, F>>) -> Result<Digest, Error> {
-        let mut config = self.config.to_table()?;
-        resumable_keys(&config).into_iter().for_each(|key| merge::remove(&mut config, key));
-        let digest = Digest::default().with("version", env!("CARGO_PKG_VERSION"));
-        let key = |digest: Digest, (key, value): (String, Value)| digest.with(&format!("`{key}`"), &value.to_string());
-        let digest = merge::flatten(&config).into_iter().fold(digest, key);
-        let Some(Prepared { model, start, states, .. }) = prepared else { return Ok(digest.with("state", "finished")) };
-        let digest = digest.with("state", "open").with("text or other data", &start.state.data_sha256);
-        let digest = digest.with("plan", &states.optimizer.plan().to_string()).with_weights(&to_named(model));
-        Ok(digest.with("step to begin at", &start.state.step.to_string()))
+        let mut prepared = Prepared::of(config, settings, sizes, weights, data_sha256, ranks, &self.device)?;
+        let tokenizer = F::tokenizer(&data).map(tokenizer_sha256).transpose()?;
+        prepared.start.state.tokenizer_sha256 = tokenizer.unwrap_or_default();
+        Ok(Some((data, prepared)))
     }
 
     /// Checks the data against what the command and the run in the folder expect. Returns whether that run is already
@@ -421,15 +353,6 @@ impl<'a> Run<'a> {
         let text = worker.alone(|| F::sample(&model, data, &train.sample_prompt, &sampling, device))?;
         print(&format!("\nsample (temperature {}):\n{}{text}\n", sampling.temperature, train.sample_prompt));
         Ok(())
-    }
-}
-
-impl<F: Family> Prepared<'_, F> {
-    /// What `plan.txt` holds.
-    fn plan_text(&self) -> String {
-        let plan = self.states.optimizer.plan();
-        let table = self.team.as_ref().map_or_else(String::new, |team| format!("\n{}", team.table(plan)));
-        format!("{plan}\n{table}")
     }
 }
 

@@ -13,7 +13,7 @@ use crate::networks::family::Unit;
 use crate::run::prompt;
 use crate::run::refactoring;
 use crate::run::rope;
-use crate::run::trainer::Validations;
+use crate::run::validations::Validations;
 use crate::settings::config::Config;
 use crate::store::checkpoint::TrainerState;
 use polaron_datasets::{quoted, quoted_word};

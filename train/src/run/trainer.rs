@@ -7,12 +7,12 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
+use polaron::LayerwiseOptimizer;
 use polaron::layerwise::{Objective, ParameterUpdate, ScheduleRule};
 use polaron::wrappers::Moment;
-use polaron::{LayerwiseOptimizer, LayerwiseRecord};
 use polaron_models::to_named;
 
-use crate::error::{Diverged, Error, Problem};
+use crate::error::{Diverged, Error};
 use crate::host::progress::{Progress, StepReport};
 use crate::host::ranks::Crew;
 use crate::host::workers::Workers;
@@ -23,10 +23,12 @@ use crate::run::averaging::Averaging;
 use crate::run::energy::EnergyRecords;
 use crate::run::probing::ProbeBatches;
 use crate::run::refactoring::refactor_if_due;
+use crate::run::saved::Saved;
 use crate::run::spectra::Spectra;
 use crate::run::team::Team;
+use crate::run::validations::Validations;
 use crate::settings::config::Config;
-use crate::store::checkpoint::{Content, Store, TrainerState};
+use crate::store::checkpoint::{Store, TrainerState};
 use crate::store::log::Log;
 use crate::store::metrics::{End, Event};
 use crate::store::tensors;
@@ -68,50 +70,6 @@ pub struct Session<'a, F: Family> {
     pub spectra: Spectra,
     /// The newest energy in `metrics.jsonl`.
     pub energy: EnergyRecords,
-}
-
-/// Validation losses of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Validations {
-    /// The last one: step and loss.
-    pub last: Option<(u64, f64)>,
-    /// The lowest of those over the same windows as the last: step and loss.
-    pub best: Option<(u64, f64)>,
-    /// The windows of the last one; None for all.
-    pub windows: Option<u64>,
-    /// Bits per byte of the last one, for text whose tokenizer knows its bytes.
-    pub bits_per_byte: Option<f64>,
-    /// Accuracy of the last one, for models that classify images.
-    pub accuracy: Option<f64>,
-    /// Coefficient of variation of the expert loads in the last one, averaged over the routers.
-    pub router_load_cv: Option<f64>,
-}
-
-impl Validations {
-    /// The validations among the events of a resumed run.
-    pub fn of(events: &[Event]) -> Self {
-        let mut validations = Self::default();
-        for event in events {
-            if let Event::Valid { step, loss, bits_per_byte, accuracy, windows, router, .. } = event {
-                let (loss, bits_per_byte, accuracy, windows) = (*loss, *bits_per_byte, *accuracy, *windows);
-                let router = router.clone();
-                validations.add(*step, &Validation { loss, bits_per_byte, accuracy, windows, router });
-            }
-        }
-        validations
-    }
-
-    fn add(&mut self, step: u64, validation: &Validation) {
-        let Validation { loss, bits_per_byte, accuracy, windows, ref router } = *validation;
-        self.last = Some((step, loss));
-        self.bits_per_byte = bits_per_byte;
-        self.accuracy = accuracy;
-        self.router_load_cv = router.as_ref().map(|router| router.mean.load_cv);
-        if self.best.is_none_or(|(_, best)| loss < best || self.windows != windows) {
-            self.best = Some((step, loss));
-        }
-        self.windows = windows;
-    }
 }
 
 /// How a session ended, if not with an error.
@@ -462,47 +420,6 @@ impl<F: Family> Session<'_, F> {
         };
         self.log.write(&Event::End(end))?;
         Ok(self.log.sync()?)
-    }
-}
-
-/// The content of a checkpoint during training.
-struct Saved<'a, M> {
-    model: &'a M,
-    evaluation: Option<M>,
-    optimizer: &'a LayerwiseOptimizer,
-    /// Its record, where states are spread over processes.
-    gathered: Option<LayerwiseRecord>,
-    averaging: Option<&'a Averaging>,
-    spectra: &'a Spectra,
-    trainer: TrainerState,
-}
-
-impl<M: Module> Content for Saved<'_, M> {
-    fn trainer(&self) -> &TrainerState {
-        &self.trainer
-    }
-
-    fn model(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
-        Ok(tensors::write(&to_named(self.model), write)?)
-    }
-
-    fn has_evaluation(&self) -> bool {
-        self.evaluation.is_some()
-    }
-
-    fn evaluation(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
-        self.evaluation.as_ref().map_or(Ok(()), |model| Ok(tensors::write(&to_named(model), write)?))
-    }
-
-    fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
-        let mut record = self.gathered.clone().unwrap_or_else(|| self.optimizer.to_record());
-        if let Some(averaging) = self.averaging {
-            record.add_wrapper(averaging.to_record());
-        }
-        if let Some(spectra) = self.spectra.to_record() {
-            record.add_wrapper(spectra);
-        }
-        Ok(record.write_safetensors(write)?)
     }
 }
 

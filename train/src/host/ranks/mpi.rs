@@ -9,7 +9,7 @@ use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives};
 
-use super::Ranks;
+use super::exchange::Ranks;
 use crate::error::RanksError;
 
 /// The most elements of one call: MPI counts them, and where they begin, in 32 bits.

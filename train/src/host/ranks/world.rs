@@ -1,6 +1,7 @@
 //! Joining the other processes of a run, and leaving them.
 
-use super::{Ranks, launcher};
+use super::exchange::Ranks;
+use super::launcher;
 use crate::error::RanksError;
 
 /// The other processes of the run, if a launcher has started several.

@@ -311,28 +311,11 @@ fn a_diverged_run_says_so_once_on_the_rank_that_talks() {
     assert_eq!(place_of(&said), place_of(&alone), "the first parameter that is not finite is found on all ranks");
 }
 
-/// A small disk in a namespace of its own, so that nothing needs to be unmounted.
 #[test]
 fn a_full_disk_of_the_rank_that_writes_ends_all_and_keeps_what_was_saved() {
     let place = Place::new();
-    std::fs::create_dir(place.path("disk")).unwrap();
-    let script = "mount -t tmpfs -o size=250k none disk || exit 77\n\
-                  \"$@\" --out disk/run; echo \"exit $?\"; ls -A disk/run/checkpoints";
     let keep = ["--steps", "60", "--set", "train.checkpoint_every=1", "--set", "train.keep=60"];
-    let inner = mpirun(&place, &[(2, train(&keep))]);
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
-    command.arg(inner.get_program()).args(inner.get_args()).current_dir(place.path(""));
-    command.envs(OPEN_MPI);
-    let Ok(output) = command.output() else {
-        eprintln!("skipped: there is no `unshare` here to mount a small disk with");
-        return;
-    };
-    let said = Said::from(output);
-    if said.code != Some(0) {
-        eprintln!("skipped: a small disk cannot be mounted here ({})", said.err.trim());
-        return;
-    }
+    let Some(said) = place.on_small_disk("250k", &mpirun(&place, &[(2, train(&keep))])) else { return };
     assert!(said.out.contains("exit 2"), "{said:?}");
     assert!(said.err.contains("error: cannot write `disk/run/") && said.err.contains("No space left"), "{said:?}");
     assert!(said.out.contains("step-000000") && !said.out.contains(".tmp-"), "{said:?}");

@@ -358,22 +358,9 @@ fn a_write_that_fails_names_the_file_and_leaves_nothing_unfinished() {
 #[test]
 fn a_full_disk_keeps_the_checkpoints_written_so_far() {
     let place = Place::new();
-    std::fs::create_dir(place.path("disk")).unwrap();
-    // Room for a few checkpoints of about 50 kB; a namespace of its own, so that nothing needs to be unmounted.
-    let script = "mount -t tmpfs -o size=200k none disk || exit 77\n\
-                  \"$0\" \"$@\" --out disk/run; echo \"exit $?\"; ls -A disk/run/checkpoints";
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_polaron"), "train"]);
-    command.args(TINY).args(["--steps", "50", "--set", "train.checkpoint_every=1", "--set", "train.keep=50"]);
-    let Ok(output) = command.current_dir(place.path("")).output() else {
-        eprintln!("skipped: there is no `unshare` here to mount a small disk with");
-        return;
-    };
-    let said = Said::from(output);
-    if said.code != Some(0) {
-        eprintln!("skipped: a small disk cannot be mounted here ({})", said.err.trim());
-        return;
-    }
+    // Room for a few checkpoints of about 50 kB.
+    let every = ["--steps", "50", "--set", "train.checkpoint_every=1", "--set", "train.keep=50"];
+    let Some(said) = place.on_small_disk("200k", &place.command(&[&["train"], TINY, &every].concat())) else { return };
     assert!(said.out.contains("exit 2"), "{said:?}");
     assert!(said.err.contains("error: cannot write `disk/run/") && said.err.contains("No space left"), "{said:?}");
     assert!(said.out.contains("step-000000") && said.out.contains("step-000001"), "{said:?}");

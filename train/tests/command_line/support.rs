@@ -82,6 +82,31 @@ impl Place {
         self.command(&tiny(more)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Runs a command with `--out disk/run` in the folder of this place, in which `disk` is a disk of its own of that size. Stdout ends with
+    /// the exit code and the checkpoints. None where no small disk can be mounted.
+    pub fn on_small_disk(&self, size: &str, inner: &Command) -> Option<Said> {
+        std::fs::create_dir(self.path("disk")).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size={size} none disk || exit 77\n\
+             \"$@\" --out disk/run; echo \"exit $?\"; ls -A disk/run/checkpoints"
+        );
+        // A namespace of its own, so that nothing needs to be unmounted.
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(inner.get_program());
+        command.args(inner.get_args()).current_dir(self.folder.path());
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let Ok(output) = command.output() else {
+            eprintln!("skipped: there is no `unshare` here to mount a small disk with");
+            return None;
+        };
+        let said = Said::from(output);
+        if said.code != Some(0) {
+            eprintln!("skipped: a small disk cannot be mounted here ({})", said.err.trim());
+            return None;
+        }
+        Some(said)
+    }
+
     /// The final weights of a run, as bytes.
     pub fn weights(&self, run: &str, step: u64) -> Vec<u8> {
         self.read(&format!("{run}/checkpoints/step-{step:06}/model.safetensors"))

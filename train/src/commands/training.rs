@@ -115,6 +115,17 @@ struct Begun {
     is_saved: bool,
 }
 
+/// A run that is not finished, and its data.
+type WithData<'a, F> = (<F as Family>::Data, Prepared<'a, F>);
+
+/// The session of a run.
+struct Restored<'a, F: Family> {
+    model: F::Network,
+    session: Session<'a, F>,
+    /// The events so far besides those of single steps, in the process that writes the files.
+    events: Vec<Event>,
+}
+
 impl ForFamily for Run<'_> {
     type Output = Result<u8, Error>;
 
@@ -138,7 +149,7 @@ impl ForFamily for Run<'_> {
 
 impl<'a> Run<'a> {
     /// Reads the data and makes the model and its optimizer; None if the run is already finished.
-    fn prepare<F: Family>(&self, settings: &F) -> Result<Option<(F::Data, Prepared<'a, F>)>, Error> {
+    fn prepare<F: Family>(&self, settings: &F) -> Result<Option<WithData<'a, F>>, Error> {
         let config = self.config;
         let weights = start::weights(config, &self.folder)?;
         let tokenizer = start::tokenizer(config, &self.folder, weights.as_ref())?;
@@ -250,26 +261,25 @@ impl<'a> Run<'a> {
         begun: &mut Begun,
     ) -> Result<(F::Network, Session<'s, F>), Error> {
         let restored = self.restore(settings, data, prepared, begun);
-        let (model, mut session, events) = match self.request.ranks {
+        let Restored { model, mut session, events } = match self.request.ranks {
             None => restored?,
             Some(ranks) => {
-                let ((model, session, _), told) = agree(ranks, restored, |(_, _, events)| events.clone())?;
-                (model, session, told.into_iter().next().unwrap_or_default())
+                let (restored, told) = agree(ranks, restored, |restored| restored.events.clone())?;
+                Restored { events: told.into_iter().next().unwrap_or_default(), ..restored }
             }
         };
         session.remember(&events);
         Ok((model, session))
     }
 
-    /// The session of a run, resumed from a checkpoint, or begun if there is none; and the events so far besides those of single
-    /// steps, in the process that writes the files.
+    /// The session of a run, resumed from a checkpoint, or begun if there is none.
     fn restore<'s, F: Family>(
         &'s self,
         settings: &'s F,
         data: &'s F::Data,
         prepared: Prepared<'s, F>,
         begun: &mut Begun,
-    ) -> Result<(F::Network, Session<'s, F>, Vec<Event>), Error> {
+    ) -> Result<Restored<'s, F>, Error> {
         let Self { config, folder, device, .. } = self;
         let store = folder.store();
         let Prepared { mut model, start, mut states, team } = prepared;
@@ -331,7 +341,7 @@ impl<'a> Run<'a> {
             spectra: spectra.unwrap_or_default(),
             energy: EnergyRecords::of(&[]),
         };
-        Ok((model, session, events))
+        Ok(Restored { model, session, events })
     }
 
     /// Prints the sample text of a finished run, if its model writes text.

@@ -9,8 +9,8 @@ use crate::host::{progress, ranks};
 /// Signs of life since the start.
 static BEATS: AtomicU64 = AtomicU64::new(0);
 
-/// A process waits longer than the one before it: the first that runs ends all, so that only one says why.
-const APART: Duration = Duration::from_millis(500);
+/// A process waits longer than the one before it: the first that runs ends all, which takes MPI some seconds, so that only one says why.
+const APART: Duration = Duration::from_secs(5);
 
 /// A sign of life: something was done that does not depend on other processes, or they have answered.
 pub fn beat() {

@@ -45,7 +45,7 @@ pub use embedded::{DATASETS, DatasetInfo, IMAGE_DATASETS};
 pub use errors::{DataError, ImageError, PackError, Problem};
 pub use images::{ImageBatch, ImageData, ImageSampler, Images, image_batches};
 pub use packed::{Manifest, Packed, ShardEntry, import, pack};
-pub use quote::{quoted, quoted_word};
+pub use quote::{quoted, quoted_word, split_words};
 pub use text::decode_utf8;
 pub use text_data::TextData;
 pub use tokenizer_kind::{BadTokenizerKind, TokenizerKind};

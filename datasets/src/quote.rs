@@ -13,6 +13,16 @@ pub fn quoted_word(text: &str) -> String {
     shlex::try_quote(&text).map(String::from).unwrap_or_default()
 }
 
+/// The words of a command line, as a POSIX shell splits them; None where a quotation mark or a backslash is left open.
+///
+/// ```
+/// assert_eq!(polaron_datasets::split_words("srun --comment 'a b'"), Some(vec!["srun".into(), "--comment".into(), "a b".into()]));
+/// assert_eq!(polaron_datasets::split_words("srun 'a"), None);
+/// ```
+pub fn split_words(text: &str) -> Option<Vec<String>> {
+    shlex::split(text)
+}
+
 /// A path as one word of a command line. A path that begins with a dash gets `./` before it, so that no program reads it
 /// as an option.
 ///

@@ -7,8 +7,8 @@ use polaron_datasets::quoted;
 use toml::Value;
 
 use super::usage::{self, split_set};
-use crate::compare::{self, ComparisonFolder, Plan, Request, Results};
-use crate::error::{CompareError, EXIT_DONE, EXIT_INTERRUPTED, Error};
+use crate::compare::{self, ComparisonFolder, Launch, Plan, Request, Results};
+use crate::error::{CompareError, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error};
 use crate::host::progress::{print, say};
 use crate::report::page::{FILE, page};
 use crate::settings::layers;
@@ -28,7 +28,8 @@ pub struct CompareArgs {
     /// [default: three around each optimizer's default, a factor of 3 apart]
     #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = usage::real)]
     pub lrs: Option<Vec<f64>>,
-    /// Number of paired seeds for the verdict. [default: 3]
+    /// Number of paired seeds for the verdict; with the folder of a comparison, how many it shall have, which adds the missing ones.
+    /// [default: 3]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     pub seeds: Option<i64>,
     /// Number of seeds for the tuning, none of them used for the verdict. [default: 1]
@@ -64,6 +65,14 @@ pub struct CompareArgs {
     /// CPU threads in total, shared among the jobs; 0 means all. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::count)]
     pub threads: Option<usize>,
+    /// Command to put before the program of every run, e.g. `--launch "srun -n1 -c2 --exact --quiet"`. Not part of the plan: it may
+    /// differ when a comparison is resumed.
+    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["dry_run", "next"])]
+    pub launch: Option<String>,
+    /// Print the runs that can begin now, one shell command a line, for other machines; train nothing. Exit code 1 while something
+    /// is left, 0 when the comparison is complete.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub next: bool,
     /// Folder of the comparison. [default: runs/compare-<model>-<optimizers>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -111,18 +120,33 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
         threads: args.threads,
         sets: args.sets.iter().map(|text| split_set(text)).collect::<Result<_, _>>()?,
     };
+    let launch = args.launch.as_deref().map(Launch::new).transpose()?.unwrap_or_default();
     let plan = Plan::resolve(&request)?;
     if args.dry_run {
         compare::check(&plan)?;
         print(&compare::estimate(&plan)?);
         return Ok(EXIT_DONE);
     }
-    compare(&plan, &args.out.clone().or(folder).unwrap_or_else(|| plan.default_folder()))
+    let out = args.out.clone().or(folder).unwrap_or_else(|| plan.default_folder());
+    if args.next { next(&plan, &out) } else { compare(&plan, &out, &launch) }
+}
+
+/// Prints the runs that can begin now. Returns the exit code.
+fn next(plan: &Plan, out: &Path) -> Result<u8, Error> {
+    let next = compare::next(plan, out)?;
+    print(&next.commands.iter().map(|command| format!("{command}\n")).collect::<String>());
+    let (ready, under_way, out) = (next.commands.len(), next.under_way, quoted(out));
+    if next.is_complete() {
+        say(&format!("no run is left: `polaron compare {out}` writes the results"));
+        return Ok(EXIT_DONE);
+    }
+    say(&format!("runs that can begin now: {ready}, under way: {under_way}; others may follow from their results"));
+    Ok(EXIT_FAILED)
 }
 
 /// Makes the comparison of a plan in the folder `out`, or resumes it; then writes its page and prints its verdict.
-fn compare(plan: &Plan, out: &Path) -> Result<u8, Error> {
-    let Some(results) = compare::make(plan, out)? else {
+fn compare(plan: &Plan, out: &Path, launch: &Launch) -> Result<u8, Error> {
+    let Some(results) = compare::make(plan, out, launch)? else {
         let out = quoted(out);
         say(&format!("stopped; the same command, or `polaron compare {out}`, resumes it"));
         return Ok(EXIT_INTERRUPTED);

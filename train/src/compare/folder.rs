@@ -14,8 +14,11 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::plan::{Plan, Request, differences, edits};
+use super::child::TICK;
+use super::plan::{Plan, Request};
+use super::seeds;
 use crate::error::{CompareError, ConfigError, Error, FileError};
 use crate::settings::config::Config;
 use crate::settings::layers::read_file;
@@ -59,7 +62,7 @@ impl ComparisonFolder {
         let plan = resolved(&self.plan_file())?;
         let copy = self.config(PLAN_COPY);
         if copy.is_file() {
-            let differences = edits(&resolved(&copy)?.to_table()?, &plan.to_table()?);
+            let differences = seeds::edited(&resolved(&copy)?, &plan)?;
             if !differences.is_empty() {
                 return Err(CompareError::EditedPlan { file: self.plan_file(), differences }.into());
             }
@@ -127,60 +130,70 @@ impl ComparisonFolder {
         self.plan_file().is_file()
     }
 
-    /// Checks that the folder is free, or holds a comparison by the same plan. Nothing is written.
+    /// Checks that the folder is free, or holds a comparison by the same plan with at most as many seeds. Nothing is written.
+    /// Returns the plan as the folder shall keep it: with the numbers of seeds before.
     ///
     /// # Errors
     ///
-    /// [`CompareError::OtherPlan`] with the differences, [`CompareError::NotAComparison`].
-    pub fn check(&self, plan: &Plan) -> Result<(), Error> {
+    /// [`CompareError::OtherPlan`] with the differences, [`CompareError::FewerSeeds`], [`CompareError::NotAComparison`].
+    pub fn check(&self, plan: &Plan) -> Result<Plan, Error> {
         if self.holds_comparison() {
-            let differences = differences(&self.plan()?.to_table()?, &plan.to_table()?);
-            if differences.is_empty() {
-                return Ok(());
-            }
-            return Err(CompareError::OtherPlan { path: self.path.clone(), differences }.into());
+            return seeds::joined(&self.plan()?, plan, &self.path);
         }
+        let mut fresh = plan.clone();
+        fresh.settings.seeds_before = Vec::new();
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(fresh),
             Err(error) => return Err(FileError::at("use the folder", &self.path)(error).into()),
         };
         // A process that was killed at its start may have left the lock or a half-written plan.
         let ours = |name: &str| name == LOCK || name.starts_with(&format!(".{PLAN}")) || FOLDERS.contains(&name);
         let foreign = entries.filter_map(Result::ok).any(|entry| !entry.file_name().to_str().is_some_and(ours));
-        if foreign { Err(CompareError::NotAComparison { path: self.path.clone() }.into()) } else { Ok(()) }
+        if foreign { Err(CompareError::NotAComparison { path: self.path.clone() }.into()) } else { Ok(fresh) }
     }
 
-    /// Takes the folder's lock and creates the subfolders.
+    /// Takes the folder's lock, for which it waits at most so long, and creates the subfolders. Returns the plan as the folder
+    /// shall keep it.
     ///
     /// # Errors
     ///
     /// Those of [`Self::check`], [`CompareError::Locked`], a folder that cannot be written.
-    pub fn claim(&self, plan: &Plan) -> Result<Lock, Error> {
+    pub fn claim(&self, plan: &Plan, patience: Duration) -> Result<(Lock, Plan), Error> {
         std::fs::create_dir_all(&self.path).map_err(FileError::at("create the folder", &self.path))?;
-        let Some(lock) = lock_file(&self.path.join(LOCK))? else {
-            return Err(CompareError::Locked { path: self.path.clone() }.into());
+        let since = Instant::now();
+        let lock = loop {
+            match lock_file(&self.path.join(LOCK))? {
+                Some(lock) => break lock,
+                None if since.elapsed() < patience => std::thread::sleep(TICK),
+                None => return Err(CompareError::Locked { path: self.path.clone() }.into()),
+            }
         };
         // Another process may have begun here since the first check.
-        self.check(plan)?;
+        let plan = self.check(plan)?;
         for name in FOLDERS {
             let folder = self.path.join(name);
             std::fs::create_dir_all(&folder).map_err(FileError::at("create the folder", &folder))?;
         }
-        Ok(lock)
+        Ok((lock, plan))
     }
 
-    /// Writes the plan if it is not there yet, or if the data were moved.
+    /// Writes the plan if it is not there yet, or if the data were moved or seeds added.
     ///
     /// # Errors
     ///
     /// A file that cannot be written.
     pub fn write_plan(&self, plan: &Plan) -> Result<(), Error> {
         let text = toml::to_string(&plan.to_table()?).map_err(ConfigError::misfit)?;
-        // The plan comes last: it makes the folder a comparison.
-        for path in [self.config(PLAN_COPY), self.plan_file()] {
+        // The plan comes last: it makes the folder a comparison. Where it exists it comes first: its copy may lag behind.
+        let mut files = [self.config(PLAN_COPY), self.plan_file()];
+        if self.holds_comparison() {
+            files.reverse();
+        }
+        let kept = |plan: &Plan| (plan.source().to_owned(), plan.settings.seeds);
+        for path in files {
             let there = path.is_file().then(|| resolved(&path)).transpose()?;
-            if there.is_none_or(|there| there.source() != plan.source()) {
+            if there.is_none_or(|there| kept(&there) != kept(plan)) {
                 write_atomically(&path, text.as_bytes())?;
             }
         }

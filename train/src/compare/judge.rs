@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::outcome::{Outcome, first_reach};
 use super::plan::{Plan, Purpose};
+use super::processors;
 use super::results::{FORMAT, Pair, PairReach, Reach, Results, Standing, VerdictRun};
 use super::statistics::{self, ALPHA, detectable, half_width, mean, paired, pairs_needed, sign_test};
 use super::tuning::{Run, Stage, Tuning, stage, verdict_runs};
@@ -50,6 +51,7 @@ pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: State
         unit: config.as_ref().map_or("tokens", |config| config.model.unit().many),
         tokens_per_step: config.map_or(0, |config| config.tokens_per_step()),
         seeds,
+        seeds_before: plan.settings.seeds_before.clone(),
         tune_seeds: plan.tune_seeds().collect(),
         optimizers,
         pairs,
@@ -140,6 +142,7 @@ fn verdict_run(run: &Run, outcome: &Outcome, targets: &[f64]) -> VerdictRun {
         seconds: outcome.end.seconds,
         optimizer_seconds: outcome.end.optimizer_seconds,
         reached: targets.iter().map(reached).collect(),
+        cpus: outcome.cpus.clone(),
         diverged: outcome.diverged.clone(),
     }
 }
@@ -199,6 +202,7 @@ fn pair(plan: &Plan, a: &Entry<'_>, b: &Entry<'_>, targets: &[f64], questions: u
         seeds_needed: effect.and_then(|effect| pairs_needed(effect, level)),
         detectable: sd.and_then(|sd| Some(sd * detectable(both.len(), level)?)),
         targets: targets.iter().map(|target| pair_reach(plan, &seeds, *target)).collect(),
+        times_comparable: seeds.iter().all(|(a, b)| processors::alike(&a.cpus, &b.cpus)),
         sentence: String::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::store::machines;
 use crate::store::metrics::MatrixSpectrum;
 use crate::store::metrics::{self, End, Event};
 use crate::store::run_folder::RunFolder;
@@ -37,6 +38,8 @@ pub struct Outcome {
     pub train: Vec<Point>,
     /// Spectra of the weights, if they were recorded.
     pub spectra: Vec<Snapshot>,
+    /// Models of the processors that it was trained on; empty if they are not known.
+    pub cpus: Vec<String>,
 }
 
 /// Spectra of all matrices at one step.
@@ -55,25 +58,25 @@ impl Outcome {
     ///
     /// A file that cannot be read.
     pub fn read(folder: &Path) -> Result<Option<Self>, Error> {
-        let events = metrics::read(&RunFolder::new(folder).metrics_file())?;
+        let folder = RunFolder::new(folder);
+        let events = metrics::read(&folder.metrics_file())?;
         let Some(Event::End(end)) = events.last() else { return Ok(None) };
-        match end.status.as_str() {
-            "finished" => Ok(Some(Self::of(&events, end, None))),
-            "diverged" => {
-                let reason = end.reason.clone().unwrap_or_else(|| "the run diverged".into());
-                Ok(Some(Self::of(&events, end, Some(reason))))
-            }
-            _ => Ok(None),
-        }
+        let diverged = match end.status.as_str() {
+            "finished" => None,
+            "diverged" => Some(end.reason.clone().unwrap_or_else(|| "the run diverged".into())),
+            _ => return Ok(None),
+        };
+        Ok(Some(Self::of(&events, end, diverged, machines::cpus(&folder.machines_file())?)))
     }
 
-    fn of(events: &[Event], end: &End, diverged: Option<String>) -> Self {
+    fn of(events: &[Event], end: &End, diverged: Option<String>, cpus: Vec<String>) -> Self {
         let loss = if diverged.is_some() { None } else { end.valid_loss };
         Self {
             loss,
             curve: validations(events),
             train: train_losses(events),
             spectra: snapshots(events),
+            cpus,
             end: end.clone(),
             diverged,
         }

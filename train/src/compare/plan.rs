@@ -31,6 +31,9 @@ pub struct Settings {
     pub tune_steps: u64,
     /// Number of verdict seeds; by default 3.
     pub seeds: u64,
+    /// How many there were before more were added, each time; absent if none were. Only a comparison's own folder keeps it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds_before: Vec<u64>,
     /// The first of them; by default 1. A seed determines the initial weights and the batches.
     pub first_seed: u64,
     /// Number of tuning seeds; by default 1.
@@ -263,9 +266,12 @@ impl Plan {
 /// shows whether the data are the same.
 const RESUMABLE: &[&str] = &["compare.jobs", SOURCE];
 
+/// What a folder notes by itself.
+const NOTED: &str = "compare.seeds_before";
+
 /// Differences between two plans.
 pub fn differences(there: &Table, now: &Table) -> Vec<String> {
-    merge::differences(&by_name(there), &by_name(now), RESUMABLE)
+    merge::differences(&by_name(there), &by_name(now), &[RESUMABLE, &[NOTED]].concat())
 }
 
 /// The edits to a plan.

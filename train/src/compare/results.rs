@@ -36,12 +36,22 @@ pub struct Results {
     pub tokens_per_step: u64,
     /// Verdict seeds.
     pub seeds: Vec<u64>,
+    /// How many verdict seeds there were before more were added, each time; absent if none were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seeds_before: Vec<u64>,
     /// Tuning seeds.
     pub tune_seeds: Vec<u64>,
     /// The optimizers, in the order of the plan.
     pub optimizers: Vec<Standing>,
     /// Every pair of them, the better one first.
     pub pairs: Vec<Pair>,
+}
+
+impl Results {
+    /// Whether seconds can be compared between the optimizers: no pair has runs on different processors.
+    pub fn times_comparable(&self) -> bool {
+        self.pairs.iter().all(|pair| pair.times_comparable)
+    }
 }
 
 /// One optimizer in a comparison.
@@ -137,6 +147,9 @@ pub struct VerdictRun {
     pub optimizer_seconds: f64,
     /// Steps, tokens and seconds at which each target was reached; null if it was not.
     pub reached: Vec<Option<[f64; 3]>>,
+    /// Models of the processors that it was trained on; absent if they are not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cpus: Vec<String>,
     /// Why it diverged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diverged: Option<String>,
@@ -165,6 +178,8 @@ pub struct Pair {
     pub detectable: Option<f64>,
     /// The steps to every target.
     pub targets: Vec<PairReach>,
+    /// Whether the two runs of every seed were made on the same model of processor. If not, seconds cannot be compared.
+    pub times_comparable: bool,
     /// The verdict in one sentence.
     pub sentence: String,
 }
@@ -190,7 +205,7 @@ pub struct PairReach {
     /// Steps of `a` over steps of `b`: geometric mean over the seeds. A run that did not reach the target counts with all
     /// its steps (and a diverged one with all of the plan's).
     pub steps: Option<Paired>,
-    /// The same for training seconds, measured with several runs at a time on one machine.
+    /// The same for training seconds, measured with several runs at a time; see [`Pair::times_comparable`].
     pub seconds: Option<Paired>,
     /// Whether every run reached the target. If not, the ratios are bounds.
     pub complete: bool,

@@ -1,21 +1,18 @@
 //! Executes the runs: child processes of this same program, several at a time, each an ordinary `polaron train`.
-//!
-//! A child's standard input is a pipe that this process holds open. When the pipe closes, because this process stops or was
-//! killed, the child finishes its step, saves and ends.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use super::child::{RunChild, TICK, own_program, train_arguments};
 use super::folder::ComparisonFolder;
+use super::launch::Launch;
 use super::outcome::Outcome;
 use super::plan::{Plan, Purpose};
 use super::tuning::{Run, Stage, stage};
-use crate::error::{
-    CompareError, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FileError, FolderError,
-};
+use crate::error::{CompareError, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error, FolderError};
 use crate::host::interrupt;
 use crate::host::progress::{Live, duration, say};
 use crate::run::prepare;
@@ -23,8 +20,6 @@ use crate::settings::config::Config;
 use crate::store::run_folder::RunFolder;
 use polaron_common::table;
 
-/// Time between two checks of the children.
-const TICK: Duration = Duration::from_millis(50);
 /// How long to wait for a folder that a process of a killed comparison still uses.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How many runs a message names.
@@ -61,16 +56,8 @@ pub struct Runner<'a> {
 #[derive(Debug)]
 struct Running {
     run: Run,
-    child: Child,
+    child: RunChild,
     started: Instant,
-}
-
-impl Drop for Running {
-    /// After an error: a child whose pipe is closed saves and ends.
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
 }
 
 impl<'a> Runner<'a> {
@@ -163,6 +150,11 @@ impl<'a> Runner<'a> {
         self.seen().into_iter().next().map(|(_, sha256)| sha256)
     }
 
+    /// The fingerprint that the data of this session have, once they were checked.
+    pub fn data_sha256(&self) -> Option<&str> {
+        self.data_sha256.as_deref()
+    }
+
     /// The runs that have ended, by name.
     pub fn into_ended(mut self) -> HashMap<String, Outcome> {
         std::mem::take(&mut self.ended)
@@ -188,24 +180,28 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn config(&self, run: &Run) -> Result<Config, Error> {
+    /// The configuration of a run.
+    ///
+    /// # Errors
+    ///
+    /// Invalid values.
+    pub fn config(&self, run: &Run) -> Result<Config, Error> {
         self.plan.config(run.contender, &run.candidate, run.purpose, run.seed)
     }
 
-    /// Executes every run that is still needed.
+    /// Executes every run that is still needed, each started by `launch`.
     ///
     /// # Errors
     ///
     /// [`CompareError::RunFailed`] if a run fails other than by diverging; the others are saved.
-    pub fn run(&mut self) -> Result<Ending, Error> {
-        let program = std::env::current_exe()
-            .map_err(|error| CompareError::CannotStart { program: "polaron".into(), message: error.to_string() })?;
+    pub fn run(&mut self, launch: &Launch) -> Result<Ending, Error> {
+        let program = own_program()?;
         let live = Live::start();
         loop {
             if interrupt::requested() {
                 return self.stop();
             }
-            self.collect()?;
+            self.collect(launch)?;
             let needed = self.needed();
             let idle = |run: &Run| !self.running.iter().any(|running| running.run.name == run.name);
             let next: Vec<Run> = needed.into_iter().filter(idle).collect();
@@ -214,7 +210,7 @@ impl<'a> Runner<'a> {
             }
             let free = (self.plan.settings.jobs as usize).saturating_sub(self.running.len());
             for run in next.into_iter().take(free) {
-                self.start(run, &program)?;
+                self.start(run, &program, launch)?;
             }
             if live.is_visible() {
                 self.show(&live);
@@ -224,7 +220,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Starts a run, unless a child of a comparison that was killed is still saving into its folder.
-    fn start(&mut self, run: Run, program: &PathBuf) -> Result<(), Error> {
+    fn start(&mut self, run: Run, program: &Path, launch: &Launch) -> Result<(), Error> {
         let out = self.folder.run(&run.name);
         match RunFolder::new(&out).lock() {
             Ok(_lock) => self.waiting = None,
@@ -238,32 +234,23 @@ impl<'a> Runner<'a> {
             Err(error) => return Err(error),
         }
         let config = self.folder.write_config(&run.name, &self.config(&run)?)?;
-        let log_path = self.folder.log(&run.name);
-        let log = File::create(&log_path).map_err(FileError::at("write", &log_path))?;
-        let both = log.try_clone().map_err(FileError::at("write", &log_path))?;
-        let mut command = Command::new(program);
-        command.arg("train").arg(&config).arg("--out").arg(&out).arg("--stop-with-stdin");
-        if let Some(sha256) = &self.data_sha256 {
-            command.arg("--data-sha256").arg(sha256);
-        }
-        command.stdin(Stdio::piped()).stdout(log).stderr(both);
-        let child = command
-            .spawn()
-            .map_err(|error| CompareError::CannotStart { program: program.clone(), message: error.to_string() })?;
+        let mut arguments = train_arguments(&config, &out, self.data_sha256.as_deref());
+        arguments.push("--stop-with-stdin".into());
+        let child = RunChild::start(launch, program, &arguments, self.folder.log(&run.name))?;
         self.running.push(Running { run, child, started: Instant::now() });
         Ok(())
     }
 
     /// Collects the children that have ended.
-    fn collect(&mut self) -> Result<(), Error> {
+    fn collect(&mut self, launch: &Launch) -> Result<(), Error> {
         let mut index = 0;
         while index < self.running.len() {
-            let Ok(Some(status)) = self.running[index].child.try_wait() else {
+            let Some(status) = self.running[index].child.ended() else {
                 index += 1;
                 continue;
             };
             let running = self.running.remove(index);
-            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            let code = exit_code(status);
             self.look_at(&running.run)?;
             match (code, self.ended.get(&running.run.name)) {
                 (Some(EXIT_DONE | EXIT_FAILED), Some(outcome)) => {
@@ -272,21 +259,30 @@ impl<'a> Runner<'a> {
                 }
                 // Only the child was interrupted: that means that the comparison should stop.
                 (Some(EXIT_INTERRUPTED), _) => interrupt::request(),
+                // What it was launched with may have an exit code of its own.
+                (_, Some(outcome)) if launch.is_given() => {
+                    let said = describe(self.plan, &running.run, outcome);
+                    say(&format!("{said}; the run has ended, but `{}` ended with {status}", launch.text()));
+                }
                 _ => {
                     if code == Some(EXIT_BAD_INPUT) {
                         self.check_data()?;
                     }
-                    return Err(self.failure(&running.run, code));
+                    return Err(self.failure(&running.run, status, launch));
                 }
             }
         }
         Ok(())
     }
 
-    fn failure(&self, run: &Run, code: Option<u8>) -> Error {
+    fn failure(&self, run: &Run, status: ExitStatus, launch: &Launch) -> Error {
         let log = self.folder.log(&run.name);
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let said = last_error(&text).map(String::from);
+        if said.is_none() && launch.is_given() {
+            return launch.failure(&run.name, &log, status).into();
+        }
+        let code = exit_code(status);
         let ended = || match code {
             Some(code) => format!("it ended with exit code {code}"),
             None => "it was killed".into(),
@@ -298,12 +294,11 @@ impl<'a> Runner<'a> {
 
     /// Asks every child to save and end, and waits for them.
     fn stop(&mut self) -> Result<Ending, Error> {
-        for running in &mut self.running {
-            drop(running.child.stdin.take());
-        }
-        while let Some(mut running) = self.running.pop() {
-            let _ = running.child.wait();
-            self.look_at(&running.run)?;
+        while !self.running.is_empty() {
+            self.running.iter_mut().for_each(|running| running.child.ask_to_stop());
+            std::thread::sleep(TICK);
+            let ended: Vec<Running> = self.running.extract_if(.., |running| running.child.ended().is_some()).collect();
+            ended.iter().try_for_each(|running| self.look_at(&running.run))?;
         }
         Ok(Ending::Interrupted)
     }
@@ -345,6 +340,11 @@ impl<'a> Runner<'a> {
     }
 }
 
+/// What a process says by its end; None if it was killed.
+fn exit_code(status: ExitStatus) -> Option<u8> {
+    status.code().and_then(|code| u8::try_from(code).ok())
+}
+
 /// Names of the first few runs that saw data with this fingerprint.
 fn names_of(seen: &[(String, String)], sha256: &str) -> String {
     let names: Vec<String> =
@@ -372,7 +372,7 @@ fn describe(plan: &Plan, run: &Run, outcome: &Outcome) -> String {
 }
 
 /// The newest step in a run's metrics; 0 if there is none.
-fn newest_step(run: &std::path::Path) -> u64 {
+fn newest_step(run: &Path) -> u64 {
     use std::io::{Read, Seek, SeekFrom};
     let tail = || {
         let mut file = File::open(RunFolder::new(run).metrics_file()).ok()?;

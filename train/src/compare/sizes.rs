@@ -25,6 +25,7 @@ pub fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings
         steps,
         tune_steps: (steps.saturating_mul(3) / 5).max(1),
         seeds: 3,
+        seeds_before: Vec::new(),
         first_seed: FIRST_SEED,
         tune_seeds: 1,
         first_tune_seed: FIRST_TUNE_SEED,
@@ -39,8 +40,11 @@ pub fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings
         sensitivity: false,
         jobs: default_jobs(request, file),
     };
+    let mut known = Table::try_from(&defaults).map_err(ConfigError::misfit)?;
+    // Absent from a plan unless seeds were added.
+    known.insert("seeds_before".into(), Value::Array(Vec::new()));
     let mut table = Table::new();
-    table.insert("compare".into(), Value::try_from(&defaults).map_err(ConfigError::misfit)?);
+    table.insert("compare".into(), Value::Table(known));
     merge::merge(&mut table, &own, place)?;
     for (flag, key, value) in &request.settings {
         let mut layer = Table::new();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::outcome::{Outcome, first_reach};
 use super::plan::{Candidate, Plan};
+use super::processors::time_column;
 use super::results::{Pair, Results, Standing};
 use super::tuning::{AtFactor, FACTORS, Known, Run, Tuning, sensitivity_runs, tuning_runs, verdict_runs};
 use polaron_common::{markdown_table, table, thousands};
@@ -12,18 +13,10 @@ use polaron_common::{markdown_table, table, thousands};
 pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
     let mut head: Vec<String> = ["place", "optimizer", "final loss"].map(String::from).into();
     for target in &results.targets {
-        head.extend([format!("steps to {target}"), results.unit.into(), "seconds".into()]);
+        head.extend([format!("steps to {target}"), results.unit.into(), time_column(results, "seconds")]);
     }
-    let rest = [
-        "ms per step",
-        "optimizer share",
-        "state per parameter",
-        "best lr",
-        "next lr below",
-        "next lr above",
-        "tuning runs",
-        "diverged",
-    ];
+    head.extend(["ms per step", "optimizer share"].map(|name| time_column(results, name)));
+    let rest = ["state per parameter", "best lr", "next lr below", "next lr above", "tuning runs", "diverged"];
     head.extend(rest.map(String::from));
     (head, ranked(results).into_iter().map(row).collect())
 }
@@ -143,6 +136,7 @@ fn pair_line(pair: &Pair) -> Vec<String> {
     };
     let small = |p: Option<f64>| or_none(p.map(|p| if p < 1e-4 { "< 0.0001".into() } else { format!("{p:.4}") }));
     let loss = pair.loss;
+    let times = if pair.times_comparable { "" } else { " (not comparable)" };
     let mut cells = vec![
         pair.a.clone(),
         pair.b.clone(),
@@ -161,7 +155,7 @@ fn pair_line(pair: &Pair) -> Vec<String> {
             or_none(reach.steps.map(|steps| format!("{:.3}{bound}", steps.mean))),
             range(reach.steps.and_then(|steps| steps.interval), 3),
             small(reach.p),
-            or_none(reach.seconds.map(|seconds| format!("{:.3}{bound}", seconds.mean))),
+            or_none(reach.seconds.map(|seconds| format!("{:.3}{bound}{times}", seconds.mean))),
         ]);
     }
     cells
@@ -209,7 +203,7 @@ pub fn csv(plan: &Plan, results: &Results, ended: &HashMap<String, Outcome>) -> 
     let swept: Vec<String> = swept_keys(plan);
     let mut head: Vec<String> = ["run", "purpose", "optimizer", "seed", "lr"].map(String::from).into();
     head.extend(swept.iter().cloned());
-    head.extend(["status", "final_loss", "steps", "tokens", "seconds", "optimizer_seconds"].map(String::from));
+    head.extend(["status", "final_loss", "steps", "tokens", "seconds", "optimizer_seconds", "cpu"].map(String::from));
     for target in &results.targets {
         head.extend(["steps", "tokens", "seconds"].map(|unit| format!("{unit}_to_{target}")));
     }
@@ -261,7 +255,7 @@ fn csv_line(run: &Run, name: &str, outcome: &Outcome, swept: &[String], targets:
     let status = if outcome.diverged.is_some() { "diverged" } else { "finished" };
     let end = &outcome.end;
     cells.extend([status.into(), number(outcome.loss), end.step.to_string(), end.tokens.to_string()]);
-    cells.extend([end.seconds.to_string(), end.optimizer_seconds.to_string()]);
+    cells.extend([end.seconds.to_string(), end.optimizer_seconds.to_string(), outcome.cpus.join(" and ")]);
     for target in targets {
         let point = first_reach(&outcome.curve, *target);
         cells.extend([point.map(|p| p.step), point.map(|p| p.tokens), point.map(|p| p.seconds)].map(number));

@@ -19,7 +19,7 @@ pub fn ended(loss: Option<f64>) -> Outcome {
         reason: None,
     };
     let diverged = loss.is_none().then(|| "the loss is NaN".to_owned());
-    Outcome { diverged, loss, end, curve: Vec::new(), train: Vec::new(), spectra: Vec::new() }
+    Outcome { diverged, loss, end, curve: Vec::new(), train: Vec::new(), spectra: Vec::new(), cpus: Vec::new() }
 }
 
 pub fn plan(text: &str) -> Plan {

@@ -1,6 +1,7 @@
 //! The verdict in sentences.
 
 use super::plan::Plan;
+use super::processors;
 use super::results::{Pair, PairReach, Results, Standing};
 use super::statistics::{ALPHA, BOOTSTRAP_FROM, Paired};
 use super::tuning::Edge;
@@ -195,6 +196,8 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
     if results.seeds.len() == 1 {
         notes.push("One verdict seed: the differences may be chance; use at least 3 seeds.".into());
     }
+    notes.extend(added_seeds(results));
+    notes.extend(processors::notes(results));
     for standing in &results.optimizers {
         notes.extend(notes_on(standing, settings.extensions));
     }
@@ -233,11 +236,27 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
                 .into(),
         );
     }
-    notes.push(format!("Seconds are training time, with {} runs at a time on this machine.", settings.jobs));
+    notes.push(format!(
+        "Seconds are training time; they depend on how many runs share a machine (in this plan {} at a time).",
+        settings.jobs
+    ));
     notes.push(
         "The verdict holds for this model, text and number of steps; seeds vary initial weights and batches.".into(),
     );
     notes
+}
+
+/// What added seeds mean for the verdict.
+fn added_seeds(results: &Results) -> Option<String> {
+    let before: Vec<String> = results.seeds_before.iter().map(u64::to_string).collect();
+    (!before.is_empty()).then(|| {
+        format!(
+            "Seeds were added after the comparison began: {}, then {}. If the results of fewer seeds decided that, the p-values are too \
+             small: see \"More seeds later\" in docs/COMPARING.md.",
+            before.join(", then "),
+            results.seeds.len()
+        )
+    })
 }
 
 fn coverage(windows: u64) -> String {

@@ -170,6 +170,54 @@ pub enum CompareError {
         /// The error of the operating system.
         message: String,
     },
+    /// A value of `--launch` that is no command.
+    #[error(
+        "--launch `{text}` cannot stand before a program, since {problem}: write it as for a shell, for example --launch \"srun -n1 -c2\""
+    )]
+    BadLaunch {
+        /// The value.
+        text: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The first word of `--launch` cannot be started.
+    #[error(
+        "cannot start `{program}` of --launch ({message}): check its name, and that this machine has it, or leave out --launch; the runs so far are saved"
+    )]
+    CannotLaunch {
+        /// The program.
+        program: String,
+        /// The error of the operating system.
+        message: String,
+    },
+    /// A run that was started with `--launch` did not end, and gave no reason itself.
+    #[error("the run `{run}`, started with --launch `{prefix}`, did not end as a run does ({message}): check that `{prefix} true` works; the whole log is `{}`, and the command resumes with this prefix, another one, or none", log.display())]
+    LaunchFailed {
+        /// The run.
+        run: String,
+        /// The prefix.
+        prefix: String,
+        /// How it ended, and the last line of its output.
+        message: String,
+        /// The file with all of its output.
+        log: PathBuf,
+    },
+    /// Fewer seeds than the folder has.
+    #[error("`{}` holds a comparison with {there} seeds, and {now} are asked for: seeds can be added but not taken away, since that would choose among results; resume it with `polaron compare {}`, or choose another --out for {now} seeds", path.display(), path.display())]
+    FewerSeeds {
+        /// The folder.
+        path: PathBuf,
+        /// Its number of seeds.
+        there: u64,
+        /// The number that is asked for.
+        now: u64,
+    },
+    /// A path that a line of `--next` cannot hold.
+    #[error("`{path}` holds a line break, and `--next` prints one command a line: use a folder without one")]
+    LineBreak {
+        /// The path, with the line break escaped.
+        path: String,
+    },
     /// Every tuning run diverged.
     #[error(
         "every tuning run of every optimizer diverged: lower the learning rates with --lrs and choose another --out"
@@ -187,7 +235,7 @@ impl CompareError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::RunFailed { code, .. } | Self::TimingFailed { code, .. } => *code,
-            Self::AllDiverged | Self::NoneFinished => EXIT_FAILED,
+            Self::AllDiverged | Self::NoneFinished | Self::LaunchFailed { .. } => EXIT_FAILED,
             _ => EXIT_BAD_INPUT,
         }
     }

@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: the first requests an orderly end, the second ends the process at once. SIGUSR1, by which schedulers and
 //! launchers announce the end, only requests it.
 
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::EXIT_INTERRUPTED;
@@ -52,12 +53,21 @@ pub fn request() {
     SIGNALS.fetch_max(1, Ordering::SeqCst);
 }
 
+/// What a process says whose standard input is not the pipe of the program that started it: what stands between them does not pass
+/// the input on.
+pub const NOT_HELD: &str = "standard input is not passed on to this run: its end does not stop the run, SIGUSR1 does";
+
 /// Requests an orderly end when standard input closes: the process that holds its other end has ended, or wants this one to
-/// end.
+/// end. That process has written a byte; an input that ends without one means nothing ([`NOT_HELD`]).
 pub fn stop_with_stdin() {
     std::thread::spawn(|| {
+        let mut input = std::io::stdin().lock();
+        if input.read_exact(&mut [0]).is_err() {
+            progress::say(NOT_HELD);
+            return;
+        }
         // Input is discarded; an error counts as closed.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = std::io::copy(&mut input, &mut std::io::sink());
         request();
     });
 }

@@ -4,6 +4,7 @@ pub mod device;
 pub mod interrupt;
 pub mod memory;
 pub mod panics;
+pub mod processor;
 pub mod progress;
 pub mod ranks;
 pub mod tree;

@@ -8,7 +8,7 @@ use super::names::name_of;
 use super::weights;
 use crate::compare::{
     ComparisonFolder, LoadedComparison, Outcome, Point, Snapshot, mean, pair_table, rate_table, rates_note,
-    table_columns,
+    table_columns, time_column,
 };
 use crate::report::chart::{Chart, Series};
 use crate::store::run_folder::RunFolder;
@@ -18,6 +18,9 @@ use polaron_datasets::quoted;
 const PAIRS_NOTE: &str = "<p class=\"note\">Differences of the final loss, other minus better. Seeds needed: to find a difference \
     of this size with probability 0.8; detectable: the difference that these seeds find with that probability. Bootstrap intervals \
     are shown from five seeds on; for few seeds they are too narrow.</p>\n";
+
+const TIMES_NOTE: &str =
+    " Times are not comparable: runs that are paired were made on different processors (see the notes).";
 
 /// The sections about a comparison: the verdict first.
 pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
@@ -49,6 +52,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         table(&columns[0], &columns[1..]),
         list(&results.notes),
     );
+    let times_note = if results.times_comparable() { "" } else { TIMES_NOTE };
     let valid = curve_tabs(
         &group("valid"),
         &mean_curves(comparison, |outcome| outcome.curve.clone()),
@@ -60,7 +64,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         html.push_str(&section(
             "Validation loss during training",
             &format!(
-                "{}{valid}<p class=\"note\">Mean over the seeds; the band reaches from the lowest to the highest.</p>\n",
+                "{}{valid}<p class=\"note\">Mean over the seeds; the band reaches from the lowest to the highest.{times_note}</p>\n",
                 keys(names())
             ),
         ));
@@ -73,7 +77,8 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         true,
     );
     if !train.is_empty() {
-        html.push_str(&section("Training loss, moving average", &format!("{}{train}", keys(names()))));
+        let note = if times_note.is_empty() { String::new() } else { format!("<p class=\"note\">{times_note}</p>\n") };
+        html.push_str(&section("Training loss, moving average", &format!("{}{train}{note}", keys(names()))));
     }
     html.push_str(&sensitivity(comparison, &keys(names())));
     html.push_str(&spectra(comparison, &group("spectra"), &keys(names())));
@@ -82,7 +87,10 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         .iter()
         .filter_map(|standing| Some((standing.name.as_str(), standing.seconds_per_step?, standing.optimizer_share?)));
     let bars = "Forward and backward; lighter: clipping and updating.";
-    html.push_str(&section("Time per step", &format!("{}<p class=\"note\">{bars}</p>\n", time_bars(times))));
+    html.push_str(&section(
+        "Time per step",
+        &format!("{}<p class=\"note\">{bars}{times_note}</p>\n", time_bars(times)),
+    ));
     let pairs = pair_table(results);
     if pairs.len() > 1 {
         html.push_str(&section("Pairs in numbers", &format!("{}{PAIRS_NOTE}", table(&pairs[0], &pairs[1..]))));
@@ -167,7 +175,8 @@ fn spectra(comparison: &LoadedComparison, group: &str, keys: &str) -> String {
 }
 
 fn run_table(comparison: &LoadedComparison) -> String {
-    let mut head: Vec<String> = ["optimizer", "seed", "final loss", "steps", "seconds"].map(String::from).into();
+    let mut head: Vec<String> = ["optimizer", "seed", "final loss", "steps"].map(String::from).into();
+    head.push(time_column(&comparison.results, "seconds"));
     head.extend(comparison.results.targets.iter().map(|target| format!("steps to {target}")));
     let rows = comparison.results.optimizers.iter().flat_map(|standing| {
         standing.runs.iter().map(|run| {

@@ -36,7 +36,9 @@ pub fn lock_file(path: &Path) -> Result<Option<Lock>, FileError> {
 
 /// Whether a process holds the lock of a file.
 pub fn is_locked(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    // A lock across machines (NFS) needs a file that is open for writing.
+    let file = File::options().append(true).open(path).or_else(|_| File::open(path));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// The temporary name under which a file is written before it is renamed to `name`.

@@ -2,6 +2,7 @@
 
 use crate::error::FileError;
 use crate::settings::train::LogTarget;
+use crate::store::machines;
 use crate::store::metrics::{Event, Metrics};
 use crate::store::run_folder::RunFolder;
 use crate::store::tensorboard::EventFile;
@@ -15,13 +16,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the logs of a run that resumes at `step`, and returns the events up to that step. `metrics.jsonl` decides which
+    /// Opens the logs of a run that resumes at `step`, notes the machine, and returns the events up to that step. `metrics.jsonl` decides which
     /// those are; the other logs are written anew from it, so that none has a step twice, or lacks one.
     ///
     /// # Errors
     ///
     /// [`FileError`] naming the file.
     pub fn resume(folder: &RunFolder, step: u64, targets: &[LogTarget]) -> Result<(Self, Vec<Event>), FileError> {
+        machines::note(&folder.machines_file(), step)?;
         let (metrics, events) = Metrics::resume(&folder.metrics_file(), step)?;
         let asked = targets.contains(&LogTarget::Tensorboard);
         let tensorboard = asked.then(|| EventFile::begin(folder.path(), &events)).transpose()?;

@@ -6,6 +6,7 @@ mod fields;
 pub mod files;
 pub mod huggingface;
 pub mod log;
+pub mod machines;
 pub mod metrics;
 pub mod run_folder;
 pub mod shards;

@@ -5,6 +5,7 @@
 //! tokenizer.json    for generating text without the data (decoders only)
 //! plan.txt          which optimizer updates which parameter
 //! metrics.jsonl     one event per line
+//! machines.jsonl    on which processors it was trained
 //! events.out.tfevents.…  the same events for TensorBoard, with `train.log_to`
 //! checkpoints/step-000500/
 //! logs/rank-1.log   what the other processes say, if several train the run
@@ -69,6 +70,11 @@ impl RunFolder {
     /// `metrics.jsonl`.
     pub fn metrics_file(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    /// `machines.jsonl`.
+    pub fn machines_file(&self) -> PathBuf {
+        self.path.join("machines.jsonl")
     }
 
     /// `plan.txt`.

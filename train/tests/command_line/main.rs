@@ -4,6 +4,9 @@ mod attention;
 mod bad_input;
 mod comparing;
 mod comparing_data;
+mod comparing_later;
+#[cfg(unix)]
+mod comparing_machines;
 mod data;
 mod devices;
 mod evaluating;

@@ -13,7 +13,16 @@ fn a_run_leaves_a_complete_folder_and_learns() {
     let said = place.train(&["--out", "run", "--steps", "60", "--set", "train.valid_every=30"]).succeeds();
     assert_eq!(
         names_in(&place.path("run")),
-        ["checkpoints", "config.toml", "metrics.jsonl", "plan.txt", "report.html", "run.lock", "tokenizer.json"]
+        [
+            "checkpoints",
+            "config.toml",
+            "machines.jsonl",
+            "metrics.jsonl",
+            "plan.txt",
+            "report.html",
+            "run.lock",
+            "tokenizer.json"
+        ]
     );
     assert_eq!(names_in(&place.path("run/checkpoints")), ["step-000000", "step-000060"]);
     assert_eq!(

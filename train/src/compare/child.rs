@@ -1,19 +1,21 @@
 //! A run as a child process.
 //!
 //! Its standard input is a pipe with one byte in it, which this process holds open. When the pipe closes, because this process stops
-//! or was killed, the child finishes its step, saves and ends. A launcher between the two may not pass its input on: the child says
-//! so in its log, and is then stopped by a signal, which launchers do pass on.
+//! or was killed, the child finishes its step, saves and ends. A launcher between the two may not pass its input on: what has not ended
+//! some time later also gets a signal that asks for the same, which launchers do pass on.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::launch::Launch;
 use crate::error::{CompareError, Error, FileError};
-use crate::host::interrupt;
+
+/// How long a run behind a launcher may take to end before it gets a signal.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Time between two checks of the children.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -44,9 +46,10 @@ pub struct RunChild {
     child: Child,
     /// The end of its input that this process holds; None once it was asked to stop.
     input: Option<PipeWriter>,
-    log: PathBuf,
-    /// Whether it was sent a signal.
-    signalled: bool,
+    /// Since when it is asked to stop.
+    asked: Option<Instant>,
+    /// Whether it shall get a signal if it does not end: there is a launcher, and it had none yet.
+    signal: bool,
 }
 
 impl RunChild {
@@ -55,15 +58,16 @@ impl RunChild {
     /// # Errors
     ///
     /// A log that cannot be written, a program that cannot be started.
-    pub fn start(launch: &Launch, program: &Path, arguments: &[OsString], log: PathBuf) -> Result<Self, Error> {
-        let output = File::create(&log).map_err(FileError::at("write", &log))?;
-        let both = output.try_clone().map_err(FileError::at("write", &log))?;
+    pub fn start(launch: &Launch, program: &Path, arguments: &[OsString], log: &Path) -> Result<Self, Error> {
+        let output = File::create(log).map_err(FileError::at("write", log))?;
+        let both = output.try_clone().map_err(FileError::at("write", log))?;
         let cannot_start = |error: std::io::Error| launch.cannot_start(program, &error);
         let (theirs, mut input) = std::io::pipe().map_err(cannot_start)?;
         input.write_all(b"\n").map_err(cannot_start)?;
         let mut command = launch.command(program);
         let child = command.args(arguments).stdin(Stdio::from(theirs)).stdout(output).stderr(both).spawn();
-        Ok(Self { child: child.map_err(cannot_start)?, input: Some(input), log, signalled: false })
+        let child = child.map_err(cannot_start)?;
+        Ok(Self { child, input: Some(input), asked: None, signal: launch.is_given() })
     }
 
     /// How it ended; None while it runs.
@@ -74,9 +78,9 @@ impl RunChild {
     /// Asks it to save and end. To be called again until it has ended: it may not have begun to listen.
     pub fn ask_to_stop(&mut self) {
         drop(self.input.take());
-        let deaf = || std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(interrupt::NOT_HELD));
-        if !self.signalled && deaf() {
-            self.signalled = true;
+        let since = *self.asked.get_or_insert_with(Instant::now);
+        if self.signal && since.elapsed() > GRACE {
+            self.signal = false;
             announce_end(&self.child);
         }
     }

@@ -236,7 +236,7 @@ impl<'a> Runner<'a> {
         let config = self.folder.write_config(&run.name, &self.config(&run)?)?;
         let mut arguments = train_arguments(&config, &out, self.data_sha256.as_deref());
         arguments.push("--stop-with-stdin".into());
-        let child = RunChild::start(launch, program, &arguments, self.folder.log(&run.name))?;
+        let child = RunChild::start(launch, program, &arguments, &self.folder.log(&run.name))?;
         self.running.push(Running { run, child, started: Instant::now() });
         Ok(())
     }

@@ -53,17 +53,13 @@ pub fn request() {
     SIGNALS.fetch_max(1, Ordering::SeqCst);
 }
 
-/// What a process says whose standard input is not the pipe of the program that started it: what stands between them does not pass
-/// the input on.
-pub const NOT_HELD: &str = "standard input is not passed on to this run: its end does not stop the run, SIGUSR1 does";
-
 /// Requests an orderly end when standard input closes: the process that holds its other end has ended, or wants this one to
-/// end. That process has written a byte; an input that ends without one means nothing ([`NOT_HELD`]).
+/// end. That process has written a byte; an input that ends without one comes from what stands between the two, and means nothing.
 pub fn stop_with_stdin() {
     std::thread::spawn(|| {
         let mut input = std::io::stdin().lock();
         if input.read_exact(&mut [0]).is_err() {
-            progress::say(NOT_HELD);
+            progress::say("standard input is not passed on to this run: its end does not stop the run, SIGUSR1 does");
             return;
         }
         // Input is discarded; an error counts as closed.

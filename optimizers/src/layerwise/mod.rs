@@ -32,6 +32,7 @@ mod qk_clip;
 mod qk_clip_error;
 mod record;
 mod record_error;
+mod recording;
 mod resolve;
 mod role;
 mod rule;

@@ -87,13 +87,14 @@ fn guarded(work: impl FnOnce() -> Result<u8, Error>) -> u8 {
             error.exit_code()
         }
         Ok(Err(error)) => {
-            progress::cry(&format!("error: {error}"));
+            progress::cry(&format!("error: {}{error}", ranks::name()));
             ranks::abort(error.exit_code());
             error.exit_code()
         }
         Err(panic) => {
             progress::cry(&format!(
-                "error: internal error: {panic}; this is a bug in polaron, please report it with the command"
+                "error: {}internal error: {panic}; this is a bug in polaron, please report it with the command",
+                ranks::name()
             ));
             ranks::abort(EXIT_FAILED);
             EXIT_FAILED
@@ -182,9 +183,10 @@ mod tests {
 
         #[test]
         fn a_panic_or_an_error_of_one_rank_ends_all_with_its_message() {
-            for (test, message) in
-                [("panics", "internal error: broken (at "), ("fails", "the device failed while testing")]
-            {
+            for (test, message) in [
+                ("panics", "error: rank 1: internal error: broken (at "),
+                ("fails", "error: rank 1: the device failed while testing"),
+            ] {
                 let said = start(2, &format!("commands::cli::tests::in_a_world::{test}"));
                 assert!(!said.status.success());
                 let text = String::from_utf8_lossy(&said.stderr).into_owned();

@@ -59,7 +59,7 @@ mod started {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::{Pid, Uid};
     use polaron_datasets::quoted_word;
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::iterator::{Handle, Signals};
 
     use super::{Error, LaunchArgs, RanksError};
@@ -74,7 +74,8 @@ mod started {
             return Err(RanksError::NotCompiled { count: args.ranks }.into());
         }
         let mut command = command(args)?;
-        let signals = Signals::new([SIGINT, SIGTERM]).map_err(Error::device_failed("handling signals"))?;
+        let signals =
+            Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).map_err(Error::device_failed("handling signals"))?;
         let mut child = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => RanksError::NoMpirun { path: args.mpirun.clone() }.into(),
             _ => Error::from(FileError::at("start", &args.mpirun)(error)),
@@ -122,14 +123,15 @@ mod started {
         Ok(command)
     }
 
-    /// The first interrupt asks the run to save and end, the second ends it.
+    /// The first interrupt asks the run to save and end, as SIGUSR1 does; the second ends it.
     fn pass_on(child: &Child, mut signals: Signals) -> (Handle, JoinHandle<()>) {
         let mpirun = Pid::from_raw(child.id() as i32);
         let handle = signals.handle();
         let passing = std::thread::spawn(move || {
             let mut first = true;
-            for _ in signals.forever() {
-                let signal = if std::mem::take(&mut first) { Signal::SIGUSR1 } else { Signal::SIGTERM };
+            for signal in signals.forever() {
+                let asks = signal == SIGUSR1 || std::mem::take(&mut first);
+                let signal = if asks { Signal::SIGUSR1 } else { Signal::SIGTERM };
                 // It may have ended just now.
                 let _ = kill(mpirun, signal);
             }

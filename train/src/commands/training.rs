@@ -65,9 +65,6 @@ pub fn train(config: &Config, out: &Path, request: &Request<'_>) -> Result<u8, E
     let folder = RunFolder::new(out);
     let opened = together(request.ranks, open(config, &folder, request.resume))?;
     let Some((threads, device)) = opened else { return Ok(EXIT_DONE) };
-    if let Some(ranks) = request.ranks {
-        watchdog::watch(Duration::from_secs_f64(config.ranks_timeout()), ranks.rank());
-    }
     config.model.with(Run { config, folder, request, threads, device })
 }
 
@@ -212,7 +209,11 @@ impl<'a> Run<'a> {
         let ranks = self.request.ranks.map_or(1, |ranks| ranks.count());
         say(&summary::start(config, &F::describe_data(data), plan, [self.threads, ranks], out, step));
         let leads = session.leads();
+        // Not while data are read, nor while one process writes the sample.
+        let limit = Duration::from_secs_f64(config.ranks_timeout());
+        let watch = self.request.ranks.map(|ranks| watchdog::watch(limit, ranks.rank()));
         let ended = session.run(model);
+        drop(watch);
         if leads && matches!(ended, Ok(_) | Err(Error::Diverged(_))) {
             draw_report(out);
         }

@@ -1,6 +1,7 @@
 //! Ends a run whose processes wait for each other for ever: one of them hangs, or they do not do the same.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::EXIT_FAILED;
@@ -17,13 +18,26 @@ pub fn beat() {
     BEATS.fetch_add(1, Ordering::Relaxed);
 }
 
+/// While it exists, the processes of the run are watched.
+#[derive(Debug)]
+pub struct Watch(Arc<AtomicBool>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Ends all processes of the run when this one, of this number, shows no sign of life for so long.
-pub fn watch(limit: Duration, rank: usize) {
+#[must_use]
+pub fn watch(limit: Duration, rank: usize) -> Watch {
+    let over = Arc::new(AtomicBool::new(false));
+    let watch = Watch(over.clone());
     let patience = limit + APART * u32::try_from(rank).unwrap_or(u32::MAX);
     std::thread::spawn(move || {
         let pause = (limit / 10).min(Duration::from_secs(1));
         let (mut seen, mut since) = (BEATS.load(Ordering::Relaxed), Instant::now());
-        loop {
+        while !over.load(Ordering::Relaxed) {
             let before = Instant::now();
             std::thread::sleep(pause);
             let beats = BEATS.load(Ordering::Relaxed);
@@ -33,8 +47,9 @@ pub fn watch(limit: Duration, rank: usize) {
                 (seen, since) = (beats, Instant::now());
             } else if since.elapsed() > patience {
                 progress::cry(&format!(
-                    "error: no step was made for {:.0} s: a process hangs, or the network does; the last checkpoint is intact, the \
+                    "error: {}no step was made for {:.0} s: a process hangs, or the network does; the last checkpoint is intact, the \
                      same command resumes from it (`ranks.timeout` sets how long to wait)",
+                    ranks::name(),
                     limit.as_secs_f64()
                 ));
                 ranks::abort(EXIT_FAILED);
@@ -42,4 +57,5 @@ pub fn watch(limit: Duration, rank: usize) {
             }
         }
     });
+    watch
 }

@@ -19,7 +19,7 @@ pub struct Saved<'a, M> {
     pub evaluation: Option<M>,
     /// Rules and states.
     pub optimizer: &'a LayerwiseOptimizer,
-    /// Its record, where states are spread over processes.
+    /// Its complete record, where states are spread over processes.
     pub gathered: Option<LayerwiseRecord>,
     /// The average of the weights, if there is one.
     pub averaging: Option<&'a Averaging>,
@@ -47,13 +47,20 @@ impl<M: Module> Content for Saved<'_, M> {
     }
 
     fn optimizer(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Problem> {
-        let mut record = self.gathered.clone().unwrap_or_else(|| self.optimizer.to_record());
-        if let Some(averaging) = self.averaging {
-            record.add_wrapper(averaging.to_record());
+        match &self.gathered {
+            Some(record) => Ok(record.write_safetensors(write)?),
+            None => Ok(complete(self.optimizer.to_record(), self.averaging, self.spectra).write_safetensors(write)?),
         }
-        if let Some(spectra) = self.spectra.to_record() {
-            record.add_wrapper(spectra);
-        }
-        Ok(record.write_safetensors(write)?)
     }
+}
+
+/// The record of the optimizer with what the trainer keeps beside it.
+pub fn complete(mut record: LayerwiseRecord, averaging: Option<&Averaging>, spectra: &Spectra) -> LayerwiseRecord {
+    if let Some(averaging) = averaging {
+        record.add_wrapper(averaging.to_record());
+    }
+    if let Some(spectra) = spectra.to_record() {
+        record.add_wrapper(spectra);
+    }
+    record
 }

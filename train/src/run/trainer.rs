@@ -23,7 +23,7 @@ use crate::run::averaging::Averaging;
 use crate::run::energy::EnergyRecords;
 use crate::run::probing::ProbeBatches;
 use crate::run::refactoring::refactor_if_due;
-use crate::run::saved::Saved;
+use crate::run::saved::{Saved, complete};
 use crate::run::spectra::Spectra;
 use crate::run::team::Team;
 use crate::run::validations::Validations;
@@ -387,18 +387,16 @@ impl<F: Family> Session<'_, F> {
         if let Some(name) = tensors::first_non_finite(&to_named(model)).map(String::from) {
             return Err(self.divergence(format!("after step {} the weights `{name}` are not finite", self.state.step)));
         }
-        let gathered = match &self.team {
-            None => None,
-            Some(team) => match team.record(&self.optimizer)? {
-                None => return Ok(()),
-                record => record,
-            },
-        };
+        let gathered = self.team.as_ref().map(|team| team.record(&self.optimizer)).transpose()?.flatten();
+        if !self.leads() {
+            return Ok(());
+        }
         self.log.sync()?;
         let trainer = TrainerState { config: self.config.to_toml()?, ..self.state.clone() };
         let evaluation = self.evaluation_weights(model)?;
-        let (optimizer, averaging) = (&self.optimizer, self.averaging.as_ref());
-        let checkpoint = Saved { model, evaluation, optimizer, gathered, averaging, spectra: &self.spectra, trainer };
+        let (optimizer, averaging, spectra) = (&self.optimizer, self.averaging.as_ref(), &self.spectra);
+        let gathered = gathered.map(|record| complete(record, averaging, spectra));
+        let checkpoint = Saved { model, evaluation, optimizer, gathered, averaging, spectra, trainer };
         Ok(self.store.write(&checkpoint, self.config.train.keep)?)
     }
 

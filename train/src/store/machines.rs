@@ -57,7 +57,10 @@ pub fn cpus(path: &Path) -> Result<Vec<String>, FileError> {
 
 fn read(path: &Path) -> Result<Vec<Machine>, FileError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Ok(text) => {
+            let machines: Result<Vec<Machine>, _> = text.lines().map(serde_json::from_str).collect();
+            machines.map_err(|error| FileError::at("read", path)(error.into()))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(FileError::at("read", path)(error)),
     }
@@ -91,6 +94,10 @@ mod tests {
         assert!(cpus(&path).unwrap().is_empty());
         write(&path, &[on(0, "B"), on(5, "A \"x\""), on(9, "B")]).unwrap();
         assert_eq!(cpus(&path).unwrap(), ["A \"x\"", "B"]);
+        std::fs::write(&path, "{\"step\":0,\"cpu\":\"B\"}\nnonsense\n").unwrap();
+        let said = cpus(&path).unwrap_err().to_string();
+        assert!(said.contains("machines.jsonl"), "{said}");
+        write(&path, &[on(0, "B")]).unwrap();
         note(&path, 0).unwrap();
         assert_eq!(cpus(&path).unwrap(), [processor::model()]);
     }

@@ -246,17 +246,19 @@ fn sigusr1_saves_and_ends_on_all_ranks() {
 
 #[test]
 fn an_interrupted_launch_saves_and_ends() {
-    let place = Place::new();
-    let long = train(&["--steps", "100000", "--set", "schedule.kind=constant", "--out", "run"]);
-    let mut command = place.command(&[&["launch", "--ranks", "3", "--"], &long[..]].concat());
-    command.envs(OPEN_MPI);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    place.wait_for_step("run", 6, &mut child);
-    signal("-INT", child.id() as i32);
-    let said = end(child);
-    assert_eq!(said.code, Some(130), "{said:?}");
-    assert!(said.err.contains("mpirun ") && said.err.contains("saved at step"), "{said:?}");
-    ends_like_an_undisturbed_run(&place);
+    for name in ["-INT", "-HUP", "-USR1"] {
+        let place = Place::new();
+        let long = train(&["--steps", "100000", "--set", "schedule.kind=constant", "--out", "run"]);
+        let mut command = place.command(&[&["launch", "--ranks", "3", "--"], &long[..]].concat());
+        command.envs(OPEN_MPI);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        place.wait_for_step("run", 6, &mut child);
+        signal(name, child.id() as i32);
+        let said = end(child);
+        assert_eq!(said.code, Some(130), "{name}: {said:?}");
+        assert!(said.err.contains("mpirun ") && said.err.contains("saved at step"), "{name}: {said:?}");
+        ends_like_an_undisturbed_run(&place);
+    }
 }
 
 #[test]

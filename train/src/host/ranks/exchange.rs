@@ -1,6 +1,7 @@
 //! What processes that train together ask of each other.
 
 use std::fmt::Debug;
+use std::ops::Add;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,9 @@ pub trait Ranks: Debug {
 
     /// The message of every rank.
     fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>>;
+
+    /// The message of every rank, on the one that leads; none on the others, which need no memory for them.
+    fn collect_bytes(&self, own: &[u8]) -> Vec<Vec<u8>>;
 
     /// Whether this one writes the files of the run and talks to the user.
     fn leads(&self) -> bool {
@@ -85,6 +89,16 @@ impl<'a> Crew<'a> {
     }
 }
 
+/// Where each of several parts begins that lie one after the other.
+pub fn starts<T: Copy + Default + Add<Output = T>>(lengths: &[T]) -> Vec<T> {
+    lengths.iter().scan(T::default(), |start, length| Some(std::mem::replace(start, *start + *length))).collect()
+}
+
+/// Messages of these lengths that lie one after the other.
+pub fn cut(all: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
+    starts(lengths).into_iter().zip(lengths).map(|(start, length)| all[start..start + length].to_vec()).collect()
+}
+
 /// The first of each, then the second of each, as long as there are some.
 pub fn in_turn<T>(lists: Vec<Vec<T>>) -> Vec<T> {
     let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
@@ -101,6 +115,12 @@ pub fn in_turn<T>(lists: Vec<Vec<T>>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_begin_where_the_ones_before_end() {
+        assert_eq!(starts(&[3, 0, 2]), [0, 3, 3]);
+        assert_eq!(cut(&[1, 2, 3, 4, 5], &[3, 0, 2]), [vec![1, 2, 3], vec![], vec![4, 5]]);
+    }
 
     #[test]
     fn shares_of_every_nth_come_back_in_order() {

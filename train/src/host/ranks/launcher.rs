@@ -43,9 +43,20 @@ pub fn local_rank() -> usize {
     LOCAL_RANKS.iter().find_map(|variable| number(variable)).unwrap_or(0)
 }
 
+/// The number of this process, from 0; 0 too if it runs alone.
+fn rank() -> usize {
+    let several = matches!(launched(), Ok(Some(_)));
+    RANKS.iter().find_map(|variable| number(variable)).filter(|_| several).unwrap_or(0)
+}
+
 /// Whether this process is one of several, and another one talks to the user.
 pub fn follows() -> bool {
-    matches!(launched(), Ok(Some(_))) && RANKS.iter().find_map(|variable| number(variable)).unwrap_or(0) > 0
+    rank() > 0
+}
+
+/// What begins a message of this process, if another one talks to the user.
+pub fn name() -> String {
+    if follows() { format!("rank {}: ", rank()) } else { String::new() }
 }
 
 /// Processes of the run on this machine, which share its processors.

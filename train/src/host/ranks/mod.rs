@@ -23,8 +23,8 @@ pub mod tests {
     }
 }
 
-pub use exchange::{Crew, Ranks, in_turn, tell};
+pub use exchange::{Crew, Ranks, in_turn, starts, tell};
 #[cfg(feature = "cuda")]
 pub use launcher::local_rank;
-pub use launcher::{follows, local_ranks};
+pub use launcher::{follows, local_ranks, name};
 pub use world::{abort, enter, leave};

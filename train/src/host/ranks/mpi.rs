@@ -7,13 +7,16 @@ use mpi::Threading;
 use mpi::datatype::{Equivalence, Partition, PartitionMut};
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator, CommunicatorCollectives};
+use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-use super::exchange::Ranks;
+use super::exchange::{Ranks, cut, starts};
 use crate::error::RanksError;
 
 /// The most elements of one call: MPI counts them, and where they begin, in 32 bits.
 const LARGEST: usize = 1 << 30;
+
+/// The rank that leads.
+const LEADER: i32 = 0;
 
 thread_local! {
     /// MPI, between [`enter`] and [`leave`]. Dropping it waits for all other processes: after an error or a panic that would be for
@@ -101,21 +104,39 @@ impl Ranks for World {
     }
 
     fn gather_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
-        let mut lengths = vec![0_u64; self.count];
-        self.world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
-        let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
-        let all = self.gather_any(own, &lengths);
-        let mut rest = all.as_slice();
-        let cut = |length: usize| {
-            let (message, behind) = rest.split_at(length);
-            rest = behind;
-            message.to_vec()
-        };
-        lengths.into_iter().map(cut).collect()
+        let lengths = self.lengths(own);
+        cut(&self.gather_any(own, &lengths), &lengths)
+    }
+
+    fn collect_bytes(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        let lengths = self.lengths(own);
+        let (longest, most) = (lengths.iter().max().copied().unwrap_or_default(), self.largest / self.count);
+        let leader = self.world.process_at_rank(LEADER);
+        let mut all = vec![0; if self.leads() { lengths.iter().sum() } else { 0 }];
+        for part in Parts::of(longest, most) {
+            let outgoing = &own[part.within(own.len())];
+            if !self.leads() {
+                leader.gather_varcount_into(outgoing);
+                continue;
+            }
+            let come = part.counts(&lengths);
+            let mut incoming = vec![0_u8; come.iter().sum::<i32>() as usize];
+            let to = starts(&come);
+            leader.gather_varcount_into_root(outgoing, &mut PartitionMut::new(&mut incoming[..], &come[..], &to[..]));
+            part.unpack(&incoming, &lengths, &mut all);
+        }
+        if self.leads() { cut(&all, &lengths) } else { Vec::new() }
     }
 }
 
 impl World {
+    /// How long the messages of all ranks are.
+    fn lengths(&self, own: &[u8]) -> Vec<usize> {
+        let mut lengths = vec![0_u64; self.count];
+        self.world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
+        lengths.into_iter().map(|length| length as usize).collect()
+    }
+
     fn exchange_once(&self, send: &[f32], counts: &[i32], receive: &mut [f32], come: &[i32]) {
         let (from, to) = (starts(counts), starts(come));
         let mut places = PartitionMut::new(receive, come, &to[..]);
@@ -142,11 +163,6 @@ impl World {
         }
         all
     }
-}
-
-/// Where the parts of this many elements begin.
-fn starts(counts: &[i32]) -> Vec<i32> {
-    counts.iter().scan(0, |start, count| Some(std::mem::replace(start, *start + count))).collect()
 }
 
 /// The elements of every message that one of several calls moves.
@@ -234,6 +250,7 @@ mod tests {
         assert_eq!(ranks.gather(&own, &counts(&|from| from + 2)), expected);
         let messages = (0..count).map(|from| vec![from as u8; 3 * from]).collect::<Vec<_>>();
         assert_eq!(ranks.gather_bytes(&messages[rank]), messages);
+        assert_eq!(ranks.collect_bytes(&messages[rank]), if rank == 0 { messages } else { Vec::new() });
     }
 
     #[test]
@@ -241,10 +258,5 @@ mod tests {
         let said = crate::host::ranks::tests::start(3, "host::ranks::mpi::tests::exchanges_in_small_parts");
         let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
         assert!(said.status.success() && text.matches("1 passed").count() == 3, "{text}");
-    }
-
-    #[test]
-    fn parts_begin_where_the_ones_before_end() {
-        assert_eq!(starts(&[3, 0, 2]), [0, 3, 3]);
     }
 }

@@ -6,6 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::error::Error;
+use crate::host::ranks::starts;
 
 /// Added to any number, it changes no bit, not even the sign of a zero: what stands for a gradient that one process does not have.
 const NOTHING: f32 = -0.0;
@@ -56,11 +57,6 @@ impl Rows {
     fn skip(&mut self, rank: usize, count: usize) {
         self.next[rank] += count;
     }
-}
-
-/// Where each of several parts begins.
-pub(super) fn starts(counts: &[usize]) -> Vec<usize> {
-    counts.iter().scan(0, |start, count| Some(std::mem::replace(start, *start + count))).collect()
 }
 
 /// Puts the gradient of every parameter into the row of the rank to which `to` sends it.

@@ -5,6 +5,7 @@ mod flat;
 mod owners;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use burn::module::Module;
@@ -19,7 +20,7 @@ pub use owners::owners;
 
 use crate::error::{Error, RanksError};
 use crate::host::interrupt;
-use crate::host::ranks::{Ranks, tell};
+use crate::host::ranks::{Ranks, starts, tell};
 use crate::host::tree::{Node, Sums, nodes_of};
 use crate::host::workers::{Workers, shares};
 use crate::networks::family::Family;
@@ -226,7 +227,7 @@ impl<'a> Team<'a> {
             |owner| self.lengths.iter().enumerate().filter(|(at, _)| self.owned(owner)(*at)).map(|(_, l)| l).sum();
         let counts: Vec<usize> = (0..count).map(length).collect();
         let all = self.ranks.gather(&own, &counts);
-        Ok(flat::set_weights(model, &all, flat::starts(&counts), |at| self.owners[at].filter(|owner| *owner != rank)))
+        Ok(flat::set_weights(model, &all, starts(&counts), |at| self.owners[at].filter(|owner| *owner != rank)))
     }
 
     /// The first parameter whose gradient is not finite on any rank, in the order of the plan.
@@ -247,13 +248,13 @@ impl<'a> Team<'a> {
     pub fn record(&self, optimizer: &LayerwiseOptimizer) -> Result<Option<LayerwiseRecord>, Error> {
         let own = optimizer.to_record();
         let bytes = if self.leads() { Vec::new() } else { own.to_safetensors()? };
-        let others = self.ranks.gather_bytes(&bytes);
+        let others = self.ranks.collect_bytes(&bytes);
         if !self.leads() {
             return Ok(None);
         }
         let mut all = own;
-        for bytes in others.iter().filter(|bytes| !bytes.is_empty()) {
-            all.merge(LayerwiseRecord::from_safetensors(bytes)?)?;
+        for bytes in others.into_iter().filter(|bytes| !bytes.is_empty()) {
+            all.merge(LayerwiseRecord::from_safetensors(&bytes)?)?;
         }
         Ok(Some(all))
     }
@@ -262,7 +263,7 @@ impl<'a> Team<'a> {
     pub fn own_part(&self, record: LayerwiseRecord) -> LayerwiseRecord {
         let rank = self.ranks.rank();
         let own = self.paths.iter().zip(&self.owners).filter(|(_, owner)| **owner == Some(rank));
-        let own: std::collections::BTreeSet<&str> = own.map(|(path, _)| path.as_str()).collect();
+        let own: BTreeSet<&str> = own.map(|(path, _)| path.as_str()).collect();
         record.with_states_of(|path| own.contains(path))
     }
 }

@@ -94,11 +94,6 @@ pub fn starts<T: Copy + Default + Add<Output = T>>(lengths: &[T]) -> Vec<T> {
     lengths.iter().scan(T::default(), |start, length| Some(std::mem::replace(start, *start + *length))).collect()
 }
 
-/// Messages of these lengths that lie one after the other.
-pub fn cut(all: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
-    starts(lengths).into_iter().zip(lengths).map(|(start, length)| all[start..start + length].to_vec()).collect()
-}
-
 /// The first of each, then the second of each, as long as there are some.
 pub fn in_turn<T>(lists: Vec<Vec<T>>) -> Vec<T> {
     let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
@@ -119,7 +114,6 @@ mod tests {
     #[test]
     fn parts_begin_where_the_ones_before_end() {
         assert_eq!(starts(&[3, 0, 2]), [0, 3, 3]);
-        assert_eq!(cut(&[1, 2, 3, 4, 5], &[3, 0, 2]), [vec![1, 2, 3], vec![], vec![4, 5]]);
     }
 
     #[test]

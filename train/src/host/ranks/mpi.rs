@@ -9,7 +9,7 @@ use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-use super::exchange::{Ranks, cut, starts};
+use super::exchange::{Ranks, starts};
 use crate::error::RanksError;
 
 /// The most elements of one call: MPI counts them, and where they begin, in 32 bits.
@@ -165,6 +165,11 @@ impl World {
     }
 }
 
+/// Messages of these lengths that lie one after the other.
+fn cut(all: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
+    starts(lengths).into_iter().zip(lengths).map(|(start, length)| all[start..start + length].to_vec()).collect()
+}
+
 /// The elements of every message that one of several calls moves.
 #[derive(Clone, Copy, Debug)]
 struct Parts {
@@ -215,6 +220,11 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_cut_where_they_end() {
+        assert_eq!(cut(&[1, 2, 3, 4, 5], &[3, 0, 2]), [vec![1, 2, 3], vec![], vec![4, 5]]);
+    }
 
     #[test]
     fn long_messages_are_moved_in_parts_and_arrive_whole() {

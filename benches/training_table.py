@@ -15,7 +15,8 @@ Criteria, fixed in advance:
 * the best of them is trained with the seeds 1, 2 and 3, which were not used for the choice. Stage `table`: nanogpt-char, 1000 steps.
   Stage `long`: the best ten rows of `table`, 4000 steps at the same rate. Stage `llama`: the same ten on llama-d128, 300 steps, tuned
   again with LLAMA_TRIALS rates. Stage `exact`: five seeds of rules whose default replaces a decomposition by products, and of the exact
-  method at the same rate;
+  method at the same rate. Stage `minimax`: five seeds of Muon with the four-step schedule of its polar factor and with its default, at
+  the rate of the default, on both models: whether the faster schedule may be the default;
 * everything else is the stack's default: AdamW with lr 1e-3 for the parameters outside the main rule;
 * cosine schedule after a warm-up of a tenth, one thread per run, embedded text; 1 % of it is for validation, all of it every 100 steps;
 * "steps to 1.80": first validation loss at or below 1.80, interpolated. Differences to Muon are paired by seed, with the 95 % interval
@@ -115,7 +116,9 @@ EXACT = [
     ("spectral", ["optimizer.matrix.polar.method=gram_eigh"]),
     ("hybrid", ["optimizer.matrix.polar.method=gram_eigh"]),
 ]
-EXACT_SEEDS = (1, 2, 3, 4, 5)
+# Rows of stage `minimax`.
+MINIMAX = [("muon", ["optimizer.matrix.polar.method=minimax"])]
+PAIRED_SEEDS = (1, 2, 3, 4, 5)
 
 
 class Results:
@@ -177,9 +180,9 @@ class Runner:
             tried[lr] = loss(lr)
         return min(tried, key=tried.get), dict(sorted(tried.items()))
 
-    def row(self, stage, name, stack, guess, keys, seeds=SEEDS):
-        lr, tried = self.tune(stage, stack, guess, keys)
-        runs = [self.run(stage, stack, lr, seed, keys) for seed in seeds]
+    def row(self, stage, name, stack, guess, keys, tuned_in=None):
+        lr, tried = self.tune(tuned_in or stage, stack, guess, keys)
+        runs = [self.run(stage, stack, lr, seed, keys) for seed in SEEDS]
         return {"name": name, "lr": lr, "edge": at_edge(tried), "tried": tried, "runs": runs}
 
 
@@ -267,28 +270,35 @@ def stages(runner, pool, args):
     if "table" in wanted:
         show(table)
     best = [row["name"] for row in order(table)[:BEST]]
-    for stage, name in ((LONG, "long"), (LLAMA, "llama")):
-        if name in wanted:
-            rates = {row["name"]: row["lr"] for row in table}
-            again = [(row, stack, rates[row] if stage is LLAMA else guess, keys)
-                     for row, stack, guess, keys in chosen if row in best]
-            print(f"\n{stage['model']}, {stage['steps']} steps:")
-            show(list(pool.map(lambda row: runner.row(stage, *row), again)))
-    if "exact" in wanted:
-        exact(runner, pool, table)
-
-
-def exact(runner, pool, table):
+    again = [row for row in chosen if row[0] in best]
+    if "long" in wanted:
+        print(f"\n{LONG['model']}, {LONG['steps']} steps:")
+        show(list(pool.map(lambda row: runner.row(LONG, *row, tuned_in=TABLE), again)))
     rates = {row["name"]: row["lr"] for row in table}
-    pairs = [(name, keys) for name, keys in EXACT if name in rates]
-    work = [(name, keys, seed) for name, more in pairs for keys in ([], more) for seed in EXACT_SEEDS]
-    run = lambda name, keys, seed: runner.run(TABLE, name, rates[name], seed, keys)["loss"] or math.inf
+    if "llama" in wanted:
+        print(f"\n{LLAMA['model']}, {LLAMA['steps']} steps:")
+        guessed = [(name, stack, rates[name], keys) for name, stack, _, keys in again]
+        show(list(pool.map(lambda row: runner.row(LLAMA, *row), guessed)))
+    if "exact" in wanted:
+        paired(runner, pool, TABLE, rates, EXACT, ("by products", "exact"))
+    if "minimax" in wanted:
+        llama, _ = runner.tune(LLAMA, "muon", rates["muon"], [])
+        paired(runner, pool, TABLE, rates, MINIMAX, ("default", "minimax"))
+        paired(runner, pool, LLAMA, {"muon": llama}, MINIMAX, ("default", "minimax"))
+
+
+def paired(runner, pool, stage, rates, pairs, heads):
+    """Every rule without and with its further keys, at one rate."""
+    pairs = [(name, keys) for name, keys in pairs if name in rates]
+    work = [(name, keys, seed) for name, more in pairs for keys in ([], more) for seed in PAIRED_SEEDS]
+    run = lambda name, keys, seed: runner.run(stage, name, rates[name], seed, keys)["loss"] or math.inf
     found = dict(zip([(name, tuple(keys), seed) for name, keys, seed in work], pool.map(lambda w: run(*w), work)))
-    print(f"\n| rule | by products, mean of {len(EXACT_SEEDS)} seeds | exact | difference [95 %] |\n|---|---|---|---|")
+    print(f"\n{stage['model']}, {stage['steps']} steps:\n")
+    print(f"| rule | {heads[0]}, mean of {len(PAIRED_SEEDS)} seeds | {heads[1]} | difference [95 %] |\n|---|---|---|---|")
     for name, more in pairs:
-        fast, slow = ([found[name, tuple(keys), seed] for seed in EXACT_SEEDS] for keys in ([], more))
-        mean, half = interval([a - b for a, b in zip(fast, slow)])
-        print(f"| `{name}` | {statistics.mean(fast):.4f} | {statistics.mean(slow):.4f} | "
+        first, second = ([found[name, tuple(keys), seed] for seed in PAIRED_SEEDS] for keys in ([], more))
+        mean, half = interval([a - b for a, b in zip(first, second)])
+        print(f"| `{name}` | {statistics.mean(first):.4f} | {statistics.mean(second):.4f} | "
               f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}] |")
 
 
@@ -298,7 +308,7 @@ def main():
     parser.add_argument("--out", default="table-runs", help="folder for the runs, which are deleted when they have ended")
     parser.add_argument("--results", default="benches/training_table.json")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--stage", default="table,long,llama,exact", help="comma separated")
+    parser.add_argument("--stage", default="table,long,llama,exact,minimax", help="comma separated")
     parser.add_argument("--only", help="rows, separated by semicolons")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)

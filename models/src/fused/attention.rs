@@ -1,19 +1,22 @@
-//! Causal self-attention as one node of the graph.
+//! Causal self-attention as one node of the graph, in memory linear in the context.
 //!
-//! Heads are read and written in place, between the other heads, so nothing is transposed in memory; keys that no query of a
-//! block sees take part in no product.
+//! A block of queries meets its keys tile by tile, with a running softmax: no more scores than those of one tile exist at a time, and
+//! the backward pass computes them again (arXiv:2205.14135, arXiv:2307.08691). Heads are read in place, between the other heads, so
+//! nothing is transposed in memory; keys that no query of a block sees take part in no product.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::product::{View, fill, filled, write};
+use super::product::{View, write};
 use super::run::run;
-use super::softmax::Seen;
+use super::softmax::{BLOCK, Softmax, Tile};
 use super::tape::{Buffer, Kernel};
 
-/// Number of queries per matrix product.
-const BLOCK: usize = 64;
+/// Keys per matrix product: the scores of a tile stay in the second cache.
+const KEYS: usize = 256;
+
+/// Numbers that the backward pass needs of a block and head: the largest score and the sum of each query.
+pub(super) const SUMS: usize = 2 * BLOCK;
 
 /// Attention of every window of `context` tokens to itself: query i sees the last `window` of the keys up to i. A sink is a
 /// score per head, `[heads]`, that takes part in every softmax and is dropped afterwards.
@@ -38,27 +41,20 @@ pub(super) struct AttentionKernel {
     pub largest: Option<Arc<OnceLock<Vec<f32>>>>,
 }
 
-/// Queries and the keys that at least one of them sees.
-struct Block {
-    seen: Seen,
-    /// Offset of its weights among those of its head, one line per key.
-    at: usize,
-}
-
 /// The location of queries, keys or values.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     /// Index of the input.
-    input: usize,
+    pub input: usize,
     /// Its first feature.
     first: usize,
     /// Number of features of the input.
-    width: usize,
+    pub width: usize,
 }
 
 impl AttentionKernel {
     /// Places of queries, keys and values, by the number of inputs.
-    fn places(&self, inputs: usize) -> [Place; 3] {
+    pub(super) fn places(&self, inputs: usize) -> [Place; 3] {
         let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let joint = |first| Place { input: 0, first, width: query + 2 * key };
         let apart = |input, width| Place { input, first: 0, width };
@@ -68,183 +64,105 @@ impl AttentionKernel {
         }
     }
 
-    /// The blocks of a head, and the total number of their weights.
-    fn blocks(&self) -> (Vec<Block>, usize) {
-        let mut at = 0;
-        let block = |first: usize| {
-            let queries = first..(first + BLOCK).min(self.context);
-            let keys = (first + 1).saturating_sub(self.window)..queries.end;
-            let block = Block { at, seen: Seen { queries, keys, window: self.window } };
-            at += block.weights();
-            block
-        };
-        ((0..self.context).step_by(BLOCK).map(block).collect(), at)
-    }
-
     /// Tokens of a head in a window of an input.
-    fn head<'a>(&self, window: &'a [f32], place: Place, head: usize, tokens: &Range<usize>) -> View<'a> {
+    pub(super) fn head<'a>(&self, window: &'a [f32], place: Place, head: usize, tokens: &Range<usize>) -> View<'a> {
         View::new(&window[self.start(place, head, tokens)..], tokens.len(), self.head_dim, place.width)
     }
 
     /// Their offset.
-    fn start(&self, place: Place, head: usize, tokens: &Range<usize>) -> usize {
+    pub(super) fn start(&self, place: Place, head: usize, tokens: &Range<usize>) -> usize {
         tokens.start * place.width + place.first + head * self.head_dim
     }
 
     /// The heads of the value.
-    fn mixed(&self) -> Place {
+    pub(super) fn mixed(&self) -> Place {
         Place { input: 0, first: 0, width: self.heads * self.head_dim }
     }
 
-    /// The value, and the weights of every block.
+    /// The blocks of queries in a window.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.context).step_by(BLOCK).map(|first| first..(first + BLOCK).min(self.context))
+    }
+
+    /// The keys that at least one of these queries sees, in tiles.
+    pub(super) fn tiles(&self, queries: &Range<usize>) -> impl Iterator<Item = Tile> {
+        let (queries, window, end) = (queries.clone(), self.window, queries.end);
+        let first = (queries.start + 1).saturating_sub(window);
+        let tile = move |start| Tile { queries: queries.clone(), keys: start..(start + KEYS).min(end), window };
+        (first..end).step_by(KEYS).map(tile)
+    }
+
+    /// Scores of the largest tile.
+    pub(super) fn scratch(&self) -> Vec<f32> {
+        vec![0f32; KEYS.min(self.context) * BLOCK.min(self.context)]
+    }
+
+    /// The value, and what the backward pass needs of every softmax.
     fn attend(&self, inputs: &[Buffer], sinks: Option<&[f32]>) -> (Buffer, Buffer) {
-        let (blocks, weights_of_head) = self.blocks();
         let windows = self.windows(inputs);
-        let width = self.mixed().width;
+        let (width, blocks) = (self.mixed().width, self.context.div_ceil(BLOCK));
         let mut value = vec![0f32; windows.len() * self.context * width];
-        let length = windows.len() * self.heads * weights_of_head;
-        let items = windows.into_iter().zip(value.chunks_mut(self.context * width));
-        let measured = if self.largest.is_some() { self.heads } else { 0 };
-        let mut largest = Vec::new();
-        let attend = |weights: &mut [MaybeUninit<f32>]| {
-            largest = run(
-                items.zip(weights.chunks_mut(self.heads * weights_of_head)).collect(),
-                #[inline(always)]
-                |((inputs, value), weights)| {
-                    let mut largest = vec![f32::NEG_INFINITY; measured];
-                    for (head, weights) in weights.chunks_exact_mut(weights_of_head).enumerate() {
-                        let sink = sinks.map(|sinks| sinks[head]);
-                        // With a closure instead of the loop, the body would be compiled for narrow vectors.
-                        for block in &blocks {
-                            self.attend_block(&inputs, head, sink, block, weights, value, largest.get_mut(head));
-                        }
-                    }
-                    largest
-                },
-            );
-        };
-        // SAFETY: every head of every window has its part, and its blocks fill that part without gaps.
-        #[allow(unsafe_code)]
-        let weights = unsafe { filled(length, attend) };
+        let mut sums = vec![0f32; windows.len() * blocks * self.heads * SUMS];
+        let values = value.chunks_mut(self.context * width).flat_map(|window| window.chunks_mut(BLOCK * width));
+        let blocks = windows.iter().flat_map(|inputs| self.blocks().map(move |queries| (inputs, queries)));
+        let largest = run(
+            blocks.zip(values.zip(sums.chunks_mut(self.heads * SUMS))).collect(),
+            #[inline(always)]
+            |((inputs, queries), (value, sums))| self.attend_block(inputs, &queries, sinks, value, sums),
+        );
         if let Some(place) = &self.largest {
-            let of_head = |head: usize| largest.iter().map(|window| window[head]).fold(f32::NEG_INFINITY, f32::max);
+            let of_head = |head: usize| largest.iter().map(|block| block[head]).fold(f32::NEG_INFINITY, f32::max);
             // A kernel has one forward pass, so the place is empty.
             place.get_or_init(|| (0..self.heads).map(of_head).collect());
         }
-        let tokens = value.len() / width;
-        let weights_shape = [weights.len()];
-        (Buffer::new(value, &[tokens, width]), Buffer::new(weights, &weights_shape))
+        let (tokens, kept) = (value.len() / width, sums.len());
+        (Buffer::new(value, &[tokens, width]), Buffer::new(sums, &[kept]))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what is read and what is written")]
+    /// All heads of a block of queries. Returns the largest score of each, if somebody asks for it.
     #[inline(always)]
     fn attend_block(
         &self,
         inputs: &[&[f32]],
-        head: usize,
-        sink: Option<f32>,
-        block: &Block,
-        weights: &mut [MaybeUninit<f32>],
+        queries: &Range<usize>,
+        sinks: Option<&[f32]>,
         value: &mut [f32],
-        largest: Option<&mut f32>,
-    ) {
-        let Seen { queries, keys, .. } = &block.seen;
+        sums: &mut [f32],
+    ) -> Vec<f32> {
         let [q, k, v] = self.places(inputs.len());
-        let shared = head * self.kv_heads / self.heads;
-        let query = self.head(inputs[q.input], q, head, queries);
-        let key = self.head(inputs[k.input], k, shared, keys);
-        let weights = fill(&mut weights[block.range()], key, query.transpose());
-        block.seen.softmax(weights, self.scale, sink, largest);
-        let place = &mut value[self.start(self.mixed(), head, queries)..];
-        let values = self.head(inputs[v.input], v, shared, keys);
-        write(place, self.mixed().width, false, View::whole(weights, queries.len()).transpose(), values);
-    }
-
-    /// Gradients of the inputs and of the sinks.
-    fn attend_back(
-        &self,
-        inputs: &[Buffer],
-        weights: &Buffer,
-        gradient: &Buffer,
-        sinks: bool,
-    ) -> (Vec<Buffer>, Vec<f32>) {
-        let (blocks, weights_of_head) = self.blocks();
-        let mut gradients: Vec<Vec<f32>> = inputs.iter().map(|input| vec![0f32; input.values().len()]).collect();
-        let windows = self.windows(inputs);
-        let mut parts: Vec<Vec<&mut [f32]>> = windows.iter().map(|_| Vec::with_capacity(inputs.len())).collect();
-        for gradients in &mut gradients {
-            let length = gradients.len() / windows.len();
-            parts.iter_mut().zip(gradients.chunks_mut(length)).for_each(|(parts, part)| parts.push(part));
-        }
-        let gradient = gradient.values().chunks(self.context * self.mixed().width);
-        let weights = weights.values().chunks(self.heads * weights_of_head);
-        let scratch = blocks.iter().map(Block::weights).max().unwrap_or(0);
-        let to_sinks = run(
-            windows.into_iter().zip(parts).zip(gradient.zip(weights)).collect(),
-            #[inline(always)]
-            |((inputs, mut parts), (gradient, weights))| {
-                let mut scratch = vec![0f32; scratch];
-                let mut to_sinks = vec![0f32; self.heads];
-                for (head, weights) in weights.chunks_exact(weights_of_head).enumerate() {
-                    for block in &blocks {
-                        to_sinks[head] += self.attend_block_back(
-                            &inputs,
-                            head,
-                            block,
-                            weights,
-                            gradient,
-                            sinks,
-                            &mut scratch,
-                            &mut parts,
-                        );
-                    }
+        let (mut scratch, width, block) = (self.scratch(), self.mixed().width, queries.len());
+        let mut largest = vec![f32::NEG_INFINITY; if self.largest.is_some() { self.heads } else { 0 }];
+        for (head, sums) in sums.chunks_exact_mut(SUMS).enumerate() {
+            let shared = head * self.kv_heads / self.heads;
+            let query = self.head(inputs[q.input], q, head, queries).transpose();
+            let value = &mut value[head * self.head_dim..];
+            let mut softmax = Softmax::new(sinks.map(|sinks| sinks[head]));
+            for (index, tile) in self.tiles(queries).enumerate() {
+                let scores = &mut scratch[..tile.keys.len() * block];
+                write(scores, block, false, self.head(inputs[k.input], k, shared, &tile.keys), query);
+                let factors = tile.add(scores, self.scale, &mut softmax, largest.get_mut(head));
+                if index > 0 {
+                    self.scale_lines(value, &factors);
                 }
-                to_sinks
-            },
-        );
-        let mut sum = vec![0f32; self.heads];
-        for part in to_sinks {
-            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                let weights = View::whole(scores, block).transpose();
+                write(value, width, index > 0, weights, self.head(inputs[v.input], v, shared, &tile.keys));
+            }
+            self.scale_lines(value, &softmax.factors());
+            softmax.write(sums);
         }
-        let gradients = gradients.into_iter().zip(inputs).map(|(values, input)| Buffer::new(values, &input.shape()));
-        (gradients.collect(), sum)
+        largest
     }
 
-    /// Writes the gradients of queries, adds those of keys and values, and returns that of the sink.
-    #[allow(clippy::too_many_arguments, reason = "what is read and what is written")]
+    /// Multiplies every line of a head with its factor.
     #[inline(always)]
-    fn attend_block_back(
-        &self,
-        inputs: &[&[f32]],
-        head: usize,
-        block: &Block,
-        weights: &[f32],
-        gradient: &[f32],
-        sinks: bool,
-        scratch: &mut [f32],
-        parts: &mut [&mut [f32]],
-    ) -> f32 {
-        let Seen { queries, keys, .. } = &block.seen;
-        let [q, k, v] = self.places(inputs.len());
-        let shared = head * self.kv_heads / self.heads;
-        let (weights, scores) = (&weights[block.range()], &mut scratch[..block.weights()]);
-        let gradient = self.head(gradient, self.mixed(), head, queries);
-        let values = self.head(inputs[v.input], v, shared, keys);
-        write(scores, queries.len(), false, values, gradient.transpose());
-        let to_sink = block.seen.softmax_back(scores, weights, self.scale, sinks);
-        let (scores, weights) = (View::whole(scores, queries.len()), View::whole(weights, queries.len()));
-        let mut put = |place: Place, head, tokens, add, a, b| {
-            let start = self.start(place, head, tokens);
-            write(&mut parts[place.input][start..], place.width, add, a, b);
-        };
-        put(q, head, queries, false, scores.transpose(), self.head(inputs[k.input], k, shared, keys));
-        put(k, shared, keys, true, scores, self.head(inputs[q.input], q, head, queries));
-        put(v, shared, keys, true, weights, gradient);
-        to_sink
+    fn scale_lines(&self, value: &mut [f32], factors: &[f32; BLOCK]) {
+        for (line, factor) in value.chunks_mut(self.mixed().width).zip(factors) {
+            line[..self.head_dim].iter_mut().for_each(|value| *value *= factor);
+        }
     }
 
     /// For every window, its part of every input.
-    fn windows<'a>(&self, inputs: &'a [Buffer]) -> Vec<Vec<&'a [f32]>> {
+    pub(super) fn windows<'a>(&self, inputs: &'a [Buffer]) -> Vec<Vec<&'a [f32]>> {
         let [query, ..] = self.places(inputs.len());
         let count = inputs[0].values().len() / (query.width * self.context);
         let part = |input: &'a Buffer, window| {
@@ -255,54 +173,44 @@ impl AttentionKernel {
     }
 }
 
-impl Block {
-    fn weights(&self) -> usize {
-        self.seen.queries.len() * self.seen.keys.len()
-    }
-
-    fn range(&self) -> Range<usize> {
-        self.at..self.at + self.weights()
-    }
-}
-
 impl Kernel<1> for AttentionKernel {
     fn forward(&self, inputs: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
-        let (value, weights) = self.attend(&inputs, None);
+        let (value, sums) = self.attend(&inputs, None);
         let [qkv] = inputs;
-        (value, vec![qkv, weights])
+        (value.clone(), vec![qkv, value, sums])
     }
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 1]) -> [Buffer; 1] {
-        let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps two") };
-        into_array(self.attend_back(inputs, weights, &gradient, false).0)
+        let [inputs @ .., value, sums] = &kept[..] else { unreachable!("forward keeps three") };
+        into_array(self.attend_back(inputs, None, [value, sums], &gradient).0)
     }
 }
 
 impl Kernel<3> for AttentionKernel {
     fn forward(&self, inputs: [Buffer; 3]) -> (Buffer, Vec<Buffer>) {
-        let (value, weights) = self.attend(&inputs, None);
+        let (value, sums) = self.attend(&inputs, None);
         let [query, key, values] = inputs;
-        (value, vec![query, key, values, weights])
+        (value.clone(), vec![query, key, values, value, sums])
     }
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 3]) -> [Buffer; 3] {
-        let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
-        into_array(self.attend_back(inputs, weights, &gradient, false).0)
+        let [inputs @ .., value, sums] = &kept[..] else { unreachable!("forward keeps five") };
+        into_array(self.attend_back(inputs, None, [value, sums], &gradient).0)
     }
 }
 
 impl Kernel<4> for AttentionKernel {
     fn forward(&self, [query, key, values, sinks]: [Buffer; 4]) -> (Buffer, Vec<Buffer>) {
         let inputs = [query, key, values];
-        let (value, weights) = self.attend(&inputs, Some(sinks.values()));
+        let (value, sums) = self.attend(&inputs, Some(sinks.values()));
         let [query, key, values] = inputs;
-        (value, vec![query, key, values, weights])
+        (value.clone(), vec![query, key, values, sinks, value, sums])
     }
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 4]) -> [Buffer; 4] {
-        let [inputs @ .., weights] = &kept[..] else { unreachable!("forward keeps four") };
-        let (mut gradients, sinks) = self.attend_back(inputs, weights, &gradient, true);
-        gradients.push(Buffer::new(sinks, &[self.heads]));
+        let [inputs @ .., sinks, value, sums] = &kept[..] else { unreachable!("forward keeps six") };
+        let (mut gradients, to_sinks) = self.attend_back(inputs, Some(sinks.values()), [value, sums], &gradient);
+        gradients.push(Buffer::new(to_sinks, &[self.heads]));
         into_array(gradients)
     }
 }

@@ -9,6 +9,7 @@ use super::activations::{ClampedGlu, ExactGelu, GatedKernel, GeGlu, GeluKernel, 
 use super::attention::AttentionKernel;
 use super::cross_entropy::CrossEntropyKernel;
 use super::grouped::{GroupedAddKernel, GroupedMatmulKernel};
+use super::head_loss::HeadLossKernel;
 use super::norm::NormKernel;
 use super::product::MatmulKernel;
 use super::rotary::RotaryKernel;
@@ -120,6 +121,22 @@ fn measured(
         logits.add(Tensor::from_data(TensorData::new(largest.clone(), [heads]), (device, DType::F32)));
     }
     mixed
+}
+
+/// Mean cross-entropy of `scale` times the product of `x`, `[tokens, d_model]`, and the head's `weight`, with `targets`, `[tokens]`;
+/// the weight is `[d_model, vocab]`, or `[vocab, d_model]` if it is `transposed`.
+pub(crate) fn head_loss(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    transposed: bool,
+    scale: f64,
+    targets: &Tensor<1, Int>,
+) -> Tensor<1> {
+    let tracked = x.device().is_autodiff();
+    let wanted = [tracked, tracked && weight.is_require_grad()];
+    let targets = targets.to_data().iter::<i64>().collect();
+    let kernel = HeadLossKernel { transposed, scale: scale as f32, targets, wanted };
+    Tensor::from_dispatch(apply(kernel, [x.into_dispatch(), weight.into_dispatch()]))
 }
 
 /// Mean cross-entropy of `logits`, `[tokens, vocab]`, with `targets`, `[tokens]`.

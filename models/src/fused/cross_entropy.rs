@@ -12,28 +12,31 @@ pub(super) struct CrossEntropyKernel {
 
 impl Kernel<1> for CrossEntropyKernel {
     fn forward(&self, [mut logits]: [Buffer; 1]) -> (Buffer, Vec<Buffer>) {
-        let vocab = logits.shape().last().copied().unwrap_or(1);
-        let task = lines(vocab);
         let share = 1.0 / self.targets.len() as f32;
-        let items = logits.values_mut().chunks_mut(task).zip(self.targets.chunks(task / vocab));
-        let sums = run(
-            items.collect(),
-            #[inline(always)]
-            |(logits, targets)| cross_entropy_lines(logits, targets, share),
-        );
-        // In 64 bits: a sum of thousands of losses must not lose digits.
-        let mean = sums.into_iter().sum::<f64>() * f64::from(share);
+        let mean = mean_loss(logits.values_mut(), &self.targets, share);
         (Buffer::new(vec![mean as f32], &[1]), vec![logits])
     }
 
     fn backward(&self, kept: Vec<Buffer>, gradient: Buffer, _wanted: [bool; 1]) -> [Buffer; 1] {
         let Ok([mut logits_gradient]) = <[Buffer; 1]>::try_from(kept) else { unreachable!("forward keeps one") };
         let factor = gradient.values().first().copied().unwrap_or(1.0);
-        if factor != 1.0 {
-            logits_gradient.values_mut().iter_mut().for_each(|value| *value *= factor);
-        }
+        logits_gradient.multiply(factor);
         [logits_gradient]
     }
+}
+
+/// Overwrites logits with their gradient and returns `share` times the sum of the losses, in 64 bits: a sum of thousands of losses
+/// must not lose digits.
+pub(super) fn mean_loss(logits: &mut [f32], targets: &[i64], share: f32) -> f64 {
+    let vocab = logits.len() / targets.len().max(1);
+    let task = lines(vocab);
+    let items = logits.chunks_mut(task).zip(targets.chunks(task / vocab.max(1)));
+    let sums = run(
+        items.collect(),
+        #[inline(always)]
+        |(logits, targets)| cross_entropy_lines(logits, targets, share),
+    );
+    sums.into_iter().sum::<f64>() * f64::from(share)
 }
 
 /// Overwrites logits with the gradient of the mean loss and returns the sum of the losses: NaN if a target is outside the

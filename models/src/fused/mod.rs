@@ -7,9 +7,11 @@
 
 mod activations;
 mod attention;
+mod attention_back;
 mod calls;
 mod cross_entropy;
 mod grouped;
+mod head_loss;
 mod math;
 mod norm;
 mod product;
@@ -19,6 +21,7 @@ mod softmax;
 mod tape;
 
 pub(crate) use calls::{
-    attention, cross_entropy, gated, gelu, grouped_add, grouped_matmul, joint_attention, matmul, norm, rotary, serve,
+    attention, cross_entropy, gated, gelu, grouped_add, grouped_matmul, head_loss, joint_attention, matmul, norm,
+    rotary, serve,
 };
 pub use product::tune_products;

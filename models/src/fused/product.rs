@@ -200,7 +200,7 @@ impl Kernel<2> for MatmulKernel {
 
 impl Buffer {
     /// A tensor of two axes as a matrix.
-    fn matrix(&self) -> View<'_> {
+    pub(super) fn matrix(&self) -> View<'_> {
         View::whole(self.values(), self.shape().last().copied().unwrap_or(1))
     }
 }

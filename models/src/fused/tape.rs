@@ -44,6 +44,13 @@ impl Buffer {
         self.0.storage_mut()
     }
 
+    /// Multiplies every value, in place if nothing else shares the memory.
+    pub(super) fn multiply(&mut self, factor: f32) {
+        if factor != 1.0 {
+            self.values_mut().iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+
     pub(super) fn shape(&self) -> Vec<usize> {
         self.0.layout().shape().to_vec()
     }

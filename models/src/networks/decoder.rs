@@ -10,6 +10,8 @@ use polaron::layerwise::HeadLogits;
 use super::block::Block;
 use super::lora::Projections;
 use crate::error::ModelError;
+#[cfg(feature = "flex")]
+use crate::fused;
 use crate::init::{Initializer, STD};
 use crate::layers::cache::{Cache, KeyValues};
 use crate::layers::linear::{Linear, linear, matmul_transposed};
@@ -333,7 +335,23 @@ impl LanguageModel {
 
     /// Mean cross-entropy of `targets`, `[batch, context]`, given the output of the last norm, `[batch · context, d_model]`.
     pub(super) fn loss_of(&self, x: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
-        mean_loss(self.logits(x), targets.flatten(0, 1))
+        let targets = targets.flatten(0, 1);
+        #[cfg(feature = "flex")]
+        if let Some((weight, transposed)) = self.plain_head()
+            && fused::serve(&[&x, &weight])
+        {
+            return fused::head_loss(x, weight, transposed, 1.0 / self.config().width_ratio(), &targets);
+        }
+        mean_loss(self.logits(x), targets)
+    }
+
+    /// The weight of a head that is one product, and whether it is `[vocab, d_model]`.
+    #[cfg(feature = "flex")]
+    fn plain_head(&self) -> Option<(Tensor<2>, bool)> {
+        match &self.head {
+            None => Some((self.embed.weight.val(), true)),
+            Some(head) => (head.bias.is_none() && head.lora.is_none()).then(|| (head.weight.val(), false)),
+        }
     }
 
     /// Rotary tables and masks of the blocks.

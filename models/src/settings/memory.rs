@@ -4,9 +4,6 @@ use super::choices::QkNormKind;
 use super::mlp::MlpConfig;
 use super::model::ModelConfig;
 
-/// Queries that the fused attention takes at once: it keeps a weight for each of them and every key that one of them sees.
-const QUERIES: f64 = 64.0;
-
 /// Numbers that the backward pass needs of one row of a batch (a window, an image), with the fused layers of Burn's CPU backend;
 /// Burn's own operations keep more.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,14 +32,12 @@ impl ModelConfig {
             QkNormKind::PerHead | QkNormKind::FullWidth => query + key,
         };
         let after = if self.post_norm { 2.0 * width } else { 0.0 };
-        let token = stream + before_norms + after + self.fed();
-        let block = |slides: bool| context * (token + self.heads as f64 * self.kept_keys(slides));
-        let full = (self.layers / self.full_every.max(1)) as f64;
-        let sliding = layers - full;
-        let largest = if full > 0.0 { block(false) } else { block(true) };
+        // Of a softmax the largest score and the sum.
+        let softmax = 2.0 * self.heads as f64;
+        let block = context * (stream + before_norms + after + softmax + self.fed());
         Activations {
-            blocks: full * block(false) + sliding * block(true),
-            largest_block: largest,
+            blocks: layers * block,
+            largest_block: block,
             inputs: context * layers * width,
             head: context * (vocab_size as f64 + 2.0 * width),
         }
@@ -56,17 +51,6 @@ impl ModelConfig {
             return if self.feed_forward.is_gated() { 3.0 } else { 2.0 } * hidden;
         }
         self.top_k as f64 * (3.0 * hidden + 2.0 * width) + 4.0 * self.experts as f64
-    }
-
-    /// Mean number of keys for which the attention keeps a weight per query.
-    fn kept_keys(&self, slides: bool) -> f64 {
-        let context = self.context as f64;
-        let window = if slides { (self.sliding_window as f64).min(context) } else { context };
-        if context <= QUERIES {
-            return context;
-        }
-        let growing = window / context;
-        growing * (window + QUERIES) / 2.0 + (1.0 - growing) * (window + QUERIES - 1.0)
     }
 }
 
@@ -94,21 +78,20 @@ mod tests {
     fn a_dense_block_keeps_its_stream_its_attention_and_its_hidden_layer() {
         let config = ModelConfig::preset("llama-d256").unwrap();
         let kept = config.activations(65);
-        let token = 8.0 * 256.0 + 4.0 * (256.0 + 64.0) / 2.0 + 3.0 * 704.0;
+        let token = 8.0 * 256.0 + 2.0 * 4.0 + 3.0 * 704.0;
         assert_eq!((kept.blocks, kept.largest_block), (6.0 * 256.0 * token, 256.0 * token));
         assert_eq!((kept.inputs, kept.head), (6.0 * 256.0 * 256.0, 256.0 * (65.0 + 512.0)));
     }
 
     #[test]
-    fn windows_and_experts_keep_what_they_use() {
+    fn windows_make_no_difference_and_experts_keep_what_they_use() {
         let mut config = ModelConfig::preset("gpt-oss-tiny").unwrap();
         let per_layer = |config: &ModelConfig| config.activations(65).blocks / (config.context * config.layers) as f64;
-        let both = per_layer(&config);
-        config.full_every = 1;
-        // 128 tokens: all see (128 + 64) / 2 keys; with a window of 32 a quarter (32 + 64) / 2 and the others 95.
-        assert_eq!(per_layer(&config) - both, 8.0 / 2.0 * (96.0 - (0.25 * 48.0 + 0.75 * 95.0)));
-        config.top_k = 3;
-        assert_eq!(per_layer(&config) - both - 4.0 * 12.75, 3.0 * 128.0 + 2.0 * 128.0);
+        let before = per_layer(&config);
+        (config.full_every, config.context) = (1, 4 * config.context);
+        assert_eq!(per_layer(&config), before);
+        config.top_k += 1;
+        assert_eq!(per_layer(&config) - before, 3.0 * 128.0 + 2.0 * 128.0);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Causal self-attention as one node of the graph, in memory linear in the context.
 //!
-//! A block of queries meets its keys tile by tile, with a running softmax: no more scores than those of one tile exist at a time, and
-//! the backward pass computes them again (arXiv:2205.14135, arXiv:2307.08691). Heads are read in place, between the other heads, so
-//! nothing is transposed in memory; keys that no query of a block sees take part in no product.
+//! A block of queries meets its keys tile by tile, with a running softmax: each thread has the scores of one tile at a time, and the
+//! backward pass computes them again (arXiv:2205.14135, arXiv:2307.08691). Keys that no query of a block sees take part in no
+//! product. Heads are copied apart first (`heads`): lines of one head that lie between those of others are read at a third of the speed.
 
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use super::heads::Slots;
 use super::product::{View, write};
 use super::run::run;
 use super::softmax::{BLOCK, Softmax, Tile};
@@ -41,135 +41,100 @@ pub(super) struct AttentionKernel {
     pub largest: Option<Arc<OnceLock<Vec<f32>>>>,
 }
 
-/// The location of queries, keys or values.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    /// Index of the input.
-    pub input: usize,
-    /// Its first feature.
-    first: usize,
-    /// Number of features of the input.
-    pub width: usize,
-}
-
 impl AttentionKernel {
-    /// Places of queries, keys and values, by the number of inputs.
-    pub(super) fn places(&self, inputs: usize) -> [Place; 3] {
-        let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let joint = |first| Place { input: 0, first, width: query + 2 * key };
-        let apart = |input, width| Place { input, first: 0, width };
-        match inputs {
-            1 => [joint(0), joint(query), joint(query + key)],
-            _ => [apart(0, query), apart(1, key), apart(2, key)],
-        }
+    /// All tiles, with the index of their block of queries: keys by keys, which stay in the cache while the queries that see them pass.
+    pub(super) fn tiles(&self) -> impl Iterator<Item = (usize, Tile)> {
+        let (context, window) = (self.context, self.window);
+        let of_keys = move |first: usize| {
+            let end = (first + KEYS).min(context);
+            let of_block = move |block: usize| {
+                let queries = block * BLOCK..(block * BLOCK + BLOCK).min(context);
+                let keys = first.max((queries.start + 1).saturating_sub(window))..end.min(queries.end);
+                (block, Tile { queries, keys, window })
+            };
+            (first / BLOCK..context.div_ceil(BLOCK)).map(of_block).take_while(|(_, tile)| !tile.keys.is_empty())
+        };
+        (0..context).step_by(KEYS).flat_map(of_keys)
     }
 
-    /// Tokens of a head in a window of an input.
-    pub(super) fn head<'a>(&self, window: &'a [f32], place: Place, head: usize, tokens: &Range<usize>) -> View<'a> {
-        View::new(&window[self.start(place, head, tokens)..], tokens.len(), self.head_dim, place.width)
-    }
-
-    /// Their offset.
-    pub(super) fn start(&self, place: Place, head: usize, tokens: &Range<usize>) -> usize {
-        tokens.start * place.width + place.first + head * self.head_dim
-    }
-
-    /// The heads of the value.
-    pub(super) fn mixed(&self) -> Place {
-        Place { input: 0, first: 0, width: self.heads * self.head_dim }
-    }
-
-    /// The blocks of queries in a window.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.context).step_by(BLOCK).map(|first| first..(first + BLOCK).min(self.context))
-    }
-
-    /// The keys that at least one of these queries sees, in tiles.
-    pub(super) fn tiles(&self, queries: &Range<usize>) -> impl Iterator<Item = Tile> {
-        let (queries, window, end) = (queries.clone(), self.window, queries.end);
-        let first = (queries.start + 1).saturating_sub(window);
-        let tile = move |start| Tile { queries: queries.clone(), keys: start..(start + KEYS).min(end), window };
-        (first..end).step_by(KEYS).map(tile)
-    }
-
-    /// Scores of the largest tile.
+    /// Memory for the scores of the largest tile.
     pub(super) fn scratch(&self) -> Vec<f32> {
         vec![0f32; KEYS.min(self.context) * BLOCK.min(self.context)]
     }
 
+    /// Features of a token's value.
+    pub(super) fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Numbers that the backward pass needs of the softmaxes of a head in a window.
+    pub(super) fn sums(&self) -> usize {
+        self.context.div_ceil(BLOCK) * SUMS
+    }
+
     /// The value, and what the backward pass needs of every softmax.
     fn attend(&self, inputs: &[Buffer], sinks: Option<&[f32]>) -> (Buffer, Buffer) {
-        let windows = self.windows(inputs);
-        let (width, blocks) = (self.mixed().width, self.context.div_ceil(BLOCK));
-        let mut value = vec![0f32; windows.len() * self.context * width];
-        let mut sums = vec![0f32; windows.len() * blocks * self.heads * SUMS];
-        let values = value.chunks_mut(self.context * width).flat_map(|window| window.chunks_mut(BLOCK * width));
-        let blocks = windows.iter().flat_map(|inputs| self.blocks().map(move |queries| (inputs, queries)));
+        let apart = self.split(inputs);
+        let heads = apart.len() / self.task() * self.group();
+        let (mut value, mut sums) = (vec![0f32; heads * self.head()], vec![0f32; heads * self.sums()]);
+        let items = value.chunks_exact_mut(self.head()).zip(sums.chunks_exact_mut(self.sums()));
         let largest = run(
-            blocks.zip(values.zip(sums.chunks_mut(self.heads * SUMS))).collect(),
+            items.enumerate().collect(),
             #[inline(always)]
-            |((inputs, queries), (value, sums))| self.attend_block(inputs, &queries, sinks, value, sums),
+            |(head, (value, sums))| {
+                let slots = Slots::of(self, &apart[head / self.group() * self.task()..]);
+                let sink = sinks.map(|sinks| sinks[head % self.heads]);
+                self.attend_head(slots, head % self.group(), sink, value, sums)
+            },
         );
         if let Some(place) = &self.largest {
-            let of_head = |head: usize| largest.iter().map(|block| block[head]).fold(f32::NEG_INFINITY, f32::max);
+            let of_head =
+                |head| largest.iter().skip(head).step_by(self.heads).copied().fold(f32::NEG_INFINITY, f32::max);
             // A kernel has one forward pass, so the place is empty.
             place.get_or_init(|| (0..self.heads).map(of_head).collect());
         }
-        let (tokens, kept) = (value.len() / width, sums.len());
-        (Buffer::new(value, &[tokens, width]), Buffer::new(sums, &[kept]))
+        let kept = sums.len();
+        (self.join_value(&value), Buffer::new(sums, &[kept]))
     }
 
-    /// All heads of a block of queries. Returns the largest score of each, if somebody asks for it.
+    /// Adds the value of a query head to zeros, `[context, head_dim]`. Returns its largest score, if somebody asks for it.
     #[inline(always)]
-    fn attend_block(
+    fn attend_head(
         &self,
-        inputs: &[&[f32]],
-        queries: &Range<usize>,
-        sinks: Option<&[f32]>,
+        slots: Slots<'_>,
+        index: usize,
+        sink: Option<f32>,
         value: &mut [f32],
         sums: &mut [f32],
-    ) -> Vec<f32> {
-        let [q, k, v] = self.places(inputs.len());
-        let (mut scratch, width, block) = (self.scratch(), self.mixed().width, queries.len());
-        let mut largest = vec![f32::NEG_INFINITY; if self.largest.is_some() { self.heads } else { 0 }];
-        for (head, sums) in sums.chunks_exact_mut(SUMS).enumerate() {
-            let shared = head * self.kv_heads / self.heads;
-            let query = self.head(inputs[q.input], q, head, queries).transpose();
-            let value = &mut value[head * self.head_dim..];
-            let mut softmax = Softmax::new(sinks.map(|sinks| sinks[head]));
-            for (index, tile) in self.tiles(queries).enumerate() {
-                let scores = &mut scratch[..tile.keys.len() * block];
-                write(scores, block, false, self.head(inputs[k.input], k, shared, &tile.keys), query);
-                let factors = tile.add(scores, self.scale, &mut softmax, largest.get_mut(head));
-                if index > 0 {
-                    self.scale_lines(value, &factors);
-                }
-                let weights = View::whole(scores, block).transpose();
-                write(value, width, index > 0, weights, self.head(inputs[v.input], v, shared, &tile.keys));
-            }
-            self.scale_lines(value, &softmax.factors());
+    ) -> f32 {
+        let (mut scratch, width) = (self.scratch(), self.head_dim);
+        let mut largest = f32::NEG_INFINITY;
+        sums.chunks_exact_mut(SUMS).for_each(|sums| Softmax::new(sink).write(sums));
+        for (block, tile) in self.tiles() {
+            let sums = &mut sums[block * SUMS..][..SUMS];
+            let value = &mut value[tile.queries.start * width..tile.queries.end * width];
+            let scores = &mut scratch[..tile.keys.len() * tile.queries.len()];
+            let query = View::whole(slots.query(index, &tile.queries), width);
+            write(scores, tile.queries.len(), false, View::whole(slots.key(&tile.keys), width), query.transpose());
+            let mut softmax = Softmax::read(sums);
+            let factors = tile.add(scores, self.scale, &mut softmax, self.largest.is_some().then_some(&mut largest));
             softmax.write(sums);
+            scale_lines(value, width, &factors);
+            let weights = View::whole(scores, tile.queries.len()).transpose();
+            write(value, width, true, weights, View::whole(slots.value(&tile.keys), width));
+        }
+        for (value, sums) in value.chunks_mut(BLOCK * width).zip(sums.chunks_exact(SUMS)) {
+            scale_lines(value, width, &Softmax::read(sums).factors());
         }
         largest
     }
+}
 
-    /// Multiplies every line of a head with its factor.
-    #[inline(always)]
-    fn scale_lines(&self, value: &mut [f32], factors: &[f32; BLOCK]) {
-        for (line, factor) in value.chunks_mut(self.mixed().width).zip(factors) {
-            line[..self.head_dim].iter_mut().for_each(|value| *value *= factor);
-        }
-    }
-
-    /// For every window, its part of every input.
-    pub(super) fn windows<'a>(&self, inputs: &'a [Buffer]) -> Vec<Vec<&'a [f32]>> {
-        let [query, ..] = self.places(inputs.len());
-        let count = inputs[0].values().len() / (query.width * self.context);
-        let part = |input: &'a Buffer, window| {
-            let length = input.values().len() / count;
-            &input.values()[window * length..][..length]
-        };
-        (0..count).map(|window| inputs.iter().map(|input| part(input, window)).collect()).collect()
+/// Multiplies every line with its factor.
+#[inline(always)]
+fn scale_lines(values: &mut [f32], width: usize, factors: &[f32; BLOCK]) {
+    for (line, factor) in values.chunks_exact_mut(width).zip(factors) {
+        line.iter_mut().for_each(|value| *value *= factor);
     }
 }
 

@@ -12,6 +12,7 @@ mod calls;
 mod cross_entropy;
 mod grouped;
 mod head_loss;
+mod heads;
 mod math;
 mod norm;
 mod product;

@@ -24,11 +24,19 @@ pub enum DeviceError {
         /// The command that builds a program with it.
         command: String,
     },
+    /// What follows the colon is no index, or the device has none.
+    #[error("unknown device `{name}`: {reason}")]
+    Index {
+        /// The name that was given.
+        name: String,
+        /// What is wrong with its index.
+        reason: &'static str,
+    },
     /// The hardware or its driver is missing.
     #[error("the device `{name}` cannot be opened ({message}): check its driver, or use `--device {fallback}`")]
     CannotOpen {
-        /// The device.
-        name: &'static str,
+        /// The device, with its index.
+        name: String,
         /// The message of the backend.
         message: String,
         /// A device that always works.

@@ -69,12 +69,60 @@ pub fn default_name() -> &'static str {
     DEVICES.iter().find(|device| device.compiled).map_or("flex", |device| device.name)
 }
 
-/// Finds a compiled-in device by name or alias.
+/// A device as it was asked for: `cuda`, or `cuda:1` for the second one of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    info: &'static DeviceInfo,
+    index: Option<usize>,
+}
+
+impl Asked {
+    fn new(name: &str) -> Result<Self, DeviceError> {
+        let Some((base, index)) = name.split_once(':') else { return Ok(Self { info: by_name(name)?, index: None }) };
+        let info = by_name(base)?;
+        let refuse = |reason| DeviceError::Index { name: name.into(), reason };
+        if info.on_host {
+            return Err(refuse("the CPU is one device and takes no number"));
+        }
+        let index = index.parse().map_err(|_| refuse("a number from 0 must follow the colon, as in `cuda:0`"))?;
+        Ok(Self { info, index: Some(index) })
+    }
+
+    /// Its name with its index.
+    fn name(self) -> String {
+        self.index.map_or_else(|| self.info.name.into(), |index| format!("{}:{index}", self.info.name))
+    }
+
+    fn construct(self) -> Result<Device, String> {
+        let name = self.info.name;
+        let Some(index) = self.index else { return construct(name).ok_or_else(|| "it is not compiled in".into()) };
+        let devices = all(name);
+        let count = devices.len();
+        let none = || format!("this machine has {count} of them; the first is `{name}:0`");
+        devices.into_iter().nth(index).ok_or_else(none)
+    }
+}
+
+/// Finds a compiled-in device by name or alias, with or without an index.
 ///
 /// # Errors
 ///
-/// [`DeviceError::Unknown`] with the nearest name, [`DeviceError::NotCompiled`] with the command that builds it in.
+/// [`DeviceError::Unknown`] with the nearest name, [`DeviceError::NotCompiled`] with the command that builds it in,
+/// [`DeviceError::Index`] for an index that is none.
 pub fn find(name: &str) -> Result<&'static DeviceInfo, DeviceError> {
+    Ok(Asked::new(name)?.info)
+}
+
+/// The name of a device without aliases, with its index if it has one.
+///
+/// # Errors
+///
+/// Those of [`find`].
+pub fn plain_name(name: &str) -> Result<String, DeviceError> {
+    Ok(Asked::new(name)?.name())
+}
+
+fn by_name(name: &str) -> Result<&'static DeviceInfo, DeviceError> {
     let info = DEVICES.iter().find(|info| info.name == name || info.aliases.contains(&name));
     match info {
         Some(info) if info.compiled => Ok(info),
@@ -88,25 +136,37 @@ pub fn find(name: &str) -> Result<&'static DeviceInfo, DeviceError> {
     }
 }
 
-/// Opens a device by name or alias and runs one small operation on it, so that a missing driver is found here and not in the
+/// Opens a device by name or alias, with or without an index, and runs one small operation on it, so that a missing driver is found here and not in the
 /// middle of the work. The device has no automatic differentiation.
 ///
 /// # Errors
 ///
 /// Those of [`find`], and [`DeviceError::CannotOpen`].
 pub fn open(name: &str) -> Result<Device, DeviceError> {
-    let info = find(name)?;
+    let asked = Asked::new(name)?;
     let probe = || {
-        let device = construct(info.name)?;
+        let device = asked.construct()?;
         let one = Tensor::<1>::from_floats([1.0], &device);
-        (one.clone() + one).try_into_data().ok().map(|_| device)
+        let done = (one.clone() + one).try_into_data();
+        done.map(|_| device).map_err(|_| "its first operation failed".to_owned())
     };
-    let message = match panics::catch(probe) {
-        Ok(Some(device)) => return Ok(device),
-        Ok(None) => "its first operation failed".into(),
-        Err(message) => message,
-    };
-    Err(DeviceError::CannotOpen { name: info.name, message, fallback: default_name() })
+    match panics::catch(probe) {
+        Ok(Ok(device)) => Ok(device),
+        Ok(Err(message)) | Err(message) => {
+            Err(DeviceError::CannotOpen { name: asked.name(), message, fallback: default_name() })
+        }
+    }
+}
+
+/// All devices of a kind on this machine, in the order of their indices.
+fn all(name: &str) -> Vec<Device> {
+    match name {
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Device::enumerate(burn::tensor::DeviceType::Wgpu).into_iter().collect(),
+        #[cfg(feature = "cuda")]
+        "cuda" => Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn construct(name: &str) -> Option<Device> {
@@ -119,7 +179,7 @@ fn construct(name: &str) -> Option<Device> {
         #[cfg(feature = "wgpu")]
         "wgpu" => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "cuda")]
-        // Processes of one machine have a GPU each.
+        // Processes of one machine have a GPU each, unless an index says which.
         "cuda" => Some(Device::cuda(local_rank())),
         _ => None,
     }
@@ -170,6 +230,31 @@ mod tests {
             let said = find(info.name).unwrap_err().to_string();
             assert!(said.contains(&format!("--features {}", info.name)), "{said}");
         }
+    }
+
+    #[test]
+    fn a_device_of_the_cpu_takes_no_index_and_an_index_is_a_number() {
+        for name in ["flex:0", "cpu:1"] {
+            let said = find(name).unwrap_err().to_string();
+            assert!(said.contains(&format!("`{name}`")) && said.contains("takes no number"), "{said}");
+        }
+        assert_eq!(plain_name("cpu").unwrap(), "flex");
+        let gpu = DEVICES.iter().find(|info| !info.on_host && info.compiled);
+        for index in ["", "x", "-1", "1:2"] {
+            let Some(info) = gpu else { break };
+            let said = find(&format!("{}:{index}", info.name)).unwrap_err().to_string();
+            assert!(said.contains("a number from 0"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_index_is_part_of_a_devices_name_and_one_that_does_not_exist_cannot_be_opened() {
+        let Some(info) = DEVICES.iter().find(|info| !info.on_host && info.compiled) else { return };
+        let name = format!("{}:4242", info.aliases.first().unwrap_or(&info.name));
+        assert_eq!(plain_name(&name).unwrap(), format!("{}:4242", info.name));
+        let said = open(&name).unwrap_err().to_string();
+        assert!(said.contains(":4242` cannot be opened") && said.contains("of them; the first is"), "{said}");
+        assert!(all(info.name).is_empty() || open(&format!("{}:0", info.name)).is_ok());
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub struct RanksConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceConfig {
-    /// One of the names that `polaron list devices` shows.
+    /// One of the names that `polaron list devices` shows; of several GPUs, `cuda:1` is the second one.
     pub name: String,
     /// CPU threads; 0 means all and is replaced by their number in a resolved configuration.
     pub threads: usize,
@@ -139,7 +139,7 @@ impl Config {
 
     /// Replaces what depends on the machine and the working directory by actual values: device, threads, path, tokenizer.
     pub(crate) fn settle(&mut self, model: Option<&GivenModel>) -> Result<(), Error> {
-        self.device.name = device::find(&self.device.name)?.name.into();
+        self.device.name = device::plain_name(&self.device.name)?;
         if self.device.threads == 0 {
             self.device.threads = device::all_threads();
         }

@@ -183,3 +183,44 @@ impl Kernel<4> for AttentionKernel {
 fn into_array<const N: usize>(gradients: Vec<Buffer>) -> [Buffer; N] {
     gradients.try_into().unwrap_or_else(|_| unreachable!("one gradient for every input"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_grows_with_the_context_and_not_with_its_square() {
+        let kept = |context: usize| {
+            let (heads, kv_heads, head_dim) = (2, 1, 4);
+            let kernel =
+                AttentionKernel { heads, kv_heads, head_dim, context, window: usize::MAX, scale: 0.5, largest: None };
+            let width = (heads + 2 * kv_heads) * head_dim;
+            let input = Buffer::new(vec![0.5; context * width], &[context, width]);
+            let (value, kept) = Kernel::<1>::forward(&kernel, [input]);
+            // The mean of equal values.
+            assert!(value.values().iter().all(|value| (value - 0.5).abs() < 1e-6));
+            kept.iter().map(|buffer| buffer.values().len()).sum::<usize>()
+        };
+        assert_eq!(kept(1024), 16 * kept(64));
+    }
+
+    #[test]
+    fn every_visible_pair_is_in_one_tile() {
+        for (context, window) in [(1, 1), (64, usize::MAX), (700, usize::MAX), (700, 40), (700, 300), (513, 1)] {
+            let kernel =
+                AttentionKernel { heads: 1, kv_heads: 1, head_dim: 1, context, window, scale: 1.0, largest: None };
+            let mut seen = vec![0; context * context];
+            for (block, tile) in kernel.tiles() {
+                assert_eq!(block, tile.queries.start / BLOCK);
+                for query in tile.queries {
+                    tile.keys.clone().for_each(|key| seen[query * context + key] += 1);
+                }
+            }
+            for (place, count) in seen.into_iter().enumerate() {
+                let (query, key) = (place / context, place % context);
+                let visible = key <= query && query - key < window;
+                assert!(if visible { count == 1 } else { count <= 1 }, "{context} {window}: {query} {key} {count}");
+            }
+        }
+    }
+}

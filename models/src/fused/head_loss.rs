@@ -3,11 +3,7 @@
 use super::cross_entropy::mean_loss;
 use super::product::{View, fill, filled, write};
 use super::tape::{Buffer, Kernel};
-
-/// Logits of a block of tokens: enough that the gradient of the head, which every block adds to, costs little beside its products.
-const BLOCK: usize = 1 << 21;
-/// Fewest tokens of a block, for the same reason.
-const TOKENS: usize = 512;
+use crate::settings::memory::tokens_at_once;
 
 /// Mean cross-entropy of one target per token, from the head's inputs, `[tokens, d_model]`, and its weight, `[d_model, vocab]`, or
 /// `[vocab, d_model]` if it is `transposed`; the value has shape `[1]`.
@@ -32,7 +28,7 @@ impl Kernel<2> for HeadLossKernel {
         let (width, columns) = (x_shape[1], weight.matrix());
         let head = if self.transposed { columns.transpose() } else { columns };
         let vocab = weight_shape[if self.transposed { 0 } else { 1 }];
-        let tokens = (BLOCK / vocab.max(1)).max(TOKENS);
+        let tokens = tokens_at_once(vocab);
         let share = 1.0 / self.targets.len() as f32;
         let mut loss = 0f64;
         for (block, targets) in self.targets.chunks(tokens).enumerate() {
@@ -85,7 +81,7 @@ mod tests {
     use super::*;
 
     /// Three blocks of tokens, the last one short.
-    const SIZES: [usize; 3] = [2 * TOKENS + 7, 3, BLOCK / TOKENS + 5];
+    const SIZES: [usize; 3] = [1031, 3, 4200];
     const SCALE: f64 = 0.5;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -133,6 +129,7 @@ mod tests {
     #[test]
     fn blocks_of_tokens_add_up_to_the_loss_and_its_gradients_in_64_bits() {
         let [tokens, width, vocab] = SIZES;
+        assert_eq!(tokens.div_ceil(tokens_at_once(vocab)), 3);
         let (x, weight) = (numbers(tokens * width, 1), numbers(width * vocab, 2));
         let targets: Vec<i64> = (0..tokens).map(|token| (token * 53 % vocab) as i64).collect();
         let (loss, to_x, to_weight) = slowly(&x, &weight, &targets);

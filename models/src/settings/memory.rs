@@ -15,8 +15,18 @@ pub struct Activations {
     pub largest_block: f64,
     /// The inputs of the blocks: what remains of them where a block is computed again.
     pub inputs: f64,
-    /// Logits, and the input of the head.
+    /// The input of the head, and its gradient.
     pub head: f64,
+    /// Logits.
+    pub logits: f64,
+    /// Most logits that a thread computes at one time, however many rows it has.
+    pub logits_at_once: f64,
+}
+
+/// Tokens whose logits are computed at one time: enough that the gradient of the head, which every block of tokens adds to, costs
+/// little beside its products.
+pub(crate) fn tokens_at_once(vocab_size: usize) -> usize {
+    ((1 << 21) / vocab_size.max(1)).max(512)
 }
 
 impl ModelConfig {
@@ -39,7 +49,9 @@ impl ModelConfig {
             blocks: layers * block,
             largest_block: block,
             inputs: context * layers * width,
-            head: context * (vocab_size as f64 + 2.0 * width),
+            head: 2.0 * context * width,
+            logits: context * vocab_size as f64,
+            logits_at_once: tokens_at_once(vocab_size) as f64 * vocab_size as f64,
         }
     }
 
@@ -65,7 +77,9 @@ impl MlpConfig {
             blocks: inputs + depth * block,
             largest_block: inputs + block,
             inputs: inputs + (depth - 1.0) * width,
-            head: 3.0 * outputs as f64,
+            head: 0.0,
+            logits: 3.0 * outputs as f64,
+            logits_at_once: f64::INFINITY,
         }
     }
 }
@@ -80,7 +94,9 @@ mod tests {
         let kept = config.activations(65);
         let token = 8.0 * 256.0 + 2.0 * 4.0 + 3.0 * 704.0;
         assert_eq!((kept.blocks, kept.largest_block), (6.0 * 256.0 * token, 256.0 * token));
-        assert_eq!((kept.inputs, kept.head), (6.0 * 256.0 * 256.0, 256.0 * (65.0 + 512.0)));
+        assert_eq!((kept.inputs, kept.head), (6.0 * 256.0 * 256.0, 256.0 * 512.0));
+        assert_eq!((kept.logits, kept.logits_at_once), (256.0 * 65.0, f64::from((1 << 21) / 65 * 65)));
+        assert_eq!(config.activations(50_257).logits_at_once, 512.0 * 50_257.0);
     }
 
     #[test]

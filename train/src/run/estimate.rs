@@ -38,7 +38,7 @@ pub struct Estimate {
     pub activations: f64,
     /// The same with `train.recompute`; None where the family keeps everything.
     pub recomputed: Option<f64>,
-    /// Logits of a micro-batch.
+    /// The input of the head, and the logits that exist at one time.
     pub logits: f64,
     /// The most that is needed at one time.
     pub peak: f64,
@@ -92,7 +92,8 @@ impl Estimate {
             plan.wrapper().map_or(0, |_| WrapperConfig::COPIES) + usize::from(train.average.is_some()) + recorded;
         let (all_states, states) = (states, states / ranks as f64 + trained * copies as f64);
         let gradients = trained * gradients;
-        let (table, logits) = (FLOAT * workers * model.table, FLOAT * rows * model.row.head);
+        let at_once = (rows * model.row.logits).min(workers * model.row.logits_at_once);
+        let (table, logits) = (FLOAT * workers * model.table, FLOAT * (rows * model.row.head + at_once));
         let block = FLOAT * rows * model.row.largest_block;
         let (blocks, inputs) = (FLOAT * rows * model.row.blocks, FLOAT * rows * model.row.inputs);
         // The backward pass begins with all activations and ends with all gradients.

@@ -6,10 +6,10 @@ use burn::backend::DispatchTensor;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::activations::{ClampedGlu, ExactGelu, GatedKernel, GeGlu, GeluKernel, SwiGlu, TanhGelu};
-use super::attention::AttentionKernel;
 use super::cross_entropy::CrossEntropyKernel;
 use super::grouped::{GroupedAddKernel, GroupedMatmulKernel};
 use super::head_loss::HeadLossKernel;
+use super::heads::AttentionKernel;
 use super::norm::NormKernel;
 use super::product::MatmulKernel;
 use super::rotary::RotaryKernel;

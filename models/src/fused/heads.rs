@@ -4,10 +4,33 @@
 //! key head are followed by that head and its values. This is a task of the backward pass, which has gradients of its own there.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
-use super::attention::AttentionKernel;
 use super::run::{lines, run};
 use super::tape::Buffer;
+
+/// Attention of every window of `context` tokens to itself: query i sees the last `window` of the keys up to i. A sink is a
+/// score per head, `[heads]`, that takes part in every softmax and is dropped afterwards.
+///
+/// | inputs | |
+/// |---|---|
+/// | one | queries, keys and values, `[tokens, (heads + 2 · kv_heads) · head_dim]` |
+/// | three | queries, `[tokens, heads · head_dim]`, keys, values, `[tokens, kv_heads · head_dim]` |
+/// | four | the same, sinks |
+///
+/// The value is `[tokens, heads · head_dim]`.
+#[derive(Clone, Debug)]
+pub(super) struct AttentionKernel {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub context: usize,
+    pub window: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Where the forward pass leaves the largest `score · scale` of every head, if somebody asks for it.
+    pub largest: Option<Arc<OnceLock<Vec<f32>>>>,
+}
 
 /// The location of a head.
 #[derive(Clone, Copy)]
@@ -22,6 +45,11 @@ impl AttentionKernel {
     /// Query heads that share a key head.
     pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// Features of a token's value.
+    pub(super) fn width(&self) -> usize {
+        self.heads * self.head_dim
     }
 
     /// Numbers of a head in a window.

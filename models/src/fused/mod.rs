@@ -6,8 +6,9 @@
 //! asks whether they apply to its tensors ([`serve`]); otherwise it uses Burn's operations, which compute the same.
 
 mod activations;
+mod attend;
+mod attend_back;
 mod attention;
-mod attention_back;
 mod calls;
 mod cross_entropy;
 mod grouped;

@@ -1,7 +1,7 @@
 //! The backward pass of attention: the weights of a tile are computed again from the softmax that the forward pass kept.
 
-use super::attention::{AttentionKernel, SUMS};
-use super::heads::Slots;
+use super::attend::SUMS;
+use super::heads::{AttentionKernel, Slots};
 use super::math::sum_pairs;
 use super::product::{View, write};
 use super::run::run;

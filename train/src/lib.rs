@@ -7,6 +7,7 @@
 pub mod commands;
 mod error;
 
+pub mod children;
 pub mod compare;
 pub mod host;
 pub mod networks;
@@ -16,6 +17,7 @@ pub mod settings;
 pub mod store;
 
 pub use commands::cli::main;
+pub use compare::{Measurement, Results, Trial};
 pub use error::{
     CheckpointError, CompareError, ConfigError, DeviceError, Diverged, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED,
     EXIT_INTERRUPTED, Error, FileError, FolderError, RanksError, TooLarge, WeightsError,

@@ -7,7 +7,8 @@ use polaron_datasets::quoted;
 use toml::Value;
 
 use super::usage::{self, split_set};
-use crate::compare::{self, ComparisonFolder, Launch, Plan, Request, Results};
+use crate::children::{self, Launch, Request};
+use crate::compare::{ComparisonFolder, Plan, summary};
 use crate::error::{CompareError, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error};
 use crate::host::progress::{print, say};
 use crate::report::page::{FILE, page};
@@ -123,8 +124,8 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
     let launch = args.launch.as_deref().map(Launch::new).transpose()?.unwrap_or_default();
     let plan = Plan::resolve(&request)?;
     if args.dry_run {
-        compare::check(&plan)?;
-        print(&compare::estimate(&plan)?);
+        children::check(&plan)?;
+        print(&children::estimate(&plan)?);
         return Ok(EXIT_DONE);
     }
     let out = args.out.clone().or(folder).unwrap_or_else(|| plan.default_folder());
@@ -133,7 +134,7 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
 
 /// Prints the runs that can begin now. Returns the exit code.
 fn next(plan: &Plan, out: &Path) -> Result<u8, Error> {
-    let next = compare::next(plan, out)?;
+    let next = children::next(plan, out)?;
     print(&next.commands.iter().map(|command| format!("{command}\n")).collect::<String>());
     let (ready, under_way, out) = (next.commands.len(), next.under_way, quoted(out));
     if next.is_complete() {
@@ -146,7 +147,7 @@ fn next(plan: &Plan, out: &Path) -> Result<u8, Error> {
 
 /// Makes the comparison of a plan in the folder `out`, or resumes it; then writes its page and prints its verdict.
 fn compare(plan: &Plan, out: &Path, launch: &Launch) -> Result<u8, Error> {
-    let Some(results) = compare::make(plan, out, launch)? else {
+    let Some(results) = children::make(plan, out, launch)? else {
         let out = quoted(out);
         say(&format!("stopped; the same command, or `polaron compare {out}`, resumes it"));
         return Ok(EXIT_INTERRUPTED);
@@ -160,16 +161,4 @@ fn compare(plan: &Plan, out: &Path, launch: &Launch) -> Result<u8, Error> {
         return Err(CompareError::NoneFinished.into());
     }
     Ok(EXIT_DONE)
-}
-
-fn summary(results: &Results, out: &Path) -> String {
-    let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
-    format!(
-        "\n{}\nranking: {}\n\n{}\n{}\nresults in {}\n",
-        list(&results.verdict),
-        results.ranking,
-        compare::table_text(results),
-        list(&results.notes),
-        out.display()
-    )
 }

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_plan_reads_back_with_the_numbers_of_seeds_before() {
         let noted = seeds(14, &[3, 8]);
-        let request = super::super::plan::Request {
+        let request = crate::children::Request {
             file: Some(("plan.toml".into(), noted.to_table().unwrap())),
             ..Default::default()
         };

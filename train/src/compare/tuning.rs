@@ -22,9 +22,9 @@ pub struct Run {
     pub seed: u64,
 }
 
-/// A candidate with the losses of its runs.
+/// A candidate that was tried, with the losses of its runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Trial {
+pub struct Tried {
     /// Learning rate and swept values.
     #[serde(flatten)]
     pub candidate: Candidate,
@@ -32,7 +32,7 @@ pub struct Trial {
     pub losses: Vec<Option<f64>>,
 }
 
-impl Trial {
+impl Tried {
     /// Mean over the tuning seeds; infinite if a run diverged, or if there are no runs.
     pub fn loss(&self) -> f64 {
         match self.losses.iter().copied().collect::<Option<Vec<f64>>>() {
@@ -89,7 +89,7 @@ pub enum Edge {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tuning {
     /// Every candidate, in the order of the trials; a single candidate is not run.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<Tried>,
     /// Index of the best trial; None if all diverged.
     pub best: Option<usize>,
     /// By how many points the grid grew.
@@ -97,7 +97,7 @@ pub struct Tuning {
     /// The end of the grid at which the best rate still is.
     pub edge: Option<Edge>,
     /// Rates that were run only for the sensitivity: the choice was made without them.
-    pub probes: Vec<Trial>,
+    pub probes: Vec<Tried>,
 }
 
 impl Tuning {
@@ -117,7 +117,7 @@ impl Tuning {
         let Some(best) = self.best.map(|index| &self.trials[index]) else { return [None, None] };
         let alike = || self.trials.iter().filter(|trial| trial.candidate.swept == best.candidate.swept);
         let lr = best.candidate.lr;
-        let by_rate = |a: &&Trial, b: &&Trial| a.candidate.lr.total_cmp(&b.candidate.lr);
+        let by_rate = |a: &&Tried, b: &&Tried| a.candidate.lr.total_cmp(&b.candidate.lr);
         let below = alike().filter(|trial| trial.candidate.lr < lr).max_by(by_rate);
         let above = alike().filter(|trial| trial.candidate.lr > lr).min_by(by_rate);
         [below, above].map(|trial| trial.map(|trial| (trial.candidate.lr / lr, trial.loss() - best.loss())))
@@ -125,7 +125,7 @@ impl Tuning {
 
     /// Every rate that was run with the swept values chosen, and its loss; ascending, infinite where a run diverged.
     pub fn curve(&self) -> Vec<(f64, f64)> {
-        let alike = |trial: &&Trial| self.chosen().is_some_and(|chosen| trial.candidate.swept == chosen.swept);
+        let alike = |trial: &&Tried| self.chosen().is_some_and(|chosen| trial.candidate.swept == chosen.swept);
         let run = self.trials.iter().chain(&self.probes).filter(alike).filter(|trial| !trial.losses.is_empty());
         let mut curve: Vec<(f64, f64)> = run.map(|trial| (trial.candidate.lr, trial.loss())).collect();
         curve.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -180,8 +180,8 @@ pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&
         let losses =
             |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
         let trial =
-            |(candidate, runs): (&Candidate, &Vec<Run>)| Trial { candidate: candidate.clone(), losses: losses(runs) };
-        let trials: Vec<Trial> = candidates.iter().zip(&planned).map(trial).collect();
+            |(candidate, runs): (&Candidate, &Vec<Run>)| Tried { candidate: candidate.clone(), losses: losses(runs) };
+        let trials: Vec<Tried> = candidates.iter().zip(&planned).map(trial).collect();
         let best = if single { Some(0) } else { best_of(&trials) };
         let edge = if single { None } else { edge_of(&trials, best) };
         match extended(&trials, best, edge) {
@@ -264,13 +264,13 @@ fn loss_at(curve: &[(f64, f64)], lr: f64) -> (Option<f64>, Known) {
     }
 }
 
-fn best_of(trials: &[Trial]) -> Option<usize> {
+fn best_of(trials: &[Tried]) -> Option<usize> {
     let finite = trials.iter().enumerate().filter(|(_, trial)| trial.loss().is_finite());
     finite.min_by(|a, b| a.1.loss().total_cmp(&b.1.loss())).map(|(index, _)| index)
 }
 
 /// Learning rates tried with the same swept values as a trial, ascending.
-fn rates(trials: &[Trial], like: &Trial) -> Vec<f64> {
+fn rates(trials: &[Tried], like: &Tried) -> Vec<f64> {
     let alike = trials.iter().filter(|trial| trial.candidate.swept == like.candidate.swept);
     let mut rates: Vec<f64> = alike.map(|trial| trial.candidate.lr).collect();
     rates.sort_by(f64::total_cmp);
@@ -278,7 +278,7 @@ fn rates(trials: &[Trial], like: &Trial) -> Vec<f64> {
 }
 
 /// The end at which the best rate is; if everything diverged, the low end. A single rate has no edge.
-fn edge_of(trials: &[Trial], best: Option<usize>) -> Option<Edge> {
+fn edge_of(trials: &[Tried], best: Option<usize>) -> Option<Edge> {
     let best_trial = &trials[best.unwrap_or(0)];
     let rates = rates(trials, best_trial);
     if rates.len() < 2 {
@@ -295,7 +295,7 @@ fn edge_of(trials: &[Trial], best: Option<usize>) -> Option<Edge> {
 }
 
 /// The candidate beyond an edge, by the same factor as between the edge and its neighbour.
-fn extended(trials: &[Trial], best: Option<usize>, edge: Option<Edge>) -> Option<Candidate> {
+fn extended(trials: &[Tried], best: Option<usize>, edge: Option<Edge>) -> Option<Candidate> {
     let like = &trials[best.unwrap_or(0)];
     let rates = rates(trials, like);
     let lr = match edge? {

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::compare::plan::Request;
+use crate::children::Request;
 use crate::store::metrics::End;
 
 /// A run that ended with this loss; None means that it diverged.

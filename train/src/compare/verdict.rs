@@ -4,6 +4,7 @@ use super::plan::Plan;
 use super::processors;
 use super::results::{Pair, PairReach, Results, Standing};
 use super::statistics::{ALPHA, BOOTSTRAP_FROM, Paired};
+use super::subject::Subject;
 use super::tuning::Edge;
 
 /// The verdict on a pair of optimizers: one sentence.
@@ -190,7 +191,7 @@ fn last_words(results: &Results) -> String {
 }
 
 /// What prevents or limits the verdict.
-pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
+pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
     let settings = &plan.settings;
     let mut notes = Vec::new();
     if results.seeds.len() == 1 {
@@ -226,9 +227,7 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
         notes.push("results.json also has bootstrap intervals.".into());
     }
     notes.push(format!("Targets: {}.", results.targets_are));
-    if results.unit == "tokens" {
-        notes.push(coverage(settings.valid_windows));
-    }
+    notes.extend(subject.coverage.clone());
     if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
         notes.push(
             "Only the learning rate of the main rule is tuned; other rates (such as optimizer.adamw.lr) and weight decay are \
@@ -240,9 +239,10 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
         "Seconds are training time; they depend on how many runs share a machine (in this plan {} at a time).",
         settings.jobs
     ));
-    notes.push(
-        "The verdict holds for this model, text and number of steps; seeds vary initial weights and batches.".into(),
-    );
+    let data = if results.unit == "tokens" { "text" } else { "data" };
+    notes.push(format!(
+        "The verdict holds for this model, {data} and number of steps; seeds vary initial weights and batches."
+    ));
     notes
 }
 
@@ -257,14 +257,6 @@ fn added_seeds(results: &Results) -> Option<String> {
             results.seeds.len()
         )
     })
-}
-
-fn coverage(windows: u64) -> String {
-    let on = match windows {
-        0 => "all windows".to_owned(),
-        windows => format!("{windows} evenly spaced windows"),
-    };
-    format!("Final losses are over all validation windows, losses during training (targets, curves) are over {on}.")
 }
 
 fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {

@@ -11,6 +11,7 @@ pub mod children;
 pub mod compare;
 pub mod host;
 pub mod networks;
+pub mod own;
 pub mod report;
 pub mod run;
 pub mod settings;
@@ -22,3 +23,4 @@ pub use error::{
     CheckpointError, CompareError, ConfigError, DeviceError, Diverged, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED,
     EXIT_INTERRUPTED, Error, FileError, FolderError, RanksError, TooLarge, WeightsError,
 };
+pub use own::Comparison;

@@ -5,7 +5,8 @@
 //! (`engine`), and the differences are tested seed by seed (`statistics`, `results`, `verdict`).
 //!
 //! Nothing here knows what is trained: a comparison is given a function that makes one run, from a [`Trial`] to [`Measurement`]s.
-//! `polaron compare` gives it one that starts a child process.
+//! `polaron compare` gives it one that starts a child process,
+//! [`Comparison`](crate::Comparison) that of its user.
 
 mod complete;
 mod contenders;

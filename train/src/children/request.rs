@@ -9,6 +9,9 @@ use toml::{Table, Value};
 pub struct Request {
     /// The plan file.
     pub file: Option<(PathBuf, Table)>,
+    /// Whether the file is the plan of a folder, to which optimizers and learning rates are added; otherwise they replace those of the
+    /// file.
+    pub adds: bool,
     /// `--optimizers`: names of the file's optimizers, or stacks.
     pub optimizers: Option<Vec<String>>,
     /// Flags for `[compare]`: the flag, the key there, the value.

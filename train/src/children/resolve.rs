@@ -72,6 +72,9 @@ impl Plan {
     fn settle(&mut self, request: &Request) -> Result<(), Error> {
         let warmup_given =
             merge::lookup(&self.base, WARMUP).is_some() || request.sets.iter().any(|(key, _)| key == WARMUP);
+        // An optimizer that is added has as many rates as those that are there.
+        let there = self.contenders.first().map_or(0, |contender| contender.lrs.len() as u64);
+        let points = if request.adds { there } else { self.settings.lr_points };
         let mut shared = None;
         for index in 0..self.contenders.len() {
             let own_lrs = self.contenders[index].lrs.clone();
@@ -84,7 +87,7 @@ impl Plan {
             let config = layers.resolve()?;
             let contender = &mut self.contenders[index];
             if own_lrs.is_empty() {
-                contender.lrs = grid(config.optimizer.lr, self.settings.lr_points, self.settings.lr_factor);
+                contender.lrs = grid(config.optimizer.lr, points, self.settings.lr_factor);
             }
             let table = config.to_table()?;
             contender.optimizer = section(&table, "optimizer");
@@ -159,6 +162,11 @@ fn contenders(
     };
     let defined = defined.iter().map(|item| contender(item, shared_sweep, place)).collect::<Result<Vec<_>, _>>()?;
     let mut chosen = match &request.optimizers {
+        Some(names) if request.adds => {
+            let new = names.iter().filter(|name| !defined.iter().any(|contender| contender.name == **name));
+            let new = new.map(|name| named(name, &[], shared_sweep)).collect::<Result<Vec<_>, _>>()?;
+            [defined, new].concat()
+        }
         Some(names) => names.iter().map(|name| named(name, &defined, shared_sweep)).collect::<Result<Vec<_>, _>>()?,
         None if file.contains_key("optimizers") => defined,
         None => DEFAULT_OPTIMIZERS.iter().map(|name| named(name, &[], shared_sweep)).collect::<Result<Vec<_>, _>>()?,
@@ -166,7 +174,11 @@ fn contenders(
     check_names(&chosen)?;
     let lrs_flag = request.settings.iter().any(|(_, key, _)| *key == "lrs");
     for contender in &mut chosen {
-        if lrs_flag || contender.lrs.is_empty() {
+        if request.adds && lrs_flag {
+            // To those that the comparison has.
+            let more = settings.lrs.iter().filter(|lr| !contender.lrs.contains(lr)).copied().collect::<Vec<f64>>();
+            contender.lrs.extend(more);
+        } else if lrs_flag || contender.lrs.is_empty() {
             contender.lrs.clone_from(&settings.lrs);
         }
         check_rates(&mut contender.lrs, &contender.name)?;

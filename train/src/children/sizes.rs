@@ -27,8 +27,10 @@ pub fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings
         ..Settings::of(steps, default_jobs(request, file))
     };
     let mut known = Table::try_from(&defaults).map_err(ConfigError::misfit)?;
-    // Absent from a plan unless seeds were added.
-    known.insert("seeds_before".into(), Value::Array(Vec::new()));
+    // Absent from a plan unless something was added.
+    for key in ["seeds_before", "optimizers_before"] {
+        known.insert(key.into(), Value::Array(Vec::new()));
+    }
     let mut table = Table::new();
     table.insert("compare".into(), Value::Table(known));
     merge::merge(&mut table, &own, place)?;

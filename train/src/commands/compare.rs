@@ -21,11 +21,12 @@ pub struct CompareArgs {
     /// TOML plan, in which every key is optional; or the folder of a comparison to resume.
     #[arg(value_name = "PLAN.toml|DIR")]
     pub plan: Option<PathBuf>,
-    /// Optimizers: stacks (see `polaron list stacks`) or names from the plan, comma separated.
+    /// Optimizers: stacks (see `polaron list stacks`) or names from the plan, comma separated; with the folder of a comparison,
+    /// optimizers to add to it.
     /// [default: adamw,muon,muon_eq,symmetric]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     pub optimizers: Option<Vec<String>>,
-    /// Learning rates to try for every optimizer, comma separated.
+    /// Learning rates to try for every optimizer, comma separated; with the folder of a comparison, rates to add to those that it has.
     /// [default: three around each optimizer's default, a factor of 3 apart]
     #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = usage::real)]
     pub lrs: Option<Vec<f64>>,
@@ -115,6 +116,7 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
     ];
     let request = Request {
         file,
+        adds: folder.is_some(),
         optimizers: args.optimizers.clone(),
         settings: settings.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect(),
         flags: flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect(),

@@ -139,7 +139,7 @@ impl<'r, 'a> Engine<'r, 'a> {
     fn collect(&mut self, name: &str, result: Result<(), Error>) {
         let Some(place) = self.running.iter().position(|running| running.run.name == name) else { return };
         let Running { run, started } = self.running.remove(place);
-        let read = result.and_then(|()| self.runs.look_at(&run));
+        let read = result.and_then(|()| self.runs.ended_now(&run));
         match (read, self.runs.ended().get(name)) {
             (Err(error), _) => drop(self.failed.get_or_insert(error)),
             (Ok(()), Some(outcome)) => {

@@ -16,8 +16,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::added;
 use super::plan::Plan;
-use super::seeds;
 use crate::error::{CompareError, ConfigError, Error, FileError};
 use crate::store::files::{Lock, is_locked, lock_file, write_atomically};
 use crate::store::run_folder::RunFolder;
@@ -71,7 +71,7 @@ impl ComparisonFolder {
         let plan = (self.read)(&self.plan_file())?;
         let copy = self.config(PLAN_COPY);
         if copy.is_file() {
-            let differences = seeds::edited(&(self.read)(&copy)?, &plan)?;
+            let differences = added::edited(&(self.read)(&copy)?, &plan)?;
             if !differences.is_empty() {
                 return Err(CompareError::EditedPlan { file: self.plan_file(), differences }.into());
             }
@@ -139,18 +139,20 @@ impl ComparisonFolder {
         self.plan_file().is_file()
     }
 
-    /// Checks that the folder is free, or holds a comparison by the same plan with at most as many seeds. Nothing is written.
-    /// Returns the plan as the folder shall keep it: with the numbers of seeds before.
+    /// Checks that the folder is free, or holds a comparison by the same plan with at most as many seeds, optimizers and rates. Nothing
+    /// is written. Returns the plan as the folder shall keep it: with what there was before.
     ///
     /// # Errors
     ///
     /// [`CompareError::OtherPlan`] with the differences, [`CompareError::FewerSeeds`], [`CompareError::NotAComparison`].
     pub fn check(&self, plan: &Plan) -> Result<Plan, Error> {
         if self.holds_comparison() {
-            return seeds::joined(&self.plan()?, plan, &self.path);
+            return added::joined(&self.plan()?, plan, &self.path);
         }
         let mut fresh = plan.clone();
         fresh.settings.seeds_before = Vec::new();
+        fresh.settings.optimizers_before = Vec::new();
+        fresh.contenders.iter_mut().for_each(|contender| contender.lrs_before = Vec::new());
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(fresh),
@@ -187,7 +189,7 @@ impl ComparisonFolder {
         Ok((lock, plan))
     }
 
-    /// Writes the plan if it is not there yet, or if the data were moved or seeds added.
+    /// Writes the plan if it is not there yet, or if the data were moved or something added.
     ///
     /// # Errors
     ///
@@ -199,7 +201,10 @@ impl ComparisonFolder {
         if self.holds_comparison() {
             files.reverse();
         }
-        let kept = |plan: &Plan| (plan.source().to_owned(), plan.settings.seeds);
+        let kept = |plan: &Plan| {
+            let rates: Vec<_> = plan.contenders.iter().map(|contender| contender.lrs.clone()).collect();
+            (plan.source().to_owned(), plan.settings.seeds, rates)
+        };
         for path in files {
             let there = path.is_file().then(|| (self.read)(&path)).transpose()?;
             if there.is_none_or(|there| kept(&there) != kept(plan)) {

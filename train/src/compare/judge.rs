@@ -30,11 +30,10 @@ pub fn results(
             Stage::Tuning(_) => None,
         })
         .collect();
-    let empty = Tuning { trials: Vec::new(), best: None, extensions: 0, edge: None, probes: Vec::new() };
     let entries: Vec<Entry<'_>> = tunings
         .into_iter()
         .enumerate()
-        .map(|(index, tuning)| Entry::of(plan, index, tuning.unwrap_or_else(|| empty.clone()), ended))
+        .map(|(index, tuning)| Entry::of(plan, index, tuning.unwrap_or_default(), ended))
         .collect();
     let (targets, targets_are) = targets(plan, &entries);
     let mut pairs = pairs(plan, &entries, &targets);

@@ -1,10 +1,11 @@
 //! Optimizers as a plan lists them: by name, or as a table.
 
 use polaron::LayerwiseConfig;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::contenders::check_name;
-use super::plan::Contender;
+use super::plan::{Contender, LRS_BEFORE};
 use crate::error::{CompareError, ConfigError, Error};
 use crate::settings::merge;
 
@@ -64,7 +65,7 @@ pub fn named(name: &str, defined: &[Contender], sweep: &[(String, Vec<Value>)]) 
         .collect();
     ConfigError::check_choice("optimizers", name, &choices)?;
     let optimizer = Table::from_iter([("stack".to_owned(), Value::from(name))]);
-    Ok(Contender { name: name.into(), optimizer, lrs: Vec::new(), sweep: sweep.to_vec() })
+    Ok(Contender { name: name.into(), optimizer, lrs: Vec::new(), lrs_before: Vec::new(), sweep: sweep.to_vec() })
 }
 
 /// The optimizer that an item of the list describes.
@@ -90,22 +91,20 @@ pub fn contender(item: &Value, shared_sweep: &[(String, Vec<Value>)], place: &st
     ConfigError::check_choice(&format!("optimizers.{name}.stack"), &stack, LayerwiseConfig::STACKS)?;
     table.insert("stack".into(), stack.into());
     let own_sweep = sweep(table.remove("sweep").as_ref(), place)?;
-    let lrs = match table.remove("lrs") {
-        None => Vec::new(),
-        Some(value @ Value::Array(_)) => {
-            let lrs: Vec<f64> = value
-                .clone()
-                .try_into()
-                .map_err(|_| wrong_type("optimizers.lrs", "an array of numbers", &value, place))?;
-            if lrs.is_empty() {
-                return Err(CompareError::EmptyGrid { what: format!("`lrs` of {name}") }.into());
-            }
-            lrs
-        }
-        Some(other) => return Err(wrong_type("optimizers.lrs", "an array of numbers", &other, place).into()),
-    };
+    let lrs: Vec<f64> = numbers(table.remove("lrs"), "optimizers.lrs", place)?.unwrap_or_default();
+    if lrs.is_empty() && item.get("lrs").is_some() {
+        return Err(CompareError::EmptyGrid { what: format!("`lrs` of {name}") }.into());
+    }
+    let lrs_before = numbers(table.remove(LRS_BEFORE), "optimizers.lrs_before", place)?.unwrap_or_default();
     // Its own values take precedence over those for every optimizer.
     let shared = shared_sweep.iter().filter(|(key, _)| !own_sweep.iter().any(|(own, _)| own == key)).cloned();
     let sweep = shared.chain(own_sweep.iter().cloned()).collect();
-    Ok(Contender { name, optimizer: table, lrs, sweep })
+    Ok(Contender { name, optimizer: table, lrs, lrs_before, sweep })
+}
+
+/// An array of numbers, or of such arrays; None if it is not given.
+fn numbers<T: DeserializeOwned>(value: Option<Value>, key: &str, place: &str) -> Result<Option<Vec<T>>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    let read = value.clone().try_into().map_err(|_| wrong_type(key, "an array of numbers", &value, place))?;
+    Ok(Some(read))
 }

@@ -5,9 +5,9 @@
 //! (`engine`), and the differences are tested seed by seed (`statistics`, `results`, `verdict`).
 //!
 //! Nothing here knows what is trained: a comparison is given a function that makes one run, from a [`Trial`] to [`Measurement`]s.
-//! `polaron compare` gives it one that starts a child process,
-//! [`Comparison`](crate::Comparison) that of its user.
+//! `polaron compare` gives it one that starts a child process, [`Comparison`](crate::Comparison) that of its user.
 
+mod added;
 mod complete;
 mod contenders;
 mod engine;
@@ -23,7 +23,6 @@ mod processors;
 mod read;
 mod results;
 mod runs;
-mod seeds;
 mod settings;
 mod statistics;
 mod subject;

@@ -33,6 +33,9 @@ pub struct Settings {
     /// How many there were before more were added, each time; absent if none were. Only a comparison's own folder keeps it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds_before: Vec<u64>,
+    /// How many optimizers there were before more were added, each time; kept like `seeds_before`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optimizers_before: Vec<u64>,
     /// The first of them; by default 1. A seed determines the initial weights and the batches.
     pub first_seed: u64,
     /// Number of tuning seeds; by default 1.
@@ -73,6 +76,8 @@ pub struct Contender {
     pub optimizer: Table,
     /// Learning rates to try, ascending.
     pub lrs: Vec<f64>,
+    /// The rates before more were added, each time; only a comparison's own folder keeps them.
+    pub lrs_before: Vec<Vec<f64>>,
     /// Further keys to try, with their values.
     pub sweep: Vec<(String, Vec<Value>)>,
 }
@@ -134,9 +139,14 @@ impl Plan {
         Ok(table)
     }
 
-    /// The candidates with which an optimizer's tuning begins: every learning rate with every combination of swept values.
+    /// The candidates of an optimizer's tuning: every learning rate with every combination of swept values.
     pub fn candidates(&self, contender: usize) -> Vec<Candidate> {
-        let Contender { lrs, sweep, .. } = &self.contenders[contender];
+        self.candidates_at(contender, &self.contenders[contender].lrs)
+    }
+
+    /// The candidates of an optimizer at these learning rates.
+    pub fn candidates_at(&self, contender: usize, lrs: &[f64]) -> Vec<Candidate> {
+        let sweep = &self.contenders[contender].sweep;
         let mut all: Vec<Candidate> = lrs.iter().map(|lr| Candidate { lr: *lr, swept: Vec::new() }).collect();
         for (key, values) in sweep {
             let with = |candidate: &Candidate, value: &Value| {
@@ -168,6 +178,9 @@ impl Plan {
             let mut table = Table::new();
             table.insert("name".into(), contender.name.clone().into());
             table.insert("lrs".into(), contender.lrs.clone().into());
+            if !contender.lrs_before.is_empty() {
+                table.insert(LRS_BEFORE.into(), contender.lrs_before.clone().into());
+            }
             table.extend(contender.optimizer.clone());
             let sweep = contender.sweep.iter().map(|(key, values)| (key.clone(), Value::Array(values.clone())));
             table.insert("sweep".into(), Value::Table(sweep.collect()));
@@ -190,12 +203,22 @@ impl Plan {
 /// shows whether the data are the same.
 const RESUMABLE: &[&str] = &["compare.jobs", SOURCE];
 
-/// What a folder notes by itself.
-const NOTED: &str = "compare.seeds_before";
+/// What a folder notes by itself: numbers of seeds and of optimizers, and the rates of every optimizer.
+const NOTED: &[&str] = &["compare.seeds_before", "compare.optimizers_before"];
+/// The key of an optimizer whose rates were added to.
+pub const LRS_BEFORE: &str = "lrs_before";
 
 /// Differences between two plans.
 pub fn differences(there: &Table, now: &Table) -> Vec<String> {
-    merge::differences(&by_name(there), &by_name(now), &[RESUMABLE, &[NOTED]].concat())
+    let plain = |table: &Table| {
+        let mut table = by_name(table);
+        let optimizers = table.get_mut("optimizers").and_then(Value::as_table_mut);
+        for (_, optimizer) in optimizers.into_iter().flatten() {
+            optimizer.as_table_mut().map(|optimizer| optimizer.remove(LRS_BEFORE));
+        }
+        table
+    };
+    merge::differences(&plain(there), &plain(now), &[RESUMABLE, NOTED].concat())
 }
 
 /// The edits to a plan.

@@ -60,6 +60,8 @@ struct Listed {
     name: String,
     lrs: Vec<f64>,
     #[serde(default)]
+    lrs_before: Vec<Vec<f64>>,
+    #[serde(default)]
     sweep: Table,
     #[serde(flatten)]
     optimizer: Table,
@@ -72,6 +74,7 @@ impl Listed {
             Ok((key, values))
         };
         let sweep = self.sweep.into_iter().map(values).collect::<Result<_, ConfigError>>()?;
-        Ok(Contender { name: self.name, optimizer: self.optimizer, lrs: self.lrs, sweep })
+        let Self { name, lrs, lrs_before, optimizer, .. } = self;
+        Ok(Contender { name, optimizer, lrs, lrs_before, sweep })
     }
 }

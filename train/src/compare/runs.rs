@@ -31,16 +31,32 @@ impl<'a> Runs<'a> {
     /// What `check` refuses, files that cannot be read.
     pub fn read(plan: &'a Plan, folder: &'a ComparisonFolder, check: Check<'a>) -> Result<Self, Error> {
         let mut runs = Self { plan, folder, check, stop: Stop::default(), ended: HashMap::new() };
-        // The runs that have ended determine which runs are next, and those may have ended too.
+        runs.look()?;
+        Ok(runs)
+    }
+
+    /// Reads every run that is needed now and has ended before. The runs that have ended determine which runs are next, and those may
+    /// have ended too: so do verdict runs, where rates were added to the tuning.
+    fn look(&mut self) -> Result<(), Error> {
         loop {
-            let before = runs.ended.len();
-            for run in runs.needed() {
-                runs.look_at(&run)?;
+            let before = self.ended.len();
+            for run in self.needed() {
+                self.look_at(&run)?;
             }
-            if runs.ended.len() == before {
-                return Ok(runs);
+            if self.ended.len() == before {
+                return Ok(());
             }
         }
+    }
+
+    /// Reads a run that has just been made, and those that are needed after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn ended_now(&mut self, run: &Run) -> Result<(), Error> {
+        self.look_at(run)?;
+        self.look()
     }
 
     /// Every run that is needed now and has not ended, tuning first.
@@ -79,11 +95,7 @@ impl<'a> Runs<'a> {
     }
 
     /// Reads a run that may have ended.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    pub fn look_at(&mut self, run: &Run) -> Result<(), Error> {
+    fn look_at(&mut self, run: &Run) -> Result<(), Error> {
         if let Some(outcome) = Outcome::read(&self.folder.run(&run.name))? {
             (self.check)(&self.trial(run.clone())?)?;
             self.ended.insert(run.name.clone(), outcome);

@@ -16,6 +16,7 @@ impl Settings {
             tune_steps: (steps.saturating_mul(3) / 5).max(1),
             seeds: 3,
             seeds_before: Vec::new(),
+            optimizers_before: Vec::new(),
             first_seed: FIRST_SEED,
             tune_seeds: 1,
             first_tune_seed: FIRST_TUNE_SEED,

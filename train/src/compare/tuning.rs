@@ -86,7 +86,7 @@ pub enum Edge {
 }
 
 /// The tuning of one optimizer, finished.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Tuning {
     /// Every candidate, in the order of the trials; a single candidate is not run.
     pub trials: Vec<Tried>,
@@ -98,6 +98,9 @@ pub struct Tuning {
     pub edge: Option<Edge>,
     /// Rates that were run only for the sensitivity: the choice was made without them.
     pub probes: Vec<Tried>,
+    /// The trial that was the best before rates were added: the first verdict runs were made with it.
+    #[serde(skip)]
+    pub first_best: Option<usize>,
 }
 
 impl Tuning {
@@ -163,25 +166,52 @@ pub enum Stage {
 }
 
 /// The progress of the optimizer `contender`, given the runs that have ended.
+///
+/// Rates that were added later are tried after those before and their extensions, so that every run keeps its name.
 pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&'a Outcome>) -> Stage {
-    let mut candidates = plan.candidates(contender);
-    let mut extensions = 0;
+    let optimizer = &plan.contenders[contender];
+    let grids = optimizer.lrs_before.iter().chain([&optimizer.lrs]);
+    let mut tuning = Tuning::default();
+    for lrs in grids {
+        let grid = plan.candidates_at(contender, lrs);
+        let mut candidates: Vec<Candidate> = tuning.trials.iter().map(|trial| trial.candidate.clone()).collect();
+        candidates
+            .extend(grid.into_iter().filter(|candidate| !tuning.trials.iter().any(|t| t.candidate == *candidate)));
+        match tuned(plan, contender, candidates, &tuning, &ended) {
+            Ok(next) => tuning = next,
+            Err(missing) => return Stage::Tuning(missing),
+        }
+    }
+    let probes = if plan.settings.sensitivity { tuning.unprobed() } else { Vec::new() };
+    let planned: Vec<Vec<Run>> = probes.iter().map(|candidate| sensitivity_runs(plan, contender, candidate)).collect();
+    let missing = missing(&planned, &ended);
+    if !missing.is_empty() {
+        return Stage::Tuning(missing);
+    }
+    tuning.probes = tried(&probes, &planned, &ended);
+    let runs = verdict_runs(plan, contender, &tuning);
+    let missing = runs.into_iter().filter(|run| ended(&run.name).is_none()).collect();
+    Stage::Verdict(tuning, missing)
+}
+
+/// The tuning over these candidates, with extensions of their grid after those of the tuning `before`; or the runs that it lacks.
+fn tuned<'a>(
+    plan: &Plan,
+    contender: usize,
+    mut candidates: Vec<Candidate>,
+    before: &Tuning,
+    ended: &impl Fn(&str) -> Option<&'a Outcome>,
+) -> Result<Tuning, Vec<Run>> {
+    let mut extensions = before.extensions;
     let single = candidates.len() == 1;
     loop {
-        let planned: Vec<Vec<Run>> = candidates
-            .iter()
-            .enumerate()
-            .map(|(i, c)| if single { Vec::new() } else { tuning_runs(plan, contender, i, c) })
-            .collect();
-        let missing: Vec<Run> = planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect();
+        let runs = |(i, candidate)| if single { Vec::new() } else { tuning_runs(plan, contender, i, candidate) };
+        let planned: Vec<Vec<Run>> = candidates.iter().enumerate().map(runs).collect();
+        let missing = missing(&planned, ended);
         if !missing.is_empty() {
-            return Stage::Tuning(missing);
+            return Err(missing);
         }
-        let losses =
-            |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
-        let trial =
-            |(candidate, runs): (&Candidate, &Vec<Run>)| Tried { candidate: candidate.clone(), losses: losses(runs) };
-        let trials: Vec<Tried> = candidates.iter().zip(&planned).map(trial).collect();
+        let trials = tried(&candidates, &planned, ended);
         let best = if single { Some(0) } else { best_of(&trials) };
         let edge = if single { None } else { edge_of(&trials, best) };
         match extended(&trials, best, edge) {
@@ -190,22 +220,25 @@ pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&
                 extensions += 1;
             }
             _ => {
-                let mut tuning = Tuning { trials, best, extensions, edge, probes: Vec::new() };
-                let probes = if plan.settings.sensitivity { tuning.unprobed() } else { Vec::new() };
-                let planned: Vec<Vec<Run>> =
-                    probes.iter().map(|candidate| sensitivity_runs(plan, contender, candidate)).collect();
-                let missing: Vec<Run> =
-                    planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect();
-                if !missing.is_empty() {
-                    return Stage::Tuning(missing);
-                }
-                tuning.probes = probes.iter().zip(&planned).map(trial).collect();
-                let runs = verdict_runs(plan, contender, &tuning);
-                let missing = runs.into_iter().filter(|run| ended(&run.name).is_none()).collect();
-                return Stage::Verdict(tuning, missing);
+                let first_best = before.first_best.or(best);
+                return Ok(Tuning { trials, best, extensions, edge, probes: Vec::new(), first_best });
             }
         }
     }
+}
+
+fn missing<'a>(planned: &[Vec<Run>], ended: &impl Fn(&str) -> Option<&'a Outcome>) -> Vec<Run> {
+    planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect()
+}
+
+fn tried<'a>(
+    candidates: &[Candidate],
+    planned: &[Vec<Run>],
+    ended: &impl Fn(&str) -> Option<&'a Outcome>,
+) -> Vec<Tried> {
+    let losses = |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
+    let of = |(candidate, runs): (&Candidate, &Vec<Run>)| Tried { candidate: candidate.clone(), losses: losses(runs) };
+    candidates.iter().zip(planned).map(of).collect()
 }
 
 /// The runs of the tuning trial with index `trial` (from 0).
@@ -234,17 +267,20 @@ pub fn sensitivity_runs(plan: &Plan, contender: usize, candidate: &Candidate) ->
     plan.tune_seeds().map(run).collect()
 }
 
-/// The verdict runs of a tuned optimizer; none if all its tuning runs diverged.
+/// The verdict runs of a tuned optimizer; none if all its tuning runs diverged. If rates that were added later changed the choice,
+/// the runs have another name than those with the choice before.
 pub fn verdict_runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> {
+    let Some((best, candidate)) = tuning.best.zip(tuning.chosen()) else { return Vec::new() };
     let name = &plan.contenders[contender].name;
-    let run = |candidate: &Candidate, seed: u64| Run {
-        name: format!("verdict-{name}-s{seed}"),
+    let trial = if tuning.best == tuning.first_best { String::new() } else { format!("-{:02}", best + 1) };
+    let run = |seed: u64| Run {
+        name: format!("verdict-{name}{trial}-s{seed}"),
         contender,
         purpose: Purpose::Verdict,
         candidate: candidate.clone(),
         seed,
     };
-    tuning.chosen().map(|candidate| plan.seeds().map(|seed| run(candidate, seed)).collect()).unwrap_or_default()
+    plan.seeds().map(run).collect()
 }
 
 /// The loss of a curve at `lr`, and how it is known.

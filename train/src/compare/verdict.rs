@@ -198,6 +198,8 @@ pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
         notes.push("One verdict seed: the differences may be chance; use at least 3 seeds.".into());
     }
     notes.extend(added_seeds(results));
+    notes.extend(added_optimizers(plan));
+    notes.extend(added_rates(plan));
     notes.extend(processors::notes(results));
     for standing in &results.optimizers {
         notes.extend(notes_on(standing, settings.extensions));
@@ -252,9 +254,38 @@ fn added_seeds(results: &Results) -> Option<String> {
     (!before.is_empty()).then(|| {
         format!(
             "Seeds were added after the comparison began: {}, then {}. If the results of fewer seeds decided that, the p-values are too \
-             small: see \"More seeds later\" in docs/COMPARING.md.",
+             small: see \"More of it later\" in docs/COMPARING.md.",
             before.join(", then "),
             results.seeds.len()
+        )
+    })
+}
+
+/// What added optimizers mean for the verdict.
+fn added_optimizers(plan: &Plan) -> Option<String> {
+    let first = usize::try_from(*plan.settings.optimizers_before.first()?).ok()?;
+    let names: Vec<&str> = plan.contenders.iter().skip(first).map(|contender| contender.name.as_str()).collect();
+    Some(format!(
+        "Optimizers were added after the comparison began: {}. The p-values are corrected for all pairs that there are now, not for those \
+         that might still be added: see \"More of it later\" in docs/COMPARING.md.",
+        names.join(", ")
+    ))
+}
+
+/// What added rates mean for the verdict.
+fn added_rates(plan: &Plan) -> Option<String> {
+    let added = plan.contenders.iter().filter_map(|contender| {
+        let first = contender.lrs_before.first()?;
+        let more: Vec<String> =
+            contender.lrs.iter().filter(|lr| !first.contains(lr)).map(|lr| lr.to_string()).collect();
+        Some(format!("{} {}", contender.name, more.join(" and ")))
+    });
+    let added: Vec<String> = added.collect();
+    (!added.is_empty()).then(|| {
+        format!(
+            "Learning rates were added after the comparison began: {}. If the verdict so far decided that, the tuning was not blind to it: see \
+             \"More of it later\" in docs/COMPARING.md.",
+            added.join(", ")
         )
     })
 }

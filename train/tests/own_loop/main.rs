@@ -114,6 +114,32 @@ fn what_has_ended_is_never_made_again_and_added_seeds_make_only_the_missing_runs
 }
 
 #[test]
+fn added_optimizers_and_rates_make_only_the_missing_runs_and_are_noted() {
+    let place = tempfile::tempdir().unwrap();
+    made(&plan(place.path())).unwrap();
+    let (three, runs) = made(&plan(place.path()).optimizers(["kaon"])).unwrap();
+    assert!(runs.iter().all(|name| name.contains("-kaon-")), "{runs:?}");
+    assert_eq!((three.pairs.len(), three.optimizers.len()), (3, 3));
+    assert!(three.notes.iter().any(|note| note.contains("comparison began: kaon.")), "{:?}", three.notes);
+    let rates = |name: &str, lrs: &str| format!("name = '{name}'\nlrs = {lrs}");
+    let more = Comparison::new(place.path()).steps(40).counts(64, "images").setting("batch", 64);
+    let more = more.optimizer(&rates("adamw", "[0.000333, 0.001, 0.003, 0.002]")).unwrap();
+    let more = more.optimizer(&rates("muon", "[0.00667, 0.02, 0.06, 0.04]")).unwrap();
+    let kaon = &three.optimizers[2].tuning.trials;
+    let mut lrs: Vec<f64> = kaon.iter().take(3).map(|trial| trial.candidate.lr).collect();
+    lrs.push(0.021);
+    let more = more.optimizer(&rates("kaon", &format!("{lrs:?}"))).unwrap();
+    let (four, mut runs) = made(&more).unwrap();
+    runs.sort();
+    // AdamW and Muon keep their choice, so that their verdict runs stay; Kaon has a better rate now.
+    assert_eq!(runs.len(), 3 + 3, "{runs:?}");
+    assert!(runs.iter().filter(|name| name.starts_with("verdict-kaon-")).count() == 3, "{runs:?}");
+    let said = "began: adamw 0.002, muon 0.04, kaon 0.021.";
+    assert!(four.notes.iter().any(|note| note.contains(said)), "{:?}", four.notes);
+    assert_eq!(made(&more).unwrap().1.len(), 0);
+}
+
+#[test]
 fn a_changed_setting_of_a_folder_is_an_error_that_names_the_key() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();

@@ -25,21 +25,22 @@ const PLACE: &str = "in the comparison";
 /// its [`Measurement`]s step by step; [`train`](crate::own::train) is a loop that does.
 ///
 /// ```no_run
-/// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Distribution, Tensor}};
+/// # use burn::{module::Module, nn::{Initializer, Linear, LinearConfig}, tensor::{Device, Tensor}};
 /// use polaron::{Role, Schedule};
 /// use polaron_train::{Comparison, Trial, own};
 /// # #[derive(Module, Debug)]
 /// # struct Net { hidden: Linear, output: Linear }
 /// # impl Net {
-/// #     fn new(device: &Device) -> Self {
-/// #         Self { hidden: LinearConfig::new(8, 32).init(device), output: LinearConfig::new(32, 1).init(device) }
+/// #     fn new(_seed: u64, device: &Device) -> Self {
+/// #         let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(Initializer::Ones);
+/// #         Self { hidden: linear(8, 32).init(device), output: linear(32, 1).init(device) }
 /// #     }
 /// #     fn loss(&self, [inputs, targets]: [Tensor<2>; 2]) -> Tensor<1> {
 /// #         (self.output.forward(self.hidden.forward(inputs).tanh()) - targets).square().mean()
 /// #     }
 /// # }
 /// # fn batch(_seed: u64, _step: u64, device: &Device) -> [Tensor<2>; 2] {
-/// #     [Tensor::random([16, 8], Distribution::Default, device), Tensor::ones([16, 1], device)]
+/// #     [Tensor::ones([16, 8], device), Tensor::ones([16, 1], device)]
 /// # }
 /// # fn validation(device: &Device) -> [Tensor<2>; 2] { batch(0, 0, device) }
 ///
@@ -49,8 +50,7 @@ const PLACE: &str = "in the comparison";
 ///     .schedule(Schedule::cosine(20))
 ///     .steps(300);
 /// let results = comparison.run(|trial: Trial| {
-///     device.seed(trial.seed());
-///     let model = Net::new(&device);
+///     let model = Net::new(trial.seed(), &device); // Burn's initializers draw from `Device::seed`
 ///     let optimizer = trial.layerwise()?.assign("output", Role::Head).build(&model)?;
 ///     let (seed, device) = (trial.seed(), device.clone());
 ///     let plain = device.clone().inner();

@@ -1,10 +1,12 @@
 //! The loop for modules of Burn.
 
-use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::nn::{Initializer, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, TensorData};
 use polaron::{LayerwiseError, Role, Schedule};
 use polaron_train::{Comparison, Measurement, Trial, own};
+
+use super::noise;
 
 #[derive(Module, Debug)]
 struct Net {
@@ -13,9 +15,11 @@ struct Net {
 }
 
 impl Net {
-    fn new(device: &Device) -> Self {
-        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
-        Self { hidden: linear(4, 16), output: linear(16, 1) }
+    /// Weights that the seed decides.
+    fn new(seed: u64, device: &Device) -> Self {
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(Initializer::Zeros);
+        let net = Self { hidden: linear(4, 16).init(device), output: linear(16, 1).init(device) };
+        net.map(&mut Fill(seed << 32))
     }
 
     /// Mean squared error of learning the product of two inputs.
@@ -25,16 +29,28 @@ impl Net {
     }
 }
 
+fn numbers<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let values: Vec<f32> = (0..shape.iter().product::<usize>() as u64).map(|i| noise(seed + i) as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+struct Fill(u64);
+
+impl ModuleMapper for Fill {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.0 += 1000;
+        let seed = self.0;
+        param.map(|old| numbers(old.dims(), seed, &old.device()).set_require_grad(old.is_require_grad()))
+    }
+}
+
 fn train(trial: Trial) -> Result<impl Iterator<Item = Measurement>, LayerwiseError> {
     let device = Device::flex().autodiff();
-    device.seed(trial.seed());
-    let model = Net::new(&device);
+    let model = Net::new(trial.seed(), &device);
     let optimizer = trial.layerwise()?.assign("output", Role::Head).build(&model)?;
-    let plain = device.clone().inner();
-    let batch = move |device: &Device| Tensor::random([16, 4], Distribution::Uniform(-1.0, 1.0), device);
-    let fixed = batch(&plain);
-    let loss = move |model: &Net, _| model.loss(batch(&device));
-    let valid = move |model: &Net| model.loss(fixed.clone()).into_scalar::<f64>();
+    let (seed, plain) = (trial.seed(), device.clone().inner());
+    let loss = move |model: &Net, step: u64| model.loss(numbers([16, 4], (seed << 32) + (step << 16), &device) * 2.0);
+    let valid = move |model: &Net| model.loss(numbers([16, 4], 0, &plain) * 2.0).into_scalar::<f64>();
     Ok(own::train(trial, model, optimizer, loss, valid))
 }
 
@@ -43,12 +59,8 @@ fn events(folder: &std::path::Path, run: &str) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The tests of this file share Burn's generator.
-static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 #[test]
 fn a_network_is_trained_with_the_plan_of_every_trial_and_paired_by_seed() {
-    let _alone = ONE_AT_A_TIME.lock();
     let place = tempfile::tempdir().unwrap();
     let comparison = |name: &str| {
         let folder = place.path().join(name);
@@ -74,7 +86,6 @@ fn a_network_is_trained_with_the_plan_of_every_trial_and_paired_by_seed() {
 
 #[test]
 fn a_network_that_diverges_is_a_result_and_one_without_a_plan_an_error() {
-    let _alone = ONE_AT_A_TIME.lock();
     let place = tempfile::tempdir().unwrap();
     let wild =
         Comparison::new(place.path().join("wild")).optimizer("name = 'wild'\nstack = 'sgd'\nclip = 0.0").unwrap();

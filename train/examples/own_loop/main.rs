@@ -2,7 +2,7 @@
 //! of burn-nn on sentences.
 //!
 //! ```text
-//! cargo run --release -p polaron-train --example own_loop                     # both, a few minutes on 2 cores
+//! cargo run --release -p polaron-train --example own_loop                     # both
 //! cargo run --release -p polaron-train --example own_loop -- --quick          # fewer steps: to see that it works, not who wins
 //! cargo run --release -p polaron-train --example own_loop -- --mnist FOLDER   # the IDX files of MNIST in place of embedded digits
 //! ```

@@ -1,5 +1,6 @@
 //! Comparisons on training loops of one's own: files, resumption, kills, what is a result and what an error.
 
+mod example;
 mod kills;
 mod networks;
 

@@ -44,16 +44,15 @@ const PLACE: &str = "in the comparison";
 /// # }
 /// # fn validation(device: &Device) -> [Tensor<2>; 2] { batch(0, 0, device) }
 ///
-/// let device = Device::flex().autodiff();
 /// let comparison = Comparison::new("runs/mine")
 ///     .optimizers(["adamw", "muon", "muon_eq"])
 ///     .schedule(Schedule::cosine(20))
 ///     .steps(300);
 /// let results = comparison.run(|trial: Trial| {
+///     let device = Device::flex().autodiff();
 ///     let model = Net::new(trial.seed(), &device); // Burn's initializers draw from `Device::seed`
 ///     let optimizer = trial.layerwise()?.assign("output", Role::Head).build(&model)?;
-///     let (seed, device) = (trial.seed(), device.clone());
-///     let plain = device.clone().inner();
+///     let (seed, plain) = (trial.seed(), device.clone().inner());
 ///     let loss = move |model: &Net, step| model.loss(batch(seed, step, &device));
 ///     let valid = move |model: &Net| model.loss(validation(&plain)).into_scalar::<f64>();
 ///     Ok::<_, polaron::LayerwiseError>(own::train(trial, model, optimizer, loss, valid))

@@ -7,16 +7,20 @@
 pub mod commands;
 mod error;
 
+pub mod children;
 pub mod compare;
 pub mod host;
 pub mod networks;
+pub mod own;
 pub mod report;
 pub mod run;
 pub mod settings;
 pub mod store;
 
 pub use commands::cli::main;
+pub use compare::{Measurement, Results, Trial};
 pub use error::{
     CheckpointError, CompareError, ConfigError, DeviceError, Diverged, EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED,
     EXIT_INTERRUPTED, Error, FileError, FolderError, RanksError, TooLarge, WeightsError,
 };
+pub use own::Comparison;

@@ -7,7 +7,8 @@ use polaron_datasets::quoted;
 use toml::Value;
 
 use super::usage::{self, split_set};
-use crate::compare::{self, ComparisonFolder, Launch, Plan, Request, Results};
+use crate::children::{self, Launch, Request};
+use crate::compare::{ComparisonFolder, Plan, summary};
 use crate::error::{CompareError, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Error};
 use crate::host::progress::{print, say};
 use crate::report::page::{FILE, page};
@@ -20,11 +21,12 @@ pub struct CompareArgs {
     /// TOML plan, in which every key is optional; or the folder of a comparison to resume.
     #[arg(value_name = "PLAN.toml|DIR")]
     pub plan: Option<PathBuf>,
-    /// Optimizers: stacks (see `polaron list stacks`) or names from the plan, comma separated.
+    /// Optimizers: stacks (see `polaron list stacks`) or names from the plan, comma separated; with the folder of a comparison,
+    /// optimizers to add to it.
     /// [default: adamw,muon,muon_eq,symmetric]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     pub optimizers: Option<Vec<String>>,
-    /// Learning rates to try for every optimizer, comma separated.
+    /// Learning rates to try for every optimizer, comma separated; with the folder of a comparison, rates to add to those that it has.
     /// [default: three around each optimizer's default, a factor of 3 apart]
     #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = usage::real)]
     pub lrs: Option<Vec<f64>>,
@@ -114,6 +116,7 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
     ];
     let request = Request {
         file,
+        adds: folder.is_some(),
         optimizers: args.optimizers.clone(),
         settings: settings.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect(),
         flags: flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect(),
@@ -123,8 +126,8 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
     let launch = args.launch.as_deref().map(Launch::new).transpose()?.unwrap_or_default();
     let plan = Plan::resolve(&request)?;
     if args.dry_run {
-        compare::check(&plan)?;
-        print(&compare::estimate(&plan)?);
+        children::check(&plan)?;
+        print(&children::estimate(&plan)?);
         return Ok(EXIT_DONE);
     }
     let out = args.out.clone().or(folder).unwrap_or_else(|| plan.default_folder());
@@ -133,7 +136,7 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
 
 /// Prints the runs that can begin now. Returns the exit code.
 fn next(plan: &Plan, out: &Path) -> Result<u8, Error> {
-    let next = compare::next(plan, out)?;
+    let next = children::next(plan, out)?;
     print(&next.commands.iter().map(|command| format!("{command}\n")).collect::<String>());
     let (ready, under_way, out) = (next.commands.len(), next.under_way, quoted(out));
     if next.is_complete() {
@@ -146,7 +149,7 @@ fn next(plan: &Plan, out: &Path) -> Result<u8, Error> {
 
 /// Makes the comparison of a plan in the folder `out`, or resumes it; then writes its page and prints its verdict.
 fn compare(plan: &Plan, out: &Path, launch: &Launch) -> Result<u8, Error> {
-    let Some(results) = compare::make(plan, out, launch)? else {
+    let Some(results) = children::make(plan, out, launch)? else {
         let out = quoted(out);
         say(&format!("stopped; the same command, or `polaron compare {out}`, resumes it"));
         return Ok(EXIT_INTERRUPTED);
@@ -160,16 +163,4 @@ fn compare(plan: &Plan, out: &Path, launch: &Launch) -> Result<u8, Error> {
         return Err(CompareError::NoneFinished.into());
     }
     Ok(EXIT_DONE)
-}
-
-fn summary(results: &Results, out: &Path) -> String {
-    let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
-    format!(
-        "\n{}\nranking: {}\n\n{}\n{}\nresults in {}\n",
-        list(&results.verdict),
-        results.ranking,
-        compare::table_text(results),
-        list(&results.notes),
-        out.display()
-    )
 }

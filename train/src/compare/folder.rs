@@ -16,12 +16,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::child::TICK;
-use super::plan::{Plan, Request};
-use super::seeds;
+use super::added;
+use super::plan::Plan;
 use crate::error::{CompareError, ConfigError, Error, FileError};
-use crate::settings::config::Config;
-use crate::settings::layers::read_file;
 use crate::store::files::{Lock, is_locked, lock_file, write_atomically};
 use crate::store::run_folder::RunFolder;
 
@@ -31,16 +28,28 @@ const PLAN_COPY: &str = "plan";
 const LOCK: &str = "comparison.lock";
 const FOLDERS: &[&str] = &["runs", "logs", "configs"];
 
+/// Time between two looks at what another process or thread does.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// Reads a plan file.
+pub type PlanReader = fn(&Path) -> Result<Plan, Error>;
+
 /// A folder that holds, or will hold, one comparison.
 #[derive(Clone, Debug)]
 pub struct ComparisonFolder {
     path: PathBuf,
+    read: PlanReader,
 }
 
 impl ComparisonFolder {
     /// The folder at `path`; nothing is read or created.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), read: Plan::read }
+    }
+
+    /// The same folder, whose plan needs another reader: one of `polaron compare` of an earlier version lacks newer keys.
+    pub fn reading(self, read: PlanReader) -> Self {
+        Self { read, ..self }
     }
 
     /// Where it is.
@@ -59,10 +68,10 @@ impl ComparisonFolder {
     ///
     /// A file that cannot be read, a damaged plan, one that was edited since the comparison began.
     pub fn plan(&self) -> Result<Plan, Error> {
-        let plan = resolved(&self.plan_file())?;
+        let plan = (self.read)(&self.plan_file())?;
         let copy = self.config(PLAN_COPY);
         if copy.is_file() {
-            let differences = seeds::edited(&resolved(&copy)?, &plan)?;
+            let differences = added::edited(&(self.read)(&copy)?, &plan)?;
             if !differences.is_empty() {
                 return Err(CompareError::EditedPlan { file: self.plan_file(), differences }.into());
             }
@@ -130,18 +139,20 @@ impl ComparisonFolder {
         self.plan_file().is_file()
     }
 
-    /// Checks that the folder is free, or holds a comparison by the same plan with at most as many seeds. Nothing is written.
-    /// Returns the plan as the folder shall keep it: with the numbers of seeds before.
+    /// Checks that the folder is free, or holds a comparison by the same plan with at most as many seeds, optimizers and rates. Nothing
+    /// is written. Returns the plan as the folder shall keep it: with what there was before.
     ///
     /// # Errors
     ///
     /// [`CompareError::OtherPlan`] with the differences, [`CompareError::FewerSeeds`], [`CompareError::NotAComparison`].
     pub fn check(&self, plan: &Plan) -> Result<Plan, Error> {
         if self.holds_comparison() {
-            return seeds::joined(&self.plan()?, plan, &self.path);
+            return added::joined(&self.plan()?, plan, &self.path);
         }
         let mut fresh = plan.clone();
         fresh.settings.seeds_before = Vec::new();
+        fresh.settings.optimizers_before = Vec::new();
+        fresh.contenders.iter_mut().for_each(|contender| contender.lrs_before = Vec::new());
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(fresh),
@@ -178,7 +189,7 @@ impl ComparisonFolder {
         Ok((lock, plan))
     }
 
-    /// Writes the plan if it is not there yet, or if the data were moved or seeds added.
+    /// Writes the plan if it is not there yet, or if the data were moved or something added.
     ///
     /// # Errors
     ///
@@ -190,29 +201,16 @@ impl ComparisonFolder {
         if self.holds_comparison() {
             files.reverse();
         }
-        let kept = |plan: &Plan| (plan.source().to_owned(), plan.settings.seeds);
+        let kept = |plan: &Plan| {
+            let rates: Vec<_> = plan.contenders.iter().map(|contender| contender.lrs.clone()).collect();
+            (plan.source().to_owned(), plan.settings.seeds, rates)
+        };
         for path in files {
-            let there = path.is_file().then(|| resolved(&path)).transpose()?;
+            let there = path.is_file().then(|| (self.read)(&path)).transpose()?;
             if there.is_none_or(|there| kept(&there) != kept(plan)) {
                 write_atomically(&path, text.as_bytes())?;
             }
         }
         Ok(())
     }
-
-    /// Writes the configuration of a run.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be written.
-    pub fn write_config(&self, name: &str, config: &Config) -> Result<PathBuf, Error> {
-        let path = self.config(name);
-        write_atomically(&path, config.to_toml()?.as_bytes())?;
-        Ok(path)
-    }
-}
-
-/// The plan in a file. One of an earlier version lacks the keys that are newer: they have their defaults.
-fn resolved(path: &Path) -> Result<Plan, Error> {
-    Plan::resolve(&Request { file: Some((path.into(), read_file(path)?)), ..Request::default() })
 }

@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 
 use super::outcome::{Outcome, first_reach};
-use super::plan::{Plan, Purpose};
+use super::pairing::{self, First};
+use super::plan::Plan;
 use super::processors;
 use super::results::{FORMAT, Pair, PairReach, Reach, Results, Standing, VerdictRun};
 use super::statistics::{self, ALPHA, detectable, half_width, mean, paired, pairs_needed, sign_test};
+use super::subject::Subject;
 use super::tuning::{Run, Stage, Tuning, stage, verdict_runs};
 use super::verdict;
 
@@ -16,18 +18,22 @@ use super::verdict;
 pub type StateBytes<'a> = &'a dyn Fn(&str) -> Option<f64>;
 
 /// The results of a plan, from the runs that have ended so far.
-pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: StateBytes<'_>) -> Results {
+pub fn results(
+    plan: &Plan,
+    subject: &Subject,
+    ended: &HashMap<String, Outcome>,
+    state_bytes: StateBytes<'_>,
+) -> Results {
     let tunings: Vec<Option<Tuning>> = (0..plan.contenders.len())
         .map(|index| match stage(plan, index, |name| ended.get(name)) {
             Stage::Verdict(tuning, _) => Some(tuning),
             Stage::Tuning(_) => None,
         })
         .collect();
-    let empty = Tuning { trials: Vec::new(), best: None, extensions: 0, edge: None, probes: Vec::new() };
     let entries: Vec<Entry<'_>> = tunings
         .into_iter()
         .enumerate()
-        .map(|(index, tuning)| Entry::of(plan, index, tuning.unwrap_or_else(|| empty.clone()), ended))
+        .map(|(index, tuning)| Entry::of(plan, index, tuning.unwrap_or_default(), ended))
         .collect();
     let (targets, targets_are) = targets(plan, &entries);
     let mut pairs = pairs(plan, &entries, &targets);
@@ -38,7 +44,6 @@ pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: State
     for pair in &mut pairs {
         pair.sentence = verdict::sentence(pair, &optimizers, seeds.len());
     }
-    let config = plan.config(0, &plan.candidates(0)[0], Purpose::Verdict, plan.settings.first_seed).ok();
     let mut results = Results {
         format: FORMAT,
         polaron: env!("CARGO_PKG_VERSION").into(),
@@ -48,8 +53,8 @@ pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: State
         targets,
         targets_are,
         steps: plan.settings.steps,
-        unit: config.as_ref().map_or("tokens", |config| config.model.unit().many),
-        tokens_per_step: config.map_or(0, |config| config.tokens_per_step()),
+        unit: subject.unit.clone(),
+        tokens_per_step: subject.per_step,
         seeds,
         seeds_before: plan.settings.seeds_before.clone(),
         tune_seeds: plan.tune_seeds().collect(),
@@ -58,7 +63,8 @@ pub fn results(plan: &Plan, ended: &HashMap<String, Outcome>, state_bytes: State
     };
     results.ranking = verdict::ranking(&results);
     results.verdict = results.pairs.iter().map(|pair| pair.sentence.clone()).collect();
-    results.notes = verdict::notes(plan, &results);
+    results.notes = pairing::note(&entries.iter().flat_map(Entry::firsts).collect::<Vec<_>>()).into_iter().collect();
+    results.notes.extend(verdict::notes(plan, subject, &results));
     results
 }
 
@@ -79,6 +85,15 @@ impl<'a> Entry<'a> {
 
     fn of_seed(&self, seed: u64) -> Option<&'a Outcome> {
         self.runs.iter().find(|(run, _)| run.seed == seed).map(|(_, outcome)| *outcome)
+    }
+
+    /// The first losses of its verdict runs.
+    fn firsts(&self) -> impl Iterator<Item = First<'_>> {
+        let first = |(run, outcome): &(Run, &Outcome)| {
+            let point = outcome.train.first().filter(|point| point.step == 1.0)?;
+            Some(First { optimizer: self.name, seed: run.seed, loss: point.loss })
+        };
+        self.runs.iter().filter_map(first)
     }
 
     fn losses(&self) -> Vec<f64> {

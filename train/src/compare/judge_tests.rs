@@ -22,7 +22,7 @@ fn simulated(names: &[&str], seeds: u64, loss: impl Fn(usize, u64) -> Option<f64
             runs.insert(format!("verdict-{name}-s{seed}"), outcome);
         }
     }
-    results(&plan, &runs, &|_| Some(8.0))
+    results(&plan, &plan.subject(), &runs, &|_| Some(8.0))
 }
 
 /// The noise of a seed: a part shared by all optimizers, and a part for each.
@@ -92,7 +92,7 @@ fn a_target_reached_by_some_is_not_dropped() {
         runs.insert(format!("verdict-a-s{seed}"), run_to(1.8 + 0.001 * seed as f64));
         runs.insert(format!("verdict-b-s{seed}"), run_to(2.0 - 0.11 * f64::from(u8::from(seed == 2))));
     }
-    let results = results(&plan, &runs, &|_| None);
+    let results = results(&plan, &plan.subject(), &runs, &|_| None);
     let reach = &results.pairs[0].targets[0];
     assert_eq!((reach.reached, reach.complete), ([3, 1], false));
     // Sign test: three of three seeds went one way.
@@ -164,7 +164,7 @@ fn places_that_are_not_separated_are_ranges() {
 #[test]
 fn an_unfinished_comparison_has_results_too() {
     let plan = plan("optimizers = ['adamw', 'muon']");
-    let results = results(&plan, &HashMap::new(), &|_| None);
+    let results = results(&plan, &plan.subject(), &HashMap::new(), &|_| None);
     assert!(results.pairs.is_empty() && results.targets.is_empty());
     assert_eq!(results.optimizers.len(), 2);
 }

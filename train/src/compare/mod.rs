@@ -2,43 +2,54 @@
 //!
 //! For one seed every optimizer starts from the same weights and sees the same batches. Each is tuned with the same number of
 //! learning rates on seeds that the verdict does not use (`tuning`); then each runs with every verdict seed
-//! (`runner`), and the differences are tested seed by seed (`statistics`, `results`, `verdict`).
+//! (`engine`), and the differences are tested seed by seed (`statistics`, `results`, `verdict`).
+//!
+//! Nothing here knows what is trained: a comparison is given a function that makes one run, from a [`Trial`] to [`Measurement`]s.
+//! `polaron compare` gives it one that starts a child process, [`Comparison`](crate::Comparison) that of its user.
 
-mod child;
-mod estimate;
+mod added;
+mod complete;
+mod contenders;
+mod engine;
 mod folder;
+mod journal;
 mod judge;
-mod launch;
-mod loaded;
-mod make;
-mod next;
+mod listed;
+mod measurement;
 mod outcome;
+mod pairing;
 mod plan;
 mod processors;
-mod resolve;
+mod read;
 mod results;
-mod runner;
-mod seeds;
-mod sizes;
+mod runs;
+mod settings;
 mod statistics;
+mod subject;
 mod tables;
+mod trial;
 mod tuning;
 mod verdict;
 
-pub use estimate::describe as estimate;
-pub use folder::ComparisonFolder;
+pub use complete::{complete, session};
+pub use contenders::{check_grids, check_names, check_rates, grid};
+pub use folder::{ComparisonFolder, PlanReader, TICK};
 pub use judge::results;
-pub use launch::Launch;
-pub use loaded::LoadedComparison;
-pub use make::{check, make};
-pub use next::{Next, next};
+pub use listed::{TUNED, contender, named, sweep, wrong_type};
+pub use measurement::Measurement;
 pub use outcome::{Outcome, Point, Snapshot, first_reach, snapshots, train_losses, validations};
-pub use plan::{Candidate, Contender, Plan, Purpose, Request, Settings};
+#[cfg(test)]
+pub(crate) use plan::differences;
+pub use plan::{Candidate, Contender, Plan, Purpose, Settings, section};
 pub use processors::time_column;
-pub use resolve::DEFAULT_OPTIMIZERS;
+pub use read::LOOP;
 pub use results::{Pair, PairReach, Reach, Results, Standing, VerdictRun};
+pub use runs::Runs;
 pub use statistics::{Paired, half_width, mean};
+pub use subject::Subject;
 pub use tables::{
-    columns as table_columns, markdown, pairs as pair_table, rates as rate_table, rates_note, text as table_text,
+    columns as table_columns, markdown, pairs as pair_table, rates as rate_table, rates_note, summary,
+    text as table_text,
 };
-pub use tuning::{AtFactor, Edge, Known, Trial, Tuning};
+pub use trial::Trial;
+pub use tuning::{AtFactor, Edge, FACTORS, Known, Run, Tried, Tuning};

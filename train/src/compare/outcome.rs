@@ -82,9 +82,10 @@ impl Outcome {
         }
     }
 
-    /// Share of the training time spent clipping and updating.
+    /// Share of the training time spent clipping and updating; None if it was not measured.
     pub fn optimizer_share(&self) -> Option<f64> {
-        (self.end.seconds > 0.0).then(|| self.end.optimizer_seconds / self.end.seconds)
+        (self.end.seconds > 0.0 && self.end.optimizer_seconds > 0.0)
+            .then(|| self.end.optimizer_seconds / self.end.seconds)
     }
 }
 

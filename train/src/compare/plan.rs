@@ -10,15 +10,14 @@
 //! [model]                                      # and [data], [train], [schedule], [device], [optimizer]: as for `polaron train`
 //! preset = "llama-d64"
 //! ```
-
-use std::path::PathBuf;
+//!
+//! What the sections mean that all runs share is known only to what makes the runs.
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::error::{ConfigError, Error};
-use crate::settings::config::{Config, SOURCE};
-use crate::settings::layers::Layers;
+use crate::error::ConfigError;
+use crate::settings::config::SOURCE;
 use crate::settings::merge;
 
 /// `[compare]`: settings of a comparison.
@@ -34,6 +33,9 @@ pub struct Settings {
     /// How many there were before more were added, each time; absent if none were. Only a comparison's own folder keeps it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds_before: Vec<u64>,
+    /// How many optimizers there were before more were added, each time; kept like `seeds_before`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optimizers_before: Vec<u64>,
     /// The first of them; by default 1. A seed determines the initial weights and the batches.
     pub first_seed: u64,
     /// Number of tuning seeds; by default 1.
@@ -52,10 +54,13 @@ pub struct Settings {
     pub targets: Vec<f64>,
     /// Steps between the validations of a verdict run; by default a fortieth of `steps`.
     pub valid_every: u64,
-    /// Windows of these validations; by default 128, 0 means all. The last one of a verdict run is over all windows.
-    pub valid_windows: u64,
-    /// Windows of the one validation of a tuning run; by default 1024, 0 means all.
-    pub tune_windows: u64,
+    /// Windows of these validations; by default 128, 0 means all. The last one of a verdict run is over all windows. Absent where
+    /// the runs are a loop of one's own, which validates as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_windows: Option<u64>,
+    /// Windows of the one validation of a tuning run; by default 1024, 0 means all. Absent like `valid_windows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune_windows: Option<u64>,
     /// Whether to also run the best rate divided and multiplied by 2 and by 4, if the grid lacks them; by default false.
     pub sensitivity: bool,
     /// Runs at the same time; by default the number of CPU threads, 1 on other devices. May change on a resume.
@@ -71,25 +76,10 @@ pub struct Contender {
     pub optimizer: Table,
     /// Learning rates to try, ascending.
     pub lrs: Vec<f64>,
+    /// The rates before more were added, each time; only a comparison's own folder keeps them.
+    pub lrs_before: Vec<Vec<f64>>,
     /// Further keys to try, with their values.
     pub sweep: Vec<(String, Vec<Value>)>,
-}
-
-/// A comparison as a command asks for it.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// The plan file.
-    pub file: Option<(PathBuf, Table)>,
-    /// `--optimizers`: names of the file's optimizers, or stacks.
-    pub optimizers: Option<Vec<String>>,
-    /// Flags for `[compare]`: the flag, the key there, the value.
-    pub settings: Vec<(&'static str, &'static str, Value)>,
-    /// Flags for the runs, as for `polaron train`.
-    pub flags: Vec<(&'static str, &'static str, Value)>,
-    /// `--threads`: CPU threads in total, shared among the jobs.
-    pub threads: Option<usize>,
-    /// `--set`: key and raw value.
-    pub sets: Vec<(String, String)>,
 }
 
 /// A complete and checked plan.
@@ -100,7 +90,7 @@ pub struct Plan {
     /// The optimizers, in the order given.
     pub contenders: Vec<Contender>,
     /// What all runs share: the other sections of their configuration.
-    pub(super) base: Table,
+    pub base: Table,
 }
 
 /// What a run of a comparison is for.
@@ -136,8 +126,8 @@ pub struct Candidate {
 }
 
 impl Plan {
-    /// The table from which a contender's configuration is resolved.
-    pub(super) fn file_of(&self, contender: usize, swept: &[(String, Value)]) -> Result<Table, ConfigError> {
+    /// The sections from which a run's configuration is resolved: those that all runs share, with the optimizer and the swept values.
+    pub fn sections(&self, contender: usize, swept: &[(String, Value)]) -> Result<Table, ConfigError> {
         let mut table = self.base.clone();
         let mut optimizer = section(&table, "optimizer");
         optimizer.extend(self.contenders[contender].optimizer.clone());
@@ -149,47 +139,14 @@ impl Plan {
         Ok(table)
     }
 
-    /// The configuration of one run.
-    ///
-    /// # Errors
-    ///
-    /// Invalid values.
-    pub fn config(
-        &self,
-        contender: usize,
-        candidate: &Candidate,
-        purpose: Purpose,
-        seed: u64,
-    ) -> Result<Config, Error> {
-        let Settings { steps, tune_steps, valid_every, valid_windows, tune_windows, .. } = self.settings;
-        let (steps, every, windows, windows_end) = match purpose {
-            Purpose::Tuning | Purpose::Sensitivity => (tune_steps, 0, 0, tune_windows),
-            Purpose::Verdict => (steps, valid_every, valid_windows, 0),
-        };
-        let number = |value: u64| Value::Integer(value.min(i64::MAX as u64) as i64);
-        let mut flags = vec![
-            ("the plan", "optimizer.lr", Value::Float(candidate.lr)),
-            ("the plan", "train.steps", number(steps)),
-            ("the plan", "train.seed", number(seed)),
-            ("the plan", "train.valid_every", number(every)),
-            ("the plan", "train.valid_windows", number(windows)),
-            ("the plan", "train.valid_windows_end", number(windows_end)),
-            ("the plan", "train.sample_tokens", number(0)),
-        ];
-        if purpose != Purpose::Verdict {
-            flags.push(("the plan", "train.spectra_every", number(0)));
-            flags.push(("the plan", "train.logits_every", number(0)));
-            flags.push(("the plan", "train.probe_every", number(0)));
-            flags.push(("the plan", "train.sharpness_every", number(0)));
-            flags.push(("the plan", "train.energy_every", number(0)));
-        }
-        let file = Some(("the plan".into(), self.file_of(contender, &candidate.swept)?));
-        Layers { file, flags, ..Layers::default() }.resolve()
+    /// The candidates of an optimizer's tuning: every learning rate with every combination of swept values.
+    pub fn candidates(&self, contender: usize) -> Vec<Candidate> {
+        self.candidates_at(contender, &self.contenders[contender].lrs)
     }
 
-    /// The candidates with which an optimizer's tuning begins: every learning rate with every combination of swept values.
-    pub fn candidates(&self, contender: usize) -> Vec<Candidate> {
-        let Contender { lrs, sweep, .. } = &self.contenders[contender];
+    /// The candidates of an optimizer at these learning rates.
+    pub fn candidates_at(&self, contender: usize, lrs: &[f64]) -> Vec<Candidate> {
+        let sweep = &self.contenders[contender].sweep;
         let mut all: Vec<Candidate> = lrs.iter().map(|lr| Candidate { lr: *lr, swept: Vec::new() }).collect();
         for (key, values) in sweep {
             let with = |candidate: &Candidate, value: &Value| {
@@ -205,17 +162,6 @@ impl Plan {
         all
     }
 
-    /// One configuration of every optimizer.
-    ///
-    /// # Errors
-    ///
-    /// Invalid values.
-    pub fn first_configs(&self) -> Result<Vec<Config>, Error> {
-        let first =
-            |index: usize| self.config(index, &self.candidates(index)[0], Purpose::Verdict, self.settings.first_seed);
-        (0..self.contenders.len()).map(first).collect()
-    }
-
     /// Seeds of the verdict runs.
     pub fn seeds(&self) -> std::ops::Range<u64> {
         self.settings.first_seed..self.settings.first_seed + self.settings.seeds
@@ -226,12 +172,15 @@ impl Plan {
         self.settings.first_tune_seed..self.settings.first_tune_seed + self.settings.tune_seeds
     }
 
-    /// The plan as a table that [`Plan::resolve`] reads back as the same plan.
+    /// The plan as a table that is read back as the same plan.
     pub fn to_table(&self) -> Result<Table, ConfigError> {
         let contender = |contender: &Contender| {
             let mut table = Table::new();
             table.insert("name".into(), contender.name.clone().into());
             table.insert("lrs".into(), contender.lrs.clone().into());
+            if !contender.lrs_before.is_empty() {
+                table.insert(LRS_BEFORE.into(), contender.lrs_before.clone().into());
+            }
             table.extend(contender.optimizer.clone());
             let sweep = contender.sweep.iter().map(|(key, values)| (key.clone(), Value::Array(values.clone())));
             table.insert("sweep".into(), Value::Table(sweep.collect()));
@@ -244,21 +193,9 @@ impl Plan {
         Ok(table)
     }
 
-    /// The default folder.
-    pub fn default_folder(&self) -> PathBuf {
-        let names: Vec<&str> = self.contenders.iter().map(|contender| contender.name.as_str()).collect();
-        let names: String = names.join("-").chars().take(100).collect();
-        PathBuf::from(format!("runs/compare-{}-{names}", self.preset()))
-    }
-
     /// Name or path of the data.
     pub fn source(&self) -> &str {
         merge::lookup(&self.base, SOURCE).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    /// Name of the model preset.
-    pub fn preset(&self) -> String {
-        merge::lookup(&self.base, "model.preset").and_then(Value::as_str).unwrap_or("model").into()
     }
 }
 
@@ -266,12 +203,22 @@ impl Plan {
 /// shows whether the data are the same.
 const RESUMABLE: &[&str] = &["compare.jobs", SOURCE];
 
-/// What a folder notes by itself.
-const NOTED: &str = "compare.seeds_before";
+/// What a folder notes by itself: numbers of seeds and of optimizers, and the rates of every optimizer.
+const NOTED: &[&str] = &["compare.seeds_before", "compare.optimizers_before"];
+/// The key of an optimizer whose rates were added to.
+pub const LRS_BEFORE: &str = "lrs_before";
 
 /// Differences between two plans.
 pub fn differences(there: &Table, now: &Table) -> Vec<String> {
-    merge::differences(&by_name(there), &by_name(now), &[RESUMABLE, &[NOTED]].concat())
+    let plain = |table: &Table| {
+        let mut table = by_name(table);
+        let optimizers = table.get_mut("optimizers").and_then(Value::as_table_mut);
+        for (_, optimizer) in optimizers.into_iter().flatten() {
+            optimizer.as_table_mut().map(|optimizer| optimizer.remove(LRS_BEFORE));
+        }
+        table
+    };
+    merge::differences(&plain(there), &plain(now), &[RESUMABLE, NOTED].concat())
 }
 
 /// The edits to a plan.
@@ -293,7 +240,8 @@ fn by_name(table: &Table) -> Table {
     table
 }
 
-pub(super) fn section(table: &Table, name: &str) -> Table {
+/// A section of a table; empty if there is none.
+pub fn section(table: &Table, name: &str) -> Table {
     table.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
 }
 

@@ -31,7 +31,7 @@ pub struct Results {
     /// Steps of a verdict run.
     pub steps: u64,
     /// What is counted as tokens: "tokens" or "images".
-    pub unit: &'static str,
+    pub unit: String,
     /// Tokens of a step.
     pub tokens_per_step: u64,
     /// Verdict seeds.

@@ -1,6 +1,7 @@
 //! The results as tables: for a terminal, for pasting (Markdown), for other programs (CSV).
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::outcome::{Outcome, first_reach};
 use super::plan::{Candidate, Plan};
@@ -13,7 +14,7 @@ use polaron_common::{markdown_table, table, thousands};
 pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
     let mut head: Vec<String> = ["place", "optimizer", "final loss"].map(String::from).into();
     for target in &results.targets {
-        head.extend([format!("steps to {target}"), results.unit.into(), time_column(results, "seconds")]);
+        head.extend([format!("steps to {target}"), results.unit.clone(), time_column(results, "seconds")]);
     }
     head.extend(["ms per step", "optimizer share"].map(|name| time_column(results, name)));
     let rest = ["state per parameter", "best lr", "next lr below", "next lr above", "tuning runs", "diverged"];
@@ -195,6 +196,19 @@ pub fn markdown(results: &Results, tune_steps: u64) -> String {
         list(&results.verdict),
         markdown_table(head, rows, &[]),
         list(&results.notes)
+    )
+}
+
+/// The results for a terminal; `out` is their folder.
+pub fn summary(results: &Results, out: &Path) -> String {
+    let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
+    format!(
+        "\n{}\nranking: {}\n\n{}\n{}\nresults in {}\n",
+        list(&results.verdict),
+        results.ranking,
+        text(results),
+        list(&results.notes),
+        out.display()
     )
 }
 

@@ -22,9 +22,9 @@ pub struct Run {
     pub seed: u64,
 }
 
-/// A candidate with the losses of its runs.
+/// A candidate that was tried, with the losses of its runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Trial {
+pub struct Tried {
     /// Learning rate and swept values.
     #[serde(flatten)]
     pub candidate: Candidate,
@@ -32,7 +32,7 @@ pub struct Trial {
     pub losses: Vec<Option<f64>>,
 }
 
-impl Trial {
+impl Tried {
     /// Mean over the tuning seeds; infinite if a run diverged, or if there are no runs.
     pub fn loss(&self) -> f64 {
         match self.losses.iter().copied().collect::<Option<Vec<f64>>>() {
@@ -86,10 +86,10 @@ pub enum Edge {
 }
 
 /// The tuning of one optimizer, finished.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Tuning {
     /// Every candidate, in the order of the trials; a single candidate is not run.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<Tried>,
     /// Index of the best trial; None if all diverged.
     pub best: Option<usize>,
     /// By how many points the grid grew.
@@ -97,7 +97,10 @@ pub struct Tuning {
     /// The end of the grid at which the best rate still is.
     pub edge: Option<Edge>,
     /// Rates that were run only for the sensitivity: the choice was made without them.
-    pub probes: Vec<Trial>,
+    pub probes: Vec<Tried>,
+    /// The trial that was the best before rates were added: the first verdict runs were made with it.
+    #[serde(skip)]
+    pub first_best: Option<usize>,
 }
 
 impl Tuning {
@@ -117,7 +120,7 @@ impl Tuning {
         let Some(best) = self.best.map(|index| &self.trials[index]) else { return [None, None] };
         let alike = || self.trials.iter().filter(|trial| trial.candidate.swept == best.candidate.swept);
         let lr = best.candidate.lr;
-        let by_rate = |a: &&Trial, b: &&Trial| a.candidate.lr.total_cmp(&b.candidate.lr);
+        let by_rate = |a: &&Tried, b: &&Tried| a.candidate.lr.total_cmp(&b.candidate.lr);
         let below = alike().filter(|trial| trial.candidate.lr < lr).max_by(by_rate);
         let above = alike().filter(|trial| trial.candidate.lr > lr).min_by(by_rate);
         [below, above].map(|trial| trial.map(|trial| (trial.candidate.lr / lr, trial.loss() - best.loss())))
@@ -125,7 +128,7 @@ impl Tuning {
 
     /// Every rate that was run with the swept values chosen, and its loss; ascending, infinite where a run diverged.
     pub fn curve(&self) -> Vec<(f64, f64)> {
-        let alike = |trial: &&Trial| self.chosen().is_some_and(|chosen| trial.candidate.swept == chosen.swept);
+        let alike = |trial: &&Tried| self.chosen().is_some_and(|chosen| trial.candidate.swept == chosen.swept);
         let run = self.trials.iter().chain(&self.probes).filter(alike).filter(|trial| !trial.losses.is_empty());
         let mut curve: Vec<(f64, f64)> = run.map(|trial| (trial.candidate.lr, trial.loss())).collect();
         curve.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -163,25 +166,52 @@ pub enum Stage {
 }
 
 /// The progress of the optimizer `contender`, given the runs that have ended.
+///
+/// Rates that were added later are tried after those before and their extensions, so that every run keeps its name.
 pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&'a Outcome>) -> Stage {
-    let mut candidates = plan.candidates(contender);
-    let mut extensions = 0;
+    let optimizer = &plan.contenders[contender];
+    let grids = optimizer.lrs_before.iter().chain([&optimizer.lrs]);
+    let mut tuning = Tuning::default();
+    for lrs in grids {
+        let grid = plan.candidates_at(contender, lrs);
+        let mut candidates: Vec<Candidate> = tuning.trials.iter().map(|trial| trial.candidate.clone()).collect();
+        candidates
+            .extend(grid.into_iter().filter(|candidate| !tuning.trials.iter().any(|t| t.candidate == *candidate)));
+        match tuned(plan, contender, candidates, &tuning, &ended) {
+            Ok(next) => tuning = next,
+            Err(missing) => return Stage::Tuning(missing),
+        }
+    }
+    let probes = if plan.settings.sensitivity { tuning.unprobed() } else { Vec::new() };
+    let planned: Vec<Vec<Run>> = probes.iter().map(|candidate| sensitivity_runs(plan, contender, candidate)).collect();
+    let missing = missing(&planned, &ended);
+    if !missing.is_empty() {
+        return Stage::Tuning(missing);
+    }
+    tuning.probes = tried(&probes, &planned, &ended);
+    let runs = verdict_runs(plan, contender, &tuning);
+    let missing = runs.into_iter().filter(|run| ended(&run.name).is_none()).collect();
+    Stage::Verdict(tuning, missing)
+}
+
+/// The tuning over these candidates, with extensions of their grid after those of the tuning `before`; or the runs that it lacks.
+fn tuned<'a>(
+    plan: &Plan,
+    contender: usize,
+    mut candidates: Vec<Candidate>,
+    before: &Tuning,
+    ended: &impl Fn(&str) -> Option<&'a Outcome>,
+) -> Result<Tuning, Vec<Run>> {
+    let mut extensions = before.extensions;
     let single = candidates.len() == 1;
     loop {
-        let planned: Vec<Vec<Run>> = candidates
-            .iter()
-            .enumerate()
-            .map(|(i, c)| if single { Vec::new() } else { tuning_runs(plan, contender, i, c) })
-            .collect();
-        let missing: Vec<Run> = planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect();
+        let runs = |(i, candidate)| if single { Vec::new() } else { tuning_runs(plan, contender, i, candidate) };
+        let planned: Vec<Vec<Run>> = candidates.iter().enumerate().map(runs).collect();
+        let missing = missing(&planned, ended);
         if !missing.is_empty() {
-            return Stage::Tuning(missing);
+            return Err(missing);
         }
-        let losses =
-            |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
-        let trial =
-            |(candidate, runs): (&Candidate, &Vec<Run>)| Trial { candidate: candidate.clone(), losses: losses(runs) };
-        let trials: Vec<Trial> = candidates.iter().zip(&planned).map(trial).collect();
+        let trials = tried(&candidates, &planned, ended);
         let best = if single { Some(0) } else { best_of(&trials) };
         let edge = if single { None } else { edge_of(&trials, best) };
         match extended(&trials, best, edge) {
@@ -190,22 +220,25 @@ pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&
                 extensions += 1;
             }
             _ => {
-                let mut tuning = Tuning { trials, best, extensions, edge, probes: Vec::new() };
-                let probes = if plan.settings.sensitivity { tuning.unprobed() } else { Vec::new() };
-                let planned: Vec<Vec<Run>> =
-                    probes.iter().map(|candidate| sensitivity_runs(plan, contender, candidate)).collect();
-                let missing: Vec<Run> =
-                    planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect();
-                if !missing.is_empty() {
-                    return Stage::Tuning(missing);
-                }
-                tuning.probes = probes.iter().zip(&planned).map(trial).collect();
-                let runs = verdict_runs(plan, contender, &tuning);
-                let missing = runs.into_iter().filter(|run| ended(&run.name).is_none()).collect();
-                return Stage::Verdict(tuning, missing);
+                let first_best = before.first_best.or(best);
+                return Ok(Tuning { trials, best, extensions, edge, probes: Vec::new(), first_best });
             }
         }
     }
+}
+
+fn missing<'a>(planned: &[Vec<Run>], ended: &impl Fn(&str) -> Option<&'a Outcome>) -> Vec<Run> {
+    planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect()
+}
+
+fn tried<'a>(
+    candidates: &[Candidate],
+    planned: &[Vec<Run>],
+    ended: &impl Fn(&str) -> Option<&'a Outcome>,
+) -> Vec<Tried> {
+    let losses = |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
+    let of = |(candidate, runs): (&Candidate, &Vec<Run>)| Tried { candidate: candidate.clone(), losses: losses(runs) };
+    candidates.iter().zip(planned).map(of).collect()
 }
 
 /// The runs of the tuning trial with index `trial` (from 0).
@@ -234,17 +267,20 @@ pub fn sensitivity_runs(plan: &Plan, contender: usize, candidate: &Candidate) ->
     plan.tune_seeds().map(run).collect()
 }
 
-/// The verdict runs of a tuned optimizer; none if all its tuning runs diverged.
+/// The verdict runs of a tuned optimizer; none if all its tuning runs diverged. If rates that were added later changed the choice,
+/// the runs have another name than those with the choice before.
 pub fn verdict_runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> {
+    let Some((best, candidate)) = tuning.best.zip(tuning.chosen()) else { return Vec::new() };
     let name = &plan.contenders[contender].name;
-    let run = |candidate: &Candidate, seed: u64| Run {
-        name: format!("verdict-{name}-s{seed}"),
+    let trial = if tuning.best == tuning.first_best { String::new() } else { format!("-{:02}", best + 1) };
+    let run = |seed: u64| Run {
+        name: format!("verdict-{name}{trial}-s{seed}"),
         contender,
         purpose: Purpose::Verdict,
         candidate: candidate.clone(),
         seed,
     };
-    tuning.chosen().map(|candidate| plan.seeds().map(|seed| run(candidate, seed)).collect()).unwrap_or_default()
+    plan.seeds().map(run).collect()
 }
 
 /// The loss of a curve at `lr`, and how it is known.
@@ -264,13 +300,13 @@ fn loss_at(curve: &[(f64, f64)], lr: f64) -> (Option<f64>, Known) {
     }
 }
 
-fn best_of(trials: &[Trial]) -> Option<usize> {
+fn best_of(trials: &[Tried]) -> Option<usize> {
     let finite = trials.iter().enumerate().filter(|(_, trial)| trial.loss().is_finite());
     finite.min_by(|a, b| a.1.loss().total_cmp(&b.1.loss())).map(|(index, _)| index)
 }
 
 /// Learning rates tried with the same swept values as a trial, ascending.
-fn rates(trials: &[Trial], like: &Trial) -> Vec<f64> {
+fn rates(trials: &[Tried], like: &Tried) -> Vec<f64> {
     let alike = trials.iter().filter(|trial| trial.candidate.swept == like.candidate.swept);
     let mut rates: Vec<f64> = alike.map(|trial| trial.candidate.lr).collect();
     rates.sort_by(f64::total_cmp);
@@ -278,7 +314,7 @@ fn rates(trials: &[Trial], like: &Trial) -> Vec<f64> {
 }
 
 /// The end at which the best rate is; if everything diverged, the low end. A single rate has no edge.
-fn edge_of(trials: &[Trial], best: Option<usize>) -> Option<Edge> {
+fn edge_of(trials: &[Tried], best: Option<usize>) -> Option<Edge> {
     let best_trial = &trials[best.unwrap_or(0)];
     let rates = rates(trials, best_trial);
     if rates.len() < 2 {
@@ -295,7 +331,7 @@ fn edge_of(trials: &[Trial], best: Option<usize>) -> Option<Edge> {
 }
 
 /// The candidate beyond an edge, by the same factor as between the edge and its neighbour.
-fn extended(trials: &[Trial], best: Option<usize>, edge: Option<Edge>) -> Option<Candidate> {
+fn extended(trials: &[Tried], best: Option<usize>, edge: Option<Edge>) -> Option<Candidate> {
     let like = &trials[best.unwrap_or(0)];
     let rates = rates(trials, like);
     let lr = match edge? {

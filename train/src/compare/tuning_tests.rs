@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::compare::plan::Request;
+use crate::children::Request;
 use crate::store::metrics::End;
 
 /// A run that ended with this loss; None means that it diverged.
@@ -162,4 +162,24 @@ fn swept_values_are_chosen_with_the_rate() {
     let Stage::Verdict(tuning, verdict) = stage(&plan, 0, |name| runs.get(name)) else { panic!() };
     assert_eq!((tuning.chosen().unwrap().lr, tuning.chosen().unwrap().swept[0].1.as_float()), (0.1, Some(0.1)));
     assert_eq!(verdict.len(), 3);
+}
+
+#[test]
+fn rates_that_are_added_later_repeat_no_run_and_name_the_runs_of_another_choice_anew() {
+    let mut plan = plan(PLAN);
+    let (before, first) = tuned(&plan, valley(9.0));
+    assert_eq!((before.chosen().unwrap().lr, before.extensions), (10.0, 2));
+    let verdict = |plan: &Plan, tuning: &Tuning| verdict_runs(plan, 1, tuning)[0].name.clone();
+    assert_eq!(verdict(&plan, &before), "verdict-muon-s1");
+    plan.contenders[1].lrs_before = vec![plan.contenders[1].lrs.clone()];
+    plan.contenders[1].lrs = vec![0.01, 0.1, 0.3, 1.0, 3.0];
+    let (same, runs) = tuned(&plan, valley(9.0));
+    assert_eq!(runs[..first.len()], first, "the runs so far come first, with their names");
+    assert_eq!(runs[first.len()..], ["tune-muon-06-lr0.3-s10001", "tune-muon-07-lr3-s10001"]);
+    assert_eq!((same.chosen(), verdict(&plan, &same)), (before.chosen(), "verdict-muon-s1".into()));
+    // A valley that only the added rate finds: the first choice was 1.
+    let narrow = |lr: f64| Some(if lr == 0.3 { 0.0 } else { (lr / 0.9).ln().abs() });
+    let (other, _) = tuned(&plan, narrow);
+    assert_eq!(other.chosen().unwrap().lr, 0.3);
+    assert!(verdict(&plan, &other).starts_with("verdict-muon-0"), "{}", verdict(&plan, &other));
 }

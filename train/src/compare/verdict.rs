@@ -4,6 +4,7 @@ use super::plan::Plan;
 use super::processors;
 use super::results::{Pair, PairReach, Results, Standing};
 use super::statistics::{ALPHA, BOOTSTRAP_FROM, Paired};
+use super::subject::Subject;
 use super::tuning::Edge;
 
 /// The verdict on a pair of optimizers: one sentence.
@@ -190,13 +191,15 @@ fn last_words(results: &Results) -> String {
 }
 
 /// What prevents or limits the verdict.
-pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
+pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
     let settings = &plan.settings;
     let mut notes = Vec::new();
     if results.seeds.len() == 1 {
         notes.push("One verdict seed: the differences may be chance; use at least 3 seeds.".into());
     }
     notes.extend(added_seeds(results));
+    notes.extend(added_optimizers(plan));
+    notes.extend(added_rates(plan));
     notes.extend(processors::notes(results));
     for standing in &results.optimizers {
         notes.extend(notes_on(standing, settings.extensions));
@@ -226,9 +229,7 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
         notes.push("results.json also has bootstrap intervals.".into());
     }
     notes.push(format!("Targets: {}.", results.targets_are));
-    if results.unit == "tokens" {
-        notes.push(coverage(settings.valid_windows));
-    }
+    notes.extend(subject.coverage.clone());
     if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
         notes.push(
             "Only the learning rate of the main rule is tuned; other rates (such as optimizer.adamw.lr) and weight decay are \
@@ -240,9 +241,10 @@ pub fn notes(plan: &Plan, results: &Results) -> Vec<String> {
         "Seconds are training time; they depend on how many runs share a machine (in this plan {} at a time).",
         settings.jobs
     ));
-    notes.push(
-        "The verdict holds for this model, text and number of steps; seeds vary initial weights and batches.".into(),
-    );
+    let data = if results.unit == "tokens" { "text" } else { "data" };
+    notes.push(format!(
+        "The verdict holds for this model, {data} and number of steps; seeds vary initial weights and batches."
+    ));
     notes
 }
 
@@ -252,19 +254,40 @@ fn added_seeds(results: &Results) -> Option<String> {
     (!before.is_empty()).then(|| {
         format!(
             "Seeds were added after the comparison began: {}, then {}. If the results of fewer seeds decided that, the p-values are too \
-             small: see \"More seeds later\" in docs/COMPARING.md.",
+             small: see \"More of it later\" in docs/COMPARING.md.",
             before.join(", then "),
             results.seeds.len()
         )
     })
 }
 
-fn coverage(windows: u64) -> String {
-    let on = match windows {
-        0 => "all windows".to_owned(),
-        windows => format!("{windows} evenly spaced windows"),
-    };
-    format!("Final losses are over all validation windows, losses during training (targets, curves) are over {on}.")
+/// What added optimizers mean for the verdict.
+fn added_optimizers(plan: &Plan) -> Option<String> {
+    let first = usize::try_from(*plan.settings.optimizers_before.first()?).ok()?;
+    let names: Vec<&str> = plan.contenders.iter().skip(first).map(|contender| contender.name.as_str()).collect();
+    Some(format!(
+        "Optimizers were added after the comparison began: {}. The p-values are corrected for all pairs that there are now, not for those \
+         that might still be added: see \"More of it later\" in docs/COMPARING.md.",
+        names.join(", ")
+    ))
+}
+
+/// What added rates mean for the verdict.
+fn added_rates(plan: &Plan) -> Option<String> {
+    let added = plan.contenders.iter().filter_map(|contender| {
+        let first = contender.lrs_before.first()?;
+        let more: Vec<String> =
+            contender.lrs.iter().filter(|lr| !first.contains(lr)).map(|lr| lr.to_string()).collect();
+        Some(format!("{} {}", contender.name, more.join(" and ")))
+    });
+    let added: Vec<String> = added.collect();
+    (!added.is_empty()).then(|| {
+        format!(
+            "Learning rates were added after the comparison began: {}. If the verdict so far decided that, the tuning was not blind to it: see \
+             \"More of it later\" in docs/COMPARING.md.",
+            added.join(", ")
+        )
+    })
 }
 
 fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {

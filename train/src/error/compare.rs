@@ -83,7 +83,7 @@ pub enum CompareError {
     )]
     SharedSeeds,
     /// The folder holds another comparison.
-    #[error("`{}` holds a comparison with another plan: {}; choose another --out, or repeat that plan to resume it", path.display(), differences.join(", "))]
+    #[error("`{}` holds a comparison with another plan: {}; choose another folder (--out), or repeat that plan to resume it", path.display(), differences.join(", "))]
     OtherPlan {
         /// The folder.
         path: PathBuf,
@@ -128,14 +128,20 @@ pub enum CompareError {
         /// Path of the data.
         source_name: String,
     },
+    /// A comparison whose runs only the program can make that began it.
+    #[error("`{}` is the plan of a comparison on a training loop of its own: run that program again to resume it; `polaron report` writes its page", path.display())]
+    OwnLoop {
+        /// The plan.
+        path: PathBuf,
+    },
     /// The folder holds something that is not a comparison.
-    #[error("`{}` is not empty and holds no comparison (no plan.toml in it): choose another --out", path.display())]
+    #[error("`{}` is not empty and holds no comparison (no plan.toml in it): choose another folder (--out)", path.display())]
     NotAComparison {
         /// The folder.
         path: PathBuf,
     },
     /// Another process works in the folder.
-    #[error("another process is comparing in `{}`: wait for it, stop it, or choose another --out", path.display())]
+    #[error("another process is comparing in `{}`: wait for it, stop it, or choose another folder (--out)", path.display())]
     Locked {
         /// The folder.
         path: PathBuf,
@@ -151,6 +157,16 @@ pub enum CompareError {
         log: PathBuf,
         /// Its exit code.
         code: u8,
+    },
+    /// A training that is not a process failed, other than by diverging.
+    #[error(
+        "the run `{run}` failed ({message}); when the cause is fixed, run the program again: what has ended is not repeated"
+    )]
+    TrialFailed {
+        /// The run.
+        run: String,
+        /// What went wrong.
+        message: String,
     },
     /// A timed run of a dry run failed; its folder was removed.
     #[error(
@@ -235,7 +251,9 @@ impl CompareError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::RunFailed { code, .. } | Self::TimingFailed { code, .. } => *code,
-            Self::AllDiverged | Self::NoneFinished | Self::LaunchFailed { .. } => EXIT_FAILED,
+            Self::AllDiverged | Self::NoneFinished | Self::LaunchFailed { .. } | Self::TrialFailed { .. } => {
+                EXIT_FAILED
+            }
             _ => EXIT_BAD_INPUT,
         }
     }

@@ -6,9 +6,10 @@ use super::curves::{Curve, curve_tabs, keys, smoothed, time_bars};
 use super::html::{escape, folded, list, table};
 use super::names::name_of;
 use super::weights;
+use crate::children::LoadedComparison;
 use crate::compare::{
-    ComparisonFolder, LoadedComparison, Outcome, Point, Snapshot, mean, pair_table, rate_table, rates_note,
-    table_columns, time_column,
+    ComparisonFolder, Outcome, Point, Snapshot, Standing, mean, pair_table, rate_table, rates_note, table_columns,
+    time_column,
 };
 use crate::report::chart::{Chart, Series};
 use crate::store::run_folder::RunFolder;
@@ -41,10 +42,10 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         "<h1>Comparison of {}</h1>\n<p class=\"faint\">{}: {} steps of {} {}, {} paired and {} tuning seeds</p>\n{unfinished}\
          <div class=\"verdict\"><p>{}</p>\n{}</div>\n{}<div class=\"note\">{}</div>\n",
         escape(&names().collect::<Vec<_>>().join(", ")),
-        escape(&comparison.plan.preset()),
+        escape(&comparison.subject.title),
         thousands(results.steps),
         thousands(results.tokens_per_step),
-        results.unit,
+        &results.unit,
         results.seeds.len(),
         results.tune_seeds.len(),
         escape(&results.ranking),
@@ -57,7 +58,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         &group("valid"),
         &mean_curves(comparison, |outcome| outcome.curve.clone()),
         "validation loss",
-        results.unit,
+        &results.unit,
         true,
     );
     if !valid.is_empty() {
@@ -73,7 +74,7 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
         &group("train"),
         &mean_curves(comparison, |outcome| smoothed(&outcome.train)),
         "training loss",
-        results.unit,
+        &results.unit,
         true,
     );
     if !train.is_empty() {
@@ -82,15 +83,17 @@ pub fn sections(dir: &Path, comparison: &LoadedComparison) -> String {
     }
     html.push_str(&sensitivity(comparison, &keys(names())));
     html.push_str(&spectra(comparison, &group("spectra"), &keys(names())));
-    let times = results
-        .optimizers
-        .iter()
-        .filter_map(|standing| Some((standing.name.as_str(), standing.seconds_per_step?, standing.optimizer_share?)));
-    let bars = "Forward and backward; lighter: clipping and updating.";
-    html.push_str(&section(
-        "Time per step",
-        &format!("{}<p class=\"note\">{bars}{times_note}</p>\n", time_bars(times)),
-    ));
+    let timed = |standing: &Standing| standing.seconds_per_step.zip(standing.optimizer_share);
+    let times = results.optimizers.iter().filter_map(|standing| {
+        let (seconds, share) = timed(standing)?;
+        Some((standing.name.as_str(), seconds, share))
+    });
+    // A loop of one's own need not measure the optimizer.
+    if results.optimizers.iter().any(|standing| timed(standing).is_some()) {
+        let bars = "Forward and backward; lighter: clipping and updating.";
+        let bars = format!("{}<p class=\"note\">{bars}{times_note}</p>\n", time_bars(times));
+        html.push_str(&section("Time per step", &bars));
+    }
     let pairs = pair_table(results);
     if pairs.len() > 1 {
         html.push_str(&section("Pairs in numbers", &format!("{}{PAIRS_NOTE}", table(&pairs[0], &pairs[1..]))));

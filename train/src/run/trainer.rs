@@ -206,7 +206,7 @@ impl<F: Family> Session<'_, F> {
         let TrainerState { tokens, seconds, optimizer_seconds, .. } = self.state;
         let lr = factor * self.config.optimizer.lr;
         let (factors, momentum) = self.own_schedules(step, steps);
-        let step = self.state.step;
+        let (step, grad_norm) = (self.state.step, Some(grad_norm));
         let train = Event::Train { step, loss, lr, tokens, grad_norm, seconds, optimizer_seconds, factors, momentum };
         self.log.write(&train)?;
         if recorded {

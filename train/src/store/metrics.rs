@@ -32,8 +32,9 @@ pub enum Event {
         lr: f64,
         /// Training tokens so far.
         tokens: u64,
-        /// Global norm of the gradient before clipping.
-        grad_norm: f64,
+        /// Global norm of the gradient before clipping; absent where it was not measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grad_norm: Option<f64>,
         /// Training seconds so far.
         seconds: f64,
         /// The part of `seconds` spent clipping and updating.
@@ -159,7 +160,7 @@ pub struct MatrixSpectrum {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct End {
     /// "finished", "interrupted" or "diverged".
     pub status: String,
@@ -303,7 +304,7 @@ mod tests {
             loss: 2.5,
             lr: 0.02,
             tokens: step * 8,
-            grad_norm: 1.0,
+            grad_norm: Some(1.0),
             seconds: 0.5,
             optimizer_seconds: 0.1,
             factors: BTreeMap::new(),

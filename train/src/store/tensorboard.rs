@@ -131,7 +131,7 @@ mod tests {
             loss: 2.5,
             lr: 0.25,
             tokens,
-            grad_norm: 1.0,
+            grad_norm: Some(1.0),
             seconds,
             optimizer_seconds: 0.125,
             factors: BTreeMap::new(),

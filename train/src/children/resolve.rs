@@ -1,16 +1,20 @@
 //! Resolves and checks the plan that a command and a plan file describe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use polaron::{Layerwise, LayerwiseConfig};
+use polaron::Layerwise;
 use polaron_common::did_you_mean;
 use toml::{Table, Value};
 
-use super::plan::{Contender, Plan, Purpose, Request, Settings, round, section};
-use super::sizes::{check_settings, default_jobs, settings};
+use super::request::Request;
+use super::sizes::{default_jobs, settings};
+use crate::compare::{
+    Contender, Plan, Purpose, Settings, TUNED, check_grids, check_names, check_rates, contender, grid, named, section,
+    sweep, wrong_type,
+};
 use crate::error::{CompareError, ConfigError, Error};
 use crate::host::device;
-use crate::settings::layers::Layers;
+use crate::settings::layers::{Layers, read_file};
 use crate::settings::merge;
 use crate::settings::train::REPORTING_KEYS;
 
@@ -28,16 +32,13 @@ const DECIDED: &[(&str, &str)] = &[
     ("train.valid_every", "compare.valid_every"),
     ("train.valid_windows", "compare.valid_windows"),
     ("train.valid_windows_end", "compare.tune_windows"),
-    ("optimizer.stack", "optimizers"),
-    ("optimizer.lr", "compare.lrs"),
+    TUNED[0],
+    TUNED[1],
 ];
 /// A key that a comparison does not use. It is left out of a resolved plan, like the keys that only affect the output.
 const UNUSED: &str = "train.valid_at_start";
 /// Its default depends on the number of steps, which differs between tuning and verdict runs.
 const WARMUP: &str = "schedule.warmup";
-/// Beginnings of the keys that may be swept: any other key would give the optimizers different work.
-const SWEPT: &[&str] = &["optimizer.", "schedule."];
-const MAX_NAME: usize = 40;
 
 impl Plan {
     /// Resolves and checks the plan that a command asks for.
@@ -48,10 +49,13 @@ impl Plan {
     pub fn resolve(request: &Request) -> Result<Self, Error> {
         let empty = Table::new();
         let (place, file) = request.file.as_ref().map_or((PathBuf::from("the plan"), &empty), |(p, t)| (p.clone(), t));
+        if Self::is_of_own_loop(file) {
+            return Err(CompareError::OwnLoop { path: place }.into());
+        }
         let place = format!("in `{}`", place.display());
         check_sections(file, &place)?;
         let mut settings = settings(request, file, &place)?;
-        check_settings(&settings)?;
+        settings.check()?;
         let base = base(request, file)?;
         let sweep = sweep(file.get("sweep"), &place)?;
         let given = contenders(request, file, &settings, &sweep, &place)?;
@@ -68,11 +72,14 @@ impl Plan {
     fn settle(&mut self, request: &Request) -> Result<(), Error> {
         let warmup_given =
             merge::lookup(&self.base, WARMUP).is_some() || request.sets.iter().any(|(key, _)| key == WARMUP);
+        // An optimizer that is added has as many rates as those that are there.
+        let there = self.contenders.first().map_or(0, |contender| contender.lrs.len() as u64);
+        let points = if request.adds { there } else { self.settings.lr_points };
         let mut shared = None;
         for index in 0..self.contenders.len() {
             let own_lrs = self.contenders[index].lrs.clone();
             let layers = Layers {
-                file: Some(("the plan".into(), self.file_of(index, &[])?)),
+                file: Some(("the plan".into(), self.sections(index, &[])?)),
                 flags: request.flags.clone(),
                 sets: request.sets.clone(),
                 ..Layers::default()
@@ -80,7 +87,7 @@ impl Plan {
             let config = layers.resolve()?;
             let contender = &mut self.contenders[index];
             if own_lrs.is_empty() {
-                contender.lrs = grid(config.optimizer.lr, self.settings.lr_points, self.settings.lr_factor);
+                contender.lrs = grid(config.optimizer.lr, points, self.settings.lr_factor);
             }
             let table = config.to_table()?;
             contender.optimizer = section(&table, "optimizer");
@@ -101,18 +108,13 @@ impl Plan {
 
     /// Every trial's configuration is checked before the first run starts.
     fn check_contenders(&self) -> Result<(), Error> {
-        for (index, contender) in self.contenders.iter().enumerate() {
+        for index in 0..self.contenders.len() {
             for candidate in self.candidates(index) {
                 let config = self.config(index, &candidate, Purpose::Tuning, self.settings.first_tune_seed)?;
                 Layerwise::from_config(&config.optimizer)?;
             }
-            let first = &self.contenders[0];
-            if contender.lrs.len() != first.lrs.len() {
-                let [first, other] = [first, contender].map(|c| (c.name.clone(), c.lrs.len()));
-                return Err(CompareError::UnequalGrids { first, other }.into());
-            }
         }
-        Ok(())
+        Ok(check_grids(&self.contenders)?)
     }
 }
 
@@ -146,35 +148,6 @@ fn base(request: &Request, file: &Table) -> Result<Table, Error> {
     Ok(base)
 }
 
-/// The swept keys of a `sweep` table.
-fn sweep(value: Option<&Value>, place: &str) -> Result<Vec<(String, Vec<Value>)>, Error> {
-    let table = match value {
-        None => return Ok(Vec::new()),
-        Some(Value::Table(table)) => table,
-        Some(other) => return Err(wrong_type("sweep", "a section", other, place).into()),
-    };
-    let key_values = |(key, value): (String, Value)| match value {
-        Value::Array(values) if !values.is_empty() => Ok((key, values)),
-        Value::Array(_) => Err(CompareError::EmptyGrid { what: format!("`sweep.{key}`") }.into()),
-        other => Err(Error::from(wrong_type(&format!("sweep.{key}"), "an array of the values to try", &other, place))),
-    };
-    let swept = merge::flatten(table).into_iter().map(key_values).collect::<Result<Vec<_>, _>>()?;
-    for (key, _) in &swept {
-        if let Some((_, instead)) = DECIDED.iter().find(|(decided, _)| decided == key) {
-            return Err(CompareError::Decided { key: key.clone(), instead }.into());
-        }
-        if !SWEPT.iter().any(|start| key.starts_with(start)) {
-            return Err(CompareError::NotSwept { key: key.clone() }.into());
-        }
-    }
-    Ok(swept)
-}
-
-fn wrong_type(key: &str, expected: &'static str, found: &Value, place: &str) -> ConfigError {
-    let found = crate::error::one_line(&format!("{} {found}", found.type_str()));
-    ConfigError::WrongType { key: key.into(), expected, found, place: place.into() }
-}
-
 fn contenders(
     request: &Request,
     file: &Table,
@@ -189,25 +162,26 @@ fn contenders(
     };
     let defined = defined.iter().map(|item| contender(item, shared_sweep, place)).collect::<Result<Vec<_>, _>>()?;
     let mut chosen = match &request.optimizers {
+        Some(names) if request.adds => {
+            let new = names.iter().filter(|name| !defined.iter().any(|contender| contender.name == **name));
+            let new = new.map(|name| named(name, &[], shared_sweep)).collect::<Result<Vec<_>, _>>()?;
+            [defined, new].concat()
+        }
         Some(names) => names.iter().map(|name| named(name, &defined, shared_sweep)).collect::<Result<Vec<_>, _>>()?,
         None if file.contains_key("optimizers") => defined,
         None => DEFAULT_OPTIMIZERS.iter().map(|name| named(name, &[], shared_sweep)).collect::<Result<Vec<_>, _>>()?,
     };
-    for (index, contender) in chosen.iter().enumerate() {
-        // On some file systems two names that differ only in case are the same folder.
-        if chosen[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&contender.name)) {
-            return Err(CompareError::SameName { name: contender.name.clone() }.into());
-        }
-    }
-    if chosen.len() < 2 {
-        return Err(CompareError::TooFew { count: chosen.len() }.into());
-    }
+    check_names(&chosen)?;
     let lrs_flag = request.settings.iter().any(|(_, key, _)| *key == "lrs");
     for contender in &mut chosen {
-        if lrs_flag || contender.lrs.is_empty() {
+        if request.adds && lrs_flag {
+            // To those that the comparison has.
+            let more = settings.lrs.iter().filter(|lr| !contender.lrs.contains(lr)).copied().collect::<Vec<f64>>();
+            contender.lrs.extend(more);
+        } else if lrs_flag || contender.lrs.is_empty() {
             contender.lrs.clone_from(&settings.lrs);
         }
-        check_lrs(&mut contender.lrs, &contender.name)?;
+        check_rates(&mut contender.lrs, &contender.name)?;
     }
     if lrs_flag && settings.lrs.is_empty() {
         return Err(CompareError::EmptyGrid { what: "--lrs".into() }.into());
@@ -215,79 +189,17 @@ fn contenders(
     Ok(chosen)
 }
 
-fn named(name: &str, defined: &[Contender], sweep: &[(String, Vec<Value>)]) -> Result<Contender, Error> {
-    if let Some(found) = defined.iter().find(|contender| contender.name == name) {
-        return Ok(found.clone());
+/// The plan in a file. One of an earlier version lacks the keys that are newer: they have their defaults.
+///
+/// # Errors
+///
+/// A file that cannot be read, a plan that is not valid.
+pub fn plan_at(path: &Path) -> Result<Plan, Error> {
+    let table = read_file(path)?;
+    if Plan::is_of_own_loop(&table) {
+        return Plan::read(path);
     }
-    let choices: Vec<&str> = LayerwiseConfig::STACKS
-        .iter()
-        .copied()
-        .chain(defined.iter().map(|contender| contender.name.as_str()))
-        .collect();
-    ConfigError::check_choice("optimizers", name, &choices)?;
-    let optimizer = Table::from_iter([("stack".to_owned(), Value::from(name))]);
-    Ok(Contender { name: name.into(), optimizer, lrs: Vec::new(), sweep: sweep.to_vec() })
-}
-
-fn contender(item: &Value, shared_sweep: &[(String, Vec<Value>)], place: &str) -> Result<Contender, Error> {
-    let mut table = match item {
-        Value::String(name) => return named(name, &[], shared_sweep),
-        Value::Table(table) => table.clone(),
-        other => return Err(wrong_type("optimizers", "an array of names and tables", other, place).into()),
-    };
-    let stack = table.get("stack").and_then(Value::as_str).map(String::from);
-    let name = match table.remove("name") {
-        Some(Value::String(name)) => name,
-        Some(other) => return Err(wrong_type("optimizers.name", "a string", &other, place).into()),
-        None => stack.clone().ok_or(CompareError::Nameless)?,
-    };
-    check_name(&name)?;
-    // A table without a stack is a variant of the stack it is named after.
-    let stack = stack.unwrap_or_else(|| name.clone());
-    ConfigError::check_choice(&format!("optimizers.{name}.stack"), &stack, LayerwiseConfig::STACKS)?;
-    table.insert("stack".into(), stack.into());
-    let own_sweep = sweep(table.remove("sweep").as_ref(), place)?;
-    let lrs = match table.remove("lrs") {
-        None => Vec::new(),
-        Some(value @ Value::Array(_)) => {
-            let lrs: Vec<f64> = value
-                .clone()
-                .try_into()
-                .map_err(|_| wrong_type("optimizers.lrs", "an array of numbers", &value, place))?;
-            if lrs.is_empty() {
-                return Err(CompareError::EmptyGrid { what: format!("`lrs` of {name}") }.into());
-            }
-            lrs
-        }
-        Some(other) => return Err(wrong_type("optimizers.lrs", "an array of numbers", &other, place).into()),
-    };
-    // Its own values take precedence over those for every optimizer.
-    let shared = shared_sweep.iter().filter(|(key, _)| !own_sweep.iter().any(|(own, _)| own == key)).cloned();
-    let sweep = shared.chain(own_sweep.iter().cloned()).collect();
-    Ok(Contender { name, optimizer: table, lrs, sweep })
-}
-
-/// Names become parts of file names.
-fn check_name(name: &str) -> Result<(), CompareError> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    let good = !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(fits) && !name.starts_with('.');
-    if good { Ok(()) } else { Err(CompareError::BadName { name: name.into() }) }
-}
-
-fn check_lrs(lrs: &mut [f64], name: &str) -> Result<(), CompareError> {
-    lrs.sort_by(f64::total_cmp);
-    let bad = lrs.iter().find(|lr| !(lr.is_finite() && **lr > 0.0));
-    let twice = lrs.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| &pair[0]);
-    match bad.or(twice) {
-        Some(lr) => Err(CompareError::BadRate { name: name.into(), lr: *lr }),
-        None => Ok(()),
-    }
-}
-
-/// `points` rates around `centre`, which is one of them, each `factor` times the previous one.
-fn grid(centre: f64, points: u64, factor: f64) -> Vec<f64> {
-    let below = (points as i32 - 1) / 2;
-    (0..points as i32).map(|index| round(centre * factor.powi(index - below))).collect()
+    Plan::resolve(&Request { file: Some((path.into(), table)), ..Request::default() })
 }
 
 #[cfg(test)]

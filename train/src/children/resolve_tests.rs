@@ -1,5 +1,5 @@
 use super::*;
-use crate::compare::plan::differences;
+use crate::compare::differences;
 use crate::settings::config::Config;
 
 fn resolve(text: &str) -> Result<Plan, Error> {

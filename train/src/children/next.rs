@@ -1,15 +1,15 @@
 //! `--next`: the runs that can begin now, as commands for any machine that sees the folder.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use polaron_datasets::{quoted, quoted_word};
 
 use super::child::{own_program, train_arguments};
-use super::make::{Open, open, session};
-use super::plan::Plan;
-use super::runner::Runner;
-use super::tuning::Run;
+use super::make::{Open, open};
+use super::training::write_config;
+use crate::compare::{Plan, Run, session};
 use crate::error::{CompareError, Error, FileError};
 use crate::store::run_folder::RunFolder;
 
@@ -42,12 +42,14 @@ pub fn next(plan: &Plan, out: &Path) -> Result<Next, Error> {
     let program = own_program()?;
     let here = std::env::current_dir().map_err(FileError::at("find", Path::new(".")))?;
     [&program, &here, &full(out)?].into_iter().try_for_each(|path| check_line(path))?;
-    open(plan, out, PATIENCE, |Open { folder, runner, .. }| {
+    open(plan, out, PATIENCE, |Open { runs, data }| {
+        let folder = runs.folder;
         let in_use = |run: &Run| RunFolder::new(folder.run(&run.name)).is_locked();
-        let (under_way, free): (Vec<Run>, Vec<Run>) = runner.needed().into_iter().partition(in_use);
+        let (under_way, free): (Vec<Run>, Vec<Run>) = runs.needed().into_iter().partition(in_use);
         let line = |run: &Run| {
-            let config = full(&folder.write_config(&run.name, &runner.config(run)?)?)?;
-            Ok(command(&runner, &here, &program, &config, &full(&folder.run(&run.name))?))
+            let config = full(&write_config(folder, &run.name, &runs.plan.config_of(run)?)?)?;
+            let arguments = train_arguments(&config, &full(&folder.run(&run.name))?, data.sha256());
+            Ok(command(&here, &program, &arguments))
         };
         let commands = free.iter().map(line).collect::<Result<Vec<_>, Error>>()?;
         if !commands.is_empty() {
@@ -58,8 +60,7 @@ pub fn next(plan: &Plan, out: &Path) -> Result<Next, Error> {
 }
 
 /// The command of a run. It changes to this folder, since paths of data may be relative to it.
-fn command(runner: &Runner<'_>, here: &Path, program: &Path, config: &Path, out: &Path) -> String {
-    let arguments = train_arguments(config, out, runner.data_sha256());
+fn command(here: &Path, program: &Path, arguments: &[OsString]) -> String {
     let words: Vec<String> = arguments.iter().map(|word| quoted_word(&word.to_string_lossy())).collect();
     format!("cd {} && {} {}", quoted(here), quoted(program), words.join(" "))
 }

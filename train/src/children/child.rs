@@ -12,13 +12,11 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::launch::Launch;
+use crate::compare::TICK;
 use crate::error::{CompareError, Error, FileError};
 
 /// How long a run behind a launcher may take to end before it gets a signal.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Time between two checks of the children.
-pub const TICK: Duration = Duration::from_millis(50);
 
 /// This program.
 ///

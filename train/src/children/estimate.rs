@@ -6,10 +6,8 @@ use std::time::Instant;
 
 use polaron_common::table;
 
-use super::outcome::Outcome;
-use super::plan::{Plan, Purpose};
-use super::runner::last_error;
-use super::tuning::FACTORS;
+use super::training::last_error;
+use crate::compare::{FACTORS, Outcome, Plan, Purpose};
 use crate::error::{CompareError, EXIT_BAD_INPUT, EXIT_FAILED, Error, FileError};
 use crate::host::progress::duration;
 use crate::settings::config::Config;

@@ -1,14 +1,11 @@
 #!/usr/bin/env python3
 """Steps optimizers of other libraries on the reference vectors of optimizers/verify/vectors.
 
-    python benches/peers/conformance --library torch              rows of docs/CONFORMANCE.md in Markdown
-    python benches/peers/conformance --library torch --json FILE  and every case as JSON
+    python benches/peers/conformance --library torch              the rows of docs/CONFORMANCE.md, in Markdown
     python benches/peers/conformance --library torch --cases      and every case that differs
+    python benches/peers/conformance --library torch --json FILE  and every case as JSON
 
-Needs numpy and the library; docs/CONFORMANCE.md has the versions and the rules.
-
-A case agrees if every entry after every step is within the tolerance that the case states for the precision of the run. If it
-differs, single things of the library's own source are changed (edits.py), until it agrees: the smallest such set is the reason.
+Needs numpy and the library; docs/CONFORMANCE.md has the versions, and says what agrees means and how a reason is found.
 """
 
 import argparse
@@ -17,10 +14,9 @@ import json
 import warnings
 from collections import Counter, defaultdict
 
-import numpy as np
-
 import cases
 import edits
+import numpy as np
 
 LIBRARIES = ["torch", "optax", "pytorch_optimizer", "heavyball", "emerging_optimizers", "keras"]
 
@@ -92,7 +88,7 @@ def rows(library, results):
 
 
 def left_out(results):
-    """How many cases of every kind the library cannot say, by the key that stands in the way."""
+    """How many cases of every kind are not expressible, by the key that stands in the way."""
     for kind in dict.fromkeys(case["kind"] for case in results):
         reasons = Counter(case["inexpressible"] for case in results if case["kind"] == kind and "inexpressible" in case)
         if reasons:
@@ -112,7 +108,7 @@ def main():
         print("| " + " | ".join(map(str, row)) + " |")
     print()
     for kind, count, reasons in left_out(results):
-        print(f"* {library.NAME}, `{kind}`: {count} cases cannot be said: {reasons}")
+        print(f"* {library.NAME}, `{kind}`: {count} cases are not expressible: {reasons}")
     if given.cases:
         for case in results:
             if not case.get("agrees", True):

@@ -4,7 +4,7 @@ The format is that of optimizers/verify/README.md.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ class Inexpressible(Exception):
 
 
 class Keys(dict):
-    """The settings of a case. An adapter takes what its library can say; what is left must be without effect."""
+    """The settings of a case. An adapter takes those that its library has; what is left must be without effect."""
 
     def check(self, key, allowed):
         value = self[key]

@@ -21,6 +21,7 @@ def steps_of_torch(make, dtype="float64"):
     """The steps of an optimizer with PyTorch's interface; `make` builds it from its parameters. A matrix is outputs x inputs."""
     import torch
 
+    torch.set_num_threads(1)  # the order of sums must not depend on the machine
     dtype = getattr(torch, dtype)
     tensor = lambda array: torch.tensor(np.ascontiguousarray(array), dtype=dtype)
 

@@ -108,7 +108,7 @@ def main():
         print("| " + " | ".join(map(str, row)) + " |")
     print()
     for kind, count, reasons in left_out(results):
-        print(f"* {library.NAME}, `{kind}`: {count} cases are not expressible: {reasons}")
+        print(f"* {library.NAME}, `{kind}`, {count} cases: {reasons}")
     if given.cases:
         for case in results:
             if not case.get("agrees", True):

@@ -7,7 +7,6 @@ default, "medium", the iteration is in bfloat16. MOP, by singular values, also r
 from importlib.metadata import version as installed
 
 import absl.logging
-import torch
 from emerging_optimizers import orthogonalized_optimizers as library
 from emerging_optimizers.orthogonalized_optimizers import mop as mop_module
 from emerging_optimizers.orthogonalized_optimizers import muon_utils

@@ -7,7 +7,6 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax.contrib._muon as optax_muon
 
 from cases import Inexpressible
 from plan import Plan, coupled_decay, momentum_as, polynomial

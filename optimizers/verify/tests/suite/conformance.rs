@@ -279,14 +279,14 @@ fn print(optimizer: &str, kind: &str, results: &[(String, Result<Judged, String>
     let why: Vec<String> =
         reasons.iter().map(|(why, parts)| format!("{why} ({}, {})", parts.len(), size(parts))).collect();
     let counts = format!("{} | {} | {}", expressed.len(), expressed.len() - differing.len(), differing.len());
-    println!("| Burn 0.22.1 | `{optimizer}` | `{kind}` | f32 | {counts} | {} | {} |", size(&differing), why.join("; "));
+    println!(
+        "\n| Burn 0.22.1 | `{optimizer}` | `{kind}` | f32 | {counts} | {} | {} |",
+        size(&differing),
+        why.join("; ")
+    );
     let inexpressible: Vec<String> =
         inexpressible.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
-    println!(
-        "* Burn, `{optimizer}`: {} cases are not expressible: {}",
-        results.len() - expressed.len(),
-        inexpressible.join(", ")
-    );
+    println!("* Burn, `{optimizer}`, {} cases: {}", results.len() - expressed.len(), inexpressible.join(", "));
 }
 
 #[test]

@@ -13,6 +13,8 @@ from safetensors.numpy import load_file
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315  # torch's coefficients
 NEWTON_SCHULZ_STEPS, NORM_EPS = 5, 1e-7
 CLIP_EPS = 1e-6  # torch's
+TILE = 128  # rows of an expert that are multiplied together
+QUERIES, BLOCKS = 256, 8  # how many attend together at least, and in how many blocks at most
 
 
 def initial_weights(path):
@@ -27,6 +29,33 @@ def rope(x, angles):
     return jnp.concatenate((a * cos - b * sin, a * sin + b * cos), -1)
 
 
+def attention(q, k, v, window):
+    """Softmax attention of [batch, context, heads, head_dim], keys and values with fewer heads, to the shape of the queries.
+
+    Long windows head after head, in blocks of queries with only the keys that one of them sees, and computed again in the backward pass:
+    at 2048 tokens in a third of the time of `jax.nn.dot_product_attention`, and in less memory.
+    """
+    batch, context, heads, head_dim = q.shape
+    seen = lambda queries, keys: (queries[:, None] >= keys) & (queries[:, None] < keys + window)
+    if context <= QUERIES:
+        return jax.nn.dot_product_attention(q, k, v, mask=seen(np.arange(context), np.arange(context)))
+    size = max(QUERIES, -(-context // BLOCKS))
+
+    def block(q, k, v, first):
+        last, start = min(first + size, context), max(0, first + 1 - window)
+        scores = q[first:last] @ k[start:last].T * head_dim**-0.5
+        scores = jnp.where(seen(np.arange(first, last), np.arange(start, last)), scores, -jnp.inf)
+        return jax.nn.softmax(scores) @ v[start:last]
+
+    @jax.checkpoint
+    def head(qkv):
+        return jnp.concatenate([block(*qkv, first) for first in range(0, context, size)])
+
+    single = lambda x: jnp.repeat(x, heads // x.shape[2], 2).transpose(0, 2, 1, 3).reshape(batch * heads, context, head_dim)
+    mixed = jax.lax.map(head, (single(q), single(k), single(v)))
+    return mixed.reshape(batch, heads, context, head_dim).transpose(0, 2, 1, 3)
+
+
 def gated(kind, gate, up):
     return (jax.nn.silu(gate) if kind == "swi_glu" else jax.nn.gelu(gate, approximate=True)) * up
 
@@ -34,14 +63,23 @@ def gated(kind, gate, up):
 def experts(x, kind, top_k, router, gate, up, down):
     """Every token of [tokens, d_model] through its `top_k` experts, weighted by the softmax over all experts.
 
-    XLA wants products of fixed size: all experts see all tokens, as one wide layer.  `jax.lax.ragged_dot`, which could leave the others
-    out, takes five times as long on a CPU.
+    XLA wants products of fixed size: the tokens are sorted by expert and every expert's are filled up to whole tiles.  Of the exact forms
+    that were tried on a CPU this one is the fastest: all experts on all tokens take twice as long, `jax.lax.ragged_dot` far longer.
     """
-    (count, d_model, hidden), rows = gate.shape, jnp.arange(x.shape[0])[:, None]
+    (tokens, _), count = x.shape, router.shape[0]
     weights, chosen = jax.lax.top_k(jax.nn.softmax(x @ router.T), top_k)
-    weights = jnp.zeros((x.shape[0], count)).at[rows, chosen].set(weights)
-    wide = lambda weight: x @ weight.transpose(1, 0, 2).reshape(d_model, count * hidden)
-    return (gated(kind, wide(gate), wide(up)) * jnp.repeat(weights, hidden, 1)) @ down.reshape(count * hidden, d_model)
+    order = jnp.argsort(chosen.ravel())
+    expert, sizes = chosen.ravel()[order], jnp.bincount(chosen.ravel(), length=count)
+    tiles, most = -(-sizes // TILE), -(-tokens * top_k // TILE) + count
+    ends = jnp.cumsum(tiles)
+    # Where the tokens of a row of tiles come from; beyond the last token where a tile is not full.
+    place = jnp.arange(tokens * top_k) - (jnp.cumsum(sizes) - sizes)[expert] + TILE * (ends - tiles)[expert]
+    token = jnp.full(most * TILE, tokens).at[place].set(order // top_k)
+    weight = jnp.zeros(most * TILE).at[place].set(weights.ravel()[order])
+    of = jnp.searchsorted(ends, jnp.arange(most), side="right").clip(0, count - 1)
+    rows = x.at[token].get(mode="fill", fill_value=0).reshape(most, TILE, -1)
+    rows = gated(kind, rows @ gate[of], rows @ up[of]) @ down[of]
+    return jnp.zeros_like(x).at[token].add(rows.reshape(most * TILE, -1) * weight[:, None], mode="drop")
 
 
 def decoder(weights, model, tokens):
@@ -70,8 +108,7 @@ def decoder(weights, model, tokens):
         angles, window = recipe.rope_angles(model, layer), recipe.window(model, layer)
         if angles is not None:
             q, k = rope(q, angles), rope(k, angles)
-        seen = None if window is None else (window - 1, 0)
-        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, local_window_size=seen)
+        mixed = attention(q, k, v, window or x.shape[1])
         return linear("wo", mixed.reshape(*mixed.shape[:2], -1))
 
     def feed(block, x):
@@ -140,7 +177,7 @@ def muon(settings, lr, decay):
         mean = momentum * mean + (1 - momentum) * grad
         direction = (1 - momentum) * grad + momentum * mean if nesterov else mean
         if weight.ndim == 3:
-            update = jnp.stack([polar(matrix) for matrix in direction]) * factor_of(weight.shape[2], weight.shape[1])
+            update = jax.vmap(polar)(direction) * factor_of(weight.shape[2], weight.shape[1])
         else:
             update = polar(direction) * factor_of(*weight.shape)
         return weight * (1 - factor * lr * decay) - factor * lr * update, mean

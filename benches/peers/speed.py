@@ -1,154 +1,204 @@
 #!/usr/bin/env python3
-"""Times training steps of polaron and of PyTorch in turn: same weights, same batches, same optimizer.
+"""Times polaron and other programs on the same work, in turn, and prints tables.
 
-    python benches/peers/speed.py --polaron target/release/polaron
+    python benches/peers/speed.py --polaron target/release/polaron            # everything: hours
+    python benches/peers/speed.py --quick --lines llama-d64,families --cores 1
+    python benches/peers/speed.py --list                                      # the lines
 
-Needs torch 2.15.0, numpy and safetensors (see README.md beside this file).  For every model, optimizer
-and number of threads it runs polaron, eager PyTorch and compiled PyTorch in turn, `--rounds` times, each in a separate
-process, on the same excerpt of the embedded text.  A round's figure is the median over the second half of its steps, for the whole
-step (batch, forward, backward, clip, update) and for clip and update alone.  It prints the medians over the rounds, the ratios
-(above 1: polaron is faster) as the median of the rounds' ratios with their range, and the largest difference between the losses
-of the last step.  These losses must agree, otherwise the two programs did not do the same work.
+Needs torch 2.15.0, jax, numpy, safetensors and transformers (see README.md beside this file).  Training: for every line, optimizer and
+number of threads it runs polaron, then eager torch, compiled torch and JAX on the same first weights, batches and recipe,
+`--rounds` times, each in a process of its own that is kept on as many processors as it has threads.  A round's figure is the
+median over the second half of its steps, for the whole step (batch, forward, backward, clip, update) and for clip and update
+alone, so that compiling is left out.  Ratios are above 1 where polaron is faster: the median of the rounds' ratios, with their
+range.  Memory is the largest resident memory of the process.
 
-Compiled means torch.compile around model and loss; the optimizers stay eager, which is PyTorch's default.
-Its Muon iterates in float32 like polaron's, or with `--bf16` in bfloat16, which is PyTorch's default.
+The losses of every step must agree within 1e-4, otherwise the line says that the programs did not do the same work, and the exit
+code is 1, as it is if a program fails.
+
+Compiled: torch.compile around model and loss; the optimizers stay eager, which is PyTorch's default.  JAX: the whole step is one
+compiled program that overwrites weights and states.  Muon iterates in float32 everywhere, or with `--bf16` torch's in bfloat16,
+which is PyTorch's default.
+
+A second table compares polaron with the machine: operations of a step by the formulas of `polaron inspect`, over the rate of a product of
+two 1024 x 1024 matrices by polaron on as many threads, measured after each run.  A last one generates text beside `transformers`.
 """
+
 import argparse
 import gzip
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from pathlib import Path
+
+import speed_generation
+import speed_lines
+import speed_programs
+from speed_programs import Failed
 
 TEXT = Path(__file__).parents[2] / "datasets" / "data" / "shakespeare.txt.gz"
 EXCERPT = 400_000  # characters
-STEPS = {"llama-d64": 40, "nanogpt-char": 40, "llama-d128": 16, "llama-d256": 8}
+TOLERANCE = 1e-4
+QUICK_STEPS = 4
 
 
-def polaron(program, run, model, optimizer, threads, steps, text):
-    """trains once; returns the seconds of a step and of its update, and the last loss"""
-    command = [program, "train", "--model", model, "--optimizer", optimizer, "--data", text, "--steps", steps]
-    command += ["--threads", threads, "--out", run, "--set", "train.sample_tokens=0", "--set", "train.checkpoint_every=0"]
-    command += ["--set", "train.valid_windows=1", "--set", "train.valid_windows_end=1"]
-    subprocess.run([str(word) for word in command], check=True, capture_output=True)
-    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    train = [event for event in events if event["event"] == "train"]
-    seconds = [b["seconds"] - a["seconds"] for a, b in zip(train, train[1:])]
-    update = [b["optimizer_seconds"] - a["optimizer_seconds"] for a, b in zip(train, train[1:])]
-    late = len(seconds) // 2
-    return {"step": statistics.median(seconds[late:]), "update": statistics.median(update[late:]), "loss": train[-1]["loss"]}
-
-
-def torch_worker(args):
-    """the same in PyTorch; prints one line of JSON"""
-    import torch
-    import torch.nn.functional as F
-
-    import follow
-
-    torch.set_num_threads(args.threads)
-    config = tomllib.loads((args.run / "config.toml").read_text())
-    weights = follow.initial_weights(args.weights, torch.float32)
-    tokens, _ = follow.training_tokens(args.text, config["data"]["tokenizer"], config["data"]["valid_fraction"])
-    model, train, clip = config["model"], config["train"], config["optimizer"]["clip"]
-    if args.bf16:
-        follow.muon_in_native_precision = lambda: None
-    optimizers = follow.make_optimizers(config["optimizer"], weights)
-    peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-
-    tables = follow.rope_tables(model, torch.float32)
-
-    def loss_of(inputs, targets):
-        return F.cross_entropy(follow.decoder(weights, model, inputs, tables).flatten(0, 1), targets.flatten())
-
-    loss_of = torch.compile(loss_of) if args.mode == "compiled" else loss_of
-    seconds, update = [], []
-    for step in range(train["steps"]):
-        start = time.perf_counter()
-        factor = follow.schedule_factor(config["schedule"], step, train["steps"])
-        for group, peak in peaks:
-            group["lr"] = peak * factor
-        loss = loss_of(*follow.batch(tokens, step, train["data_seed"], train["batch"], model["context"]))
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        between = time.perf_counter()
-        torch.nn.utils.clip_grad_norm_(weights.values(), clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        seconds.append(time.perf_counter() - start)
-        update.append(time.perf_counter() - between)
-    late = len(seconds) // 2
-    print(json.dumps({"step": statistics.median(seconds[late:]), "update": statistics.median(update[late:]), "loss": loss.item()}))
-
-
-def torch_run(args, mode, run, weights, text, threads):
-    command = [sys.executable, __file__, "--worker", "--mode", mode, "--run", run, "--weights", weights, "--text", text, "--threads", threads]
-    command += ["--bf16"] * args.bf16
-    done = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def compare(args, folder, text, model, optimizer, threads):
-    ours, theirs = [], {mode: [] for mode in args.modes}
+def measure(args, folder, line, optimizer, threads, text):
+    """`--rounds` times every program in turn; returns what each measured, or why it failed"""
+    found = {name: [] for name in ("polaron", *args.peers)}
     for round in range(args.rounds):
-        run = folder / f"{model}-{optimizer}-{threads}-{round}"
-        ours.append(polaron(args.polaron, run, model, optimizer, threads, args.steps or STEPS.get(model, 20), text))
-        weights = run / "step0.safetensors"
-        subprocess.run([args.polaron, "export", run, "--step", "0", "--out", weights], check=True, capture_output=True)
-        for mode, rows in theirs.items():
-            rows.append(torch_run(args, mode, run, weights, text, threads))
-    median = lambda rows, key: 1e3 * statistics.median(row[key] for row in rows)
-    cells = [model, optimizer, threads, f"{median(ours, 'step'):.1f}", f"{median(ours, 'update'):.1f}"]
-    for rows in theirs.values():
-        ratios = sorted(b["step"] / a["step"] for a, b in zip(ours, rows))
-        cells += [f"{median(rows, 'step'):.1f}", f"{median(rows, 'update'):.1f}"]
-        cells += [f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f})"]
-    gap = max(abs(ours[0]["loss"] - rows[0]["loss"]) for rows in theirs.values())
-    print_row(cells + [f"{gap:.0e}"])
+        run = folder / f"{line.name}-{optimizer}-{threads}-{round}"
+        for name, rounds in found.items():
+            try:
+                if name == "polaron":
+                    rounds.append(speed_programs.polaron(args.polaron, run, line, optimizer, threads, args.steps or line.steps, text))
+                else:
+                    rounds.append(speed_programs.peer(name, run, threads, text, args.bf16))
+            except Failed as error:
+                print(f"{line.name}, {optimizer}, {threads} threads, {name}: {error}", file=sys.stderr)
+                if name == "polaron":
+                    return None
+    return found
+
+
+def median(rounds, key):
+    return statistics.median(row[key] for row in rounds)
+
+
+def times(rounds):
+    """milliseconds of a step, and which part of it clip and update take"""
+    step = f"{1e3 * median(rounds, 'step'):.1f}"
+    parts = [row["update"] / row["step"] for row in rounds if row["update"] is not None]
+    return f"{step} ({statistics.median(parts):.0%})" if parts else step
+
+
+def difference(ours, theirs):
+    """the largest between the losses of any step, and whether the programs did the same work"""
+    pairs = [zip(a["losses"], b["losses"], strict=True) for rounds in theirs for a, b in zip(ours, rounds)]
+    differences = [abs(a - b) for pair in pairs for a, b in pair]
+    same = all(gap <= TOLERANCE for gap in differences)  # not max(): a NaN must fail
+    text = f"{max(differences):.0e}" if differences else "-"
+    return text if same else f"**not the same work: {text}**", same
+
+
+def row(found):
+    """the cells of a line, and whether every program did the same work"""
+    ours = found["polaron"]
+    cells = [times(ours), f"{median(ours, 'memory'):.0f}"]
+    theirs = [rounds for name, rounds in found.items() if name != "polaron"]
+    for rounds in theirs:
+        if not rounds:
+            cells += ["failed", "", ""]
+            continue
+        ratios = sorted(b["step"] / a["step"] for a, b in zip(ours, rounds))
+        spread = f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(ratios) > 1 else ""
+        cells += [times(rounds), f"**{statistics.median(ratios):.2f}**{spread}", f"{median(rounds, 'memory'):.0f}"]
+    text, same = difference(ours, theirs)
+    return [*cells, text], same and all(theirs)
+
+
+def limit_row(rounds):
+    """operations and rates of a line, and where its time goes"""
+    passes, updates = (median(rounds, key) for key in ("passes", "updates"))
+    parts = []
+    for each in rounds:
+        ideal = [each[key] / each["rate"] / each["step"] for key in ("passes", "updates")]
+        update = each["update"] / each["step"]
+        parts.append((sum(ideal), 1 - update - ideal[0], update - ideal[1]))
+    shares = [f"{statistics.median(part):.0%}" for part in zip(*parts)]
+    reached = statistics.median((passes + updates) / each["step"] for each in rounds)
+    return [f"{passes / 1e9:.2f} + {updates / 1e9:.2f}", f"{reached / 1e9:.0f}", f"{median(rounds, 'rate') / 1e9:.0f}", *shares]
 
 
 def print_row(cells):
     print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
 
-def main():
+def print_heads(heads):
+    print_row(heads)
+    print_row(["---"] * len(heads))
+
+
+def train(args, folder, text):
+    """prints both tables of the training; returns whether every line was the same work"""
+    heads = ["line", "optimizer", "threads", "polaron, ms a step (of which clip and update)", "MiB"]
+    for name in args.peers:
+        heads += [f"{name}, ms a step", f"{name} / polaron", "MiB"]
+    print_heads([*heads, "difference of losses"])
+    limits, good, imports = [], True, {}
+    for line in args.lines:
+        for optimizer in args.optimizers:
+            for threads in args.cores:
+                place = [line.name, optimizer, threads]
+                found = measure(args, folder, line, optimizer, threads, text)
+                if found is None:
+                    good = False
+                    print_row([*place, "failed"])
+                    continue
+                cells, same = row(found)
+                good &= same
+                print_row([*place, *cells])
+                limits.append([*place, *limit_row(found["polaron"])])
+                imports |= {name: median(rounds, "imports") for name, rounds in found.items() if rounds and name != "polaron"}
+                if args.json:
+                    with args.json.open("a") as file:
+                        print(json.dumps({"line": line.name, "optimizer": optimizer, "threads": threads, **found}), file=file)
+    print("\nOf the memory, taken before the first weight: " + ", ".join(f"{name} {size:.0f} MiB" for name, size in imports.items()) + ".\n")
+    print_heads([
+        "line", "optimizer", "threads", "GFLOP: passes + update", "GFLOP/s", "product's GFLOP/s", "products at that rate",
+        "rest of forward and backward", "rest of clip and update",
+    ])  # fmt: skip
+    for cells in limits:
+        print_row(cells)
+    return good
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = lambda text: [name for name in text.split(",") if name]
+    numbers = lambda text: [int(number) for number in text.split(",")]
+    everything = ",".join([*speed_lines.GROUPS, speed_generation.GROUP])
     parser.add_argument("--polaron", type=Path, default=Path("target/release/polaron"), help="path of the program")
-    parser.add_argument("--models", default="llama-d64,llama-d128,llama-d256,nanogpt-char")
-    parser.add_argument("--optimizers", default="adamw,muon")
-    parser.add_argument("--cores", default="1,2", help="numbers of threads")
-    parser.add_argument("--steps", type=int, help="default: 40 to 8, by the size of the model")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--modes", default="eager,compiled", help="how PyTorch runs")
+    parser.add_argument("--lines", type=names, default=everything, help=f"groups or names of lines (default {everything})")
+    parser.add_argument("--peers", type=names, default="eager,compiled,jax", help="of the training (default eager,compiled,jax)")
+    parser.add_argument("--optimizers", type=names, default="adamw,muon")
+    parser.add_argument("--cores", type=numbers, default="1,2", help="numbers of threads")
+    parser.add_argument("--steps", type=int, help="default: 40 to 6, by the size of the model")
+    parser.add_argument("--rounds", type=int, help="default 3")
+    parser.add_argument("--quick", action="store_true", help=f"one round of {QUICK_STEPS} steps: shows that every line works")
     parser.add_argument("--bf16", action="store_true", help="torch's Muon in bfloat16")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--mode", help=argparse.SUPPRESS)
-    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--text", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also add what was measured to FILE, a line of JSON each")
+    parser.add_argument("--list", action="store_true", help="print the lines and exit")
     args = parser.parse_args()
-    if args.worker:
-        return torch_worker(args)
+    args.rounds = args.rounds or (1 if args.quick else 3)
+    args.steps = args.steps or (QUICK_STEPS if args.quick else None)
+    args.generates = speed_generation.GROUP in args.lines
+    try:
+        args.lines = speed_lines.chosen([name for name in args.lines if name != speed_generation.GROUP])
+    except ValueError as error:
+        parser.error(str(error))
+    if unknown := [name for name in args.peers if name not in ("eager", "compiled", "jax")]:
+        parser.error(f"unknown peers {unknown}; there are eager, compiled and jax")
     args.polaron = args.polaron.resolve()
-    args.modes = args.modes.split(",")
-    heads = ["model", "optimizer", "threads", "polaron, ms per step", "of which clip and update"]
-    for mode in args.modes:
-        heads += [f"torch {mode}", "of which clip and update", f"torch {mode} / polaron"]
-    print_row(heads + ["difference of losses"])
-    print_row(["---"] * (len(heads) + 1))
+    return args
+
+
+def main():
+    args, start, good = arguments(), time.monotonic(), True
+    if args.list:
+        for line in speed_lines.LINES:
+            print(f"{line.group:14}{line.name:18}{line.preset:14}{line.steps:3} steps  {line.keys or ''}")
+        return
     with tempfile.TemporaryDirectory() as name:
-        text = Path(name) / "text.txt"
+        folder, text = Path(name), Path(name) / "text.txt"
         text.write_bytes(gzip.open(TEXT).read()[:EXCERPT])
-        for model in args.models.split(","):
-            for optimizer in args.optimizers.split(","):
-                for threads in args.cores.split(","):
-                    compare(args, Path(name), text, model, optimizer, int(threads))
+        if args.lines:
+            good &= train(args, folder, text)
+        if args.generates:
+            print()
+            good &= speed_generation.table(args, folder, text, print_heads, print_row)
+    print(f"\n{(time.monotonic() - start) / 60:.1f} minutes")
+    sys.exit(0 if good else 1)
 
 
 if __name__ == "__main__":

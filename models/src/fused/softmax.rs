@@ -227,7 +227,7 @@ impl<const W: usize> Strip<'_, W> {
     #[inline(always)]
     fn back(&self, scores: &mut [f32], gradients: &mut [f32], scale: f32, softmax: &Softmax, means: &[f32; BLOCK]) {
         let (largest, means) = (*self.of(&softmax.largest), *self.of(means));
-        let factors = *self.of(&softmax.factors());
+        let factors = self.of(&softmax.total).map(|total| 1.0 / total);
         // `exp` is not zero for a hidden key, so it is hidden from its weight.
         for lanes in self.lines_mut(scores, self.keys()) {
             for lane in 0..W {

@@ -4,6 +4,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 use faer::linalg::solvers::Svd;
 use faer::{Mat, MatRef};
 
+use super::host::{Place, host, write_rows};
+
 /// `U diag(f(s)) Vᵀ` for every matrix `U diag(s) Vᵀ` of a stack `[batch, a, b]`.
 ///
 /// `f` receives the position in the stack and the `min(a, b)` singular values in descending order, and
@@ -30,9 +32,8 @@ pub fn singular_values(data: &TensorData) -> Vec<Vec<f64>> {
 /// Applies a function to every matrix of a stack, in f64 on the host. The function receives matrices that are finite and
 /// not zero, divided by their largest entry, and that entry.
 pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat<f64>) -> Tensor<3> {
-    let (device, dtype) = (stack.device(), stack.dtype());
-    let [batch, height, width] = stack.dims();
-    let mut values: Vec<f64> = stack.into_data().convert_dtype(DType::F64).iter::<f64>().collect();
+    let (place, [batch, height, width]) = (Place::of(&stack), stack.dims());
+    let mut values = host(stack);
     for (index, matrix) in values.chunks_exact_mut(height * width).enumerate() {
         let largest = matrix.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
         if !matrix.iter().all(|x| x.is_finite()) {
@@ -42,15 +43,15 @@ pub(crate) fn map_on_host(stack: Tensor<3>, f: impl Fn(usize, Scaled<'_>) -> Mat
             matrix.iter_mut().for_each(|x| *x /= largest);
             let unit = MatRef::from_row_major_slice(matrix, height, width);
             let mapped = f(index, Scaled { unit, largest });
-            write_rows(&mapped, matrix);
+            write_rows(mapped.as_ref(), matrix);
         }
     }
-    if dtype != DType::F64 {
+    if place.dtype != DType::F64 {
         // A value beyond the range of f32 becomes its largest number, never an infinity.
         let largest = f64::from(f32::MAX);
         values.iter_mut().for_each(|x| *x = x.clamp(-largest, largest));
     }
-    Tensor::from_data(TensorData::new(values, [batch, height, width]).convert_dtype(dtype), (&device, dtype))
+    place.tensor(values, [batch, height, width])
 }
 
 /// A matrix as `largest · unit`, where the largest entry of `unit` is 1.
@@ -73,13 +74,6 @@ fn rebuild(svd: &Svd<f64>, values: &[f64]) -> Mat<f64> {
     let u = svd.U();
     let scaled = Mat::from_fn(u.nrows(), values.len(), |i, j| u[(i, j)] * values[j]);
     scaled * svd.V().transpose()
-}
-
-/// The entries of a matrix, row after row.
-fn write_rows(matrix: &Mat<f64>, out: &mut [f64]) {
-    for (k, value) in out.iter_mut().enumerate() {
-        *value = matrix[(k / matrix.ncols(), k % matrix.ncols())];
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod exact;
 #[cfg(not(feature = "exact"))]
 #[path = "without_exact.rs"]
 mod exact;
+#[cfg(feature = "exact")]
+mod host;
 mod inverse_power;
 #[cfg(feature = "exact")]
 mod inverse_root;

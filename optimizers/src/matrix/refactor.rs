@@ -1,7 +1,9 @@
 //! A product of two factors of low rank in orthonormal ones (FedSVD, arXiv 2505.12805).
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use faer::{Mat, MatRef};
+
+use super::host::{Place, by_rows, host};
 
 /// Factors of a stack of products, with what maps the old second factors to the new ones; see [`refactored`].
 #[derive(Clone, Debug)]
@@ -43,29 +45,22 @@ pub fn refactored(a: Tensor<3>, b: Tensor<3>) -> Refactored {
         "factors [{batch}, {d_in}, {rank}] and [{of}, {rows}, {d_out}] have no orthonormal form: the inner sizes must be equal, \
          and at most the outer ones"
     );
-    let (of_a, of_b) = ((a.device(), a.dtype()), (b.device(), b.dtype()));
+    let (of_a, of_b) = (Place::of(&a), Place::of(&b));
     let [a, b] = [a, b].map(host);
     let mut new = [Vec::with_capacity(a.len()), Vec::with_capacity(b.len()), Vec::with_capacity(batch * rank * rank)];
     for (a, b) in a.chunks_exact(d_in * rank).zip(b.chunks_exact(rank * d_out)) {
         let pair = canonical([a, b], [d_in, rank, d_out]);
         let undefined = || [[d_in, rank], [rank, d_out], [rank, rank]].map(|[m, n]| Mat::full(m, n, f64::NAN));
         for (all, matrix) in new.iter_mut().zip(pair.unwrap_or_else(undefined)) {
-            all.extend((0..matrix.nrows()).flat_map(|i| matrix.row(i).iter().copied().collect::<Vec<f64>>()));
+            all.extend(by_rows(matrix.as_ref()));
         }
     }
     let [a, b, rotation] = new;
-    let tensor = |values, shape: [usize; 3], (device, dtype)| {
-        Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (&device, dtype))
-    };
     Refactored {
-        a: tensor(a, [batch, d_in, rank], of_a),
-        b: tensor(b, [batch, rank, d_out], of_b),
+        a: of_a.tensor(a, [batch, d_in, rank]),
+        b: of_b.tensor(b, [batch, rank, d_out]),
         rotation: TensorData::new(rotation, [batch, rank, rank]),
     }
-}
-
-fn host(stack: Tensor<3>) -> Vec<f64> {
-    stack.into_data().convert_dtype(DType::F64).iter::<f64>().collect()
 }
 
 /// The new factors of one product, and the rotation; `None` if a factor is not finite.
@@ -100,7 +95,7 @@ fn scaled(entries: &[f64], height: usize, width: usize) -> Option<(Mat<f64>, f64
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{DType, Device};
 
     use super::*;
     use crate::setting::numbers;

@@ -1,11 +1,9 @@
 //! Bases of both axes of a matrix that follow its gradients, as in SOAP.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, s};
 
 use super::{Extent, Kept, Memory};
-use crate::matrix::{
-    Axis, Matrix, divide_or_zero, frobenius_norm, hypotenuse, identity_like, iterated_basis, noise, singular_bases,
-};
+use crate::matrix::{Axis, Matrix, divide_or_zero, frobenius_norm, hypotenuse, iterated_basis, noise, singular_bases};
 
 /// The Gram matrix of an axis and the basis of its approximate eigenvectors. A Gram matrix A is stored as `A / √(tr A)`, which
 /// is as large as the gradient, so that f32 holds it for gradients of any size.
@@ -160,5 +158,7 @@ fn learned(old: Option<Tensor<3>>, x: Tensor<3>, beta: f64) -> Tensor<3> {
 
 /// The trace of every matrix, `[batch, 1, 1]`.
 fn trace(square: &Tensor<3>) -> Tensor<3> {
-    (square.clone() * identity_like(square)).sum_dim(2).sum_dim(1)
+    let [batch, size, _] = square.dims();
+    let diagonal = square.clone().reshape([batch, size * size]).slice(s![.., ..;size + 1]);
+    diagonal.sum_dim(1).unsqueeze_dim(2)
 }

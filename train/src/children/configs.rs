@@ -11,7 +11,7 @@ use crate::settings::layers::Layers;
 use crate::settings::merge;
 
 impl Plan {
-    /// The configuration of one run.
+    /// The configuration of one run of full length.
     ///
     /// # Errors
     ///
@@ -23,10 +23,21 @@ impl Plan {
         purpose: Purpose,
         seed: u64,
     ) -> Result<Config, Error> {
-        let Settings { steps, tune_steps, valid_every, valid_windows, tune_windows, .. } = self.settings;
-        let (steps, every, windows, windows_end) = match purpose {
-            Purpose::Tuning | Purpose::Sensitivity => (tune_steps, 0, 0, tune_windows.unwrap_or_default()),
-            Purpose::Verdict => (steps, valid_every, valid_windows.unwrap_or_default(), 0),
+        self.config_of_length(contender, candidate, purpose, seed, self.length(purpose))
+    }
+
+    fn config_of_length(
+        &self,
+        contender: usize,
+        candidate: &Candidate,
+        purpose: Purpose,
+        seed: u64,
+        steps: u64,
+    ) -> Result<Config, Error> {
+        let Settings { valid_every, valid_windows, tune_windows, .. } = self.settings;
+        let (every, windows, windows_end) = match purpose {
+            Purpose::Tuning | Purpose::Sensitivity => (0, 0, tune_windows.unwrap_or_default()),
+            Purpose::Verdict => (valid_every, valid_windows.unwrap_or_default(), 0),
         };
         let number = |value: u64| Value::Integer(value.min(i64::MAX as u64) as i64);
         let mut flags = vec![
@@ -55,7 +66,7 @@ impl Plan {
     ///
     /// Invalid values.
     pub fn config_of(&self, run: &Run) -> Result<Config, Error> {
-        self.config(run.contender, &run.candidate, run.purpose, run.seed)
+        self.config_of_length(run.contender, &run.candidate, run.purpose, run.seed, run.steps)
     }
 
     /// One configuration of every optimizer.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use polaron_common::table;
 
 use super::training::last_error;
-use crate::compare::{FACTORS, Outcome, Plan, Purpose};
+use crate::compare::{Contender, FACTORS, Outcome, Plan, Purpose};
 use crate::error::{CompareError, EXIT_BAD_INPUT, EXIT_FAILED, Error, FileError};
 use crate::host::progress::duration;
 use crate::settings::config::Config;
@@ -49,25 +49,28 @@ impl Drop for Scratch {
 pub fn describe(plan: &Plan) -> Result<String, Error> {
     let (costs, validation) = measure(plan)?;
     let settings = &plan.settings;
-    let head = ["optimizer", "learning rates", "tuning runs", "for sensitivity", "verdict runs", "ms per step"];
+    let head = ["optimizer", "tried", "tuning runs", "for sensitivity", "verdict runs", "ms per step"];
     let mut lines = vec![head.map(String::from).to_vec()];
     let (mut least, mut most) = (0.0, 0.0);
     for (index, (contender, cost)) in plan.contenders.iter().zip(&costs).enumerate() {
         let candidates = plan.candidates(index).len() as u64;
-        let tuning = if candidates > 1 { candidates * settings.tune_seeds } else { 0 };
-        let extensions = if contender.lrs.len() > 1 { settings.extensions * settings.tune_seeds } else { 0 };
+        let tuning: u64 = tuning_rounds(plan, candidates).iter().map(|[runs, _]| runs).sum();
+        let extends = contender.lrs.len() > 1 || plan.searches() && candidates > 1;
+        let extensions = if extends { settings.extensions * settings.tune_seeds } else { 0 };
         let probes = probes(plan, candidates);
         let tune = run_seconds(plan, index, Purpose::Tuning, *cost, validation)?;
         let verdict = run_seconds(plan, index, Purpose::Verdict, *cost, validation)?;
-        let fixed = (tuning + probes) as f64 * tune + settings.seeds as f64 * verdict;
+        let shorter = |[runs, steps]: &[u64; 2]| {
+            *runs as f64 * (tune - settings.tune_steps.saturating_sub(*steps) as f64 * cost.step)
+        };
+        let rounds: f64 = tuning_rounds(plan, candidates).iter().map(shorter).sum();
+        let fixed = rounds + probes as f64 * tune + settings.seeds as f64 * verdict;
         least += fixed;
         most += fixed + extensions as f64 * tune;
-        let rates: Vec<String> = contender.lrs.iter().map(f64::to_string).collect();
-        let values = candidates / contender.lrs.len() as u64;
-        let times = if values > 1 { format!(" x {values} combinations") } else { String::new() };
+        let tried = if plan.searches() { format!("{candidates} candidates") } else { grid(contender, candidates) };
         lines.push(vec![
             contender.name.clone(),
-            format!("{}{times}", rates.join(", ")),
+            tried,
             if extensions > 0 { format!("{tuning} to {}", tuning + extensions) } else { tuning.to_string() },
             probes.to_string(),
             settings.seeds.to_string(),
@@ -88,11 +91,26 @@ pub fn describe(plan: &Plan) -> Result<String, Error> {
     ))
 }
 
+/// The learning rates of a grid, and how many combinations of other values each is tried with.
+fn grid(contender: &Contender, candidates: u64) -> String {
+    let rates: Vec<String> = contender.lrs.iter().map(f64::to_string).collect();
+    let values = candidates / contender.lrs.len() as u64;
+    let times = if values > 1 { format!(" x {values} combinations") } else { String::new() };
+    format!("{}{times}", rates.join(", "))
+}
+
+/// Runs and their steps in every round of the tuning of an optimizer; a single candidate is not run.
+fn tuning_rounds(plan: &Plan, candidates: u64) -> Vec<[u64; 2]> {
+    let rounds = if candidates > 1 { plan.rounds(candidates as usize) } else { Vec::new() };
+    rounds.into_iter().map(|[runs, steps]| [runs * plan.settings.tune_seeds, steps]).collect()
+}
+
 /// Runs without extensions.
 fn runs(plan: &Plan) -> u64 {
     let candidates = (0..plan.contenders.len()).map(|index| plan.candidates(index).len() as u64);
-    let runs = |count: u64| if count > 1 { count * plan.settings.tune_seeds } else { 0 } + probes(plan, count);
-    candidates.map(runs).sum::<u64>() + plan.contenders.len() as u64 * plan.settings.seeds
+    let tuning = |count: u64| tuning_rounds(plan, count).iter().map(|[runs, _]| runs).sum::<u64>();
+    candidates.map(|count| tuning(count) + probes(plan, count)).sum::<u64>()
+        + plan.contenders.len() as u64 * plan.settings.seeds
 }
 
 /// The most runs that the sensitivity of an optimizer with this many candidates needs: a tuned one has run its best rate.

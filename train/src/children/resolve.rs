@@ -9,8 +9,8 @@ use toml::{Table, Value};
 use super::request::Request;
 use super::sizes::{default_jobs, settings};
 use crate::compare::{
-    Contender, Plan, Purpose, Settings, TUNED, check_grids, check_names, check_rates, contender, grid, named, section,
-    sweep, wrong_type,
+    Contender, Plan, Purpose, Settings, Shared, TUNED, check_grids, check_names, check_rates, complete_search,
+    contender, grid, named, section, trials, wrong_type,
 };
 use crate::error::{CompareError, ConfigError, Error};
 use crate::host::device;
@@ -23,7 +23,7 @@ pub const DEFAULT_OPTIMIZERS: &[&str] = &["adamw", "muon", "muon_eq", "symmetric
 /// Sections of a plan that are also sections of a run's configuration.
 const SECTIONS: &[&str] = &["model", "data", "train", "schedule", "device", "optimizer"];
 /// Sections that only a plan has.
-const OWN: &[&str] = &["optimizers", "compare", "sweep"];
+const OWN: &[&str] = &["optimizers", "compare", "sweep", "search"];
 /// Keys that the comparison sets itself, each with the key of the plan that determines it.
 const DECIDED: &[(&str, &str)] = &[
     ("train.steps", "compare.steps"),
@@ -55,10 +55,11 @@ impl Plan {
         let place = format!("in `{}`", place.display());
         check_sections(file, &place)?;
         let mut settings = settings(request, file, &place)?;
-        settings.check()?;
         let base = base(request, file)?;
-        let sweep = sweep(file.get("sweep"), &place)?;
-        let given = contenders(request, file, &settings, &sweep, &place)?;
+        let shared = Shared::read(file.get("sweep"), file.get("search"), &place)?;
+        let given = contenders(request, file, &settings, &shared, &place)?;
+        settings.trials = trials(&settings, &given);
+        settings.check()?;
         let mut plan = Self { settings: settings.clone(), contenders: given, base };
         plan.settle(request)?;
         // The grids are stored with the optimizers now.
@@ -86,12 +87,13 @@ impl Plan {
             };
             let config = layers.resolve()?;
             let contender = &mut self.contenders[index];
-            if own_lrs.is_empty() {
-                contender.lrs = grid(config.optimizer.lr, points, self.settings.lr_factor);
-            }
             let table = config.to_table()?;
             contender.optimizer = section(&table, "optimizer");
             contender.optimizer.remove("lr");
+            complete_search(contender, &self.settings, config.optimizer.lr)?;
+            if own_lrs.is_empty() && contender.search.is_empty() {
+                contender.lrs = grid(config.optimizer.lr, points, self.settings.lr_factor);
+            }
             shared.get_or_insert(table);
         }
         let mut base = shared.unwrap_or_default();
@@ -152,7 +154,7 @@ fn contenders(
     request: &Request,
     file: &Table,
     settings: &Settings,
-    shared_sweep: &[(String, Vec<Value>)],
+    shared: &Shared,
     place: &str,
 ) -> Result<Vec<Contender>, Error> {
     let defined = match file.get("optimizers") {
@@ -160,16 +162,16 @@ fn contenders(
         Some(Value::Array(items)) => items.clone(),
         Some(other) => return Err(wrong_type("optimizers", "an array", other, place).into()),
     };
-    let defined = defined.iter().map(|item| contender(item, shared_sweep, place)).collect::<Result<Vec<_>, _>>()?;
+    let defined = defined.iter().map(|item| contender(item, shared, place)).collect::<Result<Vec<_>, _>>()?;
     let mut chosen = match &request.optimizers {
         Some(names) if request.adds => {
             let new = names.iter().filter(|name| !defined.iter().any(|contender| contender.name == **name));
-            let new = new.map(|name| named(name, &[], shared_sweep)).collect::<Result<Vec<_>, _>>()?;
+            let new = new.map(|name| named(name, &[], shared)).collect::<Result<Vec<_>, _>>()?;
             [defined, new].concat()
         }
-        Some(names) => names.iter().map(|name| named(name, &defined, shared_sweep)).collect::<Result<Vec<_>, _>>()?,
+        Some(names) => names.iter().map(|name| named(name, &defined, shared)).collect::<Result<Vec<_>, _>>()?,
         None if file.contains_key("optimizers") => defined,
-        None => DEFAULT_OPTIMIZERS.iter().map(|name| named(name, &[], shared_sweep)).collect::<Result<Vec<_>, _>>()?,
+        None => DEFAULT_OPTIMIZERS.iter().map(|name| named(name, &[], shared)).collect::<Result<Vec<_>, _>>()?,
     };
     check_names(&chosen)?;
     let lrs_flag = request.settings.iter().any(|(_, key, _)| *key == "lrs");

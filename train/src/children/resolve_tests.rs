@@ -35,6 +35,34 @@ fn a_resolved_plan_resolves_to_itself() {
 }
 
 #[test]
+fn a_resolved_search_resolves_to_itself_and_ranges_of_an_optimizer_take_precedence() {
+    let text = "optimizers = ['adamw', { name = 'hot', stack = 'muon', search = { 'optimizer.lr' = [0.01, 0.1], \
+                'optimizer.matrix.momentum' = { low = 0.8, high = 0.99, scale = 'below_one' } } }]\n\
+                [compare]\nhalvings = 1\n[search.optimizer]\nweight_decay = [0.01, 1.0]";
+    let plan = resolve(text).unwrap();
+    let written = toml::to_string(&plan.to_table().unwrap()).unwrap();
+    assert_eq!(resolve(&written).unwrap(), plan, "{written}");
+    let keys = |index: usize| plan.contenders[index].search.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>();
+    assert_eq!(keys(0), ["optimizer.lr", "optimizer.weight_decay"]);
+    assert_eq!(keys(1), ["optimizer.weight_decay", "optimizer.lr", "optimizer.matrix.momentum"]);
+    assert_eq!((plan.settings.trials, plan.candidates(0).len(), plan.candidates(1).len()), (16, 16, 16));
+    assert!(plan.candidates(1).iter().all(|candidate| (0.01..=0.1).contains(&candidate.lr)));
+}
+
+#[test]
+fn every_stack_can_be_searched_around_its_defaults() {
+    for stack in polaron::LayerwiseConfig::STACKS {
+        let plan = resolve(&format!(
+            "optimizers = ['{stack}', {{ name = 'again', stack = '{stack}' }}]\n[compare]\ntrials = 4"
+        ))
+        .unwrap();
+        let candidates = plan.candidates(0);
+        assert_eq!((candidates.len(), candidates.clone()), (4, plan.candidates(1)), "{stack}");
+        assert!(candidates.iter().all(|candidate| candidate.lr > 0.0), "{stack}");
+    }
+}
+
+#[test]
 fn candidates_are_all_combinations() {
     let text = "optimizers = ['adamw', 'muon']\n[compare]\nlrs = [0.1, 0.01]\n[sweep.optimizer]\nweight_decay = [0.0, 0.1, 0.2]";
     let plan = resolve(text).unwrap();
@@ -114,6 +142,19 @@ fn mistakes_are_reported_with_what_to_do() {
         ("optimizers = ['muon', { name = 'b', stack = 'muon', lrs = [] }]", "`lrs` of b"),
         ("optimizers = ['muon', { lr = 1 }]", "name"),
         ("optimizers = ['muon', 3]", "names and tables"),
+        ("[search]\n'train.batch' = [1, 2]", "train.batch"),
+        (
+            "[search]\n'optimizer.weight_decay' = [0.1, 0.01]",
+            "`search.optimizer.weight_decay` needs both ends above 0, the smaller one first",
+        ),
+        ("[search]\n'optimizer.weight_decai' = [0.01, 0.1]", "did you mean `optimizer.weight_decay`?"),
+        ("[search]\n'optimizer.matrix.momentum' = [0.8, 0.9]", "momentum"),
+        ("[compare]\ntrials = 8\nlrs = [0.01, 0.1]", "use one of them"),
+        ("[compare]\ntrials = 8\n[sweep]\n'optimizer.weight_decay' = [0.1]", "use one of them"),
+        ("[compare]\ntrials = 8\nhalvings = 4", "cannot be halved so many times"),
+        ("[compare]\nhalvings = 1", "cannot be halved so many times"),
+        ("[compare]\ntrials = 1001", "must not exceed 1000"),
+        ("[compare]\ntrials = -1", "compare.trials"),
     ];
     for (text, fragment) in cases {
         let said = refusal(text);

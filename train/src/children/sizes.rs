@@ -31,6 +31,10 @@ pub fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings
     for key in ["seeds_before", "optimizers_before"] {
         known.insert(key.into(), Value::Array(Vec::new()));
     }
+    // Absent from a plan with grids.
+    for key in ["trials", "halvings"] {
+        known.insert(key.into(), Value::Integer(0));
+    }
     let mut table = Table::new();
     table.insert("compare".into(), Value::Table(known));
     merge::merge(&mut table, &own, place)?;

@@ -37,6 +37,13 @@ pub struct CompareArgs {
     /// Number of seeds for the tuning, none of them used for the verdict. [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
     pub tune_seeds: Option<i64>,
+    /// Tune over rates, decay and momentum at once: this many candidates for every optimizer, drawn evenly from the ranges in
+    /// `[search]` of the plan, or from around its defaults. [default: a grid of learning rates]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
+    pub trials: Option<i64>,
+    /// Halve these candidates N times: the better half runs for twice as many steps. [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = usage::setting)]
+    pub halvings: Option<i64>,
     /// Validation losses to reach, comma separated. [default: the lowest that every run reached]
     #[arg(long, value_name = "LOSS,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = usage::real)]
     pub target: Option<Vec<f64>>,
@@ -101,6 +108,8 @@ pub fn run(args: &CompareArgs) -> Result<u8, Error> {
     let settings = [
         ("--seeds", "seeds", number(args.seeds)),
         ("--tune-seeds", "tune_seeds", number(args.tune_seeds)),
+        ("--trials", "trials", number(args.trials)),
+        ("--halvings", "halvings", number(args.halvings)),
         ("--steps", "steps", number(args.steps)),
         ("--tune-steps", "tune_steps", number(args.tune_steps)),
         ("--jobs", "jobs", number(args.jobs)),

@@ -1,6 +1,7 @@
 //! The optimizers of a comparison: their names, and the learning rates that each of them tries.
 
-use super::plan::{Contender, round};
+use super::plan::Contender;
+use super::range::round;
 use crate::error::CompareError;
 
 const MAX_NAME: usize = 40;

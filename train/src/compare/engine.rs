@@ -164,9 +164,10 @@ impl<'r, 'a> Engine<'r, 'a> {
         let done = self.steps_done() + self.running.iter().map(newest).sum::<u64>();
         let settings = &self.runs.plan.settings;
         let contenders = 0..self.runs.plan.contenders.len();
+        let steps = |runs: &[Run]| runs.iter().map(|run| run.steps).sum::<u64>();
         let open = |index: usize| match self.runs.stage(index) {
-            Stage::Tuning(runs) => runs.len() as u64 * settings.tune_steps + settings.seeds * settings.steps,
-            Stage::Verdict(_, runs) => runs.len() as u64 * settings.steps,
+            Stage::Tuning(runs) => steps(&runs) + settings.seeds * settings.steps,
+            Stage::Verdict(_, runs) => steps(&runs),
         };
         let total = self.steps_done() + contenders.clone().map(open).sum::<u64>();
         let here = done.saturating_sub(self.steps_before).max(1) as f64;

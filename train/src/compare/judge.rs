@@ -115,19 +115,14 @@ impl<'a> Entry<'a> {
             targets: targets.iter().map(|target| self.reach(*target)).collect(),
             chosen: self.tuning.chosen().cloned(),
             tuning_runs: self.tuning.runs(),
+            tuning_steps: self.tuning.steps(),
             sensitivity: self.tuning.sensitivity().map(|side| side.map(finite)),
             at_factors: self.tuning.at_factors(),
             optimizer_share: average(shares),
             seconds_per_step: average(paces),
             state_bytes_per_parameter: self.runs.iter().find_map(|(run, _)| state_bytes(&run.name)),
             diverged: self.runs.iter().filter(|(_, outcome)| outcome.loss.is_none()).count(),
-            diverged_in_tuning: self
-                .tuning
-                .trials
-                .iter()
-                .flat_map(|trial| &trial.losses)
-                .filter(|loss| loss.is_none())
-                .count(),
+            diverged_in_tuning: self.tuning.diverged(),
             runs: self.runs.iter().map(|(run, outcome)| verdict_run(run, outcome, targets)).collect(),
             tuning: self.tuning.clone(),
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::compare::outcome::Point;
+use crate::compare::plan::Purpose;
 use crate::compare::statistics::tests::normal;
 use crate::compare::tuning::tests::{ended, plan};
 
@@ -167,4 +168,46 @@ fn an_unfinished_comparison_has_results_too() {
     let results = results(&plan, &plan.subject(), &HashMap::new(), &|_| None);
     assert!(results.pairs.is_empty() && results.targets.is_empty());
     assert_eq!(results.optimizers.len(), 2);
+}
+
+/// A comparison of optimizers that are tuned by a search with halvings, each with the same loss of its rate plus its offset.
+fn searched(simulation: u64, offset: [f64; 2]) -> Results {
+    let plan = plan(
+        "optimizers = [{ name = 'a', stack = 'muon' }, { name = 'b', stack = 'muon' }]\n[compare]\ntrials = 8\nhalvings = 2\nseeds = 5",
+    );
+    let mut runs = HashMap::new();
+    for (index, offset) in offset.into_iter().enumerate() {
+        loop {
+            let needed = match stage(&plan, index, |name| runs.get(name)) {
+                Stage::Tuning(needed) => needed,
+                Stage::Verdict(_, needed) => needed,
+            };
+            if needed.is_empty() {
+                break;
+            }
+            for run in needed {
+                let away = (run.candidate.lr / 0.02).ln();
+                // The search sees noise, too: what it chooses differs from optimizer to optimizer.
+                let noise = noise(7000 + simulation + run.steps, index, run.seed);
+                let tuned = if run.purpose == Purpose::Verdict { 0.0 } else { 0.003 * away * away };
+                runs.insert(run.name, run_to(1.8 + offset + tuned + noise));
+            }
+        }
+    }
+    results(&plan, &plan.subject(), &runs, &|_| None)
+}
+
+#[test]
+fn after_a_search_with_halvings_ties_stay_ties_and_intervals_hold_the_difference() {
+    let ties = (0..400).filter(|simulation| !detected(&searched(*simulation, [0.0, 0.0]))).count();
+    assert!(ties as f64 / 400.0 >= 0.93, "{ties} of 400");
+    let holds = |simulation: &u64| {
+        let results = searched(*simulation, [0.01, 0.0]);
+        let pair = &results.pairs[0];
+        let [low, high] = pair.loss.and_then(|loss| loss.interval).expect("five seeds");
+        let difference = if pair.a == "b" { 0.01 } else { -0.01 };
+        low <= difference && difference <= high
+    };
+    let held = (0..1000).filter(holds).count();
+    assert!((930..=970).contains(&held), "{held} of 1000");
 }

@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::contenders::check_name;
+use super::draw::LR;
 use super::plan::{Contender, LRS_BEFORE};
+use super::range::Range;
 use crate::error::{CompareError, ConfigError, Error};
 use crate::settings::merge;
 
@@ -15,12 +17,42 @@ pub const TUNED: [(&str, &str); 2] = [("optimizer.stack", "optimizers"), ("optim
 /// Beginnings of the keys that may be swept: any other key would give the optimizers different work.
 const SWEPT: &[&str] = &["optimizer.", "schedule."];
 
+/// What is tried for every optimizer that does not say otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Keys with the values of a grid.
+    pub sweep: Vec<(String, Vec<Value>)>,
+    /// Keys with the ranges of a search.
+    pub search: Vec<(String, Range)>,
+}
+
+impl Shared {
+    /// The tables `sweep` and `search` of a plan, or of an optimizer in it.
+    ///
+    /// # Errors
+    ///
+    /// What is no array of values or no range, and keys that cannot be tuned.
+    pub fn read(sweep: Option<&Value>, search: Option<&Value>, place: &str) -> Result<Self, Error> {
+        Ok(Self { sweep: self::sweep(sweep, place)?, search: ranges(search, place)? })
+    }
+
+    /// This for an optimizer with values and ranges of its own, which take precedence.
+    fn with(&self, own: Self) -> Self {
+        Self { sweep: preferred(&self.sweep, own.sweep), search: preferred(&self.search, own.search) }
+    }
+}
+
+fn preferred<T: Clone>(shared: &[(String, T)], own: Vec<(String, T)>) -> Vec<(String, T)> {
+    let others = shared.iter().filter(|(key, _)| !own.iter().any(|(given, _)| given == key)).cloned();
+    others.collect::<Vec<_>>().into_iter().chain(own).collect()
+}
+
 /// The swept keys of a `sweep` table.
 ///
 /// # Errors
 ///
 /// Something other than arrays of values, a key that cannot be swept.
-pub fn sweep(value: Option<&Value>, place: &str) -> Result<Vec<(String, Vec<Value>)>, Error> {
+fn sweep(value: Option<&Value>, place: &str) -> Result<Vec<(String, Vec<Value>)>, Error> {
     let table = match value {
         None => return Ok(Vec::new()),
         Some(Value::Table(table)) => table,
@@ -32,15 +64,55 @@ pub fn sweep(value: Option<&Value>, place: &str) -> Result<Vec<(String, Vec<Valu
         other => Err(Error::from(wrong_type(&format!("sweep.{key}"), "an array of the values to try", &other, place))),
     };
     let swept = merge::flatten(table).into_iter().map(key_values).collect::<Result<Vec<_>, _>>()?;
-    for (key, _) in &swept {
-        if let Some((_, instead)) = TUNED.iter().find(|(decided, _)| decided == key) {
-            return Err(CompareError::Decided { key: key.clone(), instead }.into());
-        }
-        if !SWEPT.iter().any(|start| key.starts_with(start)) {
-            return Err(CompareError::NotSwept { key: key.clone() }.into());
+    swept.iter().try_for_each(|(key, _)| check_tunable(key))?;
+    Ok(swept)
+}
+
+/// Checks that values of a key may be tried.
+///
+/// # Errors
+///
+/// A key that the comparison sets, or that would give the optimizers different work.
+pub fn check_tunable(key: &str) -> Result<(), CompareError> {
+    if let Some((_, instead)) = TUNED.iter().find(|(decided, _)| *decided == key) {
+        return Err(CompareError::Decided { key: key.into(), instead });
+    }
+    if !SWEPT.iter().any(|start| key.starts_with(start)) {
+        return Err(CompareError::NotSwept { key: key.into() });
+    }
+    Ok(())
+}
+
+/// The ranges of a `search` table.
+///
+/// # Errors
+///
+/// Something other than ranges, a key that cannot be tuned.
+fn ranges(value: Option<&Value>, place: &str) -> Result<Vec<(String, Range)>, Error> {
+    let table = match value {
+        None => return Ok(Vec::new()),
+        Some(Value::Table(table)) => table,
+        Some(other) => return Err(wrong_type("search", "a section", other, place).into()),
+    };
+    let mut ranges = Vec::new();
+    collect(table, "", &mut ranges)?;
+    ranges.iter().filter(|(key, _)| key != LR).try_for_each(|(key, _)| check_tunable(key))?;
+    Ok(ranges)
+}
+
+/// The ranges in a table and the tables in it; a table with `low` is a range.
+fn collect(table: &Table, prefix: &str, ranges: &mut Vec<(String, Range)>) -> Result<(), Error> {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            Value::Table(inner) if !inner.contains_key("low") => collect(inner, &key, ranges)?,
+            value => {
+                let range = Range::read(value).map_err(|why| CompareError::BadRange { key: key.clone(), why })?;
+                ranges.push((key, range));
+            }
         }
     }
-    Ok(swept)
+    Ok(())
 }
 
 /// An error about the type of a value in a plan.
@@ -54,7 +126,7 @@ pub fn wrong_type(key: &str, expected: &'static str, found: &Value, place: &str)
 /// # Errors
 ///
 /// A name that is neither.
-pub fn named(name: &str, defined: &[Contender], sweep: &[(String, Vec<Value>)]) -> Result<Contender, Error> {
+pub fn named(name: &str, defined: &[Contender], shared: &Shared) -> Result<Contender, Error> {
     if let Some(found) = defined.iter().find(|contender| contender.name == name) {
         return Ok(found.clone());
     }
@@ -65,7 +137,8 @@ pub fn named(name: &str, defined: &[Contender], sweep: &[(String, Vec<Value>)]) 
         .collect();
     ConfigError::check_choice("optimizers", name, &choices)?;
     let optimizer = Table::from_iter([("stack".to_owned(), Value::from(name))]);
-    Ok(Contender { name: name.into(), optimizer, lrs: Vec::new(), lrs_before: Vec::new(), sweep: sweep.to_vec() })
+    let Shared { sweep, search } = shared.clone();
+    Ok(Contender { name: name.into(), optimizer, lrs: Vec::new(), lrs_before: Vec::new(), sweep, search })
 }
 
 /// The optimizer that an item of the list describes.
@@ -73,9 +146,9 @@ pub fn named(name: &str, defined: &[Contender], sweep: &[(String, Vec<Value>)]) 
 /// # Errors
 ///
 /// A key of another type, a name that no file can have, an unknown stack.
-pub fn contender(item: &Value, shared_sweep: &[(String, Vec<Value>)], place: &str) -> Result<Contender, Error> {
+pub fn contender(item: &Value, shared: &Shared, place: &str) -> Result<Contender, Error> {
     let mut table = match item {
-        Value::String(name) => return named(name, &[], shared_sweep),
+        Value::String(name) => return named(name, &[], shared),
         Value::Table(table) => table.clone(),
         other => return Err(wrong_type("optimizers", "an array of names and tables", other, place).into()),
     };
@@ -90,16 +163,14 @@ pub fn contender(item: &Value, shared_sweep: &[(String, Vec<Value>)], place: &st
     let stack = stack.unwrap_or_else(|| name.clone());
     ConfigError::check_choice(&format!("optimizers.{name}.stack"), &stack, LayerwiseConfig::STACKS)?;
     table.insert("stack".into(), stack.into());
-    let own_sweep = sweep(table.remove("sweep").as_ref(), place)?;
+    let own = Shared::read(table.remove("sweep").as_ref(), table.remove("search").as_ref(), place)?;
     let lrs: Vec<f64> = numbers(table.remove("lrs"), "optimizers.lrs", place)?.unwrap_or_default();
     if lrs.is_empty() && item.get("lrs").is_some() {
         return Err(CompareError::EmptyGrid { what: format!("`lrs` of {name}") }.into());
     }
     let lrs_before = numbers(table.remove(LRS_BEFORE), "optimizers.lrs_before", place)?.unwrap_or_default();
-    // Its own values take precedence over those for every optimizer.
-    let shared = shared_sweep.iter().filter(|(key, _)| !own_sweep.iter().any(|(own, _)| own == key)).cloned();
-    let sweep = shared.chain(own_sweep.iter().cloned()).collect();
-    Ok(Contender { name, optimizer: table, lrs, lrs_before, sweep })
+    let Shared { sweep, search } = shared.with(own);
+    Ok(Contender { name, optimizer: table, lrs, lrs_before, sweep, search })
 }
 
 /// An array of numbers, or of such arrays; None if it is not given.

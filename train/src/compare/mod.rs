@@ -10,6 +10,7 @@
 mod added;
 mod complete;
 mod contenders;
+mod draw;
 mod engine;
 mod folder;
 mod journal;
@@ -20,9 +21,11 @@ mod outcome;
 mod pairing;
 mod plan;
 mod processors;
+mod range;
 mod read;
 mod results;
 mod runs;
+mod search;
 mod settings;
 mod statistics;
 mod subject;
@@ -35,7 +38,7 @@ pub use complete::{complete, session};
 pub use contenders::{check_grids, check_names, check_rates, grid};
 pub use folder::{ComparisonFolder, PlanReader, TICK};
 pub use judge::results;
-pub use listed::{TUNED, contender, named, sweep, wrong_type};
+pub use listed::{Shared, TUNED, contender, named, wrong_type};
 pub use measurement::Measurement;
 pub use outcome::{Outcome, Point, Snapshot, first_reach, snapshots, train_losses, validations};
 #[cfg(test)]
@@ -45,6 +48,7 @@ pub use processors::time_column;
 pub use read::LOOP;
 pub use results::{Pair, PairReach, Reach, Results, Standing, VerdictRun};
 pub use runs::Runs;
+pub use search::{complete_search, trials};
 pub use statistics::{Paired, half_width, mean};
 pub use subject::Subject;
 pub use tables::{

@@ -7,6 +7,7 @@
 //! targets = [1.9, 1.8]
 //! [sweep]                                      # further keys to tune, for every optimizer
 //! "optimizer.weight_decay" = [0.01, 0.1]
+//! # or [search], ranges in place of grids:  "optimizer.weight_decay" = [0.01, 1.0]
 //! [model]                                      # and [data], [train], [schedule], [device], [optimizer]: as for `polaron train`
 //! preset = "llama-d64"
 //! ```
@@ -16,6 +17,8 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::draw;
+use super::range::Range;
 use crate::error::ConfigError;
 use crate::settings::config::SOURCE;
 use crate::settings::merge;
@@ -44,6 +47,12 @@ pub struct Settings {
     pub first_tune_seed: u64,
     /// Learning rates for every optimizer; if empty, a grid around each optimizer's default.
     pub lrs: Vec<f64>,
+    /// Number of candidates of a search in place of the grid, see `[search]`; by default 0, which means a grid, and 16 with ranges.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub trials: u64,
+    /// How many times the candidates of a search are halved, the better half running twice as long; by default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub halvings: u64,
     /// Number of learning rates in such a grid; by default 3.
     pub lr_points: u64,
     /// Factor between two neighbours; by default 3.
@@ -80,6 +89,8 @@ pub struct Contender {
     pub lrs_before: Vec<Vec<f64>>,
     /// Further keys to try, with their values.
     pub sweep: Vec<(String, Vec<Value>)>,
+    /// Ranges of a search in place of the grid.
+    pub search: Vec<(String, Range)>,
 }
 
 /// A complete and checked plan.
@@ -134,14 +145,38 @@ impl Plan {
         table.insert("optimizer".into(), Value::Table(optimizer));
         for (key, value) in swept {
             merge::displace(&mut table, key);
-            merge::assign(&mut table, key, value.clone(), "in [sweep]")?;
+            merge::assign(&mut table, key, value.clone(), "in the tuning")?;
         }
         Ok(table)
     }
 
-    /// The candidates of an optimizer's tuning: every learning rate with every combination of swept values.
+    /// The candidates of an optimizer's tuning: those of its search, or every learning rate with every combination of swept values.
     pub fn candidates(&self, contender: usize) -> Vec<Candidate> {
-        self.candidates_at(contender, &self.contenders[contender].lrs)
+        match self.contenders[contender].search.as_slice() {
+            [] => self.candidates_at(contender, &self.contenders[contender].lrs),
+            ranges => {
+                let drawn = (0..self.settings.trials).map(|index| draw::values(ranges, index as u32));
+                drawn.map(|(lr, swept)| Candidate { lr, swept }).collect()
+            }
+        }
+    }
+
+    /// Whether the tuning is a search.
+    pub fn searches(&self) -> bool {
+        self.settings.trials > 0
+    }
+
+    /// The rounds of the tuning of an optimizer with so many candidates: see [`draw::rounds`].
+    pub fn rounds(&self, candidates: usize) -> Vec<[u64; 2]> {
+        draw::rounds(candidates as u64, self.settings.halvings, self.settings.tune_steps)
+    }
+
+    /// Steps of a run, other than in a round before the last.
+    pub fn length(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Tuning | Purpose::Sensitivity => self.settings.tune_steps,
+            Purpose::Verdict => self.settings.steps,
+        }
     }
 
     /// The candidates of an optimizer at these learning rates.
@@ -174,21 +209,33 @@ impl Plan {
 
     /// The plan as a table that is read back as the same plan.
     pub fn to_table(&self) -> Result<Table, ConfigError> {
-        let contender = |contender: &Contender| {
+        let contender = |contender: &Contender| -> Result<Value, ConfigError> {
             let mut table = Table::new();
             table.insert("name".into(), contender.name.clone().into());
-            table.insert("lrs".into(), contender.lrs.clone().into());
+            if contender.search.is_empty() {
+                table.insert("lrs".into(), contender.lrs.clone().into());
+            }
             if !contender.lrs_before.is_empty() {
                 table.insert(LRS_BEFORE.into(), contender.lrs_before.clone().into());
             }
             table.extend(contender.optimizer.clone());
             let sweep = contender.sweep.iter().map(|(key, values)| (key.clone(), Value::Array(values.clone())));
             table.insert("sweep".into(), Value::Table(sweep.collect()));
-            Value::Table(table)
+            let range = |(key, range): &(String, Range)| {
+                Ok((key.clone(), Value::try_from(range).map_err(ConfigError::misfit)?))
+            };
+            let search = contender.search.iter().map(range).collect::<Result<Table, ConfigError>>()?;
+            if !search.is_empty() {
+                table.insert("search".into(), Value::Table(search));
+            }
+            Ok(Value::Table(table))
         };
         let mut table = Table::new();
         table.insert("compare".into(), Value::try_from(&self.settings).map_err(ConfigError::misfit)?);
-        table.insert("optimizers".into(), self.contenders.iter().map(contender).collect::<Vec<_>>().into());
+        table.insert(
+            "optimizers".into(),
+            self.contenders.iter().map(contender).collect::<Result<Vec<_>, ConfigError>>()?.into(),
+        );
         table.extend(self.base.clone());
         Ok(table)
     }
@@ -245,7 +292,6 @@ pub fn section(table: &Table, name: &str) -> Table {
     table.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
 }
 
-/// Rounds a learning rate to three significant digits, so that it is easy to read and to type.
-pub fn round(lr: f64) -> f64 {
-    format!("{lr:.2e}").parse().unwrap_or(lr)
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -58,11 +58,14 @@ impl Subject {
 #[derive(Deserialize)]
 struct Listed {
     name: String,
+    #[serde(default)]
     lrs: Vec<f64>,
     #[serde(default)]
     lrs_before: Vec<Vec<f64>>,
     #[serde(default)]
     sweep: Table,
+    #[serde(default)]
+    search: Table,
     #[serde(flatten)]
     optimizer: Table,
 }
@@ -74,7 +77,9 @@ impl Listed {
             Ok((key, values))
         };
         let sweep = self.sweep.into_iter().map(values).collect::<Result<_, ConfigError>>()?;
+        let range = |(key, value): (String, Value)| Ok((key, value.try_into().map_err(ConfigError::misfit)?));
+        let search = self.search.into_iter().map(range).collect::<Result<_, ConfigError>>()?;
         let Self { name, lrs, lrs_before, optimizer, .. } = self;
-        Ok(Contender { name, optimizer, lrs, lrs_before, sweep })
+        Ok(Contender { name, optimizer, lrs, lrs_before, sweep, search })
     }
 }

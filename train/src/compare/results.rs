@@ -71,8 +71,10 @@ pub struct Standing {
     pub chosen: Option<Candidate>,
     /// Its tuning.
     pub tuning: Tuning,
-    /// Number of tuning runs: its budget.
+    /// Number of tuning runs.
     pub tuning_runs: usize,
+    /// Number of their steps: its budget.
+    pub tuning_steps: u64,
     /// Loss at the next smaller and the next larger learning rate tried: factor to the best rate, and how much worse; null
     /// if a run diverged.
     pub sensitivity: [Option<(f64, Option<f64>)>; 2],

@@ -7,6 +7,7 @@ use crate::error::{CompareError, ConfigError, Error};
 const FIRST_SEED: u64 = 1;
 const FIRST_TUNE_SEED: u64 = 10_001;
 const MAX_SEEDS: u64 = 1000;
+const MAX_TRIALS: u64 = 1000;
 
 impl Settings {
     /// The defaults for verdict runs of so many steps, so many runs at a time.
@@ -21,6 +22,8 @@ impl Settings {
             tune_seeds: 1,
             first_tune_seed: FIRST_TUNE_SEED,
             lrs: Vec::new(),
+            trials: 0,
+            halvings: 0,
             lr_points: 3,
             lr_factor: 3.0,
             extensions: 3,
@@ -53,6 +56,13 @@ impl Settings {
         for (key, value) in [("seeds", settings.seeds), ("tune_seeds", settings.tune_seeds)] {
             ensure(value <= MAX_SEEDS, key, value, &format!("it must not exceed {MAX_SEEDS}"))?;
         }
+        ensure(settings.trials <= MAX_TRIALS, "trials", settings.trials, &format!("it must not exceed {MAX_TRIALS}"))?;
+        let halved = settings.halvings == 0
+            || settings.halvings < 20 && settings.trials.min(settings.tune_steps) >> settings.halvings > 0;
+        let (trials, steps) = (settings.trials, settings.tune_steps);
+        let rule =
+            format!("{trials} candidates of a search and {steps} steps of tuning cannot be halved so many times");
+        ensure(halved, "halvings", settings.halvings, &rule)?;
         for (key, value) in [("lr_points", settings.lr_points), ("extensions", settings.extensions)] {
             ensure(value <= 50, key, value, "it must not exceed 50")?;
         }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::draw::LR;
 use super::outcome::{Outcome, first_reach};
 use super::plan::{Candidate, Plan};
 use super::processors::time_column;
 use super::results::{Pair, Results, Standing};
-use super::tuning::{AtFactor, FACTORS, Known, Run, Tuning, sensitivity_runs, tuning_runs, verdict_runs};
+use super::tuning::{AtFactor, FACTORS, Known, Round, Run, Tuning, sensitivity_runs, tuning_runs, verdict_runs};
 use polaron_common::{markdown_table, table, thousands};
 
 /// Header and rows of the table of optimizers, best first.
@@ -17,7 +18,8 @@ pub fn rows(results: &Results) -> (Vec<String>, Vec<Vec<String>>) {
         head.extend([format!("steps to {target}"), results.unit.clone(), time_column(results, "seconds")]);
     }
     head.extend(["ms per step", "optimizer share"].map(|name| time_column(results, name)));
-    let rest = ["state per parameter", "best lr", "next lr below", "next lr above", "tuning runs", "diverged"];
+    let rest =
+        ["state per parameter", "best lr", "next lr below", "next lr above", "tuning runs", "tuning steps", "diverged"];
     head.extend(rest.map(String::from));
     (head, ranked(results).into_iter().map(row).collect())
 }
@@ -48,6 +50,7 @@ fn row(standing: &Standing) -> Vec<String> {
     cells.push(or_none(standing.chosen.as_ref().map(describe_candidate)));
     cells.extend(standing.sensitivity.iter().map(sensitivity));
     cells.push(standing.tuning_runs.to_string());
+    cells.push(thousands(standing.tuning_steps));
     cells.push(format!("{} of {}", standing.diverged, standing.runs.len()));
     cells
 }
@@ -234,8 +237,10 @@ pub fn csv(plan: &Plan, results: &Results, ended: &HashMap<String, Outcome>) -> 
 
 fn swept_keys(plan: &Plan) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
-    for (key, _) in plan.contenders.iter().flat_map(|contender| &contender.sweep) {
-        if !keys.contains(key) {
+    let swept = plan.contenders.iter().flat_map(|contender| contender.sweep.iter().map(|(key, _)| key));
+    let searched = plan.contenders.iter().flat_map(|contender| contender.search.iter().map(|(key, _)| key));
+    for key in swept.chain(searched) {
+        if key != LR && !keys.contains(key) {
             keys.push(key.clone());
         }
     }
@@ -244,9 +249,11 @@ fn swept_keys(plan: &Plan) -> Vec<String> {
 
 /// Every run of an optimizer whose tuning has ended.
 fn runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> {
-    let tuned = tuning.trials.iter().enumerate().filter(|(_, trial)| !trial.losses.is_empty());
-    let mut runs: Vec<Run> =
-        tuned.flat_map(|(index, trial)| tuning_runs(plan, contender, index, &trial.candidate)).collect();
+    let mut runs = Vec::new();
+    for (index, trial) in tuning.trials.iter().enumerate() {
+        let of_round = |round: &Round| tuning_runs(plan, contender, index, &trial.candidate, round.steps);
+        runs.extend(trial.rounds().flat_map(of_round));
+    }
     runs.extend(tuning.probes.iter().flat_map(|probe| sensitivity_runs(plan, contender, &probe.candidate)));
     runs.extend(verdict_runs(plan, contender, tuning));
     runs

@@ -50,16 +50,16 @@ pub struct Trial {
 
 impl Trial {
     pub(crate) fn new(plan: &Plan, run: Run, folder: PathBuf, stop: Stop) -> Result<Self, Error> {
-        let (steps, valid_every) = match run.purpose {
-            Purpose::Tuning | Purpose::Sensitivity => (plan.settings.tune_steps, 0),
-            Purpose::Verdict => (plan.settings.steps, plan.settings.valid_every),
+        let valid_every = match run.purpose {
+            Purpose::Tuning | Purpose::Sensitivity => 0,
+            Purpose::Verdict => plan.settings.valid_every,
         };
         let mut sections = plan.sections(run.contender, &run.candidate.swept)?;
         let mut optimizer = section(&sections, "optimizer");
         optimizer.insert("lr".into(), run.candidate.lr.into());
         sections.insert("optimizer".into(), optimizer.into());
         let name = plan.contenders[run.contender].name.clone();
-        Ok(Self { run, optimizer: name, folder, steps, valid_every, sections, stop })
+        Ok(Self { steps: run.steps, run, optimizer: name, folder, valid_every, sections, stop })
     }
 
     pub(crate) fn run(&self) -> &Run {

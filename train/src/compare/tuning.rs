@@ -4,7 +4,8 @@
 use serde::Serialize;
 
 use super::outcome::Outcome;
-use super::plan::{Candidate, Plan, Purpose, round};
+use super::plan::{Candidate, Plan, Purpose};
+use super::range::round;
 use super::statistics::mean;
 
 /// One run of a comparison.
@@ -20,6 +21,8 @@ pub struct Run {
     pub candidate: Candidate,
     /// Seed of the weights and the batches.
     pub seed: u64,
+    /// Number of steps.
+    pub steps: u64,
 }
 
 /// A candidate that was tried, with the losses of its runs.
@@ -28,14 +31,42 @@ pub struct Tried {
     /// Learning rate and swept values.
     #[serde(flatten)]
     pub candidate: Candidate,
+    /// Its runs, of the longest round that it was in; none if it was not run.
+    #[serde(flatten)]
+    pub last: Round,
+    /// Those of the rounds before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Round>,
+}
+
+/// The runs of a candidate in one round of the tuning.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Round {
+    /// Steps of a run.
+    pub steps: u64,
     /// Validation loss of every tuning seed; none for a run that diverged.
     pub losses: Vec<Option<f64>>,
 }
 
 impl Tried {
+    fn new(candidate: Candidate) -> Self {
+        Self { candidate, last: Round::default(), before: Vec::new() }
+    }
+
+    /// Notes a longer round.
+    fn ran(&mut self, round: Round) {
+        let last = std::mem::replace(&mut self.last, round);
+        self.before.extend(Some(last).filter(|round| !round.losses.is_empty()));
+    }
+
+    /// The rounds in which it was run.
+    pub fn rounds(&self) -> impl Iterator<Item = &Round> {
+        self.before.iter().chain([&self.last]).filter(|round| !round.losses.is_empty())
+    }
+
     /// Mean over the tuning seeds; infinite if a run diverged, or if there are no runs.
     pub fn loss(&self) -> f64 {
-        match self.losses.iter().copied().collect::<Option<Vec<f64>>>() {
+        match self.last.losses.iter().copied().collect::<Option<Vec<f64>>>() {
             Some(losses) if !losses.is_empty() => mean(&losses),
             _ => f64::INFINITY,
         }
@@ -47,6 +78,9 @@ pub const FACTORS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 
 /// Rates of a grid are rounded: two whose logarithms differ by less than this are the same.
 const SAME_RATE: f64 = 0.01;
+
+/// From the best rate of a search to one beyond all that were drawn.
+const SEARCH_EXTENSION: f64 = 2.0;
 
 /// How a loss at a learning rate is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -111,7 +145,21 @@ impl Tuning {
 
     /// Number of runs on which the choice is based.
     pub fn runs(&self) -> usize {
-        self.trials.iter().map(|trial| trial.losses.len()).sum()
+        self.rounds().map(|round| round.losses.len()).sum()
+    }
+
+    /// Number of steps of these runs.
+    pub fn steps(&self) -> u64 {
+        self.rounds().map(|round| round.losses.len() as u64 * round.steps).sum()
+    }
+
+    /// Number of these runs that diverged.
+    pub fn diverged(&self) -> usize {
+        self.rounds().flat_map(|round| &round.losses).filter(|loss| loss.is_none()).count()
+    }
+
+    fn rounds(&self) -> impl Iterator<Item = &Round> {
+        self.trials.iter().flat_map(Tried::rounds)
     }
 
     /// Loss at the neighbours of the best learning rate, swept values as chosen, below and above it, minus the best loss;
@@ -129,7 +177,7 @@ impl Tuning {
     /// Every rate that was run with the swept values chosen, and its loss; ascending, infinite where a run diverged.
     pub fn curve(&self) -> Vec<(f64, f64)> {
         let alike = |trial: &&Tried| self.chosen().is_some_and(|chosen| trial.candidate.swept == chosen.swept);
-        let run = self.trials.iter().chain(&self.probes).filter(alike).filter(|trial| !trial.losses.is_empty());
+        let run = self.trials.iter().chain(&self.probes).filter(alike).filter(|trial| !trial.last.losses.is_empty());
         let mut curve: Vec<(f64, f64)> = run.map(|trial| (trial.candidate.lr, trial.loss())).collect();
         curve.sort_by(|a, b| a.0.total_cmp(&b.0));
         curve
@@ -170,10 +218,9 @@ pub enum Stage {
 /// Rates that were added later are tried after those before and their extensions, so that every run keeps its name.
 pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&'a Outcome>) -> Stage {
     let optimizer = &plan.contenders[contender];
-    let grids = optimizer.lrs_before.iter().chain([&optimizer.lrs]);
+    let before = optimizer.lrs_before.iter().map(|lrs| plan.candidates_at(contender, lrs));
     let mut tuning = Tuning::default();
-    for lrs in grids {
-        let grid = plan.candidates_at(contender, lrs);
+    for grid in before.chain([plan.candidates(contender)]) {
         let mut candidates: Vec<Candidate> = tuning.trials.iter().map(|trial| trial.candidate.clone()).collect();
         candidates
             .extend(grid.into_iter().filter(|candidate| !tuning.trials.iter().any(|t| t.candidate == *candidate)));
@@ -182,13 +229,15 @@ pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&
             Err(missing) => return Stage::Tuning(missing),
         }
     }
-    let probes = if plan.settings.sensitivity { tuning.unprobed() } else { Vec::new() };
-    let planned: Vec<Vec<Run>> = probes.iter().map(|candidate| sensitivity_runs(plan, contender, candidate)).collect();
-    let missing = missing(&planned, &ended);
-    if !missing.is_empty() {
+    let mut probes: Vec<Tried> = match plan.settings.sensitivity {
+        true => tuning.unprobed().into_iter().map(Tried::new).collect(),
+        false => Vec::new(),
+    };
+    let runs = |probe: &Tried| sensitivity_runs(plan, contender, &probe.candidate);
+    if let Err(missing) = run_all(probes.iter_mut().map(|probe| (runs(probe), probe)).collect(), &ended) {
         return Stage::Tuning(missing);
     }
-    tuning.probes = tried(&probes, &planned, &ended);
+    tuning.probes = probes;
     let runs = verdict_runs(plan, contender, &tuning);
     let missing = runs.into_iter().filter(|run| ended(&run.name).is_none()).collect();
     Stage::Verdict(tuning, missing)
@@ -198,25 +247,25 @@ pub fn stage<'a>(plan: &Plan, contender: usize, ended: impl Fn(&str) -> Option<&
 fn tuned<'a>(
     plan: &Plan,
     contender: usize,
-    mut candidates: Vec<Candidate>,
+    candidates: Vec<Candidate>,
     before: &Tuning,
     ended: &impl Fn(&str) -> Option<&'a Outcome>,
 ) -> Result<Tuning, Vec<Run>> {
+    let mut trials: Vec<Tried> = candidates.into_iter().map(Tried::new).collect();
+    let single = trials.len() == 1;
+    if !single {
+        halve(plan, contender, &mut trials, ended)?;
+    }
     let mut extensions = before.extensions;
-    let single = candidates.len() == 1;
     loop {
-        let runs = |(i, candidate)| if single { Vec::new() } else { tuning_runs(plan, contender, i, candidate) };
-        let planned: Vec<Vec<Run>> = candidates.iter().enumerate().map(runs).collect();
-        let missing = missing(&planned, ended);
-        if !missing.is_empty() {
-            return Err(missing);
-        }
-        let trials = tried(&candidates, &planned, ended);
-        let best = if single { Some(0) } else { best_of(&trials) };
-        let edge = if single { None } else { edge_of(&trials, best) };
-        match extended(&trials, best, edge) {
+        let best = if single { Some(0) } else { best_of(&trials, plan.settings.tune_steps) };
+        let edge = if single { None } else { edge_of(plan, &trials, best) };
+        match extended(plan, &trials, best, edge) {
             Some(candidate) if extensions < plan.settings.extensions => {
-                candidates.push(candidate);
+                let mut trial = Tried::new(candidate);
+                let runs = tuning_runs(plan, contender, trials.len(), &trial.candidate, plan.settings.tune_steps);
+                run_all(vec![(runs, &mut trial)], ended)?;
+                trials.push(trial);
                 extensions += 1;
             }
             _ => {
@@ -227,29 +276,58 @@ fn tuned<'a>(
     }
 }
 
-fn missing<'a>(planned: &[Vec<Run>], ended: &impl Fn(&str) -> Option<&'a Outcome>) -> Vec<Run> {
-    planned.iter().flatten().filter(|run| ended(&run.name).is_none()).cloned().collect()
-}
-
-fn tried<'a>(
-    candidates: &[Candidate],
-    planned: &[Vec<Run>],
+/// Runs every trial, and in each further round the better half of the last one for twice as many steps. One that diverged is in
+/// no further round.
+fn halve<'a>(
+    plan: &Plan,
+    contender: usize,
+    trials: &mut [Tried],
     ended: &impl Fn(&str) -> Option<&'a Outcome>,
-) -> Vec<Tried> {
-    let losses = |runs: &Vec<Run>| runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
-    let of = |(candidate, runs): (&Candidate, &Vec<Run>)| Tried { candidate: candidate.clone(), losses: losses(runs) };
-    candidates.iter().zip(planned).map(of).collect()
+) -> Result<(), Vec<Run>> {
+    let mut left: Vec<usize> = (0..trials.len()).collect();
+    for (round, [count, steps]) in plan.rounds(trials.len()).into_iter().enumerate() {
+        if round > 0 {
+            left.retain(|trial| trials[*trial].loss().is_finite());
+            left.sort_by(|a, b| trials[*a].loss().total_cmp(&trials[*b].loss()));
+            left.truncate(count as usize);
+        }
+        let mut round = Vec::new();
+        for (index, trial) in trials.iter_mut().enumerate().filter(|(index, _)| left.contains(index)) {
+            round.push((tuning_runs(plan, contender, index, &trial.candidate, steps), trial));
+        }
+        run_all(round, ended)?;
+    }
+    Ok(())
 }
 
-/// The runs of the tuning trial with index `trial` (from 0).
-pub fn tuning_runs(plan: &Plan, contender: usize, trial: usize, candidate: &Candidate) -> Vec<Run> {
+/// Notes the losses of the runs of every trial; or says which of them have not ended.
+fn run_all<'a>(
+    trials: Vec<(Vec<Run>, &mut Tried)>,
+    ended: &impl Fn(&str) -> Option<&'a Outcome>,
+) -> Result<(), Vec<Run>> {
+    let missing = |run: &&Run| ended(&run.name).is_none();
+    let missing: Vec<Run> = trials.iter().flat_map(|(runs, _)| runs).filter(missing).cloned().collect();
+    if !missing.is_empty() {
+        return Err(missing);
+    }
+    for (runs, trial) in trials {
+        let losses = runs.iter().map(|run| ended(&run.name).and_then(|outcome| outcome.loss)).collect();
+        trial.ran(Round { steps: runs.first().map_or(0, |run| run.steps), losses });
+    }
+    Ok(())
+}
+
+/// The runs of the tuning trial with index `trial` (from 0), in the round of so many steps.
+pub fn tuning_runs(plan: &Plan, contender: usize, trial: usize, candidate: &Candidate, steps: u64) -> Vec<Run> {
     let name = &plan.contenders[contender].name;
+    let short = if steps == plan.settings.tune_steps { String::new() } else { format!("-{steps}steps") };
     let run = |seed: u64| Run {
-        name: format!("tune-{name}-{:02}-lr{}-s{seed}", trial + 1, candidate.lr),
+        name: format!("tune-{name}-{:02}-lr{}-s{seed}{short}", trial + 1, candidate.lr),
         contender,
         purpose: Purpose::Tuning,
         candidate: candidate.clone(),
         seed,
+        steps,
     };
     plan.tune_seeds().map(run).collect()
 }
@@ -263,6 +341,7 @@ pub fn sensitivity_runs(plan: &Plan, contender: usize, candidate: &Candidate) ->
         purpose: Purpose::Sensitivity,
         candidate: candidate.clone(),
         seed,
+        steps: plan.length(Purpose::Sensitivity),
     };
     plan.tune_seeds().map(run).collect()
 }
@@ -279,6 +358,7 @@ pub fn verdict_runs(plan: &Plan, contender: usize, tuning: &Tuning) -> Vec<Run> 
         purpose: Purpose::Verdict,
         candidate: candidate.clone(),
         seed,
+        steps: plan.length(Purpose::Verdict),
     };
     plan.seeds().map(run).collect()
 }
@@ -300,23 +380,25 @@ fn loss_at(curve: &[(f64, f64)], lr: f64) -> (Option<f64>, Known) {
     }
 }
 
-fn best_of(trials: &[Tried]) -> Option<usize> {
-    let finite = trials.iter().enumerate().filter(|(_, trial)| trial.loss().is_finite());
+/// The best of the trials that ran for so many steps.
+fn best_of(trials: &[Tried], steps: u64) -> Option<usize> {
+    let eligible = |(_, trial): &(usize, &Tried)| trial.last.steps == steps && trial.loss().is_finite();
+    let finite = trials.iter().enumerate().filter(eligible);
     finite.min_by(|a, b| a.1.loss().total_cmp(&b.1.loss())).map(|(index, _)| index)
 }
 
-/// Learning rates tried with the same swept values as a trial, ascending.
-fn rates(trials: &[Tried], like: &Tried) -> Vec<f64> {
-    let alike = trials.iter().filter(|trial| trial.candidate.swept == like.candidate.swept);
-    let mut rates: Vec<f64> = alike.map(|trial| trial.candidate.lr).collect();
+/// Learning rates tried beside that of a trial, ascending: in a grid with the same swept values, in a search all.
+fn rates(plan: &Plan, trials: &[Tried], like: &Tried) -> Vec<f64> {
+    let alike = |trial: &&Tried| plan.searches() || trial.candidate.swept == like.candidate.swept;
+    let mut rates: Vec<f64> = trials.iter().filter(alike).map(|trial| trial.candidate.lr).collect();
     rates.sort_by(f64::total_cmp);
     rates
 }
 
 /// The end at which the best rate is; if everything diverged, the low end. A single rate has no edge.
-fn edge_of(trials: &[Tried], best: Option<usize>) -> Option<Edge> {
+fn edge_of(plan: &Plan, trials: &[Tried], best: Option<usize>) -> Option<Edge> {
     let best_trial = &trials[best.unwrap_or(0)];
-    let rates = rates(trials, best_trial);
+    let rates = rates(plan, trials, best_trial);
     if rates.len() < 2 {
         return None;
     }
@@ -330,13 +412,17 @@ fn edge_of(trials: &[Tried], best: Option<usize>) -> Option<Edge> {
     }
 }
 
-/// The candidate beyond an edge, by the same factor as between the edge and its neighbour.
-fn extended(trials: &[Tried], best: Option<usize>, edge: Option<Edge>) -> Option<Candidate> {
+/// The candidate beyond an edge, by the same factor as between the edge and its neighbour; in a search by a factor of 2, all else
+/// being equal.
+fn extended(plan: &Plan, trials: &[Tried], best: Option<usize>, edge: Option<Edge>) -> Option<Candidate> {
     let like = &trials[best.unwrap_or(0)];
-    let rates = rates(trials, like);
-    let lr = match edge? {
-        Edge::Low => rates[0] * rates[0] / rates[1],
-        Edge::High => rates[rates.len() - 1] * rates[rates.len() - 1] / rates[rates.len() - 2],
+    let rates = rates(plan, trials, like);
+    let (low, high) = (rates[0], rates[rates.len() - 1]);
+    let lr = match (edge?, plan.searches()) {
+        (Edge::Low, false) => low * low / rates[1],
+        (Edge::High, false) => high * high / rates[rates.len() - 2],
+        (Edge::Low, true) => low / SEARCH_EXTENSION,
+        (Edge::High, true) => high * SEARCH_EXTENSION,
     };
     Some(Candidate { lr: round(lr), swept: like.candidate.swept.clone() })
 }

@@ -183,3 +183,85 @@ fn rates_that_are_added_later_repeat_no_run_and_name_the_runs_of_another_choice_
     assert_eq!(other.chosen().unwrap().lr, 0.3);
     assert!(verdict(&plan, &other).starts_with("verdict-muon-0"), "{}", verdict(&plan, &other));
 }
+
+const SEARCH: &str =
+    "optimizers = ['adamw', 'muon']\n[compare]\ntrials = 16\nhalvings = 3\ntune_steps = 240\nextensions = 2";
+
+/// Tunes optimizer 1 on a loss that depends on the whole candidate and the steps. Returns the tuning and its runs.
+fn searched(plan: &Plan, loss: impl Fn(&Run) -> Option<f64>) -> (Tuning, Vec<Run>) {
+    let mut runs: HashMap<String, Outcome> = HashMap::new();
+    let mut order = Vec::new();
+    loop {
+        match stage(plan, 1, |name| runs.get(name)) {
+            Stage::Verdict(tuning, _) => return (tuning, order),
+            Stage::Tuning(needed) => {
+                for run in needed {
+                    assert!(runs.insert(run.name.clone(), ended(loss(&run))).is_none(), "repeated");
+                    order.push(run);
+                }
+            }
+        }
+    }
+}
+
+/// Lowest where the rate is 0.01 and the momentum 0.9; shorter runs end higher.
+fn bowl(run: &Run) -> Option<f64> {
+    let momentum = run.candidate.swept.iter().find(|(key, _)| key.ends_with("momentum"))?.1.as_float()?;
+    Some((run.candidate.lr / 0.01).ln().powi(2) + ((1.0 - momentum) / 0.1).ln().powi(2) + 10.0 / run.steps as f64)
+}
+
+#[test]
+fn every_round_of_a_search_runs_the_better_half_for_twice_as_many_steps() {
+    let (tuning, runs) = searched(&plan(SEARCH), bowl);
+    let of = |steps: u64| runs.iter().filter(|run| run.steps == steps).collect::<Vec<_>>();
+    assert_eq!([30, 60, 120, 240].map(|steps| of(steps).len()), [16, 8, 4, 2]);
+    assert_eq!((tuning.runs(), tuning.steps(), tuning.extensions), (30, 4 * 480, 0));
+    // The bowl is the same for all lengths, so the best of the last round is the best of all.
+    let best = of(30).into_iter().min_by(|a, b| bowl(a).unwrap().total_cmp(&bowl(b).unwrap())).unwrap();
+    assert_eq!(tuning.chosen(), Some(&best.candidate));
+    assert_eq!(runs[0].name, format!("tune-muon-01-lr{}-s10001-30steps", runs[0].candidate.lr));
+    assert!(of(240).iter().all(|run| run.name.ends_with("-s10001")), "the last round is named as a grid is");
+    let rounds = tuning.trials[tuning.best.unwrap()].rounds().map(|round| round.steps).collect::<Vec<_>>();
+    assert_eq!(rounds, [30, 60, 120, 240]);
+}
+
+#[test]
+fn a_search_is_the_same_in_whatever_order_its_runs_end() {
+    let (tuning, _) = searched(&plan(SEARCH), bowl);
+    let one_by_one = |plan: &Plan| {
+        let mut runs: HashMap<String, Outcome> = HashMap::new();
+        loop {
+            match stage(plan, 1, |name| runs.get(name)) {
+                Stage::Verdict(tuning, _) => return tuning,
+                // The last of those that are needed, as if it had overtaken the others.
+                Stage::Tuning(needed) => needed.last().map(|run| runs.insert(run.name.clone(), ended(bowl(run)))),
+            };
+        }
+    };
+    assert_eq!(one_by_one(&plan(SEARCH)), tuning);
+}
+
+#[test]
+fn candidates_that_diverge_are_in_no_further_round() {
+    let some = |run: &Run| bowl(run).filter(|_| run.candidate.lr < 0.006);
+    let (tuning, runs) = searched(&plan(SEARCH), some);
+    let later = runs.iter().filter(|run| run.steps == 60);
+    assert!(later.clone().count() > 0 && later.clone().all(|run| run.candidate.lr < 0.006));
+    assert!(tuning.chosen().unwrap().lr < 0.006 && tuning.diverged() > 0);
+    // Where all do, the search ends below its rates and says so.
+    let (tuning, runs) = searched(&plan(SEARCH), |_| None);
+    assert_eq!((tuning.best, tuning.edge, tuning.extensions, runs.len()), (None, Some(Edge::Low), 2, 18));
+}
+
+#[test]
+fn a_search_reaches_beyond_the_best_of_its_rates() {
+    let plan = plan(&SEARCH.replace("halvings = 3", "halvings = 0"));
+    let (tuning, runs) = searched(&plan, |run| Some((run.candidate.lr / 5.0).ln().abs()));
+    let highest = runs[..16].iter().map(|run| run.candidate.lr).fold(0.0, f64::max);
+    assert_eq!((tuning.extensions, tuning.edge), (2, Some(Edge::High)));
+    assert_eq!(tuning.chosen().unwrap().lr, round(round(highest * 2.0) * 2.0));
+    assert_eq!(
+        tuning.chosen().unwrap().swept,
+        runs.iter().find(|run| run.candidate.lr == highest).unwrap().candidate.swept
+    );
+}

@@ -1,6 +1,6 @@
 //! The verdict in sentences.
 
-use super::plan::Plan;
+use super::plan::{Contender, Plan, Settings};
 use super::processors;
 use super::results::{Pair, PairReach, Results, Standing};
 use super::statistics::{ALPHA, BOOTSTRAP_FROM, Paired};
@@ -201,8 +201,9 @@ pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
     notes.extend(added_optimizers(plan));
     notes.extend(added_rates(plan));
     notes.extend(processors::notes(results));
-    for standing in &results.optimizers {
+    for (standing, contender) in results.optimizers.iter().zip(&plan.contenders) {
         notes.extend(notes_on(standing, settings.extensions));
+        notes.extend(outer_values(standing, contender));
     }
     for (index, target) in results.targets.iter().enumerate() {
         let reached: usize = results.optimizers.iter().map(|standing| standing.targets[index].reached).sum();
@@ -230,7 +231,9 @@ pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
     }
     notes.push(format!("Targets: {}.", results.targets_are));
     notes.extend(subject.coverage.clone());
-    if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
+    if plan.searches() {
+        notes.push(searched(plan));
+    } else if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
         notes.push(
             "Only the learning rate of the main rule is tuned; other rates (such as optimizer.adamw.lr) and weight decay are \
              those of the recipe."
@@ -246,6 +249,29 @@ pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
         "The verdict holds for this model, {data} and number of steps; seeds vary initial weights and batches."
     ));
     notes
+}
+
+/// How a search was made.
+fn searched(plan: &Plan) -> String {
+    let Settings { trials, halvings, .. } = plan.settings;
+    let rounds = plan.rounds(trials as usize);
+    let rounds: Vec<String> = rounds.iter().map(|[runs, steps]| format!("{runs} for {steps} steps")).collect();
+    let how = if halvings == 0 { "" } else { ", each time the better half" };
+    format!(
+        "Every optimizer was tuned with {trials} candidates, drawn evenly from the ranges in plan.toml: {}{how}.",
+        rounds.join(", then ")
+    )
+}
+
+/// Values of other keys than the learning rate that a search found near an end of their range.
+fn outer_values(standing: &Standing, contender: &Contender) -> Vec<String> {
+    let swept = standing.chosen.iter().flat_map(|chosen| &chosen.swept);
+    let outer = swept.filter_map(|(key, value)| {
+        let (_, range) = contender.search.iter().find(|(searched, _)| searched == key)?;
+        let value = value.as_float().filter(|value| range.is_outer(*value))?;
+        Some(format!("{}: its best {key}, {value}, is near an end of its range, {range}.", standing.name))
+    });
+    outer.collect()
 }
 
 /// What added seeds mean for the verdict.

@@ -77,6 +77,23 @@ pub enum CompareError {
         /// The key.
         key: String,
     },
+    /// Ends between which nothing can be drawn.
+    #[error("the range of `search.{key}` {why}")]
+    BadRange {
+        /// The key.
+        key: String,
+        /// What it must be.
+        why: String,
+    },
+    /// Both ways of tuning.
+    #[error(
+        "`{name}` has a grid (`lrs`, `sweep`) and the plan has a search (`search`, `compare.trials`): use one of them; the range of the \
+         learning rate is `search.\"optimizer.lr\"`"
+    )]
+    GridAndSearch {
+        /// The optimizer.
+        name: String,
+    },
     /// Tuning and verdict share seeds.
     #[error(
         "the tuning seeds overlap the verdict seeds: set `compare.first_tune_seed` further away from `compare.first_seed`"

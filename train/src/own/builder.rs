@@ -8,8 +8,8 @@ use polaron::{Layerwise, LayerwiseConfig, Schedule};
 use toml::{Table, Value};
 
 use crate::compare::{
-    ComparisonFolder, Contender, LOOP, Measurement, Plan, Results, Runs, Settings, Subject, Trial, check_grids,
-    check_names, check_rates, complete, contender, grid, section, sweep,
+    ComparisonFolder, Contender, LOOP, Measurement, Plan, Results, Runs, Settings, Shared, Subject, Trial, check_grids,
+    check_names, check_rates, complete, complete_search, contender, grid, section, trials,
 };
 use crate::error::{CompareError, ConfigError, Error, one_line};
 use crate::report::page::{FILE, page};
@@ -68,6 +68,7 @@ pub struct Comparison {
     valid_every: Option<u64>,
     optimizers: Vec<Value>,
     sweep: Table,
+    search: Table,
     schedule: Option<Schedule>,
     about: Table,
 }
@@ -89,6 +90,7 @@ impl Comparison {
             valid_every: None,
             optimizers: Vec::new(),
             sweep: Table::new(),
+            search: Table::new(),
             schedule: None,
             about,
         }
@@ -166,6 +168,29 @@ impl Comparison {
     #[must_use]
     pub fn sweep<V: Into<Value>>(mut self, key: &str, values: impl IntoIterator<Item = V>) -> Self {
         self.sweep.insert(key.into(), values.into_iter().map(Into::into).collect::<Vec<Value>>().into());
+        self
+    }
+
+    /// Tunes over several keys at once: so many candidates for every optimizer, drawn evenly from the ranges of [`search`](Self::search),
+    /// or from those that are usual: rates, decay and momentum around their defaults. In place of `lrs` and `sweep`.
+    #[must_use]
+    pub fn trials(mut self, trials: u64) -> Self {
+        self.settings.trials = trials;
+        self
+    }
+
+    /// How many times the candidates of a search are halved: each time the better half runs for twice as many steps, so that the
+    /// last round has the steps of [`tune_steps`](Self::tune_steps).
+    #[must_use]
+    pub fn halvings(mut self, halvings: u64) -> Self {
+        self.settings.halvings = halvings;
+        self
+    }
+
+    /// The range of a key, `optimizer.…` or `schedule.…`, in a search of every optimizer; its logarithm is covered evenly.
+    #[must_use]
+    pub fn search(mut self, key: &str, low: f64, high: f64) -> Self {
+        self.search.insert(key.into(), vec![low, high].into());
         self
     }
 
@@ -266,8 +291,9 @@ impl Comparison {
         let defaults = Settings::of(settings.steps, settings.jobs);
         settings.tune_steps = self.tune_steps.unwrap_or(defaults.tune_steps);
         settings.valid_every = self.valid_every.unwrap_or(defaults.valid_every);
-        settings.check()?;
         let mut contenders = self.contenders(&settings)?;
+        settings.trials = trials(&settings, &contenders);
+        settings.check()?;
         check_names(&contenders)?;
         for contender in &mut contenders {
             settle(contender, &settings)?;
@@ -285,8 +311,8 @@ impl Comparison {
     }
 
     fn contenders(&self, settings: &Settings) -> Result<Vec<Contender>, Error> {
-        let shared = Value::Table(self.sweep.clone());
-        let shared = sweep(Some(&shared), PLACE)?;
+        let [sweep, search] = [&self.sweep, &self.search].map(|table| Value::Table(table.clone()));
+        let shared = Shared::read(Some(&sweep), Some(&search), PLACE)?;
         let one = |item: &Value| {
             let mut contender = contender(item, &shared, PLACE)?;
             if contender.lrs.is_empty() {
@@ -302,11 +328,12 @@ impl Comparison {
 /// Replaces the given settings of an optimizer by the complete ones, with the defaults of its stack.
 fn settle(contender: &mut Contender, settings: &Settings) -> Result<(), Error> {
     let config = LayerwiseConfig::from_toml(&contender.optimizer.to_string())?;
-    if contender.lrs.is_empty() {
-        contender.lrs = grid(config.lr, settings.lr_points, settings.lr_factor);
-    }
     contender.optimizer = Table::try_from(&config).map_err(ConfigError::misfit)?;
     contender.optimizer.remove("lr");
+    complete_search(contender, settings, config.lr)?;
+    if contender.lrs.is_empty() && contender.search.is_empty() {
+        contender.lrs = grid(config.lr, settings.lr_points, settings.lr_factor);
+    }
     Ok(())
 }
 

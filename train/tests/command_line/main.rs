@@ -7,6 +7,7 @@ mod comparing_data;
 mod comparing_later;
 #[cfg(unix)]
 mod comparing_machines;
+mod comparing_search;
 mod data;
 mod devices;
 mod evaluating;

@@ -6,6 +6,7 @@ use polaron::Layerwise;
 use polaron_common::did_you_mean;
 use toml::{Table, Value};
 
+use super::race::Track;
 use super::request::Request;
 use super::sizes::{default_jobs, settings};
 use crate::compare::{
@@ -59,6 +60,9 @@ impl Plan {
         let shared = Shared::read(file.get("sweep"), file.get("search"), &place)?;
         let given = contenders(request, file, &settings, &shared, &place)?;
         settings.trials = trials(&settings, &given);
+        if !settings.race.is_empty() {
+            ConfigError::check_choice("compare.race", &settings.race, &Track::NAMES)?;
+        }
         settings.check()?;
         let mut plan = Self { settings: settings.clone(), contenders: given, base };
         plan.settle(request)?;
@@ -173,7 +177,7 @@ fn contenders(
         None if file.contains_key("optimizers") => defined,
         None => DEFAULT_OPTIMIZERS.iter().map(|name| named(name, &[], shared)).collect::<Result<Vec<_>, _>>()?,
     };
-    check_names(&chosen)?;
+    check_names(&chosen, if settings.race.is_empty() { 2 } else { 1 })?;
     let lrs_flag = request.settings.iter().any(|(_, key, _)| *key == "lrs");
     for contender in &mut chosen {
         if request.adds && lrs_flag {

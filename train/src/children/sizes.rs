@@ -31,6 +31,7 @@ pub fn settings(request: &Request, file: &Table, place: &str) -> Result<Settings
     for key in ["seeds_before", "optimizers_before"] {
         known.insert(key.into(), Value::Array(Vec::new()));
     }
+    known.insert("race".into(), Value::String(String::new()));
     // Absent from a plan with grids.
     for key in ["trials", "halvings"] {
         known.insert(key.into(), Value::Integer(0));

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use super::{compare, data, eval, export, generate, inspect, launch, list, report, task, train, usage, verify};
+use super::{compare, data, eval, export, generate, inspect, launch, list, race, report, task, train, usage, verify};
 use crate::error::{EXIT_FAILED, Error};
 use crate::host::progress::{self, say};
 use crate::host::{panics, ranks};
@@ -50,6 +50,10 @@ enum Command {
     ///
     /// Without arguments: adamw, muon, muon_eq and symmetric on the embedded Shakespeare. Rules: docs/COMPARING.md.
     Compare(Box<compare::CompareArgs>),
+    /// Race to the loss of a tuned AdamW on a fixed task: does an optimizer reach it in the steps that its settings file claims?
+    ///
+    /// Rules and results: docs/RACE.md.
+    Race(race::RaceArgs),
     /// Check the optimizers on a device against reference vectors; exit code 1 if a result misses its tolerance.
     Verify(verify::VerifyArgs),
     /// Run a problem with a known answer, or `all`: measured next to expected values, exit code 1 if a criterion fails.
@@ -120,6 +124,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         None => train::run(&cli.train),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Compare(args)) => compare::run(&args),
+        Some(Command::Race(args)) => race::run(&args),
         Some(Command::Launch(args)) => launch::run(&args),
         Some(Command::Report(args)) => report::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),

@@ -15,6 +15,7 @@ mod generate;
 mod inspect;
 mod launch;
 mod list;
+mod race;
 mod report;
 mod run_args;
 mod task;

@@ -6,19 +6,19 @@ use crate::error::CompareError;
 
 const MAX_NAME: usize = 40;
 
-/// Checks that there are at least two optimizers, with names of their own.
+/// Checks that there are at least `least` optimizers, with names of their own.
 ///
 /// # Errors
 ///
 /// [`CompareError::SameName`], [`CompareError::TooFew`].
-pub fn check_names(chosen: &[Contender]) -> Result<(), CompareError> {
+pub fn check_names(chosen: &[Contender], least: usize) -> Result<(), CompareError> {
     for (index, contender) in chosen.iter().enumerate() {
         // On some file systems two names that differ only in case are the same folder.
         if chosen[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&contender.name)) {
             return Err(CompareError::SameName { name: contender.name.clone() });
         }
     }
-    if chosen.len() < 2 {
+    if chosen.len() < least {
         return Err(CompareError::TooFew { count: chosen.len() });
     }
     Ok(())

@@ -297,4 +297,4 @@ fn place(optimizers: &mut [Standing], pairs: &[Pair]) {
 
 #[cfg(test)]
 #[path = "judge_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -26,6 +26,28 @@ fn simulated(names: &[&str], seeds: u64, loss: impl Fn(usize, u64) -> Option<f64
     results(&plan, &plan.subject(), &runs, &|_| Some(8.0))
 }
 
+/// A comparison in which every optimizer reaches a loss of 2 after so many steps, seed by seed; none if it does not.
+pub fn reaching(optimizers: &[(&str, &[Option<f64>])]) -> Results {
+    let listed =
+        optimizers.iter().map(|(name, _)| format!("{{ name = '{name}', stack = 'muon' }}, ")).collect::<String>();
+    // One optimizer is no comparison.
+    let rest = if optimizers.len() < 2 { "'adamw'" } else { "" };
+    let seeds = optimizers[0].1.len();
+    let plan =
+        plan(&format!("optimizers = [{listed}{rest}]\n[compare]\nlrs = [0.01]\ntargets = [2.0, 3.0]\nseeds = {seeds}"));
+    let mut runs = HashMap::new();
+    for (name, steps) in optimizers {
+        for (seed, steps) in plan.seeds().zip(steps.iter()) {
+            // A straight line from 4 at the start.
+            let at =
+                |step: f64| Point { step, tokens: step, seconds: step, loss: 4.0 - 2.0 * step / steps.unwrap_or(1e9) };
+            let curve = [1e-3, steps.unwrap_or(400.0)].map(at).to_vec();
+            runs.insert(format!("verdict-{name}-s{seed}"), Outcome { curve, ..ended(Some(2.0)) });
+        }
+    }
+    results(&plan, &plan.subject(), &runs, &|_| None)
+}
+
 /// The noise of a seed: a part shared by all optimizers, and a part for each.
 fn noise(simulation: u64, optimizer: usize, seed: u64) -> f64 {
     let own = normal(simulation * 1000 + seed * 10 + optimizer as u64);

@@ -8,6 +8,7 @@
 //! `polaron compare` gives it one that starts a child process, [`Comparison`](crate::Comparison) that of its user.
 
 mod added;
+mod claim;
 mod complete;
 mod contenders;
 mod draw;
@@ -21,6 +22,7 @@ mod outcome;
 mod pairing;
 mod plan;
 mod processors;
+mod profile;
 mod range;
 mod read;
 mod results;
@@ -34,8 +36,9 @@ mod trial;
 mod tuning;
 mod verdict;
 
+pub use claim::{Claim, LEAST_RUNS, Lead, MARGIN, leads};
 pub use complete::{complete, session};
-pub use contenders::{check_grids, check_names, check_rates, grid};
+pub use contenders::{check_grids, check_name, check_names, check_rates, grid};
 pub use folder::{ComparisonFolder, PlanReader, TICK};
 pub use judge::results;
 pub use listed::{Shared, TUNED, contender, named, wrong_type};
@@ -43,8 +46,9 @@ pub use measurement::Measurement;
 pub use outcome::{Outcome, Point, Snapshot, first_reach, snapshots, train_losses, validations};
 #[cfg(test)]
 pub(crate) use plan::differences;
-pub use plan::{Candidate, Contender, Plan, Purpose, Settings, section};
+pub use plan::{Candidate, Contender, LRS_BEFORE, Plan, Purpose, Settings, section};
 pub use processors::time_column;
+pub use profile::{Count, LARGEST, Profile};
 pub use read::LOOP;
 pub use results::{Pair, PairReach, Reach, Results, Standing, VerdictRun};
 pub use runs::Runs;

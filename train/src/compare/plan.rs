@@ -27,6 +27,9 @@ use crate::settings::merge;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// The track of `polaron race` whose entry this is; absent from every other comparison. An entry is alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub race: String,
     /// Steps of a verdict run; by default 400.
     pub steps: u64,
     /// Steps of a tuning run; by default 3/5 of `steps`.

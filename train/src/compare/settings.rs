@@ -13,6 +13,7 @@ impl Settings {
     /// The defaults for verdict runs of so many steps, so many runs at a time.
     pub fn of(steps: u64, jobs: u64) -> Self {
         Self {
+            race: String::new(),
             steps,
             tune_steps: (steps.saturating_mul(3) / 5).max(1),
             seeds: 3,

@@ -294,7 +294,7 @@ impl Comparison {
         let mut contenders = self.contenders(&settings)?;
         settings.trials = trials(&settings, &contenders);
         settings.check()?;
-        check_names(&contenders)?;
+        check_names(&contenders, 2)?;
         for contender in &mut contenders {
             settle(contender, &settings)?;
         }

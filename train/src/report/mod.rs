@@ -10,6 +10,7 @@ mod html;
 mod names;
 pub mod page;
 mod probes;
+mod profile;
 mod runs;
 mod sharpness;
 mod weights;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::names::name_of;
 use super::runs::{self, ReportedRun};
-use super::{comparison, html};
+use super::{comparison, html, profile};
 use crate::children::LoadedComparison;
 use crate::compare::ComparisonFolder;
 use crate::error::{Error, FolderError};
@@ -41,6 +41,8 @@ pub fn page(dirs: &[PathBuf], reload: Option<u64>) -> Result<String, Error> {
         say(&format!("warning: {warning}"));
     }
     let mut body = warning.map(|text| format!("<p><strong>{}</strong></p>\n", html::escape(&text))).unwrap_or_default();
+    let tasks = comparisons.iter().map(|(dir, comparison)| (dir.as_path(), &comparison.results));
+    body.push_str(&profile::section(&tasks.collect::<Vec<_>>()));
     body.extend(comparisons.iter().map(|(dir, comparison)| comparison::sections(dir, comparison)));
     if !runs.is_empty() {
         body.push_str(&runs::sections(&runs));

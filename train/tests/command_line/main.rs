@@ -26,6 +26,7 @@ mod perceptron;
 mod probing;
 mod projecting;
 #[cfg(feature = "mpi")]
+mod racing;
 mod ranks;
 mod reporting;
 mod resuming;

@@ -85,6 +85,27 @@ fn the_page_of_a_comparison_holds_everything() {
 }
 
 #[test]
+fn several_comparisons_begin_with_the_profile_of_their_common_optimizers() {
+    let place = compared();
+    let rest = ["--data", "text.txt", "--threads", "2", "--steps", "30", "--lrs", "0.003"];
+    let other = ["compare", "plan.toml", "--out", "wider", "--optimizers", "muon,a.b,sgd", "--set", "model.d_model=24"];
+    place.run(&[&other, &SIZES[2..], MORE, &rest].concat()).succeeds();
+    place.run(&["report", "c", "wider", "--out", "both.html"]).succeeds();
+    let page = text(&place, "both.html");
+    is_one_good_page(&page);
+    let profile = page.split("</section>").next().unwrap();
+    assert!(profile.contains("<h1>2 optimizers over 2 tasks</h1>"), "{profile:.2000}");
+    assert!(
+        profile.contains("steps beyond the best optimizer&#39;s, %") && profile.contains("score, seconds"),
+        "{profile:.2000}"
+    );
+    // Two optimizers, by step and by time, each drawn for wide and for narrow screens.
+    assert_eq!(curves(profile), 8);
+    assert!(!profile.contains("sgd") && page.contains("sgd"));
+    assert!(!text(&place, "c/report.html").contains("over 2 tasks"));
+}
+
+#[test]
 fn pages_of_runs_can_be_made_at_any_time() {
     let place = Place::new();
     let one = ["--steps", "30", "--set", "train.valid_every=10", "--set", "train.spectra_every=10", "--out", "one"];

@@ -9,8 +9,10 @@ use crate::host::progress::{print, say};
 use crate::networks::registry::NetworkConfig;
 
 /// Every command.
-pub const COMMANDS: [&str; 12] =
-    ["train", "launch", "compare", "report", "eval", "generate", "export", "inspect", "verify", "task", "data", "list"];
+pub const COMMANDS: [&str; 13] = [
+    "train", "launch", "compare", "race", "report", "eval", "generate", "export", "inspect", "verify", "task", "data",
+    "list",
+];
 
 /// A flag that sets a key of a configuration, whose whole numbers are TOML's (64 bits, signed). Negative ones are refused
 /// later, by the check of the key.

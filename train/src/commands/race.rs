@@ -82,7 +82,7 @@ pub fn run(args: &RaceArgs) -> Result<u8, Error> {
             say("stopped; the same command resumes");
             return Ok(EXIT_INTERRUPTED);
         };
-        write_atomically(&out.join(FILE), page(&[out.clone()], None)?.as_bytes())?;
+        write_atomically(&out.join(FILE), page(std::slice::from_ref(&out), None)?.as_bytes())?;
         race.entries.push(finished(entry, &results, track.target));
     }
     if args.steps.is_some() {

@@ -169,7 +169,7 @@ impl Plan {
         self.settings.trials > 0
     }
 
-    /// The rounds of the tuning of an optimizer with so many candidates: see [`draw::rounds`].
+    /// The rounds of the tuning of an optimizer with so many candidates: see `draw::rounds`.
     pub fn rounds(&self, candidates: usize) -> Vec<[u64; 2]> {
         draw::rounds(candidates as u64, self.settings.halvings, self.settings.tune_steps)
     }

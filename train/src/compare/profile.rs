@@ -100,8 +100,10 @@ mod tests {
     use super::*;
     use crate::compare::judge::tests::reaching;
 
-    /// Tasks in which optimizers need so many steps, seed by seed; none if they do not reach the target.
-    fn profile(tasks: &[&[(&str, &[Option<f64>])]]) -> Option<Profile> {
+    /// Optimizers with the steps that they need, seed by seed; none where they do not reach the target.
+    type Task<'a> = &'a [(&'a str, &'a [Option<f64>])];
+
+    fn profile(tasks: &[Task<'_>]) -> Option<Profile> {
         let results: Vec<Results> = tasks.iter().map(|task| reaching(task)).collect();
         Profile::of(&results.iter().collect::<Vec<_>>(), Count::Steps)
     }
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn one_task_or_one_common_optimizer_has_no_profile() {
-        let task: &[(&str, &[Option<f64>])] = &[("a", &[Some(1.0)]), ("b", &[Some(2.0)])];
+        let task: Task<'_> = &[("a", &[Some(1.0)]), ("b", &[Some(2.0)])];
         assert!(profile(&[task]).is_none());
         assert!(profile(&[task, &[("a", &[Some(1.0)]), ("d", &[Some(2.0)])]]).is_none());
         assert!(profile(&[task, task]).is_some());

@@ -39,6 +39,7 @@ pub(super) fn write_rows(matrix: MatRef<'_, f64>, out: &mut [f64]) {
     MatMut::from_row_major_slice_mut(out, matrix.nrows(), matrix.ncols()).copy_from(matrix);
 }
 
+/// The same in a list of their own.
 pub(super) fn by_rows(matrix: MatRef<'_, f64>) -> Vec<f64> {
     let mut rows = vec![0.0; matrix.nrows() * matrix.ncols()];
     write_rows(matrix, &mut rows);

@@ -63,6 +63,10 @@ pub fn results(
     };
     results.ranking = verdict::ranking(&results);
     results.verdict = results.pairs.iter().map(|pair| pair.sentence.clone()).collect();
+    if plan.is_entry() {
+        results.ranking = format!("an entry of the race on {}", plan.settings.race);
+        results.verdict = vec!["alone: `polaron race` judges its claim, and there is no pair to compare".into()];
+    }
     results.notes = pairing::note(&entries.iter().flat_map(Entry::firsts).collect::<Vec<_>>()).into_iter().collect();
     results.notes.extend(verdict::notes(plan, subject, &results));
     results

@@ -164,6 +164,11 @@ impl Plan {
         }
     }
 
+    /// Whether this is an entry of a race: one optimizer, and no tuning.
+    pub fn is_entry(&self) -> bool {
+        !self.settings.race.is_empty()
+    }
+
     /// Whether the tuning is a search.
     pub fn searches(&self) -> bool {
         self.settings.trials > 0

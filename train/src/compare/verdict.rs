@@ -202,7 +202,7 @@ pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
     notes.extend(added_rates(plan));
     notes.extend(processors::notes(results));
     for (standing, contender) in results.optimizers.iter().zip(&plan.contenders) {
-        notes.extend(notes_on(standing, settings.extensions));
+        notes.extend(notes_on(standing, plan));
         notes.extend(outer_values(standing, contender));
     }
     for (index, target) in results.targets.iter().enumerate() {
@@ -217,29 +217,16 @@ pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
     if budgets.iter().any(|budget| *budget != budgets[0]) {
         let shown: Vec<String> = results.optimizers.iter().map(|s| format!("{} {}", s.name, s.tuning_runs)).collect();
         notes.push(format!(
-            "The optimizers differ in the number of tuning runs, since grids were extended or keys swept: {}.",
+            "The optimizers differ in the number of tuning runs, since grids or searches were extended, keys swept, or candidates diverged: {}.",
             shown.join(", ")
         ));
     }
-    notes.push(format!(
-        "Brackets show 95 % intervals of Student's t over {} paired seeds; p-values are Holm-corrected over all pairs (steps: \
-         over all pairs and targets).",
-        results.seeds.len()
-    ));
-    if results.seeds.len() >= BOOTSTRAP_FROM {
-        notes.push("results.json also has bootstrap intervals.".into());
+    if !plan.is_entry() {
+        notes.extend(about_tests(results));
     }
     notes.push(format!("Targets: {}.", results.targets_are));
     notes.extend(subject.coverage.clone());
-    if plan.searches() {
-        notes.push(searched(plan));
-    } else if plan.contenders.iter().all(|contender| contender.sweep.is_empty()) {
-        notes.push(
-            "Only the learning rate of the main rule is tuned; other rates (such as optimizer.adamw.lr) and weight decay are \
-             those of the recipe."
-                .into(),
-        );
-    }
+    notes.extend(about_tuning(plan));
     notes.push(format!(
         "Seconds are training time; they depend on how many runs share a machine (in this plan {} at a time).",
         settings.jobs
@@ -249,6 +236,31 @@ pub fn notes(plan: &Plan, subject: &Subject, results: &Results) -> Vec<String> {
         "The verdict holds for this model, {data} and number of steps; seeds vary initial weights and batches."
     ));
     notes
+}
+
+/// What the brackets and the p-values are.
+fn about_tests(results: &Results) -> Vec<String> {
+    let brackets = format!(
+        "Brackets show 95 % intervals of Student's t over {} paired seeds; p-values are Holm-corrected over all pairs (steps: \
+         over all pairs and targets).",
+        results.seeds.len()
+    );
+    let bootstrap =
+        (results.seeds.len() >= BOOTSTRAP_FROM).then(|| "results.json also has bootstrap intervals.".into());
+    [brackets].into_iter().chain(bootstrap).collect()
+}
+
+/// What was tuned, where that is not in the plan.
+fn about_tuning(plan: &Plan) -> Option<String> {
+    if plan.searches() {
+        return Some(searched(plan));
+    }
+    let by_rate = !plan.is_entry() && plan.contenders.iter().all(|contender| contender.sweep.is_empty());
+    by_rate.then(|| {
+        "Only the learning rate of the main rule is tuned; other rates (such as optimizer.adamw.lr) and weight decay are \
+         those of the recipe."
+            .into()
+    })
 }
 
 /// How a search was made.
@@ -316,7 +328,7 @@ fn added_rates(plan: &Plan) -> Option<String> {
     })
 }
 
-fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {
+fn notes_on(standing: &Standing, plan: &Plan) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &standing.name;
     if standing.untuned() {
@@ -327,12 +339,12 @@ fn notes_on(standing: &Standing, limit: u64) -> Vec<String> {
     if let (Some(edge), Some(chosen)) = (standing.tuning.edge, &standing.chosen) {
         let end = if edge == Edge::Low { "smallest" } else { "largest" };
         notes.push(format!(
-            "{name}: its best learning rate, {}, is still the {end} one tried after {} of {limit} extensions; it may do better \
+            "{name}: its best learning rate, {}, is still the {end} one tried after {} of {} extensions; it may do better \
              than shown.",
-            chosen.lr, standing.tuning.extensions
+            chosen.lr, standing.tuning.extensions, plan.settings.extensions
         ));
     }
-    if standing.tuning.trials.len() == 1 {
+    if standing.tuning.trials.len() == 1 && !plan.is_entry() {
         notes.push(format!("{name}: not tuned, since the plan has a single candidate."));
     }
     if standing.diverged > 0 {

@@ -15,7 +15,7 @@ use crate::settings::config::{Config, RECOMPUTE};
 const FLOAT: f64 = 4.0;
 /// Bytes per token of a batch: one number for the input, one for the target.
 const TOKEN: f64 = 8.0;
-/// The program itself, its data and its threads, as measured with the smallest model (60 to 92 MB on two machines).
+/// The program itself, its data and its threads, as measured with the smallest model: 90 to 92 MB.
 const PROGRAM: f64 = 90e6;
 /// What the backward pass of a block needs beside what its forward pass kept, as measured.
 const TEMPORARY: f64 = 1.0;

@@ -27,7 +27,12 @@ fn an_entry_is_run_and_resumed_and_its_claim_is_judged() {
     assert_eq!((place.run(&race).succeeds().out, metrics()), (said.out, before));
     // An entry is a comparison of one: it has a page, and its folder is resumed like any other.
     assert!(place.path("r/shakespeare-muon-1/report.html").exists());
-    place.run(&["compare", "r/shakespeare-muon-1"]).succeeds();
+    let alone = place.run(&["compare", "r/shakespeare-muon-1"]).succeeds().out;
+    assert!(
+        alone.contains("an entry of the race on shakespeare") && alone.contains("`polaron race` judges its claim"),
+        "{alone}"
+    );
+    assert!(!alone.contains("is tuned") && !alone.contains("p-values"), "{alone}");
 }
 
 #[test]
